@@ -1,0 +1,45 @@
+# Each target is a first command: it sets up what it needs in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: demo test test-slow test-peers test-browser lint bench docs clean
+
+demo: .venv/.made-run
+	$(BIN)/heatproof demo --out demo --overwrite
+
+test: .venv/.made-dev
+	$(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu" -n 2
+
+test-slow: .venv/.made-dev
+	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu"
+
+test-peers: .venv/.made-peers
+	$(BIN)/python -m pytest -m "peers and not gpu"
+
+lint: .venv/.made-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --warnings
+
+bench: .venv/.made-peers
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv demo site .pytest_cache .ruff_cache .hypothesis
+
+# torch first and alone: an open range would pull a CUDA build of several gigabytes
+.venv/.made-run: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+.venv/.made-dev: .venv/.made-run
+	$(PIP) --editable ".[test,lint]"
+	touch $@
+
+.venv/.made-peers: .venv/.made-dev
+	$(PIP) --editable ".[test,peers]"
+	touch $@

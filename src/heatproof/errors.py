@@ -1,0 +1,52 @@
+"""One family of exceptions for what a user can cause; the command line prints their sentence, never a traceback.
+
+HeatproofError
+├── InputError       images, labels, targets or data that do not fit
+├── ModelError       a model that cannot be had, read, or used as a classifier
+├── LayerError       a layer that does not exist or has no map
+├── SpecError        a text such as ``pgd(epsilon=8/255)`` that cannot be read, or a name that is not in the catalog
+└── RunError         a run folder that cannot be made, resumed or read
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class HeatproofError(Exception):
+    """Something a user can mend; the text says what was expected, what came, and the way out."""
+
+
+class InputError(HeatproofError, ValueError):
+    """Images, labels, targets or data that do not fit."""
+
+
+class ModelError(HeatproofError, RuntimeError):
+    """A model that cannot be had, read, or used as a classifier."""
+
+
+class LayerError(HeatproofError, LookupError):
+    """A layer that does not exist or has no map."""
+
+
+class SpecError(HeatproofError, ValueError):
+    """A spec that cannot be read, or a name that is not in the catalog."""
+
+
+class RunError(HeatproofError, RuntimeError):
+    """A run folder that cannot be made, resumed or read."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A half-sentence naming the nearest known names, or the first few where none is near.
+
+    >>> did_you_mean("layr4", ["layer3", "layer4", "fc"])
+    'did you mean layer4 or layer3?'
+    """
+    known = list(known)
+    # the letters count, not their case; several names may share one spelling
+    by_folded = {entry.casefold(): entry for entry in known}
+    near = [by_folded[entry] for entry in difflib.get_close_matches(name.casefold(), list(by_folded), n=3)]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    shown = ", ".join(known[:12]) + (f", ... ({len(known)} in all)" if len(known) > 12 else "")
+    return f"there are: {shown}" if known else "there are none"

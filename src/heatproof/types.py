@@ -1,0 +1,103 @@
+"""The nouns of the drawing: what flows between the boxes, and what a box must be able to do.
+
+Boxes are plain callables known by :class:`typing.Protocol`; nobody inherits. Where a box has settings it is a frozen
+dataclass made by :func:`settings`, whose text (``repr``) is what a user types on the command line, what a run records
+and what Python builds.
+"""
+
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+Images = Float[Tensor, "batch channels height width"]
+"""Pixels in [0, 1]; normalisation belongs to the model."""
+Labels = Int[Tensor, "batch"]
+"""The true class of each image."""
+Targets = Int[Tensor, "batch"]
+"""The class that is explained, or wanted by an attack."""
+Logits = Float[Tensor, "batch classes"]
+Heatmaps = Float[Tensor, "batch rows cols"]
+"""Any explanation: signed, at its native resolution, not normalised."""
+PerImage = Float[Tensor, "batch"]
+"""One value per image; tables take means and intervals."""
+
+
+class Explanation(NamedTuple):
+    """What one forward pass of an explainer yields."""
+
+    heatmaps: Heatmaps
+    logits: Logits
+    targets: Targets
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """A pure function of (model, images, targets) that leaves the model as it found it.
+
+    ``targets=None`` explains the predicted class. With ``create_graph=True`` heatmaps and logits can be differentiated
+    with respect to the pixels and to the weights.
+    """
+
+    def __call__(
+        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+    ) -> Explanation: ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What an attack raises, one value per image; up is success."""
+
+    def __call__(self, images: Images) -> PerImage: ...
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """Changes pixels inside a ball to raise an objective; knows no model."""
+
+    def __call__(self, objective: Objective, images: Images) -> Images: ...
+
+
+@runtime_checkable
+class Penalty(Protocol):
+    """How far heatmaps are from lying as wanted, one value per image; low is fooled."""
+
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage: ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """One value per image, from two sets of heatmaps, images or logits."""
+
+    def __call__(self, *args: Any) -> PerImage: ...
+
+
+def _text(self: Any) -> str:
+    """``GradCAM(layer='layer4')``: the fields that differ from their defaults, as Python and the CLI read them."""
+    shown = []
+    for field in fields(self):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        value = getattr(self, field.name)
+        if not field.repr or type(value) is type(default) and value == default:
+            continue
+        shown.append(f"{field.name}={value!r}")
+    return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass_transform(frozen_default=True)
+def settings(cls: type[T]) -> type[T]:
+    """Make ``cls`` a frozen dataclass whose ``repr`` shows only what differs from the defaults.
+
+    >>> @settings
+    ... class Frame:
+    ...     width: int = 1
+    ...     soft: bool = False
+    >>> Frame(), Frame(width=2)
+    (Frame(), Frame(width=2))
+    """
+    made = dataclass(frozen=True, repr=False)(cls)
+    made.__repr__ = _text  # type: ignore[method-assign]
+    return made  # type: ignore[return-value]
