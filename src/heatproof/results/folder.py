@@ -1,0 +1,80 @@
+"""What may happen to an output folder that is already there: go on, begin anew, or leave it alone."""
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from heatproof.errors import RunError
+from heatproof.results.lock import Lock
+from heatproof.results.reading import is_record, read_json
+from heatproof.results.whole import ASIDE
+
+
+def old_record(folder: Path) -> dict[str, Any] | None:
+    """The record of the run in ``folder``; None where the folder is missing or empty.
+
+    Raises:
+        RunError: it is a file, holds other files and no run, or its ``run.json`` is damaged or another program's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"the output must be a folder, and {folder} is a file; choose another --out")
+    file = folder / "run.json"
+    if file.exists():
+        record = read_json(file)
+        if not is_record(record):
+            raise RunError(f"{file} is damaged or was not written by heatproof; choose another --out")
+        return record
+    strange = [path.name for path in folder.iterdir() if path.name != Lock.NAME] if folder.exists() else []
+    strange = sorted(name for name in strange if not name.endswith(ASIDE))
+    if strange:
+        raise RunError(
+            f"expected a new or empty folder, or a run, and {folder} holds {len(strange)} other files "
+            f"({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}); choose another --out"
+        )
+    return None
+
+
+def check_same(folder: Path, old: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Compare the command, the seed and the settings of a run with what is asked now.
+
+    Raises:
+        RunError: they differ; the sentence says in what.
+    """
+    differences = [key for key in ("command", "seed") if old.get(key) != asked[key]]
+    told = [f"{key} was {shorten(old.get(key))} and is now {shorten(asked[key])}" for key in differences]
+    before, now = old.get("settings") or {}, asked["settings"]
+    told += [
+        f"{key} was {shorten(before.get(key))} and is now {shorten(now.get(key))}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    if told:
+        raise RunError(
+            f"{folder} holds a run with other settings: {'; '.join(told)}; choose another --out, "
+            "or --overwrite to delete that run"
+        )
+
+
+def shorten(value: Any) -> str:
+    """A setting's value as an error message shows it."""
+    text = "not given" if value is None else repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def empty_folder(folder: Path) -> None:
+    """Delete what the run folder holds; ``run.json`` last, so that a half-emptied folder still is a run."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "run.json"):
+        if path.name == Lock.NAME:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Delete what a killed process left aside."""
+    for path in folder.rglob(f".*{ASIDE}"):
+        with contextlib.suppress(OSError):
+            path.unlink()

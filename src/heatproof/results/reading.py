@@ -1,0 +1,176 @@
+"""Read a run folder as far as it is whole: an interrupted, damaged or older run still tells what it can."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from heatproof.errors import RunError
+
+FORMAT = 1
+"""The version of the run folder's layout, in ``run.json``."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run folder holds.
+
+    Attributes:
+        folder: where it was read.
+        record: ``run.json``; empty where missing or damaged.
+        summary: ``summary.json``; empty where missing or damaged.
+        images: ``images.parquet``, or what an unfinished run has of it; None where there is nothing.
+        history: ``history.parquet`` of a fine-tuning; None where there is none.
+        figures: the pictures under ``figures/``, sorted.
+        views: the viewer's files under ``viewer/``, sorted.
+        problems: what is missing, damaged or of another version, in sentences.
+    """
+
+    folder: Path
+    record: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    images: pl.DataFrame | None = None
+    history: pl.DataFrame | None = None
+    figures: list[Path] = field(default_factory=list)
+    views: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def command(self) -> str:
+        """The command's name, or a question mark."""
+        return str(self.record.get("command", "?"))
+
+    @property
+    def status(self) -> str:
+        """``running``, ``complete``, ``interrupted``, ``failed``, or ``unknown``."""
+        return str(self.record.get("status", "unknown"))
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the summary table."""
+        return [row for row in _list(self.summary.get("rows")) if isinstance(row, dict)]
+
+    @property
+    def skipped(self) -> list[dict[str, Any]]:
+        """The images that could not be used, each with its reason."""
+        return [entry for entry in _list(self.summary.get("skipped")) if isinstance(entry, dict)]
+
+    @property
+    def answer(self) -> list[str]:
+        """What came out, in sentences."""
+        told = self.summary.get("answer")
+        return [told] if isinstance(told, str) else [str(line) for line in _list(told)]
+
+
+def read_run(folder: Path | str) -> RunFiles:
+    """Read all that is whole in a run folder, and list what is not.
+
+    Raises:
+        RunError: the folder does not exist, or holds no run.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"expected a run folder, and {folder} does not exist or is no folder")
+    if not any((folder / name).exists() for name in ("run.json", "summary.json", "images.parquet")):
+        raise RunError(
+            f"expected a run folder with run.json, and {folder} has none; name the folder that was given as --out"
+        )
+    problems: list[str] = []
+    record = _read_part(folder / "run.json", problems)
+    if record:
+        problems += _judge(record)
+    summary = _read_part(folder / "summary.json", problems)
+    images = _read_table(folder / "images.parquet", problems, missing=False)
+    if images is None:
+        images = _unfinished(folder, problems)
+    return RunFiles(
+        folder=folder,
+        record=record,
+        summary=summary,
+        images=images,
+        history=_read_table(folder / "history.parquet", problems, missing=False),
+        figures=sorted(path for path in (folder / "figures").glob("*.png") if not path.name.startswith(".")),
+        views=sorted(path for path in (folder / "viewer").glob("*.json") if not path.name.startswith(".")),
+        problems=problems,
+    )
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, or None where it is damaged or cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def is_record(content: Any) -> bool:
+    """Whether this is the content of one of our ``run.json`` and not of some other program's."""
+    return isinstance(content, dict) and "command" in content and "settings" in content and "status" in content
+
+
+def gather_parts(folder: Path) -> tuple[pl.DataFrame, list[str]]:
+    """All rows that wait in ``parts/``, in the order of the parts' names, and a sentence per damaged part."""
+    problems: list[str] = []
+    tables = [_read_table(path, problems) for path in sorted((folder / "parts").glob("*.parquet"))]
+    whole = [table for table in tables if table is not None and table.width]
+    return (pl.concat(whole, how="diagonal_relaxed") if whole else pl.DataFrame()), problems
+
+
+def _unfinished(folder: Path, problems: list[str]) -> pl.DataFrame | None:
+    table, damaged = gather_parts(folder)
+    problems += damaged
+    if table.height:
+        problems.append(f"images.parquet is not there yet; {table.height} rows come from the parts that were done")
+        return table
+    problems.append("images.parquet is missing or damaged: there is no table of images")
+    return None
+
+
+def _judge(record: dict[str, Any]) -> list[str]:
+    """What the record itself says against trusting this folder as a whole."""
+    told = []
+    if not is_record(record):
+        told.append("run.json lacks the command, its settings or the status")
+    version = record.get("format")
+    if version != FORMAT:
+        told.append(f"run.json has format {version!r} and this version reads {FORMAT}: parts may be missing here")
+    status = record.get("status")
+    if status == "running":
+        told.append("the run has not ended: it is still going, or was killed; the same command resumes it")
+    elif status == "interrupted":
+        told.append("the run was interrupted; the same command resumes it")
+    elif status == "failed":
+        told.append(f"the run failed: {record.get('error')}")
+    elif status != "complete":
+        told.append(f"run.json has the status {status!r}, which is unknown here")
+    return told
+
+
+def _read_part(path: Path, problems: list[str]) -> dict[str, Any]:
+    if not path.exists():
+        problems.append(f"{path.name} is missing")
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict):
+        problems.append(f"{path.name} is damaged and was left out")
+        return {}
+    return content
+
+
+def _read_table(path: Path, problems: list[str], missing: bool = True) -> pl.DataFrame | None:
+    if not path.exists():
+        if missing:
+            problems.append(f"{path.name} is missing")
+        return None
+    try:
+        return pl.read_parquet(path)
+    # polars raises a kind of its own for each way in which a file can be broken
+    except Exception as error:
+        problems.append(f"{path.name} is damaged and was left out ({type(error).__name__})")
+        return None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,317 @@
+"""The run folder: what was asked, what came out, and enough to go on after a crash.
+
+``run.json`` holds the command, all settings as specs, the seed, versions, machine, model and data with their hashes,
+start, end and ``status``: running, complete, interrupted or failed. While a run lasts, rows wait in
+``parts/<part>.parquet`` (one file per batch, so a killed run loses one batch at most); at the end they become one
+sorted ``images.parquet``. Several processes may write parts of different names; only process 0 writes ``run.json``.
+"""
+
+import contextlib
+import io
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from heatproof.errors import HeatproofError, RunError
+from heatproof.results.folder import check_same, empty_folder, old_record, shorten, sweep
+from heatproof.results.lock import Lock
+from heatproof.results.reading import FORMAT, gather_parts, read_json
+from heatproof.results.whole import plain, refuse, write_json, write_whole
+
+SORT = ("image", "model", "attack", "epsilon", "explainer", "layer", "condition", "target")
+"""The columns that order ``images.parquet``, as far as it has them."""
+
+
+@dataclass
+class Run:
+    """One command's folder, used as a context manager.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "run"
+    >>> with Run.start(folder, command="explain", settings={"explainer": "GradCAM()"}) as run:
+    ...     run.append_rows(0, [{"image": "a.png", "confidence": 0.9}])
+    ...     _ = run.write_json("summary.json", {"rows": []})
+    >>> Run.start(folder, command="explain", settings={"explainer": "GradCAM()"}).done
+    True
+
+    Attributes:
+        folder: where everything goes.
+        record: the content of ``run.json``.
+        done: the same command is already complete here; nothing is to be done, and leaving changes nothing.
+        resumed: the same command was begun here and did not end; its parts are kept.
+        process: the rank among the processes of one run; only 0 writes ``run.json`` and merges.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    done: bool = False
+    resumed: bool = False
+    process: int = 0
+    _lock: Lock | None = field(default=None, repr=False)
+
+    @classmethod
+    def start(
+        cls,
+        out: Path | str,
+        *,
+        command: str,
+        settings: Mapping[str, Any],
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        process: int = 0,
+    ) -> "Run":
+        """Make the folder, or find in it the same command done or begun.
+
+        Args:
+            out: the folder.
+            command: the command's name.
+            settings: all that the numbers depend on, as specs and plain values; a folder with others is refused.
+            seed: of everything random; counts as a setting.
+            options: what the numbers do not depend on (device, workers); recorded, never compared.
+            overwrite: empty a folder first that holds a run; a folder that holds no run is never touched.
+            process: the rank; with several processes process 0 must have started before the others do.
+
+        Raises:
+            RunError: the folder holds other files, a run with other settings, a run that another process is writing
+                now, or cannot be written.
+        """
+        folder = Path(out)
+        asked = {"command": command, "settings": plain(settings), "seed": seed}
+        try:
+            old = old_record(folder)
+            # the others find what process 0 has just begun, emptied or not
+            empty = overwrite and process == 0 and old is not None
+            if old is not None and not empty:
+                check_same(folder, old, asked)
+                if old["status"] == "complete":
+                    return cls(folder, old, done=True, process=process)
+            if process != 0:
+                if old is None:
+                    raise RunError(f"expected process 0 to have made {folder} before process {process} starts")
+                return cls(folder, old, resumed=bool(old.get("resumed")), process=process)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = Lock.take(folder)
+            if empty:
+                empty_folder(folder)
+                old = None
+            sweep(folder)
+        except OSError as error:
+            refuse(folder, error)
+        run = cls(folder, _fresh(asked, options, old), resumed=old is not None, _lock=lock)
+        run._save()
+        return run
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.done or self.process != 0:
+            return
+        try:
+            if error is None:
+                self._complete()
+            elif isinstance(error, KeyboardInterrupt):
+                self._stop("interrupted", None)
+            else:
+                text = str(error) if isinstance(error, HeatproofError) else f"{type(error).__name__}: {error}"
+                self._stop("failed", text)
+        finally:
+            if self._lock is not None:
+                self._lock.free()
+
+    def describe(self, *, model: Iterable[Mapping[str, Any]] = (), data: Mapping[str, Any] | None = None) -> None:
+        """Record what was read: models as ``{name, sha256, layer}``, data as ``{name, count, sha256}``.
+
+        Raises:
+            RunError: the folder was begun or made with a model or data whose hash or count was another.
+        """
+        told = {"model": plain(list(model)), "data": plain(data)}
+        for key, new in told.items():
+            old = self.record.get(key)
+            if old and new and old != new:
+                raise RunError(
+                    f"{self.folder} was begun with {key} {shorten(old)} and now got {shorten(new)}: the files behind "
+                    "the same names have changed; choose another --out, or --overwrite to begin anew"
+                )
+        if not self.done:
+            self.record.update({key: new for key, new in told.items() if new})
+            if self.process == 0:
+                self._save()
+
+    def path(self, name: str) -> Path:
+        """The path of ``name`` inside the folder.
+
+        Raises:
+            RunError: the name would leave the folder.
+        """
+        parts = Path(name).parts
+        if not parts or Path(name).is_absolute() or ".." in parts:
+            raise RunError(f"expected the name of a file inside the run folder, got {name!r}")
+        return self.folder.joinpath(*parts)
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a file whole or not at all."""
+        return write_whole(self.path(name), content)
+
+    def write_text(self, name: str, content: str) -> Path:
+        """Write a text as UTF-8, whole or not at all."""
+        return self.write_bytes(name, content.encode("utf-8", "backslashreplace"))
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write strict JSON (NaN becomes null), whole or not at all."""
+        return write_json(self.path(name), content)
+
+    def write_parquet(self, name: str, rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> Path:
+        """Write a table, whole or not at all."""
+        return self.write_bytes(name, _parquet(rows))
+
+    def write_tensors(self, name: str, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Path:
+        """Write torch tensors or NumPy arrays as safetensors, whole or not at all.
+
+        Args:
+            name: such as ``"heatmaps/gradcam.safetensors"``.
+            tensors: by key; tensors that share memory (tied weights) are stored once each.
+            metadata: texts for the file's header.
+        """
+        # torch loads slowly and most readers of this module never write a tensor
+        import torch
+        from safetensors.torch import save
+
+        # copies, since safetensors takes neither shared memory nor torch read-only arrays
+        given = {key: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v for key, v in tensors.items()}
+        owned = {key: torch.as_tensor(value).detach().cpu().contiguous().clone() for key, value in given.items()}
+        return self.write_bytes(name, save(owned, dict(metadata) if metadata else None))
+
+    def append_rows(
+        self, part: int | str, rows: Sequence[Mapping[str, Any]], skipped: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Keep the rows of one part of the work, for instance one batch, so that a resumed run need not redo it.
+
+        Args:
+            part: its number or name, the same in every attempt and of one process only.
+            rows: one per image and condition; may be empty.
+            skipped: ``{"image", "reason"}`` of the images of this part that could not be used.
+        """
+        name = _part_name(part)
+        if skipped:  # before the rows, since the rows' file says that the part is whole
+            self.write_json(f"parts/{name}.skipped.json", list(skipped))
+        self.write_parquet(f"parts/{name}.parquet", rows)
+
+    def parts(self) -> list[str]:
+        """The names of the parts that are whole, sorted; numbers have six digits or more."""
+        return sorted(path.stem for path in (self.folder / "parts").glob("*.parquet"))
+
+    def has_part(self, part: int | str) -> bool:
+        """Whether this part was done, now or before the run was resumed."""
+        return (self.folder / "parts" / f"{_part_name(part)}.parquet").exists()
+
+    def skipped(self) -> list[dict[str, Any]]:
+        """What :meth:`append_rows` was told of skipped images, over all parts; ask before the run is complete."""
+        found: list[dict[str, Any]] = []
+        for path in sorted((self.folder / "parts").glob("*.skipped.json")):
+            # a part without its rows was cut off, and comes again
+            if path.with_name(path.name.replace(".skipped.json", ".parquet")).exists():
+                found += read_json(path)
+        return found
+
+    def merge(self, sort: Sequence[str] = SORT) -> pl.DataFrame:
+        """Make ``images.parquet`` of all parts, in an order that does not depend on who wrote what when.
+
+        Args:
+            sort: the columns to order by, as far as they exist; equal rows keep the order of the parts.
+
+        Returns:
+            The table; empty when there are no parts.
+
+        Raises:
+            RunError: a part is damaged.
+        """
+        table, problems = gather_parts(self.folder)
+        if problems:
+            raise RunError(f"{problems[0]}; delete that file and give the same command again")
+        keys = [name for name in sort if name in table.columns]
+        if keys:
+            table = table.sort(keys, maintain_order=True, nulls_last=True)
+        self.write_parquet("images.parquet", table)
+        return table
+
+    def _complete(self) -> None:
+        if self.parts():
+            if not (self.folder / "images.parquet").exists():
+                self.merge()
+            shutil.rmtree(self.folder / "parts", ignore_errors=True)
+        self.record.update(status="complete", end=_now(), error=None)
+        self._save()
+
+    def _stop(self, status: str, error: str | None) -> None:
+        self.record.update(status=status, end=_now(), error=error)
+        # the first error is the one to tell: a full disk must not hide it
+        with contextlib.suppress(RunError):
+            self._save()
+
+    def _save(self) -> None:
+        write_json(self.folder / "run.json", self.record)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in ("heatproof", "torch", "torchvision", "timm"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _fresh(asked: dict[str, Any], options: Mapping[str, Any] | None, old: dict[str, Any] | None) -> dict[str, Any]:
+    """A new record; of a run that is gone on with it keeps what was described, and remembers the earlier starts."""
+    before = old or {}
+    resumed = [*before.get("resumed", []), {"start": before.get("start"), "versions": before.get("versions")}]
+    return {
+        "format": FORMAT,
+        **asked,
+        "options": plain(options or {}),
+        "versions": _versions(),
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "model": before.get("model", []),
+        "data": before.get("data"),
+        "start": _now(),
+        "end": None,
+        "status": "running",
+        "error": None,
+        "resumed": resumed if old else [],
+    }
+
+
+def _part_name(part: int | str) -> str:
+    name = f"{part:06d}" if isinstance(part, int) else part
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+        raise RunError(f"expected a part's name of letters, digits, '.', '_' and '-', got {part!r}")
+    return name
+
+
+def _parquet(rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> bytes:
+    if not isinstance(rows, pl.DataFrame):
+        # a column may be null in the first rows, and a later one decides its type
+        rows = pl.DataFrame([dict(row) for row in rows], infer_schema_length=None)
+    file = io.BytesIO()
+    rows.write_parquet(file)
+    return file.getvalue()
