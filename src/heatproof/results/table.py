@@ -1,0 +1,234 @@
+"""From one value per image to means with intervals: the rows of ``summary.json``.
+
+Intervals are percentile bootstrap intervals over images (Efron 1979). They say how much the mean would move had other
+images been drawn from the same source; they know nothing of other seeds, models or data sets.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from heatproof.errors import InputError, did_you_mean
+
+LEVEL = 0.95
+"""The share of bootstrap draws between the two ends of an interval."""
+_ELEMENTS = 4_000_000  # drawn at once; bounds the memory at about 100 MB
+
+Statistic = Callable[..., Any]
+"""``statistic(values, axis)`` takes images along ``axis`` away and yields one number per draw."""
+
+
+class Interval(NamedTuple):
+    """A value with its interval; ``low`` and ``high`` are NaN where fewer than two images were left."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+class PairedTest(NamedTuple):
+    """The mean of ``a - b`` over the same images, its interval, and how surprising it is if nothing differed."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    count: int
+
+
+def interval(
+    values: ArrayLike,
+    statistic: Literal["mean", "median", "std"] | Statistic = "mean",
+    *,
+    seed: int = 0,
+    draws: int = 2000,
+    level: float = LEVEL,
+) -> Interval:
+    """A statistic over images and its percentile bootstrap interval.
+
+    Images are drawn with replacement, ``draws`` times; ``low`` and ``high`` are the (1 - level)/2 and (1 + level)/2
+    quantiles of the statistic over the draws.
+
+    **Source** Efron and Tibshirani 1993, chapter 13.
+    **Range** that of the statistic.
+
+    >>> interval([0.0, 1.0, 1.0, 0.0, 1.0]).value
+    0.6
+
+    Args:
+        values: ``[images]``, or ``[images, ...]`` for a statistic of several numbers per image; images with a NaN in
+            them are left out.
+        statistic: a name, or a function ``(values, axis)`` that works along ``axis`` and in batches, for instance
+            ``lambda v, axis: v.mean(axis).std(-1)`` for the deviation of several means.
+        seed: of the draws; equal calls give equal numbers.
+        draws: how often the images are drawn anew.
+        level: the share of draws inside the interval.
+
+    Raises:
+        InputError: the statistic's name is unknown, or ``values`` has no axis of images.
+    """
+    if isinstance(statistic, str):
+        named: dict[str, Statistic] = {"mean": np.mean, "median": np.median, "std": np.std}
+        if statistic not in named:
+            raise InputError(f"unknown statistic {statistic!r}: {did_you_mean(statistic, named)}")
+        statistic = named[statistic]
+    kept = np.asarray(values, dtype=np.float64)
+    if kept.ndim == 0:
+        raise InputError("expected a value per image, got a single number")
+    kept = kept[~np.isnan(kept).reshape(len(kept), -1).any(1)] if kept.size else kept[:0]
+    if len(kept) == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    value = float(statistic(kept, axis=0))
+    if len(kept) < 2:
+        return Interval(value, np.nan, np.nan, 1)
+    drawn = [np.asarray(statistic(kept[chosen], axis=1)) for chosen in _draw(len(kept), draws, seed, kept[0].size)]
+    low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high), len(kept))
+
+
+def summarise(
+    rows: pl.DataFrame,
+    by: Sequence[str],
+    metrics: Sequence[str] | Mapping[str, str],
+    *,
+    seed: int = 0,
+    draws: int = 2000,
+    cluster: str = "image",
+) -> list[dict[str, Any]]:
+    """Means with 95% intervals, a row per group.
+
+    A group's numbers depend neither on the other groups nor on the order of the rows. Where an image has several rows
+    in a group (several explained classes), whole images are drawn, since its rows are not independent. Boolean columns
+    give rates in [0, 1]; a rate that is 0 or 1 in every row gets Wilson's interval (1927), because the bootstrap,
+    which can only draw what it saw, would call it certain.
+
+    Args:
+        rows: one row per image and condition.
+        by: the columns that make a group, in the order of the first rows.
+        metrics: numeric or boolean columns; or a mapping from a column to its name in the summary.
+        seed: of the draws.
+        draws: how often images are drawn anew.
+        cluster: the column that names the image; where it is missing each row is an image.
+
+    Returns:
+        Per group the columns of ``by``, ``count`` (images), ``rows``, and for each metric ``<name>`` (the mean over
+        rows), ``<name>_low``, ``<name>_high`` and ``<name>_missing`` (rows that are null or NaN). What cannot be said
+        is None: a mean of no values, an interval of fewer than two images.
+
+    Raises:
+        InputError: a column does not exist or is not numeric.
+    """
+    names = dict(metrics) if isinstance(metrics, Mapping) else {name: name for name in metrics}
+    for name in (*by, *names):
+        if name not in rows.columns:
+            raise InputError(f"the table has no column {name!r}: {did_you_mean(name, rows.columns)}")
+    for name in names:
+        if not (rows.schema[name].is_numeric() or rows.schema[name] in (pl.Boolean, pl.Null)):
+            raise InputError(f"the metric {name!r} must be a number or true/false, got {rows.schema[name]}")
+    groups = rows.group_by(list(by), maintain_order=True) if by else [((), rows)]
+    return [
+        _summarise_group(dict(zip(by, key, strict=True)), group, names, seed, draws, cluster) for key, group in groups
+    ]
+
+
+def _summarise_group(
+    row: dict[str, Any], group: pl.DataFrame, names: Mapping[str, str], seed: int, draws: int, cluster: str
+) -> dict[str, Any]:
+    group = group.with_columns(pl.col(name).cast(pl.Float64).fill_nan(None).alias(name) for name in names)
+    if cluster in group.columns:
+        # sorted, so that the draws meet the same images whatever the order of the rows
+        sums = group.group_by(cluster).agg(
+            *(pl.col(name).sum().alias(f"sum {name}") for name in names),
+            *(pl.col(name).count().alias(f"count {name}") for name in names),
+        )
+        sums = sums.sort(cluster)
+    else:
+        sums = group.select(
+            *(pl.col(name).fill_null(0.0).alias(f"sum {name}") for name in names),
+            *(pl.col(name).is_not_null().cast(pl.UInt32).alias(f"count {name}") for name in names),
+        )
+    row |= {"count": sums.height, "rows": group.height}
+    totals = {name: sums[f"sum {name}"].to_numpy() for name in names}
+    counts = {name: sums[f"count {name}"].to_numpy().astype(np.float64) for name in names}
+    ends = _mean_intervals(totals, counts, seed, draws)
+    for name, label in names.items():
+        seen = counts[name].sum()
+        low, high = ends[name]
+        row[label] = float(totals[name].sum() / seen) if seen else None
+        if row[label] in (0.0, 1.0) and low == high and group[name].drop_nulls().is_in([0.0, 1.0]).all():
+            low, high = _wilson(row[label], int((counts[name] > 0).sum()))
+        row[f"{label}_low"] = None if np.isnan(low) else low
+        row[f"{label}_high"] = None if np.isnan(high) else high
+        row[f"{label}_missing"] = int(group[name].null_count())
+    return row
+
+
+def _mean_intervals(
+    totals: Mapping[str, NDArray[np.float64]], counts: Mapping[str, NDArray[np.float64]], seed: int, draws: int
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of ``sum(totals) / sum(counts)``, the same draws of images for every metric."""
+    means: dict[str, list[NDArray[np.float64]]] = {name: [] for name in totals}
+    # images without a value are taken out before drawing: metrics that miss equally many share their draws
+    present = {name: np.flatnonzero(count) for name, count in counts.items()}
+    for size in sorted({len(kept) for kept in present.values() if len(kept) >= 2}):
+        sized = [name for name, kept in present.items() if len(kept) == size]
+        for chosen in _draw(size, draws, seed):
+            for name in sized:
+                kept = present[name]
+                means[name].append(totals[name][kept][chosen].sum(1) / counts[name][kept][chosen].sum(1))
+    ends = {}
+    for name, drawn in means.items():
+        if drawn:
+            low, high = np.quantile(np.concatenate(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            ends[name] = (float(low), float(high))
+        else:
+            ends[name] = (np.nan, np.nan)
+    return ends
+
+
+def paired_test(a: ArrayLike, b: ArrayLike, *, seed: int = 0, draws: int = 2000) -> PairedTest:
+    """Whether the same images have other values under ``a`` than under ``b``.
+
+    The mean of ``a - b`` with its bootstrap interval over images, and the two-sided p value of Wilcoxon's signed-rank
+    test, Pratt's treatment of zeros. Pairs with a missing value are left out.
+
+    **Source** Wilcoxon 1945, Pratt 1959 (``scipy.stats.wilcoxon``).
+    **Range** p in [0, 1]; NaN without pairs, 1 where all pairs are equal.
+
+    Raises:
+        InputError: the two differ in length.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.shape != second.shape or first.ndim != 1:
+        raise InputError(f"expected two values per image, got {first.shape} and {second.shape}")
+    differences = first - second
+    differences = differences[~np.isnan(differences)]
+    value, low, high, count = interval(differences, seed=seed, draws=draws)
+    if count == 0:
+        p_value = np.nan
+    elif not differences.any():
+        p_value = 1.0
+    else:
+        # scipy.stats loads slowly, and only this function needs it
+        from scipy.stats import wilcoxon
+
+        p_value = float(wilcoxon(differences, zero_method="pratt", method="approx", correction=True).pvalue)
+    return PairedTest(value, low, high, p_value, count)
+
+
+def _draw(images: int, draws: int, seed: int, width: int = 1):
+    """Indices ``[draws, images]`` with replacement, in blocks that fit the memory."""
+    generator = np.random.default_rng(seed)
+    block = max(1, _ELEMENTS // (images * width))
+    for begin in range(0, draws, block):
+        yield generator.integers(0, images, size=(min(block, draws - begin), images), dtype=np.int32)
+
+
+def _wilson(rate: float, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval of a rate of 0 or 1."""
+    width = z * z / (count + z * z)
+    return (0.0, width) if rate == 0.0 else (1.0 - width, 1.0)

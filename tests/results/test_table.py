@@ -1,0 +1,113 @@
+"""Means and intervals: scipy is the witness for the bootstrap and Wilson's formula for certain rates."""
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from heatproof.errors import InputError
+from heatproof.results import interval, paired_test, summarise
+
+
+@pytest.fixture
+def values():
+    return np.random.default_rng(0).gamma(2.0, size=300)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median", "std"])
+def test_interval_is_scipys_percentile_bootstrap(values, statistic):
+    ours = interval(values, statistic, draws=8000)
+    theirs = stats.bootstrap((values,), getattr(np, statistic), n_resamples=8000, method="percentile", rng=1)
+    width = theirs.confidence_interval.high - theirs.confidence_interval.low
+    assert ours.value == pytest.approx(getattr(np, statistic)(values))
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.05 * width)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.05 * width)
+
+
+def test_equal_calls_give_equal_numbers_and_seeds_differ(values):
+    np.random.seed(1)  # noqa: NPY002 the global generator must not matter
+    first = interval(values)
+    np.random.seed(2)  # noqa: NPY002
+    assert interval(values) == first
+    assert interval(values, seed=1) != first
+
+
+def test_statistic_of_several_numbers_per_image():
+    levels = np.random.default_rng(0).normal(size=(200, 4)) * 0.01 + np.array([0.0, 1.0, 2.0, 3.0])
+    vid = interval(levels, lambda v, axis: v.mean(axis).std(-1), draws=500)
+    assert vid.value == pytest.approx(np.std(levels.mean(0)))
+    assert vid.low < vid.value < vid.high
+    assert vid.high - vid.low < 0.01
+
+
+def test_few_and_missing_values():
+    assert interval([np.nan, 2.0])[0] == 2.0
+    assert np.isnan(interval([2.0]).low)
+    assert interval([]).count == 0
+    with pytest.raises(InputError, match="value per image"):
+        interval(1.0)  # pyright: ignore
+    with pytest.raises(InputError, match="did you mean median"):
+        interval([1.0], "medain")  # pyright: ignore
+
+
+def test_summary_rows():
+    rows = pl.DataFrame(
+        {
+            "image": [f"{n}" for n in range(6)],
+            "model": ["a", "a", "a", "b", "b", "b"],
+            "nissim": [0.1, 0.2, 0.3, float("nan"), None, 0.5],
+            "fooled": [True, False, True, True, True, True],
+        }
+    )
+    first, second = summarise(rows, by=["model"], metrics={"nissim": "mod", "fooled": "fsr"})
+    assert first["model"] == "a"
+    assert first["count"] == 3
+    assert first["mod"] == pytest.approx(0.2)
+    assert first["mod_low"] < 0.2 < first["mod_high"]
+    assert first["fsr"] == pytest.approx(2 / 3)
+    assert second["mod"] == 0.5
+    assert second["mod_missing"] == 2
+    assert second["mod_low"] is None
+    # three of three is no certainty: Wilson's lower end
+    low = stats.binomtest(3, 3).proportion_ci(method="wilson").low
+    assert (second["fsr"], second["fsr_high"]) == (1.0, 1.0)
+    assert second["fsr_low"] == pytest.approx(low)
+
+
+def test_summary_interval_is_the_plain_one_and_ignores_order_and_neighbours(values):
+    rows = pl.DataFrame({"image": [f"{n:04}" for n in range(300)], "model": "a", "m": values})
+    alone = summarise(rows, ["model"], ["m"])
+    assert (alone[0]["m_low"], alone[0]["m_high"]) == pytest.approx(interval(values)[1:3])
+    more = pl.concat([rows.with_columns(model=pl.lit("b")), rows.sample(300, shuffle=True, seed=0)])
+    assert summarise(more, ["model"], ["m"])[1] == pytest.approx(alone[0])
+
+
+def test_rows_of_one_image_are_drawn_together(values):
+    once = pl.DataFrame({"image": [f"{n:04}" for n in range(300)], "m": values})
+    [single], [double] = summarise(once, [], ["m"]), summarise(pl.concat([once, once]), [], ["m"])
+    assert (double["count"], double["rows"]) == (300, 600)
+    assert double["m_low"] == pytest.approx(single["m_low"])
+
+
+def test_empty_table_and_wrong_columns():
+    rows = pl.DataFrame({"image": ["a"], "label": ["cat"], "m": [None]})
+    assert summarise(rows.clear(), ["label"], ["m"]) == []
+    assert summarise(rows, ["label"], ["m"])[0]["m"] is None
+    with pytest.raises(InputError, match="no column 'lable'"):
+        summarise(rows, ["lable"], ["m"])
+    with pytest.raises(InputError, match="must be a number"):
+        summarise(rows, [], ["label"])
+
+
+def test_paired_test_finds_a_shift_and_no_shift():
+    noise = np.random.default_rng(0)
+    a = noise.normal(size=200)
+    moved = paired_test(a + 0.2 + 0.1 * noise.normal(size=200), a)
+    assert moved.p_value < 1e-6
+    assert moved.low < 0.2 < moved.high
+    still = paired_test(a, a)
+    assert (still.p_value, still.difference) == (1.0, 0.0)
+    null = [paired_test(noise.normal(size=60), noise.normal(size=60), draws=50).p_value for _ in range(200)]
+    assert 0.01 < np.mean(np.array(null) < 0.05) < 0.1
+    with pytest.raises(InputError, match="two values per image"):
+        paired_test([1.0], [1.0, 2.0])
