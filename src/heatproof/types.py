@@ -81,7 +81,7 @@ def _text(self: Any) -> str:
     for field in fields(self):
         default = field.default if field.default_factory is MISSING else field.default_factory()
         value = getattr(self, field.name)
-        if not field.repr or type(value) is type(default) and value == default:
+        if not field.repr or (type(value) is type(default) and value == default):
             continue
         shown.append(f"{field.name}={value!r}")
     return f"{type(self).__name__}({', '.join(shown)})"

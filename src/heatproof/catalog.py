@@ -1,0 +1,25 @@
+"""The table of contents: one line here makes a thing real.
+
+The command line offers it, a spec can name it, the documentation lists it and the contract tests hold it to its word.
+Plain dicts, name -> what to call.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from heatproof.explainers.cam import CAM, GradCAM
+from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
+from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
+from heatproof.explainers.occlusion import RISE, Occlusion
+
+EXPLAINERS: dict[str, Callable[..., Any]] = {
+    "cam": CAM,
+    "gradcam": GradCAM,
+    "guided_backprop": GuidedBackprop,
+    "guided_gradcam": GuidedGradCAM,
+    "simple_grad": SimpleGrad,
+    "smooth_grad": SmoothGrad,
+    "integrated_gradients": IntegratedGradients,
+    "occlusion": Occlusion,
+    "rise": RISE,
+}

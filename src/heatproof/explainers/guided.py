@@ -1,0 +1,100 @@
+"""Guided backpropagation: gradients that pass a ReLU only where they are positive."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.overrides import TorchFunctionMode
+
+from heatproof import heatmaps as algebra
+from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.scores import Score
+from heatproof.explainers.together import gradient_at
+from heatproof.models.classifier import check_images
+from heatproof.models.layers import PIXELS
+from heatproof.types import Explanation, Images, Targets, settings
+
+
+class _GuidedReLU(Function):
+    """min(max(x, 0), top), whose backward pass also drops negative gradients; differentiable twice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, top: float, inplace: bool) -> Tensor:
+        # what flows on is clamped in place where the network asks for it: it may not look at the returned tensor
+        if inplace:
+            ctx.mark_dirty(x)
+            output = x.clamp_(0, top)
+        else:
+            output = x.clamp(0, top)
+        ctx.top = top
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (output,) = ctx.saved_tensors
+        return gradients[0].clamp(min=0) * ((output > 0) & (output < ctx.top)), None, None
+
+
+# every way in which a network says ReLU in eager mode; nn.ReLU and nn.ReLU6 go through the functional forms
+_RELU = {F.relu, torch.relu, Tensor.relu}
+_RELU_IN_PLACE = {torch.relu_, Tensor.relu_, F.relu_}
+
+
+class _Guided(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        x = args[0] if args else kwargs.get("input")
+        inplace = bool(kwargs.get("inplace", args[1] if len(args) > 1 and isinstance(args[1], bool) else False))
+        if func in _RELU:
+            return _GuidedReLU.apply(x, torch.inf, inplace)
+        if func in _RELU_IN_PLACE:
+            return _GuidedReLU.apply(x, torch.inf, True)
+        if func is F.relu6:
+            return _GuidedReLU.apply(x, 6.0, inplace)
+        return func(*args, **kwargs)
+
+
+@settings
+class GuidedBackprop:
+    """SimpleGrad, signed, through ReLUs that pass only positive gradients.
+
+    heatmap = sum over channels of dy_c/dx, where every ReLU (and ReLU6) multiplies the gradient by (x > 0)(gradient
+    > 0); modules, functions, in place or reused alike. Other activations keep their gradient.
+
+    **Source** Springenberg et al. 2015. **Range** signed. It hardly depends on the weights of the upper layers
+    (Adebayo et al. 2018): a picture of edges more than an explanation.
+    """
+
+    score: Score = "logit"
+    signed = True
+
+    def __call__(
+        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+    ) -> Explanation:
+        check_images(model, images)
+        with _Guided():
+            found = gradient_at(model, images, targets, PIXELS, self.score, create_graph=create_graph)
+        return Explanation(found.gradient.sum(1), found.logits, found.targets)
+
+
+@settings
+class GuidedGradCAM:
+    """Guided backprop where Grad-CAM looks: bilinear upsampling of ReLU(M) times guided backprop, element-wise.
+
+    **Source** Selvaraju et al. 2017, section 3.2. **Range** signed, at the resolution of the pixels.
+    """
+
+    layer: str | None = None
+    score: Score = "logit"
+    signed = True
+
+    def __call__(
+        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+    ) -> Explanation:
+        where = GradCAM(self.layer, score=self.score)(model, images, targets, create_graph=create_graph)
+        fine = GuidedBackprop(self.score)(model, images, where.targets, create_graph=create_graph)
+        size = (images.shape[2], images.shape[3])
+        return Explanation(algebra.resize(where.heatmaps, size) * fine.heatmaps, where.logits, where.targets)

@@ -1,0 +1,137 @@
+"""One forward pass for many heatmaps: several layers, several classes, several explainers of the same images."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from heatproof.explainers.scores import Score, explained
+from heatproof.models.classifier import check_images, resolve_targets
+from heatproof.models.intact import evaluating
+from heatproof.models.layers import layer_name, record
+from heatproof.types import Explainer, Explanation, Heatmaps, Images, Logits, Targets
+
+Map = Float[Tensor, "batch channels rows cols"]
+
+
+@runtime_checkable
+class LayerExplainer(Protocol):
+    """An explainer whose map is a function of one layer's output and of the score's gradient there."""
+
+    layer: str | None
+    score: Score
+
+    def read(self, activation: Map, gradient: Map) -> Heatmaps: ...
+
+
+class Gradient(NamedTuple):
+    """One layer's output, the score's gradient there, and the logits of the same pass."""
+
+    activation: Map
+    gradient: Map
+    logits: Logits
+    targets: Targets
+
+
+def gradient_at(
+    model: nn.Module, images: Images, targets: Targets | None, layer: str, score: Score, *, create_graph: bool
+) -> Gradient:
+    """d score / d layer for one class per image; ``layer`` may be ``"pixels"``."""
+    with torch.inference_mode(False):
+        logits, recorded = record(model, images, [layer], create_graph=create_graph)
+        targets = resolve_targets(logits, targets)
+        (gradient,) = _gradients(logits, targets, score, [recorded[layer]], create_graph=create_graph)
+        if not create_graph:
+            logits = logits.detach()
+        return Gradient(_full(recorded[layer]), _full(gradient), logits, targets)
+
+
+def explain_at_layer(
+    explainer: LayerExplainer, model: nn.Module, images: Images, targets: Targets | None, *, create_graph: bool
+) -> Explanation:
+    """One layer explainer, one class per image: the whole of ``GradCAM.__call__``."""
+    check_images(model, images)
+    layer = layer_name(model, explainer.layer, images)
+    activation, gradient, logits, targets = gradient_at(
+        model, images, targets, layer, explainer.score, create_graph=create_graph
+    )
+    heatmaps = explainer.read(activation, gradient)
+    return Explanation(heatmaps if create_graph else heatmaps.detach(), logits, targets)
+
+
+def predict(model: nn.Module, images: Images, *, create_graph: bool = False) -> Logits:
+    """The logits in eval mode, with a graph only on request."""
+    with torch.inference_mode(False), evaluating(model), torch.set_grad_enabled(create_graph):
+        return model(images.clone() if images.is_inference() else images)
+
+
+class Grid(NamedTuple):
+    """Heatmaps of several explainers and several classes of the same images."""
+
+    heatmaps: list[Float[Tensor, "batch classes rows cols"]]
+    """One entry per explainer, in the order given."""
+    logits: Logits
+    targets: Int[Tensor, "batch classes"]
+
+
+def explain_together(
+    model: nn.Module,
+    images: Images,
+    explainers: Sequence[Explainer],
+    targets: Int[Tensor, "batch classes"] | None = None,
+    *,
+    top: int = 1,
+) -> Grid:
+    """What each explainer says about each class, at the cost of one forward pass where that is possible.
+
+    Explainers that read a layer (Grad-CAM with and without ReLU, counterfactual, SimpleGrad, at any layers) share one
+    forward pass, and one backward pass through the head per class and score. The others are called once per class.
+
+    Args:
+        targets: the classes to explain, per image; ``None``: the ``top`` predicted ones.
+    """
+    check_images(model, images)
+    at_layers = [e for e in explainers if isinstance(e, LayerExplainer)]
+    layers = {id(e): layer_name(model, e.layer, images) for e in at_layers}
+    with torch.inference_mode(False):
+        logits, recorded = record(model, images, layers.values(), create_graph=False)
+        if targets is None:
+            targets = logits.detach().topk(min(top, logits.shape[1]), dim=1).indices
+        columns = [resolve_targets(logits, column) for column in targets.T]
+        names = list(recorded)
+        sources = [recorded[name] for name in names]
+        maps: list[list[Heatmaps]] = [[] for _ in explainers]
+        for column in columns:
+            by_score = {
+                score: dict(
+                    zip(names, _gradients(logits, column, score, sources, create_graph=False, keep=True), strict=True)
+                )
+                for score in dict.fromkeys(e.score for e in at_layers)
+            }
+            for place, explainer in enumerate(explainers):
+                if isinstance(explainer, LayerExplainer):
+                    layer = layers[id(explainer)]
+                    heatmaps = explainer.read(_full(recorded[layer]), _full(by_score[explainer.score][layer])).detach()
+                else:
+                    heatmaps = explainer(model, images, column).heatmaps
+                maps[place].append(heatmaps)
+    return Grid([torch.stack(classes, 1) for classes in maps], logits.detach(), torch.stack(columns, 1))
+
+
+def _gradients(
+    logits: Logits, targets: Targets, score: Score, sources: list[Tensor], *, create_graph: bool, keep: bool = False
+) -> list[Tensor]:
+    # eval mode: images do not interact, so the sum's gradient holds each image's own
+    total = explained(logits, targets, score).sum()
+    found = torch.autograd.grad(
+        total, sources, create_graph=create_graph, retain_graph=create_graph or keep, allow_unused=True
+    )
+    # a layer that the logits do not depend on (an unused branch) has a gradient of zero, not an error
+    return [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """Half precision is for convolutions; sums over a map are taken in float32."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -1,0 +1,123 @@
+"""``pgd(epsilon=8/255, steps=10)`` <-> object: one text for the command line, for records and for Python.
+
+A spec is a name of the catalog, with arguments in Python's own syntax or without any. Names are read without case,
+underscores and hyphens, so what ``repr`` prints (``PGD(epsilon=0.03)``) is a spec as well. Nothing is executed: only
+literals, the arithmetic of numbers, and further specs are understood.
+"""
+
+import ast
+import inspect
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from heatproof.errors import HeatproofError, SpecError, did_you_mean
+
+_ARITHMETIC: dict[type, Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+
+
+def number(text: str) -> float:
+    """A number, or the arithmetic of numbers.
+
+    >>> number("8/255") == 8 / 255
+    True
+    """
+    value = _value(_parsed(text), text, {})
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpecError(f"a number such as 0.01 or 8/255 was expected, got {text!r}")
+    return value
+
+
+def build(text: str, catalog: Mapping[str, Callable[..., Any]], kind: str = "name") -> Any:
+    """The object that ``text`` describes.
+
+    Args:
+        catalog: names -> classes or functions that may be called.
+        kind: what the entries are ("explainer"), for messages.
+
+    Raises:
+        SpecError: for text that cannot be read, a name that is not in the catalog or an argument that it does not
+            have, naming the nearest.
+    """
+    tree = _parsed(text)
+    if isinstance(tree, ast.Name):
+        tree = ast.Call(func=tree, args=[], keywords=[])
+    if not isinstance(tree, ast.Call):
+        raise SpecError(f"{kind} {text!r} cannot be read; write name(argument=value, ...)")
+    return _call(tree, text, catalog, kind)
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").replace("-", "").casefold()
+
+
+def _parsed(text: str) -> ast.expr:
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise SpecError(
+            f"{text!r} cannot be read; write name(argument=value, ...), for example pgd(epsilon=8/255)"
+        ) from error
+
+
+def _call(tree: ast.Call, text: str, catalog: Mapping[str, Callable[..., Any]], kind: str = "name") -> Any:
+    if not isinstance(tree.func, ast.Name):
+        raise SpecError(f"{ast.unparse(tree.func)!r} in {text!r} is no {kind}")
+    known = {_folded(name): name for name in catalog}
+    name = known.get(_folded(tree.func.id))
+    if name is None:
+        raise SpecError(f"there is no {kind} {tree.func.id!r}; {did_you_mean(tree.func.id, catalog)}")
+    make = catalog[name]
+    if any(keyword.arg is None for keyword in tree.keywords):
+        raise SpecError(f"** is not understood in {text!r}; write argument=value")
+    arguments = [_value(argument, text, catalog) for argument in tree.args]
+    named = {str(keyword.arg): _value(keyword.value, text, catalog) for keyword in tree.keywords}
+    signature = inspect.signature(make)
+    unknown = [argument for argument in named if argument not in signature.parameters]
+    if unknown:
+        raise SpecError(f"{name} has no setting {unknown[0]!r}; {did_you_mean(unknown[0], signature.parameters)}")
+    try:
+        signature.bind(*arguments, **named)
+    except TypeError as error:
+        shown = ", ".join(str(parameter) for parameter in signature.parameters.values())
+        raise SpecError(f"{text!r}: {error}; {name} takes ({shown})") from error
+    try:
+        return make(*arguments, **named)
+    except HeatproofError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{text!r}: {error}") from error
+
+
+def _value(tree: ast.expr, text: str, catalog: Mapping[str, Callable[..., Any]]) -> Any:
+    match tree:
+        case ast.Constant(value=value) if value is None or isinstance(value, bool | int | float | str):
+            return value
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _ARITHMETIC:
+            return _computed(text, _ARITHMETIC[type(op)], _value(operand, text, catalog))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+            return _computed(text, _ARITHMETIC[type(op)], _value(left, text, catalog), _value(right, text, catalog))
+        case ast.Tuple(elts=items) | ast.List(elts=items):
+            return tuple(_value(item, text, catalog) for item in items)
+        case ast.Name(id="inf"):
+            return float("inf")
+        case ast.Call():
+            return _call(tree, text, catalog)
+        case _:
+            raise SpecError(f"{ast.unparse(tree)!r} in {text!r} is no value; texts stand in quotes")
+
+
+def _computed(text: str, how: Callable[..., Any], *values: Any) -> Any:
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        raise SpecError(f"only numbers can be computed with, in {text!r}")
+    try:
+        return how(*values)
+    except (ArithmeticError, ValueError) as error:
+        raise SpecError(f"{text!r} cannot be computed: {error}") from error
