@@ -1,0 +1,76 @@
+"""What every kind of data comes down to: photos in a fixed order, each with an id and a label, not read yet."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+UNLABELLED = -1
+"""The label of a photo whose class is not known."""
+
+SAMPLE = 4096  # bytes of a photo that its stamp covers
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Photos by position, not read yet.
+
+    Attributes:
+        ids: Unique, and the same wherever the data lies.
+        labels: The model's class of each, or -1.
+        fetch: The file of a photo, its bytes, or its pixels; raises an :class:`InputError` that gives the reason.
+        stamp: A few bytes that change with a photo's content, cheap to have.
+        classes: The class names, where they are known.
+        skipped: What was left out already, and why.
+    """
+
+    ids: Sequence[str]
+    labels: Sequence[int]
+    fetch: Callable[[int], Path | bytes | UInt8[Tensor, "3 height width"]]
+    stamp: Callable[[int], bytes]
+    classes: Sequence[str] | None = None
+    skipped: Sequence[dict[str, str]] = field(default=())
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Number the repetitions of a name.
+
+    >>> unique(["a.png", "b.png", "a.png"])
+    ['a.png', 'b.png', 'a.png#2']
+    """
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return numbered
+
+
+def file_stamp(path: Path, offset: int = 0, size: int | None = None) -> bytes:
+    """Size and middle 4 KiB of a file, or of its stretch from ``offset`` on; a fixed word if it is not there."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size if size is None else size
+            file.seek(offset + max(0, size - SAMPLE) // 2)
+            return size.to_bytes(8, "big") + file.read(min(SAMPLE, size))
+    except OSError:
+        return b"not there"
+
+
+def ids_below(files: Sequence[Path]) -> list[str]:
+    """Paths below the deepest folder that holds all of these absolute paths.
+
+    >>> ids_below([Path("/photos/cats/1.png"), Path("/photos/dogs/1.png")])
+    ['cats/1.png', 'dogs/1.png']
+    """
+    together = os.path.commonpath([file.parent for file in files])
+    return [Path(os.path.relpath(file, together)).as_posix() for file in files]
+
+
+def of_files(files: Sequence[Path], ids: Sequence[str], labels: Sequence[int], **known) -> Listing:
+    """The listing of photos that lie in files of their own."""
+    return Listing(unique(ids), labels, fetch=files.__getitem__, stamp=lambda place: file_stamp(files[place]), **known)

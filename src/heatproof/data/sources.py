@@ -1,0 +1,224 @@
+"""The door to data: a name in, photos out, whatever kind of data the name stands for."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from heatproof.data import folders, manifests, shards
+from heatproof.data.classes import class_indices
+from heatproof.data.listing import Listing
+from heatproof.data.photos import read_photo
+from heatproof.errors import InputError
+
+DEMO = "demo"
+
+
+class Photo(NamedTuple):
+    """One photo as it was read.
+
+    Attributes:
+        id: Names the photo within its data, the same wherever the data lies.
+        image: RGB in 0..255, at its own size.
+        label: The model's class, or -1.
+    """
+
+    id: str
+    image: UInt8[Tensor, "3 height width"]
+    label: int
+
+
+class Photos(Protocol):
+    """What batches are made of: photos by position, each a pure function of it."""
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int) -> Photo:
+        """Read one photo; an :class:`InputError` says why it cannot be read."""
+        ...
+
+    def skip(self, image: str, reason: str) -> None:
+        """Note that a photo was left out."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Photos of one data name, read when they are asked for; :func:`open_data` makes it.
+
+    ``source[3]`` reads one photo or raises an :class:`InputError` with the reason. Iterating reads all in order, leaves
+    out those that cannot be read and notes them in ``skipped``. Reading is safe in threads.
+    """
+
+    name: str
+    listing: Listing = field(repr=False)
+    positions: Sequence[int] = field(repr=False)
+    _left_out: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Every photo's id, in order; nothing is read."""
+        return [self.listing.ids[place] for place in self.positions]
+
+    @cached_property
+    def labels(self) -> list[int]:
+        """Every photo's class, or -1."""
+        return [self.listing.labels[place] for place in self.positions]
+
+    @property
+    def count(self) -> int:
+        """Number of photos listed, readable or not."""
+        return len(self.positions)
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """The names that labels count through, where they are known."""
+        return self.listing.classes
+
+    @property
+    def skipped(self) -> list[dict[str, str]]:
+        """``{"image", "reason"}`` of what was left out so far, in the order of the data."""
+        places = {name: place for place, name in enumerate(self.ids)}
+        met = sorted(self._left_out.items(), key=lambda entry: places.get(entry[0], 0))
+        return [*self.listing.skipped, *({"image": image, "reason": reason} for image, reason in met)]
+
+    def skip(self, image: str, reason: str) -> None:
+        """Note that a photo was left out; a photo is noted once."""
+        self._left_out[image] = reason
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, position: int) -> Photo:
+        place = self.positions[position]
+        found = self.listing.fetch(place)
+        image = found if isinstance(found, Tensor) else read_photo(found, name="")
+        return Photo(self.listing.ids[place], image, self.listing.labels[place])
+
+    def __iter__(self) -> Iterator[Photo]:
+        for position in range(len(self)):
+            try:
+                photo = self[position]
+            except InputError as error:
+                self.skip(self.ids[position], str(error))
+            else:
+                yield photo
+
+    def fingerprint(self) -> str:
+        """A sha256 that tells this data from other data, without reading all of it.
+
+        It covers, of every photo in order: id, label, size in bytes, and the 4 KiB in the middle of its bytes; of a
+        Parquet file with photos inside, its size and 256 stretches of 4 KiB spread evenly over it. A change elsewhere
+        in a file that leaves its size alone is not seen.
+        """
+        digest = hashlib.sha256()
+        for place in self.positions:
+            stamp = self.listing.stamp(place)
+            digest.update(f"{self.listing.ids[place]}\0{self.listing.labels[place]}\0{len(stamp)}\0".encode())
+            digest.update(stamp)
+        return digest.hexdigest()
+
+
+def open_data(
+    name: str | Path | Sequence[str | Path],
+    *,
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    labels: bool = True,
+) -> Source:
+    """Open data by its name; no photo is read yet.
+
+    ===========================  ====================================================================================
+    name                         photos, in this order
+    ===========================  ====================================================================================
+    a file, several files        as given; no labels
+    a folder with photos         all below it, sorted; no labels
+    a folder of class folders    sorted; labels by class name, WordNet id or number
+    ``*.csv``, ``*.tsv``         the rows: ``path`` (from the table's folder) and ``label``
+    ``*.parquet``                the same, or ``id``, ``image`` (bytes) and ``label``
+    ``*.tar``, a folder of       tar shards by name, then as they lie: ``key.jpg`` and ``key.cls``;
+    them, ``s-{000..009}.tar``   braces stand for a range or a choice
+    ``demo``                     the packaged scenes (``demo/train`` for the other split)
+    ===========================  ====================================================================================
+
+    Args:
+        name: What to open. A folder of your own that is called ``demo`` is ``./demo``.
+        classes: The model's class names, which labels are matched to. Without them classes are numbered in the sorted
+            order of their names.
+        limit: Take so many photos: the data is cut into ``limit`` stretches of equal length and one photo is drawn
+            from each, so that sorted classes are all met. The choice depends on the data's length, ``limit`` and
+            ``seed`` alone.
+        seed: For ``limit``.
+        labels: If false every label is -1 and folders need not be classes.
+
+    Raises:
+        InputError: The data is not there, holds no photo, or its labels do not fit the classes.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit must be at least 1 photo, got {limit}")
+    names = [name] if isinstance(name, str | Path) else list(name)
+    if not names:
+        raise InputError("no data was named: expected photos, a folder, a manifest, tar shards or demo")
+    listing = _listing([str(part) for part in names], classes, labels)
+    positions = _spread(len(listing.ids), limit, seed)
+    shown = str(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    return Source(shown, listing, positions)
+
+
+def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> Listing:
+    if names in ([DEMO], [f"{DEMO}/train"], [f"{DEMO}/test"]):
+        return _demo(names[0].removeprefix(DEMO).strip("/") or "test", classes, labels)
+    path = Path(names[0]).expanduser()
+    is_shard = [part.casefold().endswith((".tar", ".tar.gz", ".tgz")) for part in names]
+    if all(is_shard):
+        found = [shard for part in names for shard in ([Path(part)] if Path(part).exists() else shards.expand(part))]
+        return shards.from_shards(found, classes, labels)
+    if len(names) == 1 and path.is_dir():
+        found = sorted(path.glob("*.tar"))
+        return shards.from_shards(found, classes, labels) if found else folders.from_folder(path, classes, labels)
+    if len(names) == 1 and path.suffix.casefold() in manifests.SUFFIXES:
+        return manifests.from_manifest(path, classes, labels)
+    odd = [part for part in names if Path(part).suffix.casefold() in manifests.SUFFIXES or part == DEMO]
+    if odd or any(is_shard):
+        raise InputError(f"several names must be photos or folders, or all be shards; got {odd[0] if odd else 'both'}")
+    return folders.from_files([Path(part).expanduser() for part in names])
+
+
+def _spread(count: int, limit: int | None, seed: int) -> Sequence[int]:
+    if limit is None or limit >= count:
+        return range(count)
+    shares = np.random.default_rng(seed).random(limit)
+    edges = [count * stretch // limit for stretch in range(limit + 1)]
+    return [
+        start + int(share * (end - start)) for start, end, share in zip(edges, edges[1:], shares.tolist(), strict=False)
+    ]
+
+
+def _demo(split: str, classes: Sequence[str] | None, labels: bool) -> Listing:
+    from heatproof.data import demo
+
+    scenes = demo.photos(split=split)
+    texts = [str(label) for _, _, label in scenes]
+    # by name only: class 3 of ImageNet is a shark, not the digit 3
+    if labels and classes is not None and not set(texts) <= set(classes):
+        raise InputError(f"the demo shows {', '.join(sorted(set(texts)))}, which are no classes of this model")
+    found, names = class_indices(texts, classes)
+    images = [torch.as_tensor(np.array(image)).permute(2, 0, 1) for _, image, _ in scenes]
+    return Listing(
+        [name for name, _, _ in scenes],
+        [found[text] if labels else -1 for text in texts],
+        fetch=images.__getitem__,
+        stamp=lambda place: images[place].numpy().tobytes(),
+        classes=names,
+    )
