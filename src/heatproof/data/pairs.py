@@ -1,0 +1,125 @@
+"""Images that show two classes at once, for the active fooling."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from heatproof.data.classes import class_indices, unknown_class
+from heatproof.data.listing import UNLABELLED
+from heatproof.data.photos import Fit, fitted
+from heatproof.data.sources import Photo, Source
+from heatproof.errors import InputError
+from heatproof.types import settings
+
+
+@settings
+class TwoClass:
+    """``count`` images of 2x2 blocks: two photos of one class, two of another, in shuffled places.
+
+    Photo ``i`` is made on the fly and is a pure function of (source, seed, i). It can be read like a source, by
+    :func:`~heatproof.data.batches.batches` and by :func:`~heatproof.data.batches.training_batches`, at the same
+    ``size``. Its label is -1: it shows two classes.
+
+    Images to train on and images to judge by share photos unless they come from two sources.
+
+    **Source** Heo, Joo, Moon 2019, section 4.1 (the active fooling's data).
+
+    Args:
+        source: Labelled photos.
+        first: A class, by number or by name.
+        second: Another class.
+        size: Side of the images in pixels; each block takes half of it.
+        count: Number of images.
+        seed: Not negative; drives the choice of photos and their places.
+        how: How a photo comes to its block, see :func:`~heatproof.data.photos.fit`.
+
+    Raises:
+        InputError: A class is unknown, or has fewer than two photos; when an image is made, fewer than two that can be
+            read.
+    """
+
+    source: Source
+    first: int | str
+    second: int | str
+    size: int
+    count: int
+    seed: int = 0
+    how: Fit = "resize"
+
+    def __post_init__(self) -> None:
+        if self.size < 2 or self.count < 1 or self.seed < 0:
+            raise InputError(
+                f"expected size >= 2, count >= 1 and seed >= 0, got {self.size}, {self.count} and {self.seed}"
+            )
+        for wanted, places in zip((self.first, self.second), self._photos, strict=True):
+            if len(places) < 2:
+                raise InputError(f"{self.source.name} has {len(places)} photos of {wanted!r}: expected at least 2")
+
+    @cached_property
+    def _photos(self) -> list[list[int]]:
+        """Where the two classes lie in the source."""
+        numbers = [_class(self.source, wanted) for wanted in (self.first, self.second)]
+        if numbers[0] == numbers[1]:
+            raise InputError(f"expected two classes, got {self.first!r} and {self.second!r}")
+        return [[place for place, label in enumerate(self.source.labels) if label == number] for number in numbers]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """``pair-00000`` and so on."""
+        return [f"pair-{place:05}" for place in range(self.count)]
+
+    @property
+    def labels(self) -> list[int]:
+        """-1 throughout."""
+        return [UNLABELLED] * self.count
+
+    @property
+    def skipped(self) -> list[dict[str, str]]:
+        """What the source left out."""
+        return self.source.skipped
+
+    def skip(self, image: str, reason: str) -> None:
+        """Note in the source that a photo was left out."""
+        self.source.skip(image, reason)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, position: int) -> Photo:
+        draw = np.random.default_rng([self.seed, range(self.count)[position]])
+        side = (self.size + 1) // 2  # an odd size loses the last row and column
+        blocks = [
+            fitted(photo, side, self.how)
+            for places in self._photos
+            for photo in self._two(draw.permutation(places).tolist())
+        ]
+        a, b, c, d = (blocks[place] for place in draw.permutation(4))
+        image = torch.cat([torch.cat([a, b], dim=2), torch.cat([c, d], dim=2)], dim=1)
+        return Photo(self.ids[position], image[:, : self.size, : self.size], UNLABELLED)
+
+    def _two(self, places: Sequence[int]) -> list[UInt8[Tensor, "3 height width"]]:
+        found: list[Tensor] = []
+        for place in places:
+            try:
+                found.append(self.source[place].image)
+            except InputError as error:
+                self.skip(self.source.ids[place], str(error))
+            if len(found) == 2:
+                return found
+        raise InputError(f"fewer than two photos of {self.source.ids[places[0]]}'s class can be read")
+
+
+def _class(source: Source, wanted: int | str) -> int:
+    if isinstance(wanted, int):
+        return wanted
+    names = source.classes
+    if names is None:
+        raise InputError(f"the classes of {source.name} have no names: give a number, got {wanted!r}")
+    found = class_indices([wanted], names)[0]
+    if wanted not in found:
+        raise InputError(unknown_class(wanted, names))
+    return found[wanted]
