@@ -1,0 +1,215 @@
+"""Pictures of photos and heatmaps, laid out in inches so that margins agree and no text meets another.
+
+All functions take NumPy arrays, draw without global state, and write the same bytes for the same arrays.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from heatproof.errors import InputError
+from heatproof.report.overlay import Array, Scale, as_heatmap, as_photo, greyed, upsample
+from heatproof.report.sheet import BAR, BAR_TEXT, LINE, MARGIN, Sheet, label_room, panel_size
+from heatproof.report.style import NORMAL, SMALL, fit, percent, save, styled
+
+Maps = Mapping[tuple[int, int], NDArray | None] | Sequence[Sequence[NDArray | None]] | NDArray
+"""Heatmaps by ``(row, column)``, or nested rows of columns; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a :func:`gallery`: a photo, or a heatmap over a photo, or a heatmap alone.
+
+    Attributes:
+        photo: ``[rows, cols, 3]`` in [0, 1], or None for a map on its own.
+        heatmap: ``[rows, cols]`` at its native resolution, or None for the plain photo.
+        signed: whether the map's zero is the middle of its scale.
+        caption: under the picture; may be wrapped and shortened.
+    """
+
+    photo: NDArray | None = None
+    heatmap: NDArray | None = None
+    signed: bool = False
+    caption: str = ""
+
+
+@styled
+def explanation_grid(
+    photo: NDArray,
+    rows: Sequence[tuple[str, float]],
+    columns: Sequence[str],
+    maps: Maps,
+    signed: Sequence[bool],
+    path: Path | str,
+    *,
+    title: str = "",
+    predictions: Sequence[tuple[str, float]] = (),
+    pdf: bool = False,
+) -> Path:
+    """The explanations of one photo: a row per class, a column per layer or explainer, the photo first.
+
+    Maps lie bilinearly upsampled over the greyed photo. Under each panel a slim bar states its own scale in raw units:
+    from zero to its maximum, or symmetric around zero for signed columns. A map that is zero everywhere says so.
+
+    Args:
+        photo: ``[rows, cols, 3]`` in [0, 1].
+        rows: the explained classes with their probabilities.
+        columns: the titles.
+        maps: a map per row and column, each at its native resolution, signed where its column is.
+        signed: for each column, whether zero is the middle of its scale.
+        path: of the PNG.
+        title: over all; may be empty.
+        predictions: the likeliest classes with probabilities, for a line at the foot.
+        pdf: whether to write a PDF beside it.
+
+    Returns:
+        The PNG's path.
+
+    Raises:
+        InputError: shapes or counts that do not fit.
+        RunError: the file cannot be written.
+    """
+    if not rows or not columns or len(signed) != len(columns):
+        raise InputError(
+            f"expected at least one row, one column and as many signs as columns, "
+            f"got {len(rows)} rows, {len(columns)} columns and {len(signed)} signs"
+        )
+    pixels = as_photo(photo)
+    width, height = panel_size(pixels)
+    heads = [fit(text, width, NORMAL, lines=3) for text in ("photo", *columns)]
+    sheet = Sheet(
+        rows=len(rows),
+        cols=len(columns) + 1,
+        width=width,
+        height=height,
+        left=label_room([label for row in rows for label in (row[0], percent(row[1]))]),
+        heads=max(head.count("\n") + 1 for head in heads) * NORMAL * LINE + 0.06,
+        below=BAR + BAR_TEXT + 0.03,
+        title=title,
+        foot=_foot(predictions),
+    )
+    for c, head in enumerate(heads):
+        sheet.head(c, head)
+    for r, (label, probability) in enumerate(rows):
+        sheet.label(r, label, percent(probability))
+        sheet.picture(sheet.axes(r, 0), pixels)
+        for c in range(len(columns)):
+            heatmap = _pick(maps, r, c)
+            axes = sheet.axes(r, c + 1)
+            if heatmap is None:
+                axes.set_axis_off()
+                continue
+            _draw_map(sheet, axes, r, c + 1, as_heatmap(heatmap), pixels, signed[c])
+    return save(sheet.figure, path, pdf)
+
+
+@styled
+def gallery(
+    panels: Sequence[Sequence[Panel]],
+    path: Path | str,
+    *,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    title: str = "",
+    pdf: bool = False,
+) -> Path:
+    """Rows of pictures with captions: clean, perturbation, adversarial, and their maps.
+
+    Args:
+        panels: the rows; all panels take the shape of the first photo or map.
+        path: of the PNG.
+        rows: a name per row, or none.
+        columns: a title per column, or none.
+        title: over all; may be empty.
+        pdf: whether to write a PDF beside it.
+
+    Returns:
+        The PNG's path.
+
+    Raises:
+        InputError: no panel, or shapes that do not fit.
+        RunError: the file cannot be written.
+    """
+    cols = max((len(row) for row in panels), default=0)
+    if cols == 0:
+        raise InputError("expected at least one panel, got none")
+    first = next((panel for row in panels for panel in row if panel.photo is not None), None)
+    shape = np.zeros((1, 1, 3)) if first is None or first.photo is None else as_photo(first.photo)
+    width, height = panel_size(shape)
+    captions = [[fit(panel.caption, width, SMALL, lines=3) for panel in row] for row in panels]
+    bar = BAR + BAR_TEXT
+    depths = [
+        (bar if panel.heatmap is not None else 0.0) + ((text.count("\n") + 1) * SMALL * LINE if text else 0.0)
+        for row, texts in zip(panels, captions, strict=True)
+        for panel, text in zip(row, texts, strict=True)
+    ]
+    heads = [fit(text, width, NORMAL, lines=3) for text in columns]
+    sheet = Sheet(
+        rows=len(panels),
+        cols=cols,
+        width=width,
+        height=height,
+        left=label_room(rows) if rows else MARGIN,
+        heads=max((head.count("\n") + 1 for head in heads), default=0) * NORMAL * LINE + 0.06,
+        below=max(depths) + 0.1,
+        title=title,
+        foot="",
+    )
+    for c, head in enumerate(heads):
+        sheet.head(c, head)
+    for r, row in enumerate(panels):
+        if r < len(rows):
+            sheet.label(r, rows[r], "")
+        for c, panel in enumerate(row):
+            axes = sheet.axes(r, c)
+            pixels = None if panel.photo is None else as_photo(panel.photo)
+            if panel.heatmap is not None:
+                _draw_map(sheet, axes, r, c, as_heatmap(panel.heatmap), pixels, panel.signed)
+            elif pixels is not None:
+                sheet.picture(axes, pixels)
+            else:
+                axes.set_axis_off()
+            sheet.caption(r, c, captions[r][c], below=bar if panel.heatmap is not None else 0.0)
+    return save(sheet.figure, path, pdf)
+
+
+def amplify(perturbation: NDArray) -> tuple[Array, float]:
+    """A perturbation ``[rows, cols, 3]`` as a picture around middle grey, and the factor by which it was raised.
+
+    >>> amplify(np.full((1, 1, 3), 0.05))[1]
+    10.0
+    """
+    perturbation = np.asarray(perturbation, dtype=np.float64)
+    reach = float(np.abs(perturbation).max(initial=0.0))
+    factor = 0.5 / reach if reach else 1.0
+    return np.clip(0.5 + factor * perturbation, 0, 1), factor
+
+
+def _draw_map(sheet: Sheet, axes: Axes, row: int, col: int, heatmap: Array, pixels: Array | None, signed: bool) -> None:
+    scale = Scale.of(heatmap, signed)
+    rows, cols = (256, 256) if pixels is None else pixels.shape[:2]
+    under = None if pixels is None else greyed(pixels)
+    sheet.picture(axes, scale.paint(upsample(np.nan_to_num(heatmap), rows, cols), under))
+    if scale.empty:
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 2.0, "alpha": 0.85}
+        axes.text(0.5, 0.5, "empty map", transform=axes.transAxes, ha="center", va="center", fontsize=NORMAL, bbox=box)
+    else:
+        sheet.bar(row, col, scale, over_photo=pixels is not None)
+
+
+def _pick(maps: Maps, row: int, col: int) -> NDArray | None:
+    try:
+        if isinstance(maps, Mapping):
+            return maps.get((row, col))
+        return maps[row][col]
+    except (IndexError, TypeError) as error:
+        raise InputError(f"expected a map (or None) for row {row} and column {col}, got none") from error
+
+
+def _foot(predictions: Sequence[tuple[str, float]]) -> str:
+    told = ", ".join(f"{label} {percent(probability)}" for label, probability in predictions)
+    return f"Predicted: {told}." if told else ""

@@ -1,0 +1,130 @@
+"""A heatmap over its photo: limits, colours, and the blend that keeps both readable."""
+
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import Colormap, Normalize
+from numpy.typing import NDArray
+from PIL import Image
+
+from heatproof.errors import InputError
+from heatproof.report.style import DIVERGING, SEQUENTIAL
+
+Array = NDArray[np.float64]
+
+FLOOR, CEILING = 0.35, 0.92
+"""How opaque the colours are where the map is zero, and where it is largest."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The limits of one panel: from zero for unsigned maps, symmetric around zero for signed ones.
+
+    >>> Scale.of(np.array([[-1.0, 3.0]]), signed=True)
+    Scale(low=-3.0, high=3.0, signed=True)
+    """
+
+    low: float
+    high: float
+    signed: bool
+
+    @classmethod
+    def of(cls, heatmap: Array, signed: bool) -> "Scale":
+        """The limits of a map; of an empty one they are both zero."""
+        finite = heatmap[np.isfinite(heatmap)]
+        if finite.size == 0:
+            return cls(0.0, 0.0, signed)
+        if signed:
+            reach = float(np.abs(finite).max())
+            return cls(-reach, reach, signed)
+        return cls(min(0.0, float(finite.min())), max(0.0, float(finite.max())), signed)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return self.low == self.high
+
+    @property
+    def norm(self) -> Normalize:
+        """matplotlib's map from values to [0, 1]; zero of a signed map lands on one half."""
+        return Normalize(self.low, self.high)
+
+    @property
+    def colours(self) -> Colormap:
+        """The colour map that fits the sign."""
+        return mpl.colormaps[DIVERGING if self.signed else SEQUENTIAL]
+
+    def paint(self, values: Array, under: Array | None = None) -> Array:
+        """Colours of ``values`` over the grey levels ``under``, both ``[rows, cols]``, as RGB in [0, 1].
+
+        Opacity grows with the size of a value, so that what the map is silent about shows the photo. With nothing
+        under it the colours are opaque.
+        """
+        if self.empty:
+            return np.repeat((np.full(values.shape, 0.9) if under is None else under)[..., None], 3, axis=-1)
+        colour = self.colours(self.norm(np.nan_to_num(values)))[..., :3]
+        if under is None:
+            return colour
+        size = np.abs(np.nan_to_num(values)) / max(abs(self.low), abs(self.high))
+        opacity = (FLOOR + (CEILING - FLOOR) * np.clip(size, 0, 1))[..., None]
+        if self.signed:
+            opacity = opacity * np.clip(4 * size, 0, 1)[..., None]  # white means zero, and need not veil the photo
+        return opacity * colour + (1 - opacity) * under[..., None]
+
+
+def as_photo(photo: NDArray, longest: int = 640) -> Array:
+    """A photo as ``[rows, cols, 3]`` in [0, 1], at most ``longest`` pixels a side.
+
+    Raises:
+        InputError: it has another shape or range.
+    """
+    photo = np.asarray(photo)
+    if photo.ndim != 3 or photo.shape[-1] != 3 or 0 in photo.shape:
+        raise InputError(f"expected a photo [rows, cols, 3], got the shape {photo.shape}")
+    if photo.dtype == np.uint8:
+        pixels = photo
+    else:
+        if not np.isfinite(photo).all() or photo.min() < -1e-3 or photo.max() > 1 + 1e-3:
+            raise InputError(
+                f"expected pixels in [0, 1], got [{photo.min():.3g}, {photo.max():.3g}]; undo the normalisation first"
+            )
+        pixels = np.round(255 * np.clip(photo, 0, 1)).astype(np.uint8)
+    if max(pixels.shape) > longest:
+        shrink = longest / max(pixels.shape)
+        size = max(1, round(pixels.shape[1] * shrink)), max(1, round(pixels.shape[0] * shrink))
+        pixels = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS))
+    return pixels.astype(np.float64) / 255
+
+
+def as_heatmap(heatmap: NDArray) -> Array:
+    """A heatmap as ``[rows, cols]`` of float.
+
+    Raises:
+        InputError: it has another number of axes.
+    """
+    heatmap = np.asarray(heatmap, dtype=np.float64)
+    if heatmap.ndim != 2 or 0 in heatmap.shape:
+        raise InputError(f"expected a heatmap [rows, cols], got the shape {heatmap.shape}")
+    return heatmap
+
+
+def greyed(photo: Array) -> Array:
+    """The photo's luminance (Rec. 601), drawn together and lightened so that colours over it are read right."""
+    return 0.25 + 0.7 * (photo @ np.array([0.299, 0.587, 0.114]))
+
+
+def upsample(heatmap: Array, rows: int, cols: int) -> Array:
+    """Bilinear interpolation between the centres of the cells, as ``align_corners=False``; edges are held.
+
+    >>> upsample(np.array([[0.0, 1.0]]), 1, 4)
+    array([[0.  , 0.25, 0.75, 1.  ]])
+    """
+    for axis, size in enumerate((rows, cols)):
+        here = heatmap.shape[axis]
+        place = np.clip((np.arange(size) + 0.5) * here / size - 0.5, 0, here - 1)
+        before = np.floor(place).astype(int)
+        after = np.minimum(before + 1, here - 1)
+        share = (place - before).reshape((-1, 1) if axis == 0 else (1, -1))
+        heatmap = (1 - share) * heatmap.take(before, axis) + share * heatmap.take(after, axis)
+    return heatmap
