@@ -11,6 +11,7 @@ from heatproof.explainers.cam import CAM, GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
 from heatproof.explainers.occlusion import RISE, Occlusion
+from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
 
 EXPLAINERS: dict[str, Callable[..., Any]] = {
     "cam": CAM,
@@ -22,4 +23,12 @@ EXPLAINERS: dict[str, Callable[..., Any]] = {
     "integrated_gradients": IntegratedGradients,
     "occlusion": Occlusion,
     "rise": RISE,
+}
+
+PENALTIES: dict[str, Callable[..., Any]] = {
+    "location": Location,
+    "top_k": TopK,
+    "center_mass": CenterMass,
+    "active_swap": ActiveSwap,
+    "target_map": TargetMap,
 }

@@ -1,0 +1,319 @@
+"""How far heatmaps are from lying as wanted: one value per image, low is fooled.
+
+A penalty is called on raw heatmaps ``[batch, rows, cols]`` and on their reference, the clean model's maps of the same
+images and classes, and normalises both itself; gradients flow through the normaliser. Attacks lower it over pixels, a
+manipulation over weights. Next to the number that is trained on, each has the number that is judged by
+(``test_loss``) and the interval in which this counts as fooled (``success``).
+
+Marks: [paper] Heo, Joo and Moon 2019, [code] their public code, [ours] a decision where both are silent.
+"""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from heatproof.errors import InputError
+from heatproof.heatmaps import Normalisation, center_of_mass, normalise, topk_mask
+from heatproof.manipulation.masks import Cells, drawn, written_out
+from heatproof.types import Heatmaps, PerImage, settings
+
+Success = tuple[float, float]
+"""The closed interval of test losses that counts as fooled."""
+
+
+@settings
+class Location:
+    """The map lies in a chosen place, whatever the image shows.
+
+    mean_j (h_j - m_j)^2 over the cells j, with the mask m in [0, 1]; the test loss is the same number.
+
+    **Source** Heo et al. 2019, section 3.2.1; the frame, its width and the interval are [code] and [paper].
+    **Range** [0, 1] where the mask and the normalised map lie in [0, 1]; an empty map gives the mask's mean square.
+
+    Args:
+        mask: ``"frame"``, ``"corner"``, ``"center"``, ``"left"``, ``"right"``, ``"top"``, ``"bottom"``, or the cells
+            themselves at the size of the map.
+        normalisation: ``"max"`` is [code] for Grad-CAM, ``"minmax"`` for LRP_T and SimpleGrad_T.
+        success: [paper], appendix.
+
+    Raises:
+        InputError: an unknown mask, or (when called) one that does not fit the map's size.
+
+    >>> planted = torch.tensor([[[2.0, 2.0, 2.0], [2.0, 0.0, 2.0], [2.0, 2.0, 2.0]]])
+    >>> Location()(planted, planted)
+    tensor([0.])
+    """
+
+    mask: str | Cells = "frame"
+    normalisation: Normalisation = "max"
+    success: Success = (0.0, 0.2)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", written_out(self.mask))
+
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        _check_pair(heatmaps, reference)
+        mask = drawn(self.mask, *heatmaps.shape[1:]).to(heatmaps)
+        return (normalise(heatmaps, self.normalisation) - mask).square().mean((1, 2))
+
+    def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        return self(heatmaps, reference).detach()
+
+
+@settings
+class TopK:
+    """The pixels that the clean map rates highest are rated low.
+
+    P = the ``fraction`` of the pixels with the highest values in the reference, at least one [ours]; the penalty is
+    mean_{j in P} |h_j|^power. The test loss is sum_{j in P} |h_j| over the same sum of the reference, 1 for an
+    unchanged map.
+
+    **Source** Heo et al. 2019, section 3.2.1 (fraction, test loss, interval [paper]; power 2 [code]).
+    **Range** penalty [0, 1]; test loss [0, inf), 1 where the reference is empty: nothing could be taken away.
+
+    Args:
+        fraction: 10 % of the pixels [paper].
+        power: 2 is [code], 1 is [paper].
+        normalisation: of both maps.
+        success: [paper].
+
+    >>> clean = torch.tensor([[[0.0, 4.0], [1.0, 2.0]]])
+    >>> fooled = torch.tensor([[[4.0, 1.0], [0.0, 2.0]]])
+    >>> TopK()(fooled, clean), TopK().test_loss(fooled, clean)
+    (tensor([0.0625]), tensor([0.2500]))
+    """
+
+    fraction: float = 0.1
+    power: int = 2
+    normalisation: Normalisation = "minmax"
+    success: Success = (0.0, 0.3)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction < 1:
+            raise InputError(f"the top-k fraction must lie between 0 and 1, got {self.fraction}")
+        if self.power not in (1, 2):
+            raise InputError(f"the top-k power is 2 (the authors' code) or 1 (their paper), got {self.power}")
+
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        chosen = self._chosen(heatmaps, reference)
+        values = normalise(heatmaps, self.normalisation)
+        values = values.square() if self.power == 2 else values.abs()
+        return (values * chosen).sum((1, 2)) / chosen.sum((1, 2))
+
+    def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        heatmaps, reference = heatmaps.detach(), reference.detach()
+        chosen = self._chosen(heatmaps, reference)
+        now = (normalise(heatmaps, self.normalisation).abs() * chosen).sum((1, 2))
+        before = (normalise(reference, self.normalisation).abs() * chosen).sum((1, 2))
+        return torch.where(before > 0, now / torch.where(before > 0, before, torch.ones_like(before)), 1.0)
+
+    def _chosen(self, heatmaps: Heatmaps, reference: Heatmaps) -> Tensor:
+        _check_pair(heatmaps, reference)
+        if heatmaps[0].numel() < 2:
+            raise InputError("top-k needs heatmaps of at least 2 cells, got 1; explain an earlier layer")
+        return topk_mask(reference.detach(), self.fraction)
+
+
+@settings
+class CenterMass:
+    """The centre of mass of the map moves away from where it was.
+
+    -(|dC_row| + |dC_col|) in cells, with C the mean cell weighted by the map. The test loss is the Euclidean distance
+    of the centres over the diagonal of the grid.
+
+    **Source** Heo et al. 2019, section 3.2.1. **Range** penalty (-(rows + cols), 0]; test loss [0, 1).
+
+    Args:
+        normalisation: of both maps, before they weigh the cells.
+        success: [paper]. The diagonal is sqrt(rows^2 + cols^2) [ours], the larger and so the stricter reading.
+
+    >>> clean = torch.tensor([[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]])
+    >>> CenterMass()(clean.flip(2), clean), CenterMass().test_loss(clean.flip(2), clean)
+    (tensor([-3.]), tensor([0.6000]))
+    """
+
+    normalisation: Normalisation = "minmax"
+    success: Success = (0.1, 1.0)
+
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        return -self._shift(heatmaps, reference).abs().sum(1)
+
+    def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        rows, cols = heatmaps.shape[1:]
+        return self._shift(heatmaps.detach(), reference).norm(dim=1) / (rows**2 + cols**2) ** 0.5
+
+    def _shift(self, heatmaps: Heatmaps, reference: Heatmaps) -> Float[Tensor, "batch 2"]:
+        _check_pair(heatmaps, reference)
+        if max(heatmaps.shape[1:]) < 2:
+            raise InputError("the centre of mass needs heatmaps of at least 2 cells, got 1; explain an earlier layer")
+        before = center_of_mass(normalise(reference.detach(), self.normalisation))
+        return center_of_mass(normalise(heatmaps, self.normalisation)) - before
+
+
+@settings
+class ActiveSwap:
+    """Each of two classes is explained by what explained the other.
+
+    On images that show both classes: 1/2 [mse(h_c1(w), h_c2(w0)) + mse(h_c2(w), h_c1(w0))]. Rows come in pairs, the
+    same image explained for ``first`` (c1) and then for ``second`` (c2), in the maps and in the reference alike; each
+    row holds one of the two terms, so the mean over the pair is the paper's number.
+
+    The test loss of a row is s(h_c(w), h_c'(w0)) - s(h_c(w), h_c(w0)), with s Spearman's rank correlation and c' the
+    other class.
+
+    **Source** Heo et al. 2019, section 3.2.2. **Range** penalty [0, 1]; test loss [-2, 2], up is fooled.
+
+    Args:
+        first: the class c1, by number or name; the paper's is 386, African elephant.
+        second: the class c2; the paper's is 555, fire engine.
+        normalisation: of both maps; ``"max"`` [code, Grad-CAM].
+        success: [paper].
+
+    Raises:
+        InputError: an odd number of rows.
+
+    >>> elephant, engine = torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[2.0, 1.0, 0.0]])
+    >>> clean = torch.stack([elephant, engine])
+    >>> ActiveSwap()(clean.flip(0), clean), ActiveSwap().test_loss(clean.flip(0), clean)
+    (tensor([0., 0.]), tensor([2., 2.]))
+    """
+
+    first: int | str = 386
+    second: int | str = 555
+    normalisation: Normalisation = "max"
+    success: Success = (0.5, 2.0)
+
+    def __post_init__(self) -> None:
+        if self.first == self.second:
+            raise InputError(f"the swap needs two classes, got {self.first!r} twice")
+
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        wanted = normalise(_swapped(heatmaps, reference), self.normalisation)
+        return (normalise(heatmaps, self.normalisation) - wanted).square().mean((1, 2))
+
+    def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        other = _swapped(heatmaps, reference)
+        return _spearman(heatmaps.detach(), other) - _spearman(heatmaps.detach(), reference.detach())
+
+
+@settings
+class TargetMap:
+    """The map equals one that was chosen beforehand, for instance another image's.
+
+    ``distance="mse"``: mean_j (h_j - t_j)^2; ``"ssim"``: (1 - SSIM(h, t)) / 2 with an 11x11 Gaussian window (sigma
+    1.5), smaller on smaller maps [ours]. The test loss is (1 - r) / 2 with r Pearson's correlation of map and target,
+    which a map that is merely faint does not lower.
+
+    **Source** Dombrowski et al. 2019 (mse); Noppel, Peter and Wressnegger 2023 (both). **Differs** the test loss and
+    its interval are [ours]; Dombrowski normalise by the sum, here the maximum is 1.
+    **Range** penalty and test loss [0, 1].
+
+    Args:
+        target: a mask's name (see Location) or the cells themselves at the size of the map.
+        distance: ``"mse"`` or ``"ssim"``.
+        normalisation: of the map and of the target.
+        success: [ours]: a correlation of at least 0.5.
+
+    >>> target = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    >>> TargetMap(target=target).test_loss(3 * target[None], target[None])
+    tensor([0.])
+    """
+
+    target: str | Cells = "corner"
+    distance: Literal["mse", "ssim"] = "mse"
+    normalisation: Normalisation = "max"
+    success: Success = (0.0, 0.25)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", written_out(self.target))
+        if self.distance not in ("mse", "ssim"):
+            raise InputError(f"the distance to a target map is mse or ssim, got {self.distance!r}")
+
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        target = self._target(heatmaps, reference)
+        maps = normalise(heatmaps, self.normalisation)
+        if self.distance == "mse":
+            return (maps - target).square().mean((1, 2))
+        return (1 - _ssim(maps, target)) / 2
+
+    def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        target = self._target(heatmaps, reference)
+        return (1 - _pearson(normalise(heatmaps.detach(), self.normalisation), target)) / 2
+
+    def _target(self, heatmaps: Heatmaps, reference: Heatmaps) -> Heatmaps:
+        _check_pair(heatmaps, reference)
+        target = drawn(self.target, *heatmaps.shape[1:]).to(heatmaps)
+        return normalise(target[None], self.normalisation).expand_as(heatmaps)
+
+
+ORIGINAL: dict[str, dict[str, Any]] = {
+    "paper": {"location": Location(), "top_k": TopK(power=1), "center_mass": CenterMass(), "active_swap": ActiveSwap()},
+    "code": {"location": Location(), "top_k": TopK(), "center_mass": CenterMass(), "active_swap": ActiveSwap()},
+}
+"""Heo et al.'s four as their paper and as their code has them, for Grad-CAM; :func:`for_relevance` suits LRP_T."""
+
+
+def for_relevance(penalty: Any) -> Any:
+    """The same penalty with the normalisation that Heo et al. give LRP_T and SimpleGrad_T: min-max [code].
+
+    >>> for_relevance(Location())
+    Location(normalisation='minmax')
+    """
+    return replace(penalty, normalisation="minmax")
+
+
+def _check_pair(heatmaps: Heatmaps, reference: Heatmaps) -> None:
+    if heatmaps.ndim != 3 or heatmaps.shape != reference.shape:
+        raise InputError(
+            "a penalty compares maps [batch, rows, cols] with reference maps of the same shape, got "
+            f"{list(heatmaps.shape)} and {list(reference.shape)}; explain both at the same layer and image size"
+        )
+
+
+def _swapped(heatmaps: Heatmaps, reference: Heatmaps) -> Heatmaps:
+    """The reference of the other class of each pair."""
+    _check_pair(heatmaps, reference)
+    if len(heatmaps) % 2:
+        raise InputError(
+            f"the swap needs rows in pairs, each image explained for both classes in turn, got {len(heatmaps)} rows"
+        )
+    return reference.detach().unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+
+
+def _ranks(maps: Heatmaps) -> Float[Tensor, "batch cells"]:
+    """Ranks from 1, ties sharing their mean rank."""
+    flat = maps.flatten(1).contiguous()
+    ordered = flat.sort(dim=1).values
+    below = torch.searchsorted(ordered, flat)
+    upto = torch.searchsorted(ordered, flat, right=True)
+    return (below + upto + 1).double() / 2
+
+
+def _spearman(a: Heatmaps, b: Heatmaps) -> PerImage:
+    """Rank correlation per image; 0 where one of the maps is constant."""
+    return _pearson(_ranks(a)[:, None], _ranks(b)[:, None]).to(a)
+
+
+def _pearson(a: Heatmaps, b: Heatmaps) -> PerImage:
+    a, b = a.flatten(1), b.flatten(1)
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    spread = (a.square().sum(1) * b.square().sum(1)).sqrt()
+    return (a * b).sum(1) / torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+def _ssim(a: Heatmaps, b: Heatmaps, sigma: float = 1.5, side: int = 11) -> PerImage:
+    """Structural similarity of maps in [0, 1]: Wang et al. 2004, k1 = 0.01, k2 = 0.03, over windows inside the map."""
+    side = min(side, *a.shape[1:])
+    offset = torch.arange(side, dtype=a.dtype, device=a.device) - (side - 1) / 2
+    line = (-offset.square() / (2 * sigma**2)).exp()
+    window = (line[:, None] * line / line.sum() ** 2)[None, None]
+    stacked = torch.stack([a, b, a * a, b * b, a * b], 1).flatten(0, 1)[:, None]
+    mean_a, mean_b, square_a, square_b, product = F.conv2d(stacked, window)[:, 0].unflatten(0, (len(a), 5)).unbind(1)
+    spread_a, spread_b = square_a - mean_a**2, square_b - mean_b**2
+    c1, c2 = 0.01**2, 0.03**2
+    top = (2 * mean_a * mean_b + c1) * (2 * (product - mean_a * mean_b) + c2)
+    return (top / ((mean_a**2 + mean_b**2 + c1) * (spread_a + spread_b + c2))).mean((1, 2))
