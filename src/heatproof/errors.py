@@ -36,6 +36,12 @@ class RunError(HeatproofError, RuntimeError):
     """A run folder that cannot be made, resumed or read."""
 
 
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """At most three known names that resemble ``name``, nearest first; the letters count, not their case."""
+    by_folded = {entry.casefold(): entry for entry in known}
+    return [by_folded[entry] for entry in difflib.get_close_matches(name.casefold(), list(by_folded), n=3)]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A half-sentence naming the nearest known names, or the first few where none is near.
 
@@ -43,9 +49,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     'did you mean layer4 or layer3?'
     """
     known = list(known)
-    # the letters count, not their case; several names may share one spelling
-    by_folded = {entry.casefold(): entry for entry in known}
-    near = [by_folded[entry] for entry in difflib.get_close_matches(name.casefold(), list(by_folded), n=3)]
+    near = nearest(name, known)
     if near:
         return f"did you mean {' or '.join(near)}?"
     shown = ", ".join(known[:12]) + (f", ... ({len(known)} in all)" if len(known) > 12 else "")

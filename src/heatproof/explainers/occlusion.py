@@ -67,8 +67,8 @@ class Occlusion:
 class RISE:
     """Randomised input sampling: which pixels are kept when the score stays high.
 
-    heatmap = 1/(N p) sum_i y_c(x * m_i) m_i over N random masks: grids of ``cells`` x ``cells`` kept with probability p,
-    upsampled bilinearly and shifted at random.
+    heatmap = 1/(N p) sum_i y_c(x * m_i) m_i over N random masks: grids of ``cells`` x ``cells`` kept with
+    probability p, upsampled bilinearly and shifted at random.
 
     **Source** Petsiuk et al. 2018, eq. 6. **Range** [0, 1] for probabilities, at the resolution of the pixels.
 
@@ -93,7 +93,8 @@ class RISE:
     def __post_init__(self) -> None:
         if self.masks < 1 or self.cells < 1 or not 0 < self.keep < 1:
             raise InputError(
-                f"RISE needs masks and cells of at least 1 and keep in (0, 1), got {self.masks}, {self.cells}, {self.keep}"
+                "RISE needs masks and cells of at least 1 and keep in (0, 1), "
+                f"got {self.masks}, {self.cells}, {self.keep}"
             )
 
     def __call__(

@@ -26,9 +26,9 @@ def unwrap(network: nn.Module) -> nn.Module:
                 "give the nn.Module it was made from, with its state_dict"
             )
         if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            network = network.module
+            network = network.module  # type: ignore[assignment]
         elif hasattr(network, "_orig_mod"):
-            network = network._orig_mod
+            network = network._orig_mod  # type: ignore[assignment]
         else:
             return network
 
@@ -87,7 +87,8 @@ class Classifier(nn.Module):
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             what = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
             raise ModelError(
-                f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; {self.name} returned {what}"
+                f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; "
+                f"{self.name} returned {what}"
             )
         return logits
 

@@ -18,7 +18,7 @@ POOLS = {aten.max_pool2d_with_indices: (1, 2, 4), aten.max_pool2d: (1, 2, 4), at
 
 
 class _Follow(TorchDispatchMode):
-    """Keeps (field, jump) per tensor: how many pixels a cell sees, and how many lie between two cells; ``None``: all."""
+    """Keeps (field, jump) per tensor: the pixels that a cell sees, and those between two cells; ``None``: all."""
 
     def __init__(self, image: Tensor):
         super().__init__()

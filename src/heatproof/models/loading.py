@@ -1,0 +1,264 @@
+"""From a name to a classifier: torchvision, timm, a checkpoint, a file of the user's, the demo, or a run folder."""
+
+import ast
+import importlib.util
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from heatproof.errors import HeatproofError, ModelError, did_you_mean
+from heatproof.models import demo
+from heatproof.models.checkpoint import class_count, classes_in, load_state, read_checkpoint
+from heatproof.models.classifier import Classifier, unwrap
+from heatproof.vision import torchvision
+
+# what a photo is normalised by where a model says nothing: ImageNet's statistics, torchvision's own preset
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load(name: str, *, device: str | torch.device = "cpu") -> Classifier:
+    """The classifier called ``name``, in eval mode on ``device``.
+
+    - ``resnet50``: torchvision, default weights; ``resnet50(weights="IMAGENET1K_V1")`` others, ``weights=None`` none;
+    - ``timm:legacy_xception``: timm, default weights;
+    - ``resnet50@file.safetensors`` (or ``.pth``; ``timm:`` names too): an architecture with a checkpoint. The number
+      of classes is read from the checkpoint;
+    - ``mine.py:build``: a factory of yours, returning a :class:`Classifier`, or a network with the attributes ``mean``,
+      ``std``, ``input_size`` and ``classes`` where they differ from ImageNet's; ``mine.py:build@file.pth`` as well;
+    - ``demo``: the packaged network;
+    - a run folder that holds a fooled model (``model.safetensors``).
+
+    Raises:
+        ModelError: saying what could not be had, read or fitted, and the way out.
+    """
+    if (Path(name) / "run.json").is_file():
+        model = _from_run(Path(name))
+    else:
+        architecture, _, file = name.partition("@")
+        model = _built(architecture.strip(), Path(file).expanduser() if file else None)
+    model.name = _short(name)
+    return model.eval().to(device)
+
+
+def _short(name: str) -> str:
+    """What tables call a model.
+
+    >>> _short("weights/zoo.py:resnet56"), _short("runs/fooled"), _short("vgg11@mine.pth"), _short("vgg11@vgg11-2.pth")
+    ('resnet56', 'fooled', 'vgg11@mine', 'vgg11-2')
+    """
+    architecture, _, file = name.partition("@")
+    if ".py:" in architecture:
+        architecture = architecture.rsplit(":", 1)[1]
+    if file:
+        stem = Path(file).stem
+        return stem if stem.startswith(architecture) else f"{architecture}@{stem}"
+    return Path(architecture).name if os.sep in architecture else architecture
+
+
+def _built(architecture: str, file: Path | None) -> Classifier:
+    if architecture == "demo":
+        network = demo.network()
+        if file is not None:
+            load_state(network, read_checkpoint(file)[0], str(file))
+        return _as_classifier(network)
+    if ".py:" in architecture or architecture.endswith(".py"):
+        made = _from_user_file(architecture)
+        if file is not None:
+            load_state(unwrap(made.network), read_checkpoint(file)[0], str(file))
+        return made
+    if architecture.startswith("timm:"):
+        return _from_timm(architecture.removeprefix("timm:"), file)
+    return _from_torchvision(architecture, file)
+
+
+def _from_torchvision(text: str, file: Path | None) -> Classifier:
+    name, options = _options(text)
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise ModelError(
+            f"there is no model {name!r}; {did_you_mean(name, [*known, 'demo'])} "
+            "(timm's models are named timm:NAME, a checkpoint NAME@FILE, your own FILE.py:FACTORY)"
+        )
+    published = torchvision.models.get_model_weights(name)
+    wanted = options.pop("weights", "DEFAULT")
+    try:
+        weights = None if wanted is None else published[str(wanted).rsplit(".", 1)[-1]]
+    except KeyError:
+        entries = [entry.name for entry in published]
+        raise ModelError(f"{name} has no weights {wanted!r}; {did_you_mean(str(wanted), entries)}") from None
+    meta = weights or published.DEFAULT
+    preset: Any = meta.transforms()
+    classes = meta.meta.get("categories")
+
+    def build(weights: Any = None, **more: Any) -> nn.Module:
+        # without this, Inception and GoogLeNet spend half a minute on random weights that are overwritten
+        if name in ("inception_v3", "googlenet") and "init_weights" not in more:
+            more["init_weights"] = False
+        if name in ("inception_v3", "googlenet") and weights is None:
+            more["transform_input"] = True
+        return torchvision.models.get_model(name, weights=weights, **options, **more)
+
+    if file is None:
+        try:
+            network = build(weights=weights)
+        except (OSError, RuntimeError) as error:
+            if weights is None:
+                raise
+            place = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+            raise ModelError(
+                f"the weights of {name} could not be fetched ({error}). Put the file {place.name} at {place} "
+                f"(TORCH_HOME moves it), or give a checkpoint of your own: {name}@FILE"
+            ) from error
+    else:
+        network, own_classes = _with_checkpoint(build, file, name)
+        classes = own_classes or (classes if classes and len(classes) == _rows(network) else None)
+    return Classifier(network, tuple(preset.mean), tuple(preset.std), classes, preset.crop_size[0], name=name)
+
+
+def _from_timm(text: str, file: Path | None) -> Classifier:
+    import timm
+
+    name, options = _options(text)
+    if not timm.is_model(name):
+        raise ModelError(f"timm has no model {name!r}; {did_you_mean(name, timm.list_models())}")
+    pretrained = options.pop("pretrained", file is None)
+
+    def build(**more: Any) -> nn.Module:
+        return timm.create_model(name, pretrained=pretrained, **options, **more)
+
+    config = timm.get_pretrained_cfg(name)
+    own_classes = None
+    if file is None:
+        try:
+            network = build()
+        # timm reaches several hubs, each with exceptions of its own
+        except Exception as error:
+            if not pretrained:
+                raise
+            cfg = config.to_dict() if config else {}
+            hub = cfg.get("hf_hub_id") or ""
+            if hub:
+                hub = f"{hub}{cfg.get('architecture')}.{cfg.get('tag')}" if hub.endswith("/") else hub
+                place = f"model.safetensors of {hub} into the hub's cache (HF_HOME moves it)"
+            else:
+                wanted = (cfg.get("url") or "").rsplit("/", 1)[-1]
+                place = (
+                    f"the file {wanted} at {Path(torch.hub.get_dir()) / 'checkpoints' / wanted} (TORCH_HOME moves it)"
+                )
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(
+                f"the weights of timm:{name} could not be fetched ({reason}). Put {place}, "
+                f"or give a checkpoint of your own: timm:{name}@FILE"
+            ) from error
+    else:
+        network, own_classes = _with_checkpoint(build, file, f"timm:{name}")
+    settings: Any = network.pretrained_cfg
+    classes = own_classes or (_imagenet_names() if _rows(network) == 1000 else None)
+    return Classifier(network, settings["mean"], settings["std"], classes, settings["input_size"][-1], name=name)
+
+
+def _imagenet_names() -> list[str]:
+    return list(torchvision.models.get_model_weights("resnet50").DEFAULT.meta["categories"])
+
+
+def _with_checkpoint(build: Callable[..., nn.Module], file: Path, name: str) -> tuple[nn.Module, list[str] | None]:
+    """The architecture with the checkpoint's weights, and with as many classes as the checkpoint has."""
+    state, remarks = read_checkpoint(file)
+    network = build()
+    count = class_count(network.state_dict(), state)
+    if count is not None:
+        network = build(num_classes=count)
+    load_state(network, state, str(file))
+    return network, classes_in(remarks)
+
+
+def _rows(network: nn.Module) -> int:
+    """How many classes the network has, by its last layer's rows."""
+    matrices = [value for value in network.state_dict().values() if value.ndim in (2, 4)]
+    return matrices[-1].shape[0]
+
+
+def _from_user_file(text: str) -> Classifier:
+    path_text, _, call = text.partition(".py:")
+    path = Path(path_text if path_text.endswith(".py") else path_text + ".py").expanduser()
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(f"_heatproof_user_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # so that a factory may import its neighbours, as it would when run from its own folder
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+        name, options = _options(call or "build")
+        factory = getattr(module, name, None)
+        if not callable(factory):
+            made_here = [
+                n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__
+            ]
+            raise ModelError(f"{path} has no factory {name!r}; {did_you_mean(name, made_here)}")
+        made = factory(**options)
+    except HeatproofError:
+        raise
+    # whatever the user's own code raises is told as his
+    except Exception as error:
+        raise ModelError(f"{text} failed: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{text} must return an nn.Module or a Classifier, got {type(made).__name__}")
+    return _as_classifier(made)
+
+
+def _as_classifier(network: nn.Module) -> Classifier:
+    """A bare network with the attributes that it carries; ImageNet's statistics where it says nothing."""
+    if isinstance(network, Classifier):
+        return network
+    inner = unwrap(network)
+    return Classifier(
+        inner,
+        mean=getattr(inner, "mean", IMAGENET_MEAN),
+        std=getattr(inner, "std", IMAGENET_STD),
+        classes=getattr(inner, "classes", None),
+        input_size=getattr(inner, "input_size", 224),
+        default_layer=getattr(inner, "default_layer", None),
+    )
+
+
+def _from_run(folder: Path) -> Classifier:
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise ModelError(f"the run {folder} holds no model (model.safetensors); only `heatproof fool` makes one")
+    try:
+        models = json.loads((folder / "run.json").read_text())["model"]
+        base = (models[0] if isinstance(models, list) else models)["name"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ModelError(f"{folder / 'run.json'} does not say which model was fooled: {error}") from error
+    architecture = base.partition("@")[0]
+    if not (".py:" in architecture or architecture == "demo" or "weights=" in architecture):
+        # the architecture only: its own weights are overwritten and need not be had
+        return _built(architecture, weights)
+    model = _built(architecture, None)
+    load_state(model.network, read_checkpoint(weights)[0], str(weights))
+    return model
+
+
+def _options(text: str) -> tuple[str, dict[str, Any]]:
+    """``resnet50(weights="IMAGENET1K_V2")`` -> name and keyword arguments, literals only."""
+    if "(" not in text:
+        return text, {}
+    try:
+        call = ast.parse(text, mode="eval").body
+        assert isinstance(call, ast.Call)
+        assert not call.args
+        return ast.unparse(call.func), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, AssertionError) as error:
+        raise ModelError(f"model {text!r} cannot be read; write name(argument=value)") from error
