@@ -1,0 +1,63 @@
+"""Where a model runs and how precisely: device, number format, memory layout."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from heatproof.errors import InputError
+from heatproof.types import settings
+
+Precision = Literal["fp32", "bf16"]
+M = TypeVar("M", bound=nn.Module)
+
+
+@settings
+class Hardware:
+    """The device and the precision of one run.
+
+    ``bf16`` runs convolutions and matrix products in bfloat16 (autocast) with channels_last layout; sums over heatmaps
+    stay in float32.
+
+    Args:
+        device: ``auto`` (a CUDA device where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: ``fp32`` or ``bf16``.
+
+    Raises:
+        InputError: for a device that is not there, or an unknown precision.
+    """
+
+    device: str = "auto"
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "bf16"):
+            raise InputError(f"precision is fp32 or bf16, got {self.precision!r}")
+        try:
+            torch.empty(0, device=self.place)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"device {self.device!r} cannot be used: {reason}; try --device cpu") from error
+
+    @property
+    def place(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+    def host(self, model: M) -> M:
+        """The model on the device, in the layout that suits the precision."""
+        model = model.to(self.place)
+        return model.to(memory_format=torch.channels_last) if self.precision == "bf16" else model
+
+    def bring(self, images: Tensor) -> Tensor:
+        """Images on the device, in the layout that suits the precision."""
+        images = images.to(self.place, non_blocking=True)
+        return images.contiguous(memory_format=torch.channels_last) if self.precision == "bf16" else images
+
+    def autocast(self) -> AbstractContextManager:
+        """The context in which the model is called."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.place.type, dtype=torch.bfloat16)
