@@ -1,0 +1,52 @@
+"""Plots: made of odd numbers too, the same bytes each time, missing values shown as missing."""
+
+import numpy as np
+import pytest
+
+from heatproof.errors import InputError
+from heatproof.report import Curve, curves, distributions, matrix, plots
+
+
+@pytest.fixture
+def caught(monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path, pdf: figures.append(figure) or path)
+    return figures
+
+
+def test_curves_have_bands_references_and_colours_of_their_own(caught):
+    x = [0.0, 0.1, 0.2]
+    series = {f"model $_{i}$ <b>": Curve(x, [0, i, np.nan], [0, i - 1, np.nan], [0, i + 1, np.nan]) for i in range(10)}
+    curves(series, "x.png", xlabel="epsilon", ylabel="MOD", references={"noise": 0.5}, ylim=(0, None), title="t")
+    [axes] = caught[0].axes
+    lines = [line for line in axes.lines if line.get_label() != "noise"]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 10
+    assert len(axes.collections) == 10
+    assert axes.get_ylim()[0] == 0
+    caught[0].canvas.draw()
+    with pytest.raises(InputError, match="curve 'a'"):
+        curves({"a": ([1, 2], [1])}, "x.png", xlabel="", ylabel="")
+
+
+def test_distributions_count_what_is_missing(caught):
+    distributions({"a": [0.1, np.nan, 0.3], "none": [], "same": [2.0, 2.0]}, "x.png", xlabel="NISSIM")
+    texts = [axes.texts[0].get_text() for axes in caught[0].axes]
+    assert texts == ["median 0.2\nn = 2, 1 missing", "n = 0", "median 2\nn = 2"]
+    with pytest.raises(InputError, match="at least one group"):
+        distributions({}, "x.png", xlabel="")
+
+
+def test_matrix_shows_rates_and_gaps(caught):
+    matrix(np.array([[0.5, np.nan], [1.0, 0.0]]), ["a", "b"], ["c", "d"], "x.png", rates=True)
+    texts = [text.get_text() for text in caught[0].axes[0].texts]
+    assert texts == ["50.0 %", "\N{EN DASH}", "100 %", "0.0 %"]
+    matrix(np.array([[-2.0, 1.0]]), ["a"], ["c", "d"], "x.png", signed=True)
+    norm = caught[1].axes[0].images[0].norm
+    assert (norm.vmin, norm.vmax) == (-2.0, 2.0)
+    with pytest.raises(InputError, match=r"\[1 rows, 2 columns\]"):
+        matrix(np.zeros((2, 2)), ["a"], ["b", "c"], "x.png")
+
+
+def test_same_numbers_same_bytes(tmp_path):
+    made = [matrix(np.eye(2), ["a", "b"], ["c", "d"], tmp_path / f"{i}.png").read_bytes() for i in range(2)]
+    assert made[0] == made[1]
