@@ -94,14 +94,14 @@ class TwoClass:
         side = (self.size + 1) // 2  # an odd size loses the last row and column
         blocks = [
             fitted(photo, side, self.how)
-            for places in self._photos
-            for photo in self._two(draw.permutation(places).tolist())
+            for wanted, places in zip((self.first, self.second), self._photos, strict=True)
+            for photo in self._two(wanted, draw.permutation(places).tolist())
         ]
         a, b, c, d = (blocks[place] for place in draw.permutation(4))
         image = torch.cat([torch.cat([a, b], dim=2), torch.cat([c, d], dim=2)], dim=1)
         return Photo(self.ids[position], image[:, : self.size, : self.size], UNLABELLED)
 
-    def _two(self, places: Sequence[int]) -> list[UInt8[Tensor, "3 height width"]]:
+    def _two(self, wanted: int | str, places: Sequence[int]) -> list[UInt8[Tensor, "3 height width"]]:
         found: list[Tensor] = []
         for place in places:
             try:
@@ -110,7 +110,7 @@ class TwoClass:
                 self.skip(self.source.ids[place], str(error))
             if len(found) == 2:
                 return found
-        raise InputError(f"fewer than two photos of {self.source.ids[places[0]]}'s class can be read")
+        raise InputError(f"fewer than two photos of class {wanted!r} can be read")
 
 
 def _class(source: Source, wanted: int | str) -> int:

@@ -134,6 +134,8 @@ def _content(path: Path) -> bytes:
         if path.exists() and not path.is_file():
             raise InputError("it is a device or a pipe, not a file")
         return path.read_bytes()
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError("there is no such file") from None
     except PermissionError as error:
