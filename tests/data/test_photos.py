@@ -1,0 +1,257 @@
+"""Nasty photos come out as they look, and what cannot be read says why."""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.testing import assert_close
+
+from heatproof.data.photos import fit, read_photo
+from heatproof.errors import InputError
+from heatproof.vision import torchvision
+
+NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def colours(photo: torch.Tensor) -> list[list[list[int]]]:
+    """Rows of columns of [red, green, blue]."""
+    return photo.permute(1, 2, 0).tolist()
+
+
+def test_rgb_comes_through_as_stored(tmp_path: Path) -> None:
+    path = tmp_path / "noise.png"
+    Image.fromarray(NOISE).save(path)
+    expected = torch.from_numpy(NOISE).permute(2, 0, 1)
+    for where in (path, str(path), path.read_bytes()):
+        assert read_photo(where).dtype == torch.uint8
+        assert torch.equal(read_photo(where), expected)
+
+
+def test_grey_and_bilevel() -> None:
+    grey = Image.fromarray(np.array([[0, 7], [200, 255]], dtype=np.uint8))
+    assert colours(read_photo(encoded(grey))) == [[[0] * 3, [7] * 3], [[200] * 3, [255] * 3]]
+    bits = Image.fromarray(np.array([[True, False]]))
+    assert bits.mode == "1"
+    assert colours(read_photo(encoded(bits))) == [[[255] * 3, [0] * 3]]
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
+def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
+    shades = np.array([[0, 257, 128 * 257, 40000, 65535]], dtype=np.uint16)
+    assert read_photo(encoded(Image.fromarray(shades), kind))[0].tolist() == [[0, 1, 128, 156, 255]]
+
+
+def test_16_bit_colour_keeps_the_high_byte() -> None:
+    # Pillow writes no 16-bit RGB: a PNG by hand, one row of one pixel
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    row = b"\0" + struct.pack(">HHH", 0x1234, 0xFFFF, 0x8000)
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    assert colours(read_photo(png)) == [[[0x12, 0xFF, 0x80]]]
+
+
+def test_floating_point_grey() -> None:
+    assert read_photo(encoded(Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32)), "tiff"))[0].tolist() == [
+        [0, 128, 255]
+    ]
+    for beyond in ([[0, 3]], [[-1, 0]], [[float("nan"), 0]]):
+        with pytest.raises(InputError, match=r"grey values lie outside 0\.\.1"):
+            read_photo(encoded(Image.fromarray(np.array(beyond, dtype=np.float32)), "tiff"))
+    with pytest.raises(InputError, match=r"grey values lie outside 0\.\.65535"):
+        read_photo(encoded(Image.fromarray(np.array([[0, 70000]], dtype=np.int32)), "tiff"))
+
+
+def test_palette_with_and_without_transparency() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    assert colours(read_photo(encoded(image))) == [[[255, 0, 0], [0, 0, 255]]]
+    assert colours(read_photo(encoded(image, transparency=1))) == [[[255, 0, 0], [255, 255, 255]]]
+    assert colours(read_photo(encoded(image, transparency=bytes([0, 255])))) == [[[255, 255, 255], [0, 0, 255]]]
+    assert colours(read_photo(encoded(image, "gif"))) == [[[255, 0, 0], [0, 0, 255]]]
+
+
+def test_transparency_lies_over_white() -> None:
+    pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 51]]], dtype=np.uint8)
+    assert colours(read_photo(encoded(Image.fromarray(pixels)))) == [[[10, 20, 30], [255] * 3, [204] * 3]]
+    key = encoded(Image.fromarray(pixels[..., :3].copy()), transparency=(10, 20, 30))
+    assert colours(read_photo(key)) == [[[255] * 3, [255] * 3, [0] * 3]]
+
+
+def test_cmyk() -> None:
+    # no ink is white, all magenta and yellow is red
+    image = Image.merge("CMYK", [Image.new("L", (16, 16), ink) for ink in (0, 255, 255, 0)])
+    for kind in ("jpeg", "tiff"):
+        assert_close(read_photo(encoded(image, kind))[:, 8, 8].int(), torch.tensor([255, 0, 0]).int(), atol=3, rtol=0)
+    blank = read_photo(encoded(Image.new("CMYK", (16, 16)), "jpeg"))
+    assert int(blank.min()) >= 253
+
+
+# where the stored top-left pixel is seen, by EXIF orientation
+CORNERS = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
+
+
+@pytest.mark.parametrize(("orientation", "corner"), CORNERS.items())
+def test_exif_turns_the_photo(orientation: int, corner: tuple[int, int]) -> None:
+    pixels = np.zeros((2, 3, 3), dtype=np.uint8)
+    pixels[0, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = read_photo(encoded(Image.fromarray(pixels), exif=exif))
+    assert tuple(photo.shape) == ((3, 2, 3) if orientation < 5 else (3, 3, 2))
+    assert photo[:, *corner].tolist() == [255] * 3
+    assert int(photo.sum()) == 3 * 255
+
+
+def test_damaged_exif_costs_only_the_turn() -> None:
+    photo = read_photo(encoded(Image.fromarray(NOISE), exif=b"Exif\0\0II*\0\xff\xff\xff\xff\xff\xff"))
+    assert torch.equal(photo, torch.from_numpy(NOISE).permute(2, 0, 1))
+
+
+def test_first_picture_of_an_animation() -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    animation = encoded(frames[0], "gif", save_all=True, append_images=frames[1:])
+    assert colours(read_photo(animation))[0][0] == [255, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "bmp", "tiff"])
+def test_truncated(kind: str) -> None:
+    content = encoded(Image.fromarray(NOISE), kind)
+    with pytest.raises(InputError, match=r"^cannot be read: the file is truncated$"):
+        read_photo(content[: len(content) * 2 // 3])
+
+
+def test_damaged_inside() -> None:
+    content = bytearray(encoded(Image.fromarray(NOISE)))
+    content[4000:4040] = bytes(40)
+    with pytest.raises(InputError, match=r"^cannot be read: the file is damaged \(.+\)$"):
+        read_photo(bytes(content))
+
+
+def test_empty_text_folder_missing_pipe(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("Dear diary, this is no photo. " * 9)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name, reason in {
+        "empty.jpg": "the file is empty",
+        "text.jpg": "it is not an image, or its first bytes are damaged",
+        "pipe.jpg": "it is a device or a pipe, not a file",
+        "gone.jpg": "there is no such file",
+        ".": "it is a folder, not a photo",
+        "x" * 300: "the disk says File name too long",
+        "a\0b": "the disk says .*null",
+    }.items():
+        with pytest.raises(InputError, match=f"cannot be read: {reason}") as caught:
+            read_photo(tmp_path / name)
+        assert str(caught.value).startswith(str(tmp_path))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may read everything")
+def test_forbidden(tmp_path: Path) -> None:
+    (tmp_path / "mine.png").touch(mode=0)
+    with pytest.raises(InputError, match="cannot be read: reading it is not permitted"):
+        read_photo(tmp_path / "mine.png")
+
+
+def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = encoded(Image.new("L", (500, 300)))
+    assert tuple(read_photo(bomb, max_pixels=150_000).shape) == (3, 300, 500)
+    with pytest.raises(InputError, match="cannot be read: it has 500 x 300 pixels, expected at most 149,999"):
+        read_photo(bomb, max_pixels=149_999)
+    for limit in (100_000, 10_000):  # Pillow's own warning (an error in these tests), and its own error
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(InputError, match="cannot be read: it has more pixels"):
+            read_photo(bomb)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0"]))
+def test_no_bytes_cause_any_other_error(content: bytes, head: bytes) -> None:
+    with contextlib.suppress(InputError):
+        read_photo(head + content)
+
+
+def photo_of(height: int, width: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng([height, width]).integers(0, 256, (3, height, width), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("how", ["resize", "squash", "crop"])
+@pytest.mark.parametrize("size", [32, 64, 224])
+def test_a_photo_of_the_input_size_is_left_alone(size: int, how) -> None:
+    photo = photo_of(size, size)
+    fitted = fit(photo, size, how)
+    assert fitted.dtype == torch.float32
+    assert torch.equal(fitted * 255, photo.float())
+    assert torch.equal(fitted, photo.float() / 255)
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (500, 333), (227, 227), (160, 213), (64, 64), (256, 300), (30, 41)])
+def test_resize_equals_torchvisions_evaluation(shape: tuple[int, int]) -> None:
+    from torchvision.transforms import functional
+
+    photo = photo_of(*shape)
+    image = functional.to_pil_image(photo)
+    preset = functional.center_crop(functional.resize(image, [256], antialias=True), [224, 224])
+    assert torch.equal(fit(photo, 224), functional.to_tensor(preset))
+    assert torchvision.__name__ == "torchvision"
+
+
+def test_crop_only_crops_where_the_short_side_fits() -> None:
+    photo = photo_of(10, 16)
+    assert torch.equal(fit(photo, 10, "crop") * 255, photo[:, :, 3:13].float())
+    assert torch.equal(fit(photo.mT, 10, "crop") * 255, photo.mT[:, 3:13].float())
+
+
+def test_squash_sees_all_of_it() -> None:
+    photo = torch.zeros(3, 20, 40, dtype=torch.uint8)
+    photo[..., :20] = 255
+    squashed = fit(photo, 10, "squash")
+    assert_close(squashed.mean(dim=(0, 1)), torch.tensor([1.0] * 5 + [0.0] * 5), atol=0.15, rtol=0)
+    assert_close(squashed.mean(), torch.tensor(0.5), atol=0.01, rtol=0)
+
+
+def test_a_strip_does_not_burst_the_memory() -> None:
+    strip = torch.full((3, 1, 200_000), 77, dtype=torch.uint8)
+    for photo in (strip, strip.mT):
+        assert torch.equal(fit(photo, 32) * 255, torch.full((3, 32, 32), 77.0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 50), st.sampled_from(["resize", "squash", "crop"]))
+def test_any_shape_fits(height: int, width: int, size: int, how) -> None:
+    fitted = fit(photo_of(height, width), size, how)
+    assert tuple(fitted.shape) == (3, size, size)
+    assert float(fitted.min()) >= 0
+    assert float(fitted.max()) <= 1
+
+
+def test_wrong_settings() -> None:
+    with pytest.raises(InputError, match="resize, squash, crop, got 'stretch'"):
+        fit(photo_of(4, 4), 4, "stretch")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="at least 1 pixel, got 0"):
+        fit(photo_of(4, 4), 0)
+
+
+@pytest.mark.weights
+def test_the_papers_photo(shared: Path) -> None:
+    photo = read_photo(shared / "data/photos/both.png")
+    assert tuple(photo.shape) == (3, 224, 224)
+    assert torch.equal(fit(photo, 224) * 255, photo.float())

@@ -1,0 +1,404 @@
+"""Every kind of data name gives the photos and labels that lie there, in an order and under ids that stay."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+from heatproof.data.sources import Source, open_data
+from heatproof.errors import InputError
+
+CLASSES = ["cat", "red panda", "dog"]
+
+
+def shown(source: Source) -> list[tuple[str, int, list[int]]]:
+    """Id, label and colour of each photo that can be read."""
+    return [(photo.id, photo.label, photo.image[:, 0, 0].tolist()) for photo in source]
+
+
+def colour(path: Path) -> list[int]:
+    with Image.open(path) as image:
+        return list(image.getpixel((0, 0)))  # type: ignore[arg-type]
+
+
+def png(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), shade).save(buffer, "png")
+    return buffer.getvalue()
+
+
+class TestFiles:
+    def test_one(self, paint) -> None:
+        path = paint("a.png")
+        source = open_data(path)
+        assert shown(source) == [("a.png", -1, colour(path))]
+        assert (source.count, len(source), source.ids, source.labels) == (1, 1, ["a.png"], [-1])
+
+    def test_several_keep_their_order_and_differ_by_folder(self, paint) -> None:
+        paths = [paint("y/1.png"), paint("x/1.png"), paint("y/1.png")]
+        source = open_data([str(path) for path in paths])
+        assert shown(source) == [("y/1.png", -1, colour(paths[0])), ("x/1.png", -1, colour(paths[1]))]
+
+    def test_a_folder_among_them(self, paint, tmp_path: Path) -> None:
+        for name in ("a.png", "more/2.png", "more/1.png"):
+            paint(name)
+        assert open_data([tmp_path / "more", tmp_path / "a.png"]).ids == ["more/1.png", "more/2.png", "a.png"]
+
+    def test_the_good_ones_are_still_done(self, paint, tmp_path: Path) -> None:
+        good = paint("good.png")
+        (tmp_path / "bad.png").write_bytes(b"")
+        source = open_data([tmp_path / "bad.png", good, tmp_path / "gone.png"])
+        for _ in range(2):  # what is skipped twice is noted once
+            assert [photo.id for photo in source] == ["good.png"]
+        assert source.skipped == [
+            {"image": "bad.png", "reason": "cannot be read: the file is empty"},
+            {"image": "gone.png", "reason": "cannot be read: there is no such file"},
+        ]
+        with pytest.raises(InputError, match=r"^cannot be read: the file is empty$"):
+            source[0]
+
+    def test_nothing_there(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"there is no .*gone\.png; expected photos, a folder or a manifest"):
+            open_data(tmp_path / "gone.png")
+        with pytest.raises(InputError, match="no data was named"):
+            open_data([])
+
+
+class TestFolders:
+    def test_flat_is_sorted_and_unlabelled(self, paint, tmp_path: Path) -> None:
+        for name in ("b.png", "a10.png", "a2.PNG", "deep/er/c.png", ".hidden.png", ".cache/d.png"):
+            paint(name)
+        (tmp_path / "notes.txt").write_text("no photo")
+        source = open_data(tmp_path, classes=CLASSES)
+        assert source.ids == ["a10.png", "a2.PNG", "b.png", "deep/er/c.png"]
+        assert source.labels == [-1] * 4
+        assert source.skipped == []
+
+    @pytest.mark.parametrize("names", [("cat", "Red_Panda"), ("0", "1"), ("n02121808", "n02509815"), ("CAT", "1")])
+    def test_class_folders_by_name_number_and_wordnet_id(self, paint, tmp_path: Path, names) -> None:
+        first, second, third = paint(f"{names[0]}/1.png"), paint(f"{names[1]}/in/2.png"), paint(f"{names[1]}/1.png")
+        source = open_data(tmp_path, classes=["domestic cat" if names[0].startswith("n") else "cat", *CLASSES[1:]])
+        wanted = {f"{names[0]}/1.png": (0, first), f"{names[1]}/1.png": (1, third), f"{names[1]}/in/2.png": (1, second)}
+        assert shown(source) == [(name, label, colour(path)) for name, (label, path) in sorted(wanted.items())]
+
+    def test_without_classes_folders_are_numbered(self, paint, tmp_path: Path) -> None:
+        for name in ("zebra/1.png", "ant/1.png"):
+            paint(name)
+        source = open_data(tmp_path)
+        assert (source.labels, source.classes) == ([0, 1], ["ant", "zebra"])
+
+    def test_a_folder_that_is_no_class_is_noted(self, paint, tmp_path: Path) -> None:
+        for name in ("cat/1.png", "catt/1.png", "catt/2.png"):
+            paint(name)
+        source = open_data(tmp_path, classes=CLASSES)
+        assert source.ids == ["cat/1.png"]
+        (entry,) = source.skipped
+        assert entry["image"] == "catt/"
+        assert entry["reason"].startswith("'catt' is none of the model's 3 classes; did you mean cat?")
+        assert entry["reason"].endswith("(photos left out: 2)")
+
+    def test_no_folder_is_a_class(self, paint, tmp_path: Path) -> None:
+        for name in ("train/red_pandda/1.png", "train/wolf/1.png"):
+            paint(name)
+        with pytest.raises(InputError, match=r"none of the 2 folders.*did you mean red panda\?.*WordNet"):
+            open_data(tmp_path / "train", classes=CLASSES)
+        assert open_data(tmp_path / "train", classes=CLASSES, labels=False).labels == [-1, -1]
+        paint("train/dog/1.png")
+        with pytest.raises(InputError, match=r"the class folders lie deeper: give .*train instead"):
+            open_data(tmp_path, classes=CLASSES)
+
+    def test_no_photo(self, tmp_path: Path) -> None:
+        (tmp_path / "cat").mkdir()
+        (tmp_path / "readme.md").touch()
+        for name in (tmp_path, [tmp_path, tmp_path / "readme.md"]):
+            with pytest.raises(InputError, match=r"no photo in .*expected files that end in .*\.jpg"):
+                open_data(name, classes=CLASSES)
+
+    def test_links_in_a_circle_end(self, paint, tmp_path: Path) -> None:
+        paint("cat/1.png")
+        (tmp_path / "cat" / "back").symlink_to(tmp_path, target_is_directory=True)
+        assert open_data(tmp_path, classes=CLASSES).ids == ["cat/1.png"]
+
+
+class TestManifests:
+    def test_csv_by_number_name_and_wordnet_id(self, paint, tmp_path: Path) -> None:
+        paths = [paint(f"photos/{place}.png") for place in range(6)]
+        labels = ["2", "Red panda", "n02509815", "", "-1", " cat "]
+        rows = [f"{label},photos/{place}.png,ignored" for place, label in enumerate(labels)]
+        table = tmp_path / "labels.csv"
+        table.write_text("\ufefflabel, path,note\n" + "\n".join(rows) + "\n", encoding="utf-8")
+        source = open_data(table, classes=CLASSES)
+        assert shown(source) == [
+            (f"photos/{place}.png", label, colour(path))
+            for place, (path, label) in enumerate(zip(paths, [2, 1, 1, -1, -1, 0], strict=True))
+        ]
+        assert open_data(table, classes=CLASSES, labels=False).labels == [-1] * 6
+
+    @pytest.mark.parametrize(
+        "labels", [[2, 0, None], [2.0, 0.0, float("nan")], ["dog", "cat", None], ["2", "0", "-1"], [2, 0, -1]]
+    )
+    def test_parquet(self, paint, tmp_path: Path, labels) -> None:
+        for name in ("b.png", "a.png", "c.png"):
+            paint(name)
+        table = tmp_path / "labels.parquet"
+        pl.DataFrame({"path": ["b.png", "a.png", str(tmp_path / "c.png")], "label": labels}).write_parquet(table)
+        source = open_data(table, classes=CLASSES)
+        assert (source.ids, source.labels) == (["b.png", "a.png", "c.png"], [2, 0, -1])
+        assert source[2].image.shape == (3, 8, 8)
+
+    def test_parquet_number_is_a_number_csv_text_may_be_a_name(self, paint, tmp_path: Path) -> None:
+        paint("a.png")
+        digits = ["1", "0"]
+        pl.DataFrame({"path": ["a.png"], "label": [1]}).write_parquet(tmp_path / "t.parquet")
+        (tmp_path / "t.csv").write_text("path,label\na.png,1\n")
+        assert open_data(tmp_path / "t.parquet", classes=digits).labels == [1]
+        assert open_data(tmp_path / "t.csv", classes=digits).labels == [0]
+
+    def test_a_path_twice(self, paint, tmp_path: Path) -> None:
+        paint("a.png")
+        (tmp_path / "t.csv").write_text("path,label\na.png,0\na.png,1\n")
+        assert open_data(tmp_path / "t.csv").ids == ["a.png", "a.png#2"]
+
+    @pytest.mark.parametrize("kind", ["bytes", "struct"])
+    def test_bytes_inside(self, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        from heatproof.data import manifests
+
+        images = [png(shade) for shade in range(10)]
+        images[3] = b"broken"
+        column = images if kind == "bytes" else [{"bytes": content, "path": None} for content in images]
+        table = tmp_path / "t.parquet"
+        pl.DataFrame({"image": column, "label": [0, 1] * 5, "id": [f"n{place}" for place in range(10)]}).write_parquet(
+            table
+        )
+        whole = open_data(table, classes=CLASSES)
+        monkeypatch.setattr(manifests, "WHOLE", 0)
+        monkeypatch.setattr(manifests, "ROWS", 3)
+        monkeypatch.setattr(manifests, "BLOCKS", 2)
+        blocks = open_data(table, classes=CLASSES)
+        expected = [(f"n{place}", place % 2, [place] * 3) for place in range(10) if place != 3]
+        assert shown(whole) == shown(blocks) == expected
+        assert whole.fingerprint() == blocks.fingerprint()
+        assert [blocks[place].image[0, 0, 0].item() for place in (9, 0, 5)] == [9, 0, 5]
+        assert whole.skipped == [
+            {"image": "n3", "reason": "cannot be read: it is not an image, or its first bytes are damaged"}
+        ]
+
+    def test_bytes_without_ids_or_content(self, tmp_path: Path) -> None:
+        table = tmp_path / "t.parquet"
+        pl.DataFrame({"image": [png(1), None, *[png(2)] * 8], "label": [0] * 10}).write_parquet(table)
+        source = open_data(table)
+        assert source.ids[::9] == ["row-01", "row-10"]
+        assert len(list(source)) == 9
+        assert source.skipped == [{"image": "row-02", "reason": "cannot be read: the table holds no bytes for it"}]
+        pl.DataFrame({"image": [1, 2], "label": [0, 0]}).write_parquet(table)
+        with pytest.raises(InputError, match=r"column image of t\.parquet holds Int64: expected encoded photos"):
+            open_data(table)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("file,class\na.png,1\n", r"t\.csv lacks path and label: expected the columns path .* got file, class"),
+            ("path,labels\na.png,1\n", r"t\.csv lacks label"),
+            ("path,label\n", r"t\.csv has no rows"),
+            ("path,label\na.png,0\na.png,3\n", r"row 2 of t\.csv has the label '3': expected a number from 0 to 2"),
+            ("path,label\na.png,-2\n", r"row 1 of t\.csv has the label '-2'"),
+            ("path,label\na.png,pandda\n", r"row 1 of t\.csv: 'pandda' is none .* did you mean red panda\?"),
+            ("path,label\n,1\n", r"t\.csv has no path in row 1"),
+            ("path,label\nx.png,1\n", r"none of the 1 photos of t\.csv is there.*relative to the table's own folder"),
+            ("path,label\na.png,1,2,3\n", r"t\.csv cannot be read as a table"),
+            ("", r"t\.csv cannot be read as a table"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, paint, tmp_path: Path, text: str, message: str) -> None:
+        paint("a.png")
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(InputError, match=message):
+            open_data(tmp_path / "t.csv", classes=CLASSES)
+
+    def test_no_table(self, tmp_path: Path) -> None:
+        for name in ("gone.csv", "gone.parquet", "text.parquet"):
+            (tmp_path / "text.parquet").write_text("no parquet")
+            with pytest.raises(InputError, match=f"{name} cannot be read as a table"):
+                open_data(tmp_path / name)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Three shards as WebDataset's own writer makes them; photo ``7`` has shade 7 and class 7 % 3."""
+    from webdataset import ShardWriter
+
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    with ShardWriter(str(folder / "s-%03d.tar"), maxcount=4, verbose=0) as writer:
+        for number in range(10):
+            writer.write({"__key__": f"{number:04}", "png": png(number), "cls": number % 3, "json": b"{}"})
+    return folder
+
+
+class TestShards:
+    def test_folder_braces_and_list_are_the_same(self, shards: Path) -> None:
+        expected = [(f"s-{number // 4:03}/{number:04}", number % 3, [number] * 3) for number in range(10)]
+        names = [shards / f"s-{number:03}.tar" for number in range(3)]
+        for name in (shards, f"{shards}/s-{{000..002}}.tar", f"{shards}/s-00{{0,1,2}}.tar", names):
+            source = open_data(name, classes=CLASSES)
+            assert shown(source) == expected
+            assert source.skipped == []
+        assert [place.id for place in (source[9], source[0])] == ["s-002/0009", "s-000/0000"]
+
+    def test_names_as_labels_and_photos_without(self, tmp_path: Path) -> None:
+        with tarfile.open(tmp_path / "t.tar", "w") as archive:
+            for name, content in {
+                "./a/x.png": png(1),
+                "./a/x.cls": b"Red_Panda\n",
+                "y.PNG": png(2),
+                "z.cls": b"0",
+                "z.txt": b"no photo",
+                "._y.png": b"no photo either",
+            }.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        assert shown(open_data(tmp_path / "t.tar", classes=CLASSES)) == [("t/a/x", 1, [1] * 3), ("t/y", -1, [2] * 3)]
+
+    def test_damaged(self, shards: Path) -> None:
+        last = shards / "s-001.tar"
+        content = last.read_bytes()
+        last.write_bytes(content[: len(content) // 2])
+        source = open_data(shards, classes=CLASSES)
+        assert source.ids[:5] == [f"s-000/{number:04}" for number in range(4)] + ["s-001/0004"]
+        assert source.ids[-1] == "s-002/0009"
+        (entry,) = source.skipped
+        assert entry["image"] == "s-001.tar"
+        assert "the archive is damaged after" in entry["reason"]
+        (shards / "s-002.tar").write_bytes(content[:20])  # it changes under the source's hands
+        assert [photo.id for photo in source][-1] < "s-002"
+        assert source.skipped[-1]["reason"] == "cannot be read: the archive is truncated"
+
+    def test_no_archive(self, tmp_path: Path, shards: Path) -> None:
+        with tarfile.open(tmp_path / "t.tar.gz", "w:gz") as archive:
+            archive.add(shards / "s-000.tar")
+        (tmp_path / "empty.tar").touch()
+        (tmp_path / "text.tar").write_text("hello" * 200)
+        for name, message in {
+            "t.tar.gz": "is no plain tar archive .* unpack it",
+            "text.tar": "is no plain tar",
+            "empty.tar": "is no plain tar|no photo in",
+            "gone-{0..1}.tar": r"there is no archive .*gone-0\.tar",
+        }.items():
+            with pytest.raises(InputError, match=message):
+                open_data(tmp_path / name)
+        with pytest.raises(InputError, match=r"label of s-000/0002: '2' is none of the model's 2 classes"):
+            open_data(shards, classes=["a", "b"])
+        with pytest.raises(InputError, match="several names must be photos"):
+            open_data([shards / "s-000.tar", tmp_path / "a.png"])
+
+
+class TestLimit:
+    def test_one_from_each_stretch(self, paint, tmp_path: Path) -> None:
+        for number in range(30):
+            paint(f"{CLASSES[number // 10]}/{number:02}.png")
+        everyone = open_data(tmp_path, classes=CLASSES)
+        for seed in range(5):
+            some = open_data(tmp_path, classes=CLASSES, limit=6, seed=seed)
+            places = [everyone.ids.index(name) for name in some.ids]
+            assert [place // 5 for place in places] == list(range(6))
+            assert some.labels == [everyone.labels[place] for place in places]
+            assert some.ids == open_data(tmp_path, classes=CLASSES, limit=6, seed=seed).ids
+            assert shown(some) == [shown(everyone)[place] for place in places]
+        assert len({tuple(open_data(tmp_path, limit=6, seed=seed).ids) for seed in range(5)}) > 1
+        assert open_data(tmp_path, classes=CLASSES, limit=99).ids == everyone.ids
+        with pytest.raises(InputError, match="limit must be at least 1 photo, got 0"):
+            open_data(tmp_path, limit=0)
+
+
+class TestFingerprint:
+    def test_it_changes_with_ids_labels_sizes_and_bytes_only(self, paint, tmp_path: Path) -> None:
+        for number in range(3):
+            paint(f"x/{CLASSES[number]}/{number}.png")
+        first = open_data(tmp_path / "x", classes=CLASSES).fingerprint()
+        assert len(first) == 64
+        (tmp_path / "x").rename(tmp_path / "y")
+        source = open_data(tmp_path / "y", classes=CLASSES)
+        assert source.fingerprint() == source.fingerprint() == first
+        assert open_data(tmp_path / "y", classes=CLASSES[::-1]).fingerprint() != first
+        assert open_data(tmp_path / "y", classes=CLASSES, limit=2).fingerprint() != first
+        path = tmp_path / "y/cat/0.png"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(bytes(content))
+        second = source.fingerprint()
+        path.unlink()
+        assert len({first, second, source.fingerprint()}) == 3
+
+    def test_of_tables_and_shards(self, tmp_path: Path, shards: Path) -> None:
+        table = tmp_path / "t.parquet"
+        prints = set()
+        for shade in (1, 2):
+            pl.DataFrame({"image": [png(shade)], "label": [0]}).write_parquet(table)
+            prints.add(open_data(table).fingerprint())
+        prints.add(open_data(shards).fingerprint())
+        prints.add(open_data(shards / "s-000.tar").fingerprint())
+        assert len(prints) == 4
+
+
+@pytest.mark.weights
+class TestRealData:
+    def test_imagenet_val(self, shared: Path) -> None:
+        classes = [
+            line.split(" ", 1)[1] for line in (shared / "data/imagenet_synset_words.txt").read_text().splitlines()
+        ]
+        source = open_data(shared / "data/imagenet-val/labels.csv", classes=classes, limit=20)
+        table = pl.read_csv(shared / "data/imagenet-val/labels.csv")
+        known = dict(table.select("path", "label").iter_rows())
+        assert [photo.label for photo in source] == [known[name] for name in source.ids]
+        assert source.skipped == []
+
+    def test_class_folders(self, shared: Path) -> None:
+        wnids = [line.split(" ", 1)[0] for line in (shared / "data/imagenet_synset_words.txt").read_text().splitlines()]
+        source = open_data(shared / "data/imagenette2-160/val", classes=[str(number) for number in range(1000)])
+        assert all(wnids[label] == name.split("/")[0] for name, label in zip(source.ids, source.labels, strict=True))
+
+    def test_parquet_bytes(self, shared: Path) -> None:
+        cifar10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+        source = open_data(shared / "data/cifar10/train-50000.parquet", classes=cifar10, limit=100)
+        for photo in source:
+            assert photo.id.split("/")[0] == cifar10[photo.label]
+            assert photo.image.shape == (3, 32, 32)
+        assert source.skipped == []
+
+
+def test_reading_draws_no_global_random_numbers(paint, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        paint(name)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[union-attr] # noqa: NPY002
+    list(open_data(tmp_path, limit=1, seed=3))
+    after = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[union-attr] # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert before[1] == after[1]
+
+
+def test_the_demo_is_found_by_name_and_matched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    import heatproof.data
+
+    def photos(split: str = "test", count: int | None = None):
+        return [(f"{split}/{digit}", np.full((8, 8, 3), digit, dtype=np.uint8), digit) for digit in (3, 1, 4)]
+
+    stand_in = SimpleNamespace(photos=photos)
+    monkeypatch.setattr(heatproof.data, "demo", stand_in, raising=False)
+    digits = [str(digit) for digit in range(10)]
+    expected = [(f"test/{digit}", digit, [digit] * 3) for digit in (3, 1, 4)]
+    assert shown(open_data("demo", classes=digits)) == shown(open_data("demo")) == expected
+    assert open_data("demo", classes=digits[::-1]).labels == [6, 8, 5]
+    assert open_data("demo/train").ids == ["train/3", "train/1", "train/4"]
+    # class 3 of ImageNet is a shark
+    with pytest.raises(InputError, match="the demo shows 1, 3, 4, which are no classes of this model"):
+        open_data("demo", classes=[f"class {number}" for number in range(1000)])
+    assert open_data("demo", classes=["cat"], labels=False).labels == [-1] * 3
