@@ -12,6 +12,7 @@ from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, Smoot
 from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
 from heatproof.explainers.occlusion import RISE, Occlusion
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
+from heatproof.studies.gradcam_layers import GradCAMLayers
 
 EXPLAINERS: dict[str, Callable[..., Any]] = {
     "cam": CAM,
@@ -31,4 +32,8 @@ PENALTIES: dict[str, Callable[..., Any]] = {
     "center_mass": CenterMass,
     "active_swap": ActiveSwap,
     "target_map": TargetMap,
+}
+
+STUDIES: dict[str, Callable[..., Any]] = {
+    "gradcam-layers": GradCAMLayers,
 }

@@ -23,7 +23,7 @@ from heatproof.vision import torchvision
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load(name: str, *, device: str | torch.device = "cpu") -> Classifier:
+def load(name: str, *, device: str | torch.device = "cpu", pretrained: bool = True) -> Classifier:
     """The classifier called ``name``, in eval mode on ``device``.
 
     - ``resnet50``: torchvision, default weights; ``resnet50(weights="IMAGENET1K_V1")`` others, ``weights=None`` none;
@@ -35,6 +35,9 @@ def load(name: str, *, device: str | torch.device = "cpu") -> Classifier:
     - ``demo``: the packaged network;
     - a run folder that holds a fooled model (``model.safetensors``).
 
+    Args:
+        pretrained: ``False`` leaves the weights that a library would fetch random: enough to list layers.
+
     Raises:
         ModelError: saying what could not be had, read or fitted, and the way out.
     """
@@ -42,7 +45,7 @@ def load(name: str, *, device: str | torch.device = "cpu") -> Classifier:
         model = _from_run(Path(name))
     else:
         architecture, _, file = name.partition("@")
-        model = _built(architecture.strip(), Path(file).expanduser() if file else None)
+        model = _built(architecture.strip(), Path(file).expanduser() if file else None, pretrained=pretrained)
     model.name = _short(name)
     return model.eval().to(device)
 
@@ -62,7 +65,7 @@ def _short(name: str) -> str:
     return Path(architecture).name if os.sep in architecture else architecture
 
 
-def _built(architecture: str, file: Path | None) -> Classifier:
+def _built(architecture: str, file: Path | None, *, pretrained: bool = True) -> Classifier:
     if architecture == "demo":
         network = demo.network()
         if file is not None:
@@ -74,11 +77,11 @@ def _built(architecture: str, file: Path | None) -> Classifier:
             load_state(unwrap(made.network), read_checkpoint(file)[0], str(file))
         return made
     if architecture.startswith("timm:"):
-        return _from_timm(architecture.removeprefix("timm:"), file)
-    return _from_torchvision(architecture, file)
+        return _from_timm(architecture.removeprefix("timm:"), file, pretrained)
+    return _from_torchvision(architecture, file, pretrained)
 
 
-def _from_torchvision(text: str, file: Path | None) -> Classifier:
+def _from_torchvision(text: str, file: Path | None, pretrained: bool) -> Classifier:
     name, options = _options(text)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
@@ -87,7 +90,7 @@ def _from_torchvision(text: str, file: Path | None) -> Classifier:
             "(timm's models are named timm:NAME, a checkpoint NAME@FILE, your own FILE.py:FACTORY)"
         )
     published = torchvision.models.get_model_weights(name)
-    wanted = options.pop("weights", "DEFAULT")
+    wanted = options.pop("weights", "DEFAULT" if pretrained else None)
     try:
         weights = None if wanted is None else published[str(wanted).rsplit(".", 1)[-1]]
     except KeyError:
@@ -122,13 +125,13 @@ def _from_torchvision(text: str, file: Path | None) -> Classifier:
     return Classifier(network, tuple(preset.mean), tuple(preset.std), classes, preset.crop_size[0], name=name)
 
 
-def _from_timm(text: str, file: Path | None) -> Classifier:
+def _from_timm(text: str, file: Path | None, pretrained: bool) -> Classifier:
     import timm
 
     name, options = _options(text)
     if not timm.is_model(name):
         raise ModelError(f"timm has no model {name!r}; {did_you_mean(name, timm.list_models())}")
-    pretrained = options.pop("pretrained", file is None)
+    pretrained = options.pop("pretrained", pretrained and file is None)
 
     def build(**more: Any) -> nn.Module:
         return timm.create_model(name, pretrained=pretrained, **options, **more)

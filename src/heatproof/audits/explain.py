@@ -1,0 +1,238 @@
+"""What does the network look at? Heatmaps of photos: a row per class, a column per explainer."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heatproof import heatmaps as algebra
+from heatproof.data.batches import batches
+from heatproof.data.sources import Source
+from heatproof.errors import InputError
+from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.together import Grid, explain_together
+from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.hardware import Hardware
+from heatproof.models.layers import default_layer, layer_name
+from heatproof.report.figures import explanation_grid
+from heatproof.results.run import Run
+from heatproof.results.table import summarise
+from heatproof.types import Explainer, settings
+
+STANDARD = (GradCAM(), GradCAM(relu=False), GradCAM(counterfactual=True))
+"""What speaks for the class, what speaks for and against it, and what speaks against it."""
+
+
+@settings
+class Explain:
+    """Settings of :func:`run_explain`.
+
+    Args:
+        explainers: one column each.
+        targets: classes by number, one row each; empty: the ``top`` predicted classes of each photo.
+        top: how many predicted classes.
+        keep_heatmaps: also write the raw maps, ``heatmaps/<explainer>.safetensors``.
+        pdf: also write each figure as PDF.
+    """
+
+    explainers: tuple[Explainer, ...] = STANDARD
+    targets: tuple[int, ...] = ()
+    top: int = 2
+    keep_heatmaps: bool = False
+    pdf: bool = False
+
+
+def at_layers(explainers: Sequence[Explainer], layers: Sequence[str]) -> tuple[Explainer, ...]:
+    """Each explainer that can read a layer, once per layer; one that names its own layer, or reads none, once.
+
+    >>> at_layers([GradCAM(), GradCAM("conv1")], ["layer3", "layer4"])
+    (GradCAM(layer='layer3'), GradCAM(layer='layer4'), GradCAM(layer='conv1'))
+    """
+    expanded: list[Explainer] = []
+    for explainer in explainers:
+        free = getattr(explainer, "layer", "") is None
+        expanded += [replace(explainer, layer=layer) for layer in layers] if free and layers else [explainer]  # type: ignore[type-var]
+    return tuple(expanded)
+
+
+def run_explain(
+    asked: Explain,
+    model: Classifier,
+    source: Source,
+    run: Run,
+    *,
+    hardware: Hardware = Hardware(),
+    batch_size: int = 16,
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[str, Any]:
+    """Explain every photo of ``source`` into the run folder; photos that cannot be read are skipped and listed.
+
+    Returns:
+        The summary, as written to ``summary.json``: a row per explainer with ``count``, ``confidence`` and the share
+        of ``empty`` maps, and ``skipped``.
+
+    Raises:
+        InputError: where no photo could be explained.
+    """
+    for explainer in asked.explainers:
+        if layer := getattr(explainer, "layer", None):
+            layer_name(model, layer)
+    run.describe(
+        model=[{"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)}],
+        data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
+    )
+    model = hardware.host(model)
+    names = figure_names(source.ids)
+    for number, batch in enumerate(batches(source, model.input_size, batch_size)):
+        images = hardware.bring(batch.images)
+        targets = torch.tensor(asked.targets, device=images.device).expand(len(images), -1) if asked.targets else None
+        with hardware.autocast():
+            grid = explain_together(model, images, asked.explainers, targets, top=asked.top)
+        for place, image in enumerate(batch.ids):
+            draw_grid(
+                run.path(f"figures/{names[image]}"),
+                model,
+                batch.images[place],
+                asked.explainers,
+                grid,
+                place,
+                title=f"{image} · {model.name}",
+                pdf=asked.pdf,
+            )
+        if asked.keep_heatmaps:
+            for explainer, maps in zip(asked.explainers, grid.heatmaps, strict=True):
+                tensors = {
+                    f"{image}|{int(target)}": map_.float().cpu()
+                    for image, row, classes in zip(batch.ids, maps, grid.targets, strict=True)
+                    for map_, target in zip(row, classes, strict=True)
+                }
+                run.write_tensors(f"heatmaps/{slug(repr(explainer))}-{number:06d}.safetensors", tensors)
+        run.append_rows(number, _rows(asked, model, batch.ids, batch.labels, grid, names))
+        advance(len(batch.ids))
+    explained = bool(run.parts())
+    table = run.merge()
+    summary = {
+        "rows": summarise(table, ["model", "explainer"], ["confidence", "empty"]) if explained else [],
+        "skipped": source.skipped,
+        "classes": model.classes,
+    }
+    run.write_json("summary.json", summary)
+    if not explained:
+        raise InputError(f"none of the {source.count} photos of {source.name} could be explained; {_reasons(source)}")
+    return summary
+
+
+def slug(text: str) -> str:
+    """A file name that a text can be told by: letters, digits, dots and hyphens.
+
+    >>> slug("GradCAM(layer='features.29', relu=False)")
+    'GradCAM-layer-features.29-relu-False'
+    """
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "x"
+
+
+def _reasons(source: Source) -> str:
+    return "; ".join(f"{entry['image']}: {entry['reason']}" for entry in source.skipped[:3]) or "it holds none"
+
+
+def figure_names(images: Sequence[str]) -> dict[str, str]:
+    """A picture's file name for each image; the ending is kept only where two images differ in nothing else.
+
+    >>> figure_names(["a/dog.png", "cat.jpg", "cat.png"])
+    {'a/dog.png': 'a-dog.png', 'cat.jpg': 'cat.jpg.png', 'cat.png': 'cat.png.png'}
+    """
+    bare = {image: slug(image.rsplit(".", 1)[0]) for image in images}
+    shared = {name for name, count in Counter(bare.values()).items() if count > 1}
+    return {image: f"{slug(image) if name in shared else name}.png" for image, name in bare.items()}
+
+
+def column_title(explainer: Any, model: Classifier) -> str:
+    """What a figure calls an explainer: its method and its layer.
+
+    Grad-CAM's three forms carry the field's own words for them.
+    """
+    name = type(explainer).__name__
+    if isinstance(explainer, GradCAM):
+        name = "Grad-CAM"
+        if explainer.counterfactual:
+            name = "Counterfactual Grad-CAM"
+        elif not explainer.relu:
+            name = "Grad-CAM without ReLU"
+    layer = getattr(explainer, "layer", "")
+    if layer is None or layer == "default":
+        layer = default_layer(model) if type(explainer).__name__ != "LRP" or layer else ""
+    return f"{name}\n{layer}" if layer else name
+
+
+def draw_grid(
+    path: Path,
+    model: Classifier,
+    image: Tensor,
+    explainers: Sequence[Explainer],
+    grid: Grid,
+    place: int,
+    title: str,
+    pdf: bool = False,
+) -> None:
+    """The figure of photo ``place`` of ``grid``; ``image`` is ``[channels, rows, cols]`` in [0, 1]."""
+    probabilities = grid.logits[place].float().softmax(0).cpu()
+    likeliest = probabilities.topk(min(5, len(probabilities)))
+    classes = grid.targets[place].tolist()
+    explanation_grid(
+        image.permute(1, 2, 0).cpu().numpy(),
+        [(model.class_name(c), float(probabilities[c])) for c in classes],
+        [column_title(explainer, model) for explainer in explainers],
+        [[maps[place, row].float().cpu().numpy() for maps in grid.heatmaps] for row in range(len(classes))],
+        [bool(getattr(explainer, "signed", False)) for explainer in explainers],
+        path,
+        title=title,
+        predictions=[
+            (model.class_name(int(c)), float(p)) for p, c in zip(likeliest.values, likeliest.indices, strict=True)
+        ],
+        pdf=pdf,
+    )
+
+
+def _rows(
+    asked: Explain, model: Classifier, ids: list[str], labels: Tensor, grid: Grid, names: dict[str, str]
+) -> list[dict[str, Any]]:
+    probabilities = grid.logits.float().softmax(1)
+    confidence, predictions = probabilities.max(1)
+    rows = []
+    for explainer, maps in zip(asked.explainers, grid.heatmaps, strict=True):
+        for column in range(grid.targets.shape[1]):
+            heatmaps = maps[:, column].float()
+            empty = algebra.is_empty(heatmaps)
+            centers = algebra.center_of_mass(heatmaps)
+            scale = torch.tensor(heatmaps.shape[1:], device=heatmaps.device)
+            places = (centers + 0.5) / scale
+            for i, image in enumerate(ids):
+                target = int(grid.targets[i, column])
+                rows.append(
+                    {
+                        "image": image,
+                        "label": int(labels[i]) if int(labels[i]) >= 0 else None,
+                        "target": target,
+                        "target_name": model.class_name(target),
+                        "prediction": int(predictions[i]),
+                        "prediction_name": model.class_name(int(predictions[i])),
+                        "confidence": float(confidence[i]),
+                        "probability": float(probabilities[i, target]),
+                        "model": model.name,
+                        "explainer": repr(explainer),
+                        "attack": None,
+                        "epsilon": 0.0,
+                        "empty": bool(empty[i]),
+                        "minimum": float(heatmaps[i].min()),
+                        "maximum": float(heatmaps[i].max()),
+                        "center_row": float(places[i, 0]),
+                        "center_col": float(places[i, 1]),
+                        "figure": f"figures/{names[image]}",
+                    }
+                )
+    return rows

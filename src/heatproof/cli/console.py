@@ -1,0 +1,91 @@
+"""What a command says: progress and remarks on standard error, results on standard output."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from heatproof.results.whole import plain
+
+remarks = Console(stderr=True, highlight=False, soft_wrap=True)
+results = Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """One remark, as it is: brackets in file names are no markup."""
+    remarks.print(Text(text))
+
+
+def write(text: str) -> None:
+    """One line of a result on standard output, as it is and unbroken."""
+    results.print(Text(text), soft_wrap=True)
+
+
+def fail(text: str, status: int) -> NoReturn:
+    """One sentence on standard error, and out."""
+    say(f"heatproof: {text}")
+    sys.exit(status)
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left on a terminal, a plain line every ten seconds elsewhere; yields ``advance(count)``."""
+    if remarks.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=remarks, transient=True) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+    done, begun = 0, time.monotonic()
+    told = begun
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done += count
+        now = time.monotonic()
+        if now - told >= 10:
+            told = now
+            left = f", about {(now - begun) / done * (total - done):.0f} s left" if total and done else ""
+            say(f"{title}: {done}{f' of {total}' if total else ''}{left}")
+
+    yield advance
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str = "") -> None:
+    """A table on standard output; ``columns`` maps keys to heads, and a mean is shown with its interval."""
+    table = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for head in columns.values():
+        table.add_column(head)
+    for row in rows:
+        table.add_row(*(Text(_cell(row, key)) for key in columns))
+    results.print(table)
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    return f"{value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else "")
+
+
+def show_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
+    """How many images were left out, and why the first of them."""
+    if skipped:
+        say(f"{len(skipped)} skipped, listed in summary.json:")
+        for entry in skipped[:5]:
+            say(f"  {entry['image']}: {entry['reason']}")
+
+
+def show_json(summary: Any) -> None:
+    """The summary on standard output, as strict JSON."""
+    sys.stdout.write(json.dumps(plain(summary), indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,83 @@
+"""``heatproof explain``: what does the network look at?"""
+
+from typing import Annotated
+
+import typer
+
+from heatproof import catalog, spec
+from heatproof.audits.explain import STANDARD, Explain, at_layers, run_explain
+from heatproof.cli import options
+from heatproof.cli.console import progress, say, show_json, show_rows, show_skipped
+from heatproof.data.sources import Source, open_data
+from heatproof.errors import InputError
+from heatproof.models.hardware import Hardware
+from heatproof.models.layers import find_layer
+from heatproof.models.loading import load
+from heatproof.results.run import Run
+
+
+def explain(
+    images: Annotated[list[str], typer.Argument(help="Photos, folders, manifests, shards, or demo.")],
+    model: options.Model,
+    out: options.Out,
+    explainer: options.Explainers = None,
+    layer: options.Layers = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="A class by name or number; may be repeated.", show_default=False),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Without --target: so many predicted classes.")] = 2,
+    heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also keep the raw maps.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write figures as PDF.")] = False,
+    limit: options.Limit = None,
+    batch_size: options.BatchSize = 16,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Heatmaps of photos: a figure per photo with a row per class and a column per explainer and layer."""
+    hardware = Hardware(device, precision)  # type: ignore[arg-type]
+    built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
+    classifier = load(model)
+    for name in layer or []:
+        find_layer(classifier, name)
+    asked = Explain(
+        explainers=at_layers(built or STANDARD, layer or []),
+        targets=tuple(classifier.class_index(name) for name in target or []),
+        top=top,
+        keep_heatmaps=heatmaps,
+        pdf=pdf,
+    )
+    source = _photos(images, classifier.classes, limit, seed)
+    given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
+    with Run.start(out, command="explain", settings=given, seed=seed, overwrite=overwrite) as run:
+        if run.done:
+            say(f"{out} is complete already; --overwrite makes it anew")
+            return
+        with progress("explaining", source.count) as advance:
+            summary = run_explain(
+                asked, classifier, source, run, hardware=hardware, batch_size=batch_size, advance=advance
+            )
+    if json:
+        show_json(summary)
+    else:
+        show_rows(
+            summary["rows"],
+            {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"},
+        )
+    show_skipped(summary["skipped"])
+    say(f"figures in {out / 'figures'}")
+
+
+def _photos(images: list[str], classes: list[str] | None, limit: int | None, seed: int) -> Source:
+    """The photos, with labels where every folder is a class of the model: explaining needs none."""
+    name = images if len(images) > 1 else images[0]
+    try:
+        source = open_data(name, classes=classes, limit=limit, seed=seed)
+    except InputError:
+        source = None
+    if source is None or source.skipped:
+        source = open_data(name, classes=classes, limit=limit, seed=seed, labels=False)
+    return source
