@@ -7,11 +7,15 @@ Plain dicts, name -> what to call.
 from collections.abc import Callable
 from typing import Any
 
+from heatproof.attacks.foreign import Foreign
+from heatproof.attacks.gradient import FGSM, PGD
+from heatproof.attacks.noise import GaussianNoise, RandomSign
 from heatproof.explainers.cam import CAM, GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
 from heatproof.explainers.occlusion import RISE, Occlusion
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
+from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
 from heatproof.studies.gradcam_layers import GradCAMLayers
 
 EXPLAINERS: dict[str, Callable[..., Any]] = {
@@ -26,12 +30,29 @@ EXPLAINERS: dict[str, Callable[..., Any]] = {
     "rise": RISE,
 }
 
+ATTACKS: dict[str, Callable[..., Any]] = {
+    "fgsm": FGSM,
+    "pgd": PGD,
+    "random_sign": RandomSign,
+    "gaussian_noise": GaussianNoise,
+    "foreign": Foreign,
+}
+
 PENALTIES: dict[str, Callable[..., Any]] = {
     "location": Location,
     "top_k": TopK,
     "center_mass": CenterMass,
     "active_swap": ActiveSwap,
     "target_map": TargetMap,
+}
+
+METRICS: dict[str, Callable[..., Any]] = {
+    "ssim": ssim,
+    "nissim": nissim,
+    "spearman": spearman,
+    "topk_intersection": topk_intersection,
+    "center_distance": center_distance,
+    "psnr": psnr,
 }
 
 STUDIES: dict[str, Callable[..., Any]] = {

@@ -1,0 +1,239 @@
+"""What an attack raises: one value per image, up is success, and when it counts as reached.
+
+A :class:`Goal` is an objective that also says so. Goals add (``reach(a, cat) + 0.5 * reach(b, cat)`` attacks two
+models at once). Any other function ``images -> [batch]`` is an objective too; it is never "reached".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from heatproof.errors import InputError
+from heatproof.models.classifier import resolve_targets
+from heatproof.models.intact import evaluating
+from heatproof.models.smooth import smooth
+from heatproof.types import Explainer, Images, Logits, Objective, Penalty, PerImage, Targets
+
+
+class Look(NamedTuple):
+    """An objective at some images."""
+
+    value: PerImage
+    """What is raised; it has the graph that leads to the pixels."""
+    reached: Bool[Tensor, "batch"]
+    """Whether the attack has got there."""
+    allowed: Bool[Tensor, "batch"]
+    """Whether the image may be handed out at all (the predicted class stays)."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An objective that knows when it is reached; made by :func:`misclassify`, :func:`reach`, :func:`move_heatmap`.
+
+    Args:
+        look: value, reached and allowed, from one forward pass.
+        start: binds the goal to the clean images (a reference heatmap, the class to keep); ``None``: needs nothing.
+        climb: ``(images, share of the steps done) -> value`` whose gradient an attack follows where it is not that of
+            ``look`` (a softened copy of the model).
+        hint: what to do where the gradient is zero in every image.
+        of_logits: the value from the model's logits, where it is a function of these alone.
+        model, labels, targeted: what an attack of another library needs to know.
+    """
+
+    look: Callable[[Images], Look]
+    start: Callable[[Images], "Goal"] | None = None
+    climb: Callable[[Images, float], PerImage] | None = None
+    hint: str = ""
+    of_logits: Callable[[Logits], Look] | None = None
+    model: nn.Module | None = None
+    labels: Targets | None = None
+    targeted: bool = False
+
+    def __call__(self, images: Images) -> PerImage:
+        """The value; a goal that was not started takes these images for the clean ones."""
+        return begin(self, images).look(images).value
+
+    def __add__(self, other: "Goal") -> "Goal":
+        """Values add; reached and allowed where both are."""
+        if not isinstance(other, Goal):
+            return NotImplemented
+
+        def look(images: Images) -> Look:
+            a, b = self.look(images), other.look(images)
+            return Look(a.value + b.value, a.reached & b.reached, a.allowed & b.allowed)
+
+        def start(images: Images) -> Goal:
+            return begin(self, images) + begin(other, images)
+
+        def climb(images: Images, done: float) -> PerImage:
+            return _climbed(self, images, done) + _climbed(other, images, done)
+
+        return Goal(
+            look,
+            start if self.start or other.start else None,
+            climb if self.climb or other.climb else None,
+            hint=self.hint or other.hint,
+        )
+
+    def __rmul__(self, weight: float) -> "Goal":
+        """A multiple of the value."""
+
+        def look(images: Images) -> Look:
+            value, reached, allowed = self.look(images)
+            return Look(weight * value, reached, allowed)
+
+        return Goal(
+            look,
+            (lambda images: weight * begin(self, images)) if self.start else None,
+            (lambda images, done: weight * _climbed(self, images, done)) if self.climb else None,
+            hint=self.hint,
+        )
+
+
+def begin(objective: Objective, images: Images) -> Goal:
+    """The objective as a goal, bound to the clean images."""
+    if isinstance(objective, Goal):
+        return objective.start(images) if objective.start else objective
+
+    def look(images: Images) -> Look:
+        value = objective(images)
+        return Look(value, torch.zeros_like(value, dtype=torch.bool), torch.ones_like(value, dtype=torch.bool))
+
+    return Goal(look)
+
+
+def misclassify(model: nn.Module, labels: Targets) -> Goal:
+    """Raise the cross-entropy to the true class; reached where the prediction is another.
+
+    **Source** Goodfellow et al. 2015; Madry et al. 2018. **Range** [0, inf), in nats.
+
+    Raises:
+        InputError: labels that are no class of the model, or of the wrong number.
+    """
+
+    def of_logits(logits: Logits) -> Look:
+        chosen = _classes(logits, labels, "labels")
+        value = F.cross_entropy(logits, chosen, reduction="none")
+        return Look(value, logits.argmax(1) != chosen, torch.ones_like(chosen, dtype=torch.bool))
+
+    return Goal(
+        lambda images: of_logits(_logits(model, images)),
+        of_logits=of_logits,
+        model=model,
+        labels=torch.as_tensor(labels),
+    )
+
+
+def reach(model: nn.Module, wanted: Targets | int) -> Goal:
+    """Lower the cross-entropy to a wanted class; reached where it is predicted. The targeted form of every attack.
+
+    **Range** (-inf, 0], in nats.
+
+    Args:
+        wanted: a class for each image, or one for all.
+
+    Raises:
+        InputError: a wanted class that the model does not have.
+    """
+
+    def of_logits(logits: Logits) -> Look:
+        chosen = _classes(logits, wanted, "wanted classes")
+        value = -F.cross_entropy(logits, chosen, reduction="none")
+        return Look(value, logits.argmax(1) == chosen, torch.ones_like(chosen, dtype=torch.bool))
+
+    return Goal(
+        lambda images: of_logits(_logits(model, images)),
+        of_logits=of_logits,
+        model=model,
+        labels=torch.as_tensor(wanted),
+        targeted=True,
+    )
+
+
+def move_heatmap(
+    model: nn.Module,
+    explainer: Explainer,
+    penalty: Penalty,
+    *,
+    targets: Targets | None = None,
+    hold: float = 1.0,
+    betas: tuple[float, float] | None = None,
+) -> Goal:
+    """Move the heatmap as a penalty wants it, while the predicted class stays.
+
+    value = -penalty(h(x), h(clean)) - hold * max(0, strongest other logit - logit of the clean prediction): the second
+    part is zero as long as the class stays and pulls back where it was lost. An image is allowed where the prediction
+    is the clean one, and reached where, besides, its penalty is lower than the clean image's.
+
+    **Source** Ghorbani et al. 2019, algorithm 1 (top-k, center-mass and region are penalties here); Dombrowski et al.
+    2019, eq. 5 (the target map) and section 4 (softplus). **Differs** Dombrowski holds all logits in place by their
+    squared error; here only the order at the top is held.
+    **Range** that of the penalty, negated.
+
+    Args:
+        targets: the class explained; ``None``: the clean prediction, throughout.
+        hold: logits to penalty; 0 leaves the class to chance and keeps the best image that kept it.
+        betas: climb on a softplus copy of the model whose beta grows from the first value to the second over the
+            steps (Dombrowski: 10 to 100), and judge on the original. Needed where the map is a gradient of a network
+            of ReLUs alone, whose second derivative is zero; Grad-CAM can do without.
+
+    Raises:
+        InputError: ``hold`` or ``betas`` that make no sense.
+    """
+    if hold < 0:
+        raise InputError(f"hold must not be negative, got {hold}")
+    if betas is not None and not 0 < betas[0] <= betas[1]:
+        raise InputError(f"betas grow from a positive number, for example (10, 100); got {betas}")
+
+    def start(clean: Images) -> Goal:
+        # explained once and for all at the clean image; its own graph is not needed
+        reference, logits, explained = explainer(model, clean, targets)
+        reference, kept = reference.detach(), logits.detach().argmax(1)
+        before = penalty(reference, reference).detach()
+
+        def at(network: nn.Module, images: Images) -> Look:
+            heatmaps, logits, _ = explainer(network, images, explained, create_graph=torch.is_grad_enabled())
+            moved = penalty(heatmaps, reference)
+            value = -moved
+            if hold:
+                own = logits.gather(1, kept[:, None])[:, 0]
+                rival = logits.scatter(1, kept[:, None], -torch.inf).amax(1)
+                value = value - hold * (rival - own).clamp(min=0)
+            allowed = logits.argmax(1) == kept
+            return Look(value, allowed & (moved < before), allowed)
+
+        def climb(images: Images, done: float) -> PerImage:
+            first, last = betas  # type: ignore[misc]
+            return at(smooth(model, first * (last / first) ** done), images).value
+
+        return Goal(lambda images: at(model, images), climb=climb if betas else None, hint=_FLAT)
+
+    return Goal(lambda images: start(images).look(images), start=start, hint=_FLAT)
+
+
+_FLAT = (
+    "are the maps empty (then explain another class, or without ReLU)? A penalty that is flat at the clean image "
+    "(center-mass) needs a random start. A gradient map of a ReLU network has no second derivative: climb on a "
+    "softplus copy with move_heatmap(..., betas=(10, 100))"
+)
+
+
+def _climbed(goal: Goal, images: Images, done: float) -> PerImage:
+    return goal.climb(images, done) if goal.climb else goal.look(images).value
+
+
+def _logits(model: nn.Module, images: Images) -> Logits:
+    with evaluating(model):
+        return model(images)
+
+
+def _classes(logits: Logits, classes: Targets | int, what: str) -> Targets:
+    try:
+        return resolve_targets(logits, classes)  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(str(error).replace("targets", what).replace("one target", "one class")) from error
