@@ -42,4 +42,5 @@ clean:
 
 .venv/.made-peers: .venv/.made-dev
 	$(PIP) --editable ".[test,peers]"
+	$(PIP) --no-deps torchattacks
 	touch $@

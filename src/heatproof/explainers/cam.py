@@ -56,7 +56,8 @@ class CAM:
 
     heatmap = sum_k w_k^c A^k with the weights w of the last layer, so mean(heatmap) + bias_c is the logit. Where the
     last convolution puts out one map per class (SqueezeNet), that class's map itself. Grad-CAM without ReLU at the
-    same layer is CAM / Z exactly.
+    same layer is CAM / Z exactly; where a ReLU without a name follows the layer (DenseNet), CAM reads what comes out
+    of it, and Grad-CAM, which reads the layer, differs.
 
     **Source** Zhou et al. 2016, eq. 2. **Range** signed, in logits.
 
@@ -75,8 +76,7 @@ class CAM:
         with torch.inference_mode(False):
             logits, recorded = record(model, images, [layer], create_graph=create_graph)
             targets = resolve_targets(logits, targets)
-            scores = _class_maps(model, recorded[layer], targets)
-            _check_head(scores, _bias(model, recorded[layer]), logits, targets, layer)
+            scores = _scores(model, recorded[layer], logits, targets, layer)
         if not create_graph:
             scores, logits = scores.detach(), logits.detach()
         return Explanation(scores, logits, targets)
@@ -115,13 +115,18 @@ def _class_maps(model: nn.Module, activation: Map, targets: Targets) -> Heatmaps
     )
 
 
-def _check_head(heatmaps: Heatmaps, bias: Tensor | None, logits: Tensor, targets: Targets, layer: str) -> None:
-    wanted = logits.detach().gather(1, targets[:, None])[:, 0]
-    pooled = heatmaps.detach().mean((1, 2)) + (bias.detach()[targets] if bias is not None else 0)
-    # half precision rounds each of the two ways differently
-    tolerance = 0.05 if logits.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled("cpu") else 1e-3
-    if not torch.allclose(pooled.to(wanted.dtype), wanted, rtol=tolerance, atol=tolerance * float(wanted.abs().max())):
-        raise ModelError(
-            f"the logits are no global average of class maps over layer {layer!r}, which CAM needs "
-            "(global average pooling and one linear layer); use gradcam(), which needs no such head"
-        )
+def _scores(model: nn.Module, activation: Map, logits: Tensor, targets: Targets, layer: str) -> Heatmaps:
+    """The class maps whose mean is the logit: of the layer, or of its positive part (DenseNet's functional ReLU)."""
+    wanted = logits.detach().gather(1, targets[:, None])[:, 0].float()
+    bias = _bias(model, activation)
+    # autocast rounds each of the two ways differently
+    tolerance = (0.05 if logits.dtype in (torch.bfloat16, torch.float16) else 1e-3) * float(logits.detach().abs().max())
+    for features in (activation, activation.relu()):
+        scores = _class_maps(model, features, targets)
+        pooled = scores.detach().mean((1, 2)).float() + (bias.detach()[targets].float() if bias is not None else 0)
+        if (pooled - wanted).abs().max() <= tolerance:
+            return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
+    raise ModelError(
+        f"the logits are no global average of class maps over layer {layer!r}, which CAM needs "
+        "(global average pooling and one linear layer); use gradcam(), which needs no such head"
+    )

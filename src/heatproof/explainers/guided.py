@@ -18,24 +18,29 @@ from heatproof.types import Explanation, Images, Targets, settings
 
 
 class _GuidedReLU(Function):
-    """min(max(x, 0), top), whose backward pass also drops negative gradients; differentiable twice."""
+    """min(max(x, 0), top), whose backward pass also drops negative gradients while it is being guided.
+
+    Only the pass that makes the heatmap is guided. A later one, which differentiates the heatmap or the logits, needs
+    the ReLU's own derivative.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, top: float, inplace: bool) -> Tensor:
-        # what flows on is clamped in place where the network asks for it: it may not look at the returned tensor
+    def forward(ctx: Any, x: Tensor, top: float, inplace: bool, guided: "_Guided") -> Tensor:
+        # in place where the network asks for it: it may go on with x and not look at what is returned
         if inplace:
             ctx.mark_dirty(x)
             output = x.clamp_(0, top)
         else:
             output = x.clamp(0, top)
-        ctx.top = top
+        ctx.top, ctx.guided = top, guided
         ctx.save_for_backward(output)
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (output,) = ctx.saved_tensors
-        return gradients[0].clamp(min=0) * ((output > 0) & (output < ctx.top)), None, None
+        gradient = gradients[0].clamp(min=0) if ctx.guided.active else gradients[0]
+        return gradient * ((output > 0) & (output < ctx.top)), None, None, None
 
 
 # every way in which a network says ReLU in eager mode; nn.ReLU and nn.ReLU6 go through the functional forms
@@ -44,16 +49,28 @@ _RELU_IN_PLACE = {torch.relu_, Tensor.relu_, F.relu_}
 
 
 class _Guided(TorchFunctionMode):
+    """Inside, ReLUs are guided ones."""
+
+    active = False
+
+    def __enter__(self) -> "_Guided":
+        self.active = True
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.active = False
+        super().__exit__(*error)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         x = args[0] if args else kwargs.get("input")
         inplace = bool(kwargs.get("inplace", args[1] if len(args) > 1 and isinstance(args[1], bool) else False))
         if func in _RELU:
-            return _GuidedReLU.apply(x, torch.inf, inplace)
+            return _GuidedReLU.apply(x, torch.inf, inplace, self)
         if func in _RELU_IN_PLACE:
-            return _GuidedReLU.apply(x, torch.inf, True)
+            return _GuidedReLU.apply(x, torch.inf, True, self)
         if func is F.relu6:
-            return _GuidedReLU.apply(x, 6.0, inplace)
+            return _GuidedReLU.apply(x, 6.0, inplace, self)
         return func(*args, **kwargs)
 
 

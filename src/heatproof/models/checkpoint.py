@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ def read_checkpoint(path: Path) -> tuple[State, dict[str, str]]:
             raise ModelError(f"{path} is no whole safetensors file: {error}") from error
     else:
         try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # torch warns of pickle protocols that it did not write; whether the file can be read is told below
+                warnings.simplefilter("ignore", UserWarning)
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             wanted = re.search(r"GLOBAL (\S+)", str(error))
             if wanted is None:

@@ -153,6 +153,8 @@ def resolve_targets(logits: Logits, targets: Targets | None) -> Targets:
     if targets is None:
         return logits.detach().argmax(1)
     targets = torch.as_tensor(targets, device=logits.device).long()
+    if targets.is_inference():
+        targets = targets.clone()
     if targets.ndim == 0:
         targets = targets.expand(len(logits))
     if targets.shape != logits.shape[:1]:
