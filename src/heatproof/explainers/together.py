@@ -1,6 +1,6 @@
 """One forward pass for many heatmaps: several layers, several classes, several explainers of the same images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from heatproof.explainers.scores import Score, explained
 from heatproof.models.classifier import check_images, resolve_targets
 from heatproof.models.intact import evaluating
-from heatproof.models.layers import layer_name, record
-from heatproof.types import Explainer, Explanation, Heatmaps, Images, Logits, Targets
+from heatproof.models.layers import PIXELS, layer_name, record
+from heatproof.types import Explainer, Explanation, Heatmaps, Images, Logits, PerImage, Targets
 
 Map = Float[Tensor, "batch channels rows cols"]
 
@@ -74,6 +74,8 @@ class Grid(NamedTuple):
     """One entry per explainer, in the order given."""
     logits: Logits
     targets: Int[Tensor, "batch classes"]
+    slope: Images | None = None
+    """The gradient of ``climb`` over the pixels, where it was asked for."""
 
 
 def explain_together(
@@ -83,6 +85,7 @@ def explain_together(
     targets: Int[Tensor, "batch classes"] | None = None,
     *,
     top: int = 1,
+    climb: Callable[[Logits], PerImage] | None = None,
 ) -> Grid:
     """What each explainer says about each class, at the cost of one forward pass where that is possible.
 
@@ -91,16 +94,19 @@ def explain_together(
 
     Args:
         targets: the classes to explain, per image; ``None``: the ``top`` predicted ones.
+        climb: a value of the logits whose gradient over the pixels is wanted too: what an attack needs of the same
+            forward pass.
     """
     check_images(model, images)
     at_layers = [e for e in explainers if isinstance(e, LayerExplainer)]
     layers = {id(e): layer_name(model, e.layer, images) for e in at_layers}
     with torch.inference_mode(False):
-        logits, recorded = record(model, images, layers.values(), create_graph=False)
+        wanted = [*layers.values(), *([PIXELS] if climb else [])]
+        logits, recorded = record(model, images, wanted, create_graph=False)
         if targets is None:
             targets = logits.detach().topk(min(top, logits.shape[1]), dim=1).indices
         columns = [resolve_targets(logits, column) for column in targets.T]
-        names = list(recorded)
+        names = list(dict.fromkeys(layers.values()))
         sources = [recorded[name] for name in names]
         maps: list[list[Heatmaps]] = [[] for _ in explainers]
         for column in columns:
@@ -117,7 +123,9 @@ def explain_together(
                 else:
                     heatmaps = explainer(model, images, column).heatmaps
                 maps[place].append(heatmaps)
-    return Grid([torch.stack(classes, 1) for classes in maps], logits.detach(), torch.stack(columns, 1))
+        # last, since it may free the graph
+        slope = torch.autograd.grad(climb(logits).sum(), recorded[PIXELS])[0] if climb else None
+    return Grid([torch.stack(classes, 1) for classes in maps], logits.detach(), torch.stack(columns, 1), slope)
 
 
 def _gradients(
