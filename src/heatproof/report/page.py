@@ -1,0 +1,208 @@
+"""``report.html``: one page that opens from an e-mail, made from the files of one or several runs.
+
+Everything stands in the page as long as it stays under five megabytes: the tables, figures as WebP, the viewer's photos
+and maps, worst images first. What does not fit lies beside it: figures as the PNGs they are, views in small scripts in
+``report-files/``, the only kind of file that a page opened from a disk may read. A content security policy lets run
+only the page's own script and load nothing from a network; texts from files are escaped everywhere.
+
+``summary.json`` may tell the page: ``answer`` (sentences), ``rows``, ``skipped``, ``moved_above`` (the NISSIM from
+which a map counts as moved) and ``worst`` (``{"column", "descending"}``).
+"""
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import polars as pl
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from heatproof.errors import RunError
+from heatproof.report.overlay import CEILING, FLOOR
+from heatproof.report.payload import CHUNK, read_views, script_json, table_payload
+from heatproof.report.pictures import embed_figure
+from heatproof.report.style import DIVERGING, SEQUENTIAL, palette
+from heatproof.report.words import asked, details, joint_table, labels, lead, number_table, title
+from heatproof.results import RunFiles, read_run, write_whole
+
+LIMIT = 4_900_000
+"""Bytes of the page: under five megabytes, so that a mail server takes it."""
+FRAME = 100_000
+"""Bytes of it for style, scripts and words."""
+FIGURES = 0.3
+"""The share of a run's bytes for figures."""
+SKIPPED = 500
+"""The most skipped images that are listed."""
+FILES = "report-files"
+
+
+def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -> Path:
+    """Make the page of one run, or of several side by side.
+
+    Runs that are incomplete, damaged or of another version are shown as far as they are whole, and the page says what
+    is missing.
+
+    Args:
+        folders: the run folders.
+        out: the page's name; None for ``report.html`` in the run's folder, or beside the first of several.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        RunError: no folder was named, one does not exist or holds no run, or the page cannot be written.
+    """
+    if not folders:
+        raise RunError("expected at least one run folder, got none; name what was given as --out")
+    runs = [read_run(folder) for folder in folders]
+    if out is None:
+        out = runs[0].folder / "report.html" if len(runs) == 1 else runs[0].folder.resolve().parent / "report.html"
+    out = Path(out)
+    room = _Room(out)
+    shown = []
+    for n, (run, label) in enumerate(zip(runs, labels(runs), strict=True), 1):
+        # what one run leaves the next ones share
+        room.left = (LIMIT - FRAME - room.used) // (len(runs) - n + 1)
+        shown.append(_shown(run, label, n, room))
+    css = _file("page.css")
+    js = "(() => {\n'use strict';\n" + "".join(_file(name) for name in ("table.js", "viewer.js", "page.js")) + "})();\n"
+    beside = " 'self' file:" if room.beside else ""
+    policy = (
+        f"default-src 'none'; script-src {_hash(js)}{beside}; style-src {_hash(css)}; "
+        f"img-src data:{beside}; base-uri 'none'; form-action 'none'"
+    )
+    look = {"unsigned": palette(SEQUENTIAL), "signed": palette(DIVERGING), "floor": FLOOR, "ceiling": CEILING}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(_file("page.html.jinja")).render(
+        policy=Markup(policy),
+        title=title(runs),
+        lead=lead(runs),
+        runs=shown,
+        joint=joint_table(runs) if len(runs) > 1 else None,
+        css=Markup(css),
+        js=Markup(js),
+        look=Markup(script_json(look)),
+        version=metadata.version("heatproof"),
+    )
+    return write_whole(out, page.encode("utf-8", "backslashreplace"))
+
+
+@dataclass
+class _Room:
+    """How many bytes the page still has, and what had to be put beside it."""
+
+    out: Path
+    left: int = 0
+    used: int = 0
+    beside: bool = False
+
+    def take(self, size: int) -> None:
+        self.left -= size
+        self.used += size
+
+    def link(self, file: Path) -> str:
+        """The address of a file, relative to the page."""
+        return quote(os.path.relpath(file.resolve(), self.out.resolve().parent).replace(os.sep, "/"))
+
+
+def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
+    """What the template shows of one run."""
+    problems = list(run.problems)
+    images = run.images
+    if images is None and run.views:
+        images = pl.DataFrame({"image": [view["image"] for view in read_views(run, [])[0]]})
+    shown: dict[str, Any] = {
+        "label": label,
+        "status": run.status,
+        "answer": run.answer,
+        "table": number_table(run.rows),
+        "asked": asked(run),
+        "details": details(run),
+        "skipped": [{"image": e.get("image", "?"), "reason": e.get("reason", "?")} for e in run.skipped[:SKIPPED]],
+        "skipped_count": len(run.skipped),
+        "images": images is not None and images.height > 0 and images.width > 0,
+        "views": False,
+        "same": [],
+        "left_out": 0,
+        "quiet": None,
+        "data": "",
+    }
+    if images is not None and shown["images"]:
+        payload, shown["same"], shown["left_out"] = table_payload(images, run.summary)
+        shown["quiet"] = payload["quiet"]
+        names = next((column for column in payload["columns"] if column["name"] == "image"), None)
+        views, damaged = read_views(run, [] if names is None else _texts(names))
+        problems += damaged
+        room.take(len(script_json(payload).encode()))
+        shown |= _figures(run, room)
+        shown["views"] = bool(views)
+        shown["data"] = Markup(script_json(payload | _placed(views, run, n, room)))
+    else:
+        shown |= _figures(run, room)
+    shown["problems"] = problems
+    return shown
+
+
+def _figures(run: RunFiles, room: _Room) -> dict[str, Any]:
+    """The figures that fit into the page, and links to the others."""
+    inside, more = [], []
+    budget = FIGURES * room.left
+    for path in run.figures:
+        figure = embed_figure(path) if budget > 0 else None
+        if figure is not None and len(figure["source"]) <= budget:
+            inside.append(figure)
+            budget -= len(figure["source"])
+            room.take(len(figure["source"]))
+        else:
+            more.append({"name": path.stem, "source": room.link(path)})
+    return {"figures": inside, "more_figures": more}
+
+
+def _placed(views: list[dict[str, Any]], run: RunFiles, n: int, room: _Room) -> dict[str, Any]:
+    """Views for the page's script: whole ones while there is room, then names whose rest lies in files beside."""
+    listed: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
+    sizes = [len(script_json(view).encode()) for view in views]
+    # a name and a thumbnail's address are needed for each in any case
+    small = [len(script_json(view["image"]).encode()) + 100 for view in views]
+    spare = room.left - sum(small)
+    for view, size, least in zip(views, sizes, small, strict=True):
+        if not rest and size - least <= spare:
+            spare -= size - least
+            listed.append({key: value for key, value in view.items() if key != "file"})
+        else:
+            rest.append(view)
+    embedded = len(listed)
+    room.take(room.left - spare)
+    if rest:
+        room.beside = True
+        name = f"{quote(room.out.stem)}-{n}-"
+        for chunk in range(0, len(rest), CHUNK):
+            content = script_json(
+                [{k: v for k, v in view.items() if k != "file"} for view in rest[chunk : chunk + CHUNK]]
+            )
+            script = f'heatproofViews("{n}",{chunk // CHUNK},{content});\n'
+            write_whole(room.out.parent / FILES / f"{room.out.stem}-{n}-{chunk // CHUNK}.js", script.encode())
+        listed += [{"image": view["image"], "thumb": room.link(run.folder / "viewer" / view["file"])} for view in rest]
+        return {"views": listed, "embedded": embedded, "chunk": {"size": CHUNK, "name": f"{FILES}/{name}"}}
+    return {"views": listed, "embedded": embedded, "chunk": None}
+
+
+def _texts(column: dict[str, Any]) -> list[str]:
+    values = column["values"]
+    texts = [values[i] for i in column["index"]] if "index" in column else values
+    return [str(text) for text in texts if text is not None]
+
+
+def _file(name: str) -> str:
+    return resources.files("heatproof.report").joinpath(name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

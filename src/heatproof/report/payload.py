@@ -1,0 +1,218 @@
+"""What the page's tables and viewer are fed with: columns of values and packed views, small enough for e-mail."""
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from heatproof.results import RunFiles
+
+FIRST = ("image", "label", "target", "prediction_clean", "prediction", "confidence")
+"""The columns that come first, as far as there are any."""
+WORST = (("nissim", True), ("shift", True), ("fooled", True), ("spearman", False), ("confidence", False))
+"""What "worst first" means: the first of these columns that the table has, and whether its high end is the bad one."""
+KEPT = ("label_kept", "prediction_kept", "same_prediction", "prediction_unchanged")
+PAIRS = (
+    ("prediction", "prediction_clean"),
+    ("prediction_adversarial", "prediction_clean"),
+    ("prediction_fooled", "prediction_clean"),
+    ("prediction_adversarial", "prediction"),
+    ("prediction_fooled", "prediction"),
+)
+MOVED = 0.1
+"""The NISSIM above which a map counts as moved, where ``summary.json`` does not say ``moved_above``."""
+ROWS = 20_000
+"""The most rows of the table in the page; the rest is in ``images.parquet``."""
+CHUNK = 10
+"""Views per file beside the page."""
+_SMALL = 256  # cells up to which a map's numbers are written out
+
+
+def script_json(content: Any) -> str:
+    """JSON that may stand inside a script element: no text in it can end the element or begin a comment."""
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    # half a surrogate pair, from a file name that is no text, can be escaped but not encoded
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def table_payload(
+    images: pl.DataFrame, summary: dict[str, Any], limit: int = ROWS
+) -> tuple[dict[str, Any], list[tuple[str, str]], int]:
+    """The table of images as the page's script reads it.
+
+    Args:
+        images: one row per image and condition.
+        summary: ``summary.json``; its ``worst`` (``{"column", "descending"}``) and ``moved_above`` are honoured.
+        limit: rows to keep, the worst.
+
+    Returns:
+        The payload; the columns that are the same in every row, with their values; how many rows were left out.
+    """
+    images = images.with_columns(_clean_predictions(images))
+    images, column, descending = _worst_first(images, summary)
+    left_out = max(0, images.height - limit)
+    images = images.head(limit)
+    # what every row shares is said once, above the table
+    same = [name for name in images.columns if name not in FIRST and images.height > 1 and _constant(images[name])]
+    quiet = _quiet(images, summary)
+    metric = quiet["metric"] if quiet else None
+    # the worst stands beside the name, where a narrow screen shows it too
+    names = [name for name in (FIRST[0], column, *FIRST[1:]) if name in images.columns]
+    names = list(dict.fromkeys(names))
+    names += [name for name in images.columns if name not in names and (name not in same or name == metric)]
+    same_values = [(n, _said(images[n][0])) for n in same if n not in names and images[n][0] is not None]
+    columns = [_column(images[name]) for name in names]
+    if quiet:
+        quiet["column"] = names.index(quiet["metric"])
+    payload = {
+        "count": images.height,
+        "columns": columns,
+        "sort": {"column": names.index(column) if column in names else -1, "descending": descending},
+        "quiet": quiet,
+    }
+    return payload, same_values, left_out
+
+
+def read_views(run: RunFiles, order: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The viewer's entries of a run, those of ``order`` first and in that order, and a sentence if some are damaged."""
+    found: dict[str, dict[str, Any]] = {}
+    damaged = 0
+    for path in run.views:
+        try:
+            view = _packed(json.loads(path.read_bytes()), path)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+            damaged += 1
+            continue
+        found[view["image"]] = view
+    views = [found.pop(name) for name in dict.fromkeys(order) if name in found]
+    problems = [f"{damaged} of {len(run.views)} files of the viewer are damaged and were left out"] if damaged else []
+    return [*views, *found.values()], problems
+
+
+def _packed(entry: dict[str, Any], path: Path) -> dict[str, Any]:
+    view: dict[str, Any] = {"image": str(entry["image"]), "file": entry["photo"], "photo": _photo(entry["photo"], path)}
+    other = entry.get("photo_adversarial")
+    view["other"] = None if other is None else _photo(other, path)
+    view["maps"] = [_map(given) for given in entry["maps"]]
+    return view
+
+
+def _photo(name: str, beside: Path) -> str:
+    file = beside.with_name(name)
+    kind = file.suffix.lstrip(".").lower().replace("jpg", "jpeg")
+    # a run folder comes from somebody else: its names must not reach for other files
+    if Path(name).name != name or kind not in ("webp", "png", "jpeg") or file.is_symlink():
+        raise ValueError(f"not the name of a photo: {name!r}")
+    return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _map(given: dict[str, Any]) -> dict[str, Any]:
+    values = np.array([[np.nan if v is None else float(v) for v in row] for row in given["values"]], dtype=np.float64)
+    rows, cols = values.shape
+    known = {"name", "signed", "condition", "values", "native"}
+    packed: dict[str, Any] = {
+        "name": str(given["name"]),
+        "signed": bool(given["signed"]),
+        "condition": str(given["condition"]),
+        "rows": rows,
+        "cols": cols,
+        "native": [int(size) for size in given.get("native", (rows, cols))],
+        "keys": {key: value for key, value in given.items() if key not in known},
+    }
+    if values.size <= _SMALL:
+        packed["values"] = [[_rounded(value, 4) for value in row] for row in values.tolist()]
+    else:
+        # 16-bit steps of the largest value: a third of the size of numbers, and as exact as colours need
+        step = float(np.nanmax(np.abs(values), initial=0.0)) / 32767 or 1.0
+        steps = np.where(np.isnan(values), -32768, np.round(values / step)).astype("<i2")
+        packed |= {"step": step, "data": base64.b64encode(steps.tobytes()).decode()}
+    return packed
+
+
+def _clean_predictions(images: pl.DataFrame) -> list[pl.Series]:
+    """A column ``prediction_clean`` from the rows without an attack, where there are such rows and not the column."""
+    names = set(images.columns)
+    if "prediction" not in names or "prediction_clean" in names or not {"image", "epsilon"} <= names:
+        return []
+    if not images.schema["epsilon"].is_numeric():
+        return []
+    keys = ["image", *(name for name in ("model",) if name in names)]
+    clean = images.filter((pl.col("epsilon") == 0) | pl.col("epsilon").is_null())
+    if clean.is_empty() or clean.height == images.height:
+        return []
+    clean = clean.unique(keys, keep="first", maintain_order=True).select(*keys, prediction_clean="prediction")
+    return [images.join(clean, on=keys, how="left", maintain_order="left", nulls_equal=True)["prediction_clean"]]
+
+
+def _worst_first(images: pl.DataFrame, summary: dict[str, Any]) -> tuple[pl.DataFrame, str | None, bool]:
+    told = summary.get("worst")
+    wanted = [(told.get("column"), bool(told.get("descending", True)))] if isinstance(told, dict) else []
+    for name, descending in (*wanted, *WORST):
+        if name in images.columns and (images.schema[name].is_numeric() or images.schema[name] == pl.Boolean):
+            if images.schema[name].is_float():
+                images = images.with_columns(pl.col(name).fill_nan(None))
+            return images.sort(name, descending=descending, nulls_last=True, maintain_order=True), name, descending
+    return images, None, False
+
+
+def _quiet(images: pl.DataFrame, summary: dict[str, Any]) -> dict[str, Any] | None:
+    """Which rows kept their label, and which column tells whether the map moved; None where it cannot be said."""
+    names = images.columns
+    kept: pl.Series | None = None
+    for name in KEPT:
+        if name in names and images.schema[name] == pl.Boolean:
+            kept = images[name]
+            break
+    if kept is None:
+        for now, before in PAIRS:
+            if now in names and before in names:
+                kept = images[now].cast(pl.String) == images[before].cast(pl.String)
+                break
+    if kept is None:
+        return None
+    flags = kept.fill_null(False).cast(pl.Int8).to_list()
+    for name in ("moved", "map_moved"):
+        if name in names and images.schema[name] == pl.Boolean:
+            return {"kept": flags, "metric": name, "threshold": None}
+    if "nissim" in names and images.schema["nissim"].is_numeric():
+        above = summary.get("moved_above")
+        return {
+            "kept": flags,
+            "metric": "nissim",
+            "threshold": above if isinstance(above, int | float) and not isinstance(above, bool) else MOVED,
+        }
+    return None
+
+
+def _said(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _constant(series: pl.Series) -> bool:
+    return not series.dtype.is_nested() and series.n_unique() == 1
+
+
+def _column(series: pl.Series) -> dict[str, Any]:
+    if series.dtype == pl.Boolean:
+        return {"name": series.name, "kind": "bool", "values": series.to_list()}
+    if series.dtype.is_numeric():
+        return {"name": series.name, "kind": "number", "values": [_rounded(value, 6) for value in series.to_list()]}
+    texts = [None if value is None else str(value) for value in series.to_list()]
+    seen = list(dict.fromkeys(texts))
+    if len(seen) > len(texts) // 2:
+        return {"name": series.name, "kind": "text", "values": texts}
+    place = {text: i for i, text in enumerate(seen)}
+    return {"name": series.name, "kind": "text", "values": seen, "index": [place[text] for text in texts]}
+
+
+def _rounded(value: Any, digits: int) -> float | int | None:
+    if value is None or isinstance(value, int):
+        return value
+    value = float(value)
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None

@@ -1,0 +1,192 @@
+// The table of images: sorted, filtered and paged in memory; only one page of rows is ever in the document.
+const PAGE = 50;
+
+function shown(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value !== "number") return String(value);
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  const text = Number.isInteger(value) && size < 1e9 ? String(value)
+    : size >= 0.001 && size < 1e6 ? String(Number(value.toPrecision(4))) : value.toExponential(2);
+  return text.replace("-", "−");
+}
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;  // never markup: names come from files
+  return made;
+}
+
+class Rows {
+  constructor(root, data, onChoose, thumb) {
+    this.root = root;
+    this.data = data;
+    this.onChoose = onChoose;
+    this.thumb = thumb;
+    this.columns = data.columns.map((column) => ({
+      ...column,
+      at: column.index ? (row) => column.values[column.index[row]] : (row) => column.values[row],
+    }));
+    this.id = Math.max(0, this.columns.findIndex((column) => column.name === "image"));
+    this.sort = data.sort;
+    this.first = 0;
+    this.chosen = -1;
+    this.order = [];
+    this.find = (selector) => root.querySelector(selector);
+    this.body = this.find(".images tbody");
+    this.head();
+    let waiting = 0;
+    this.find(".filter").addEventListener("input", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => this.refresh(), 100);
+    });
+    for (const name of [".quiet", ".threshold"]) this.find(name)?.addEventListener("input", () => this.refresh());
+    this.find(".before").addEventListener("click", () => this.turn(-PAGE));
+    this.find(".after").addEventListener("click", () => this.turn(PAGE));
+    this.body.addEventListener("keydown", (event) => this.key(event));
+    this.body.addEventListener("click", (event) => {
+      const row = event.target.closest("tr");
+      if (row) this.choose(Number(row.dataset.row));
+    });
+    this.refresh();
+  }
+
+  head() {
+    const line = this.find(".images thead tr");
+    if (this.thumb) line.append(element("td", "thumb"));
+    this.columns.forEach((column, c) => {
+      const cell = element("th", column.kind === "number" ? "number" : "");
+      cell.scope = "col";
+      const button = element("button", "sort", column.name);
+      button.type = "button";
+      button.addEventListener("click", () => {
+        const descending = this.sort.column === c ? !this.sort.descending : column.kind !== "text";
+        this.sort = { column: c, descending };
+        this.refresh();
+      });
+      cell.append(button);
+      line.append(cell);
+    });
+  }
+
+  texts() {
+    // built once, when somebody first types
+    const texts = this.columns.filter((column) => column.kind === "text");
+    this.words ??= Array.from({ length: this.data.count }, (_, row) =>
+      texts.map((column) => column.at(row) ?? "").join("\n").toLowerCase());
+    return this.words;
+  }
+
+  kept() {
+    const rows = Array.from({ length: this.data.count }, (_, row) => row);
+    const wanted = this.find(".filter").value.trim().toLowerCase();
+    const quiet = this.data.quiet && this.find(".quiet").checked ? this.data.quiet : null;
+    const words = wanted ? this.texts() : null;
+    const limit = Number(this.find(".threshold")?.value);
+    const moved = quiet && this.columns[quiet.column];
+    return rows.filter((row) => {
+      if (words && !words[row].includes(wanted)) return false;
+      if (!quiet) return true;
+      const value = moved.at(row);
+      return quiet.kept[row] === 1 && (quiet.threshold === null ? value === true : value !== null && value > limit);
+    });
+  }
+
+  refresh() {
+    const { column, descending } = this.sort;
+    const at = this.columns[column]?.at;
+    this.order = this.kept();
+    if (at) {
+      const text = this.columns[column].kind === "text";
+      const compare = text ? (a, b) => (a < b ? -1 : a > b ? 1 : 0) : (a, b) => a - b;
+      this.order.sort((a, b) => {
+        const [x, y] = [at(a), at(b)];
+        // what is missing comes last either way
+        if (x === null || y === null) return (x === null) - (y === null) || a - b;
+        return (descending ? compare(y, x) : compare(x, y)) || a - b;
+      });
+    }
+    this.root.querySelectorAll(".images thead th").forEach((cell, c) => {
+      const active = c === column;
+      cell.setAttribute("aria-sort", active ? (descending ? "descending" : "ascending") : "none");
+      cell.querySelector("button").textContent = this.columns[c].name + (active ? (descending ? " ↓" : " ↑") : "");
+    });
+    this.first = 0;
+    this.draw();
+  }
+
+  turn(by) {
+    this.first = Math.max(0, Math.min(this.first + by, Math.floor((this.order.length - 1) / PAGE) * PAGE));
+    this.draw();
+  }
+
+  draw() {
+    const page = this.order.slice(this.first, this.first + PAGE);
+    this.body.replaceChildren(...page.map((row) => this.line(row)));
+    this.find(".none").hidden = this.order.length > 0;
+    const last = this.first + page.length;
+    const all = this.order.length === this.data.count ? "" : ` (${this.data.count.toLocaleString("en")} in all)`;
+    this.find(".where").textContent =
+      `${page.length ? this.first + 1 : 0}–${last} of ${this.order.length.toLocaleString("en")}${all}`;
+    this.find(".before").disabled = this.first === 0;
+    this.find(".after").disabled = last >= this.order.length;
+    this.find(".pages").hidden = this.order.length <= PAGE && this.data.count <= PAGE;
+  }
+
+  line(row) {
+    const line = element("tr", row === this.chosen ? "chosen" : "");
+    line.dataset.row = row;
+    if (this.thumb) {
+      const cell = element("td", "thumb");
+      const source = this.thumb(this.columns[this.id].at(row));
+      if (source) {
+        const picture = element("img");
+        picture.loading = "lazy";
+        picture.decoding = "async";
+        picture.alt = "";
+        picture.src = source;
+        cell.append(picture);
+      }
+      line.append(cell);
+    }
+    this.columns.forEach((column, c) => {
+      const cell = element("td", column.kind === "number" ? "number" : "");
+      if (c === this.id) {
+        // the folder goes under the file's name; the whole id is in the viewer and in the tooltip
+        const whole = shown(column.at(row));
+        const cut = whole.lastIndexOf("/") + 1;
+        const button = element("button", "pick", whole.slice(cut));
+        button.type = "button";
+        button.title = whole;
+        cell.classList.add("name");
+        cell.append(button);
+        if (cut > 1) cell.append(element("span", "within", whole.slice(0, cut - 1)));
+      } else {
+        if (shown(column.at(row)).length < 30) cell.classList.add("short");
+        cell.textContent = shown(column.at(row));
+      }
+      line.append(cell);
+    });
+    return line;
+  }
+
+  key(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step || !event.target.classList.contains("pick")) return;
+    event.preventDefault();
+    const line = event.target.closest("tr");
+    const next = step > 0 ? line.nextElementSibling : line.previousElementSibling;
+    if (!next) return;
+    next.querySelector(".pick").focus();
+    this.choose(Number(next.dataset.row));
+  }
+
+  choose(row) {
+    this.chosen = row;
+    for (const line of this.body.children) line.classList.toggle("chosen", Number(line.dataset.row) === row);
+    const facts = this.columns.map((column) => [column.name, column.at(row)]);
+    this.onChoose?.(facts);
+  }
+}

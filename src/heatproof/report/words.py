@@ -1,0 +1,176 @@
+"""The page's words: what was asked, titles, and tables of numbers with their intervals."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from heatproof.results import RunFiles
+
+TITLES = {
+    "explain": "What the network looks at",
+    "shift": "How far heatmaps move under attack",
+    "fool": "Fooling the network's heatmaps",
+    "compare": "Clean and fooled network compared",
+    "audit": "Can these heatmaps be trusted?",
+    "demo": "Demonstration",
+}
+
+
+def title(runs: Sequence[RunFiles]) -> str:
+    """The page's heading."""
+    commands = {run.command for run in runs}
+    if len(commands) > 1:
+        return f"{len(runs)} runs side by side"
+    [command] = commands
+    if command == "study":
+        name = _dict(runs[0].record.get("settings")).get("name", "")
+        return f"Study {name}".strip()
+    return TITLES.get(command, f"Run of {command}" if command != "?" else "A run")
+
+
+def lead(runs: Sequence[RunFiles]) -> str:
+    """Model, data and day, in a line."""
+    models = list(dict.fromkeys(str(m.get("name", "?")) for run in runs for m in _dicts(run.record.get("model"))))
+    data = list(dict.fromkeys(str(_dict(run.record.get("data")).get("name", "")) for run in runs))
+    days = sorted({str(run.record.get("start", ""))[:10] for run in runs} - {""})
+    told = [", ".join(models), ", ".join(name for name in data if name), " to ".join(sorted({*days[:1], *days[-1:]}))]
+    return " · ".join(part for part in told if part)
+
+
+def labels(runs: Sequence[RunFiles]) -> list[str]:
+    """A name per run: its folder's, told apart by a number where two share one."""
+    names = [run.folder.resolve().name for run in runs]
+    return [f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+def asked(run: RunFiles) -> list[tuple[str, str, str]]:
+    """Command, model, data and seed, as (term, value, hash)."""
+    record = run.record
+    if not record:
+        return [("run.json", "missing or damaged: what was asked is unknown", "")]
+    told: list[tuple[str, str, str]] = [("command", f"heatproof {run.command}", "")]
+    for model in _dicts(record.get("model")):
+        layer = f", layer {model['layer']}" if model.get("layer") else ""
+        told.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
+    data = _dict(record.get("data"))
+    if data:
+        count = f", {data['count']} images" if data.get("count") is not None else ""
+        told.append(("data", f"{data.get('name', '?')}{count}", _hash(data)))
+    told.append(("seed", _text(record.get("seed")), ""))
+    return told
+
+
+def details(run: RunFiles) -> list[tuple[str, str, str]]:
+    """Settings, versions, machine and times, as (term, value, hash)."""
+    record = run.record
+    if not record:
+        return []
+    told: list[tuple[str, str, str]] = []
+    for group in ("settings", "options"):
+        told += [(name, _text(value), "") for name, value in _dict(record.get(group)).items() if value is not None]
+    versions = [f"{name} {version}" for name, version in _dict(record.get("versions")).items() if version]
+    told.append(("versions", ", ".join(versions), ""))
+    machine = _dict(record.get("machine"))
+    told.append(("machine", f"{machine.get('platform', '?')}, {machine.get('cpus', '?')} CPU cores", ""))
+    told.append(("time", _times(record), ""))
+    if record.get("resumed"):
+        told.append(("resumed", f"{len(record['resumed'])} times", ""))
+    return told
+
+
+def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None) -> dict[str, Any] | None:
+    """Rows of a summary as heads and cells; a value with ``_low`` and ``_high`` becomes one cell with its interval."""
+    if not rows:
+        return None
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    known = set(keys)
+    parts = {f"{key}{end}" for key in keys for end in ("_low", "_high", "_missing")}
+    # rows are counted per image; the other count matters only where it differs
+    same_count = all(row.get("rows") == row.get("count") for row in rows)
+    heads = [key for key in keys if key not in parts and not (key == "rows" and same_count)]
+    heads.sort(key=lambda key: key != first)
+    table = [[_cell(row, key, known) for key in heads] for row in rows]
+    numeric = [all(row[c]["number"] or not row[c]["text"] for row in table) for c in range(len(heads))]
+    return {
+        "heads": [{"name": key, "number": number} for key, number in zip(heads, numeric, strict=True)],
+        "rows": table,
+    }
+
+
+def joint_table(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
+    """The summary rows of all runs, each with the name of its run."""
+    rows = [{"run": label, **row} for run, label in zip(runs, labels(runs), strict=True) for row in run.rows]
+    return number_table(rows, first="run")
+
+
+def number(value: float) -> str:
+    """A number of a table with four significant digits.
+
+    >>> [number(v) for v in (0.123456, -2.0, 1e-7, 12345678.0)]
+    ['0.1235', '−2', '1.00e−7', '1.23e7']
+    """
+    if value == 0:
+        return "0"
+    if 0.0005 <= abs(value) < 1e6:
+        text = f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
+    else:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
+    value = row.get(key)
+    if value is None:
+        return {"text": "" if key not in row else "\N{EN DASH}", "under": [], "number": f"{key}_low" in known}
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return {"text": _text(value), "under": [], "number": False}
+    low, high, missing = (row.get(f"{key}{end}") for end in ("_low", "_high", "_missing"))
+    under = []
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        under.append(f"[{number(low)}, {number(high)}]")
+    if missing:
+        under.append(f"{missing} missing")
+    text = str(value) if isinstance(value, int) else number(value)
+    return {"text": text, "under": under, "number": True}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and all(not isinstance(entry, list | dict) for entry in value):
+        return ", ".join(_text(entry) for entry in value)
+    if value is None:
+        return "not given"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _hash(entry: Mapping[str, Any]) -> str:
+    return f"sha256 {entry['sha256']}" if entry.get("sha256") else ""
+
+
+def _times(record: Mapping[str, Any]) -> str:
+    start, end = record.get("start"), record.get("end")
+    told = f"{start or '?'} to {end or '?'}"
+    try:
+        seconds = (datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds()
+    except (ValueError, TypeError):
+        return told
+    return f"{told} ({_duration(seconds)})"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

@@ -1,0 +1,183 @@
+"""The page as a file: self-contained, honest about what is missing, small, and deaf to markup in names."""
+# ruff: noqa: PT012 the blocks under pytest.raises are the run that is cut off
+
+import base64
+import hashlib
+import json
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+
+from heatproof.errors import RunError
+from heatproof.report import write_report
+from heatproof.report.payload import read_views, script_json, table_payload
+from heatproof.report.words import number_table
+from heatproof.results import Run, add_view, read_run
+
+
+@pytest.fixture
+def page(make_run, tmp_path):
+    return write_report([make_run(tmp_path / "run")]).read_text("utf-8")
+
+
+def data(page, n=1):
+    [found] = re.findall(rf'id="data-{n}">(.*?)</script>', page, re.S)
+    return json.loads(found)
+
+
+def test_nothing_is_loaded_and_only_our_script_runs(page):
+    [policy] = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    for tag in ("script", "style"):
+        [text] = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.S)
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert " style=" not in page
+    assert " onclick" not in page
+
+
+def test_names_with_markup_are_shown_and_not_run(page):
+    assert "<img src=x" not in page
+    assert "alert(2)</script><script>" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;.png" in page
+    assert data(page)["columns"][0]["values"][0] == "<img src=x onerror=alert(1)>.png"
+
+
+def test_what_was_asked_and_answered(page):
+    for text in ("How far heatmaps move under attack", "demo, layer conv", "ab" * 32, "Maps moved", "0.3", "truncated"):
+        assert text in page
+    assert 'alt="one"' in page
+    assert "1 missing" in page
+
+
+def test_worst_first_and_kept_labels(page):
+    told = data(page)
+    columns = {column["name"]: column for column in told["columns"]}
+    assert list(columns)[:2] == ["image", "nissim"]
+    values = [value for value in columns["nissim"]["values"] if value is not None]
+    assert values == sorted(values, reverse=True)
+    assert columns["nissim"]["values"][-1] is None
+    assert told["quiet"]["threshold"] == 0.1
+    assert told["quiet"]["kept"][0] == 1
+    assert "explainer" not in columns  # the same in every row, told once
+    assert "GradCAM()" in page
+
+
+def test_clean_predictions_come_from_the_rows_without_attack():
+    table = pl.DataFrame(
+        {
+            "image": ["a", "b", "a", "b"],
+            "epsilon": [0.0, 0.0, 0.1, 0.1],
+            "prediction": [1, 2, 1, 3],
+            "nissim": [0.0, 0.0, 0.5, 0.4],
+        }
+    )
+    payload, _, left_out = table_payload(table, {"moved_above": 0.3}, limit=3)
+    assert left_out == 1
+    assert payload["quiet"] == {"kept": [1, 0, 1], "metric": "nissim", "threshold": 0.3, "column": 1}
+    payload, _, _ = table_payload(table, {"worst": {"column": "prediction", "descending": False}})
+    assert payload["columns"][1]["values"] == [1, 1, 2, 3]
+    assert table_payload(table.select("image"), {})[0]["quiet"] is None
+
+
+def test_script_json_cannot_end_its_element():
+    text = script_json({"</script>": "<!-- & \u2028 \udcff"})
+    assert "<" not in text
+    assert json.loads(text) == {"</script>": "<!-- & \u2028 \udcff"}
+    text.encode()
+
+
+def test_two_hundred_images_stay_under_five_megabytes(tmp_path):
+    noise = np.random.default_rng(0)
+    with Run.start(tmp_path / "run", command="explain", settings={}) as run:
+        rows = [{"image": f"{i:03}.png", "confidence": i / 200} for i in range(200)]
+        for row in rows:
+            photo = noise.integers(0, 255, (60, 60, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+            add_view(run, row["image"], photo, [{"name": "SimpleGrad", "values": noise.normal(size=(224, 224))}])
+        run.append_rows(0, rows)
+    path = write_report([tmp_path / "run"])
+    assert path.stat().st_size < 5_000_000
+    told = data(path.read_text("utf-8"))
+    # these photos are noise and compress badly, so some views lie beside the page
+    assert 0 < told["embedded"] < 200
+    assert "'self' file:" in path.read_text("utf-8")
+    scripts = sorted((tmp_path / "run" / "report-files").iterdir())
+    assert len(scripts) == -(-(200 - told["embedded"]) // 10)
+    first = scripts[0].read_text()
+    assert first.startswith('heatproofViews("1",0,[')
+    values = np.frombuffer(base64.b64decode(told["views"][0]["maps"][0]["data"]), "<i2")
+    assert values.size == 56 * 56
+    assert np.abs(values).max() == 32767
+
+
+def test_unfinished_and_damaged_runs_show_what_is_whole(make_run, tmp_path):
+    with pytest.raises(KeyboardInterrupt), Run.start(tmp_path / "cut", command="explain", settings={}) as run:
+        run.append_rows(0, [{"image": "a.png", "confidence": 0.5}])
+        raise KeyboardInterrupt
+    page = write_report([tmp_path / "cut"]).read_text("utf-8")
+    assert "This page is not the whole run" in page
+    assert "was interrupted" in page
+    assert data(page)["count"] == 1
+
+    broken = make_run(tmp_path / "broken")
+    for name in ("summary.json", "images.parquet", "figures/one.png"):
+        (broken / name).write_bytes(b"\x00\xff{")
+    next((broken / "viewer").glob("*.json")).write_text('{"image": 3}')
+    page = write_report([broken]).read_text("utf-8")
+    for text in ("summary.json is damaged", "images.parquet is damaged", "1 of 3 files of the viewer are damaged"):
+        assert text in page
+    assert data(page)["count"] == 2  # from the views that are whole
+
+    (broken / "run.json").write_text("[]")
+    (broken / "summary.json").write_text('{"rows": 3, "skipped": "x", "answer": 5, "worst": 1, "moved_above": "x"}')
+    assert "what was asked is unknown" in write_report([broken]).read_text("utf-8")
+
+
+def test_a_view_cannot_reach_for_other_files(make_run, tmp_path):
+    folder = make_run(tmp_path / "run", images=3, views=1)
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    [view] = (folder / "viewer").glob("*.json")
+    for name in ("../../secret.png", str(secret), "run.json"):
+        view.write_text(json.dumps({**json.loads(view.read_text()), "photo": name}))
+        assert read_views(read_run(folder), [])[0] == []
+
+
+def test_several_runs_side_by_side(make_run, tmp_path):
+    runs = [make_run(tmp_path / name, images=20, views=1) for name in ("one", "two")]
+    path = write_report(runs)
+    assert path == tmp_path / "report.html"
+    page = path.read_text("utf-8")
+    assert "All runs side by side" in page
+    assert [data(page, n)["count"] for n in (1, 2)] == [20, 20]
+    assert page.count("Numbers") == 0  # told once, in the joint table
+
+
+def test_no_folder_is_a_sentence(tmp_path, make_run):
+    with pytest.raises(RunError, match="at least one run folder"):
+        write_report([])
+    with pytest.raises(RunError, match="does not exist"):
+        write_report([tmp_path / "none"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write"):
+        write_report([make_run(tmp_path / "run", 2, 0)], tmp_path / "file" / "report.html")
+
+
+def test_same_files_same_page(make_run, tmp_path):
+    folder = make_run(tmp_path / "run")
+    assert write_report([folder]).read_bytes() == write_report([folder], tmp_path / "again.html").read_bytes()
+
+
+def test_intervals_stand_under_their_values():
+    table = number_table(
+        [{"model": "a", "count": 3, "rows": 3, "mod": 0.25, "mod_low": 0.2, "mod_high": 0.3}, {"model": "b"}]
+    )
+    assert table is not None
+    assert [head["name"] for head in table["heads"]] == ["model", "count", "mod"]
+    assert table["rows"][0][-1] == {"text": "0.25", "under": ["[0.2, 0.3]"], "number": True}
+    assert table["rows"][1][-1]["text"] == ""
+    assert number_table([]) is None
