@@ -51,6 +51,7 @@ class Location:
     mask: str | Cells = "frame"
     normalisation: Normalisation = "max"
     success: Success = (0.0, 0.2)
+    needs_reference = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", written_out(self.mask))
@@ -91,6 +92,7 @@ class TopK:
     power: int = 2
     normalisation: Normalisation = "minmax"
     success: Success = (0.0, 0.3)
+    needs_reference = True
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1:
@@ -138,6 +140,7 @@ class CenterMass:
 
     normalisation: Normalisation = "minmax"
     success: Success = (0.1, 1.0)
+    needs_reference = True
 
     def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         return -self._shift(heatmaps, reference).abs().sum(1)
@@ -186,6 +189,7 @@ class ActiveSwap:
     second: int | str = 555
     normalisation: Normalisation = "max"
     success: Success = (0.5, 2.0)
+    needs_reference = True
 
     def __post_init__(self) -> None:
         if self.first == self.second:
@@ -227,6 +231,7 @@ class TargetMap:
     distance: Literal["mse", "ssim"] = "mse"
     normalisation: Normalisation = "max"
     success: Success = (0.0, 0.25)
+    needs_reference = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", written_out(self.target))

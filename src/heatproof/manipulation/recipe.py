@@ -1,0 +1,88 @@
+"""How a model is manipulated: the settings of a fine-tuning."""
+
+from typing import Any, Literal
+
+from heatproof.errors import InputError
+from heatproof.models.hardware import Precision
+from heatproof.types import settings
+
+
+@settings
+class FineTune:
+    """How a model is manipulated: Adam on L = L_kept + weight * penalty, means over the batch.
+
+    **Source** Heo et al. 2019, equation 1; Adam and eval-mode batch norm are [code], the budget is [ours].
+
+    Args:
+        steps: at most so many; the paper takes up to 300,000 of 8 images on ImageNet.
+        lr: of Adam.
+        weight: the paper's lambda.
+        batch_size: images per step, over all processes together; a swap takes half as many of each kind of data.
+        keep: what holds the function: ``"labels"``, cross-entropy [paper], or ``"outputs"``, the KL divergence from the
+            clean model's outputs, which needs no labels [ours].
+        trainable: train from this layer on; ``None``: everything [paper].
+        max_accuracy_drop: the budget, a share of the held-out images. What is handed out is the checkpoint with the
+            highest fooling rate inside it.
+        batch_norm: ``"eval"``: running statistics stay and are used [code]; ``"train"``: L_kept takes the batch's own
+            statistics and the running ones move. Heatmaps are made in eval mode always.
+        schedule: ``"constant"`` [code], or ``"cosine"`` down to 0 at the last step.
+        adapt: the weight is multiplied by this at each look inside the budget and divided by it outside; 1: constant
+            [paper].
+        evaluate_every: steps between two looks at the held-out images, which are also the checkpoints.
+        patience: stop after so many looks without a better checkpoint once ``saturation`` is reached; 0: never.
+        saturation: the fooling rate from which patience counts.
+        holdout: share of the data set aside to be watched, where no held-out images are given.
+        accumulate: a step's batch is computed in so many parts, to save memory; the result is the same.
+        augment: for photos: ``"flip"``, ``"crop"`` or nothing.
+        precision: ``"fp32"`` or ``"bf16"``.
+        seed: of the order of the images and their augmentation.
+
+    Raises:
+        InputError: a number makes no sense.
+    """
+
+    steps: int = 1000
+    lr: float = 1e-4
+    weight: float = 10.0
+    batch_size: int = 32
+    keep: Literal["labels", "outputs"] = "labels"
+    trainable: str | None = None
+    max_accuracy_drop: float = 0.02
+    batch_norm: Literal["eval", "train"] = "eval"
+    schedule: Literal["constant", "cosine"] = "constant"
+    adapt: float = 1.0
+    evaluate_every: int = 50
+    patience: int = 5
+    saturation: float = 0.95
+    holdout: float = 0.1
+    accumulate: int = 1
+    augment: str | None = None
+    precision: Precision = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 1), ("evaluate_every", 1), ("accumulate", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not self.lr > 0 or not self.weight >= 0 or not self.adapt >= 1:
+            raise InputError(
+                f"expected lr > 0, weight >= 0 and adapt >= 1, got lr={self.lr}, weight={self.weight}, "
+                f"adapt={self.adapt}"
+            )
+        if not 0 <= self.max_accuracy_drop <= 1:
+            raise InputError(
+                f"max_accuracy_drop is a share of the images, from 0 to 1, got {self.max_accuracy_drop}; "
+                "two points are 0.02"
+            )
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is one of {', '.join(map(str, known))}, got {getattr(self, name)!r}")
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "keep": ("labels", "outputs"),
+    "batch_norm": ("eval", "train"),
+    "schedule": ("constant", "cosine"),
+    "augment": (None, "flip", "crop"),
+    "precision": ("fp32", "bf16"),
+}

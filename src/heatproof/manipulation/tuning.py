@@ -1,0 +1,188 @@
+"""The loop of a fine-tuning: steps, looks at the held-out images, checkpoints."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from heatproof.errors import RunError
+from heatproof.manipulation.feeds import Fed
+from heatproof.manipulation.history import History
+from heatproof.manipulation.losses import Losses
+from heatproof.manipulation.processes import Processes
+from heatproof.manipulation.recipe import FineTune
+from heatproof.manipulation.stage import Stage
+from heatproof.manipulation.watch import Watch
+
+
+class Checkpoint(Protocol):
+    """Where a fine-tuning is kept while it lasts: tensors, numbers and texts in a dict."""
+
+    def load(self) -> dict[str, Any] | None: ...
+    def save(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Tuning:
+    """One fine-tuning while it lasts.
+
+    Attributes:
+        spec: all that the weights depend on, but for the data; a checkpoint with another one is refused.
+        share: images of each kind in a step, over all processes.
+        good: the weights to hand out: the best look inside the budget.
+        key: the fooling rate and the accuracy of that look.
+        waited: looks since then.
+        weight: of the penalty, now.
+    """
+
+    asked: FineTune
+    stage: Stage
+    losses: Losses
+    watch: Watch
+    processes: Processes
+    share: int
+    spec: str
+    history: History = field(default_factory=History)
+    good: dict[str, Tensor] = field(default_factory=dict)
+    key: tuple[float, float] = (-1.0, -1.0)
+    waited: int = 0
+    weight: float = 0.0
+    seconds: float = 0.0
+
+    def run(self, checkpoint: Checkpoint | None, advance: Callable[[dict[str, Any]], None]) -> History:
+        """Train to the end, or to what stops it; the best weights are in the model then.
+
+        Raises:
+            RunError: the checkpoint was made with other settings.
+        """
+        asked, history = self.asked, self.history
+        optimizer = torch.optim.Adam(list(self.stage.trained.values()), lr=asked.lr)
+        state = checkpoint.load() if checkpoint is not None else None
+        begin = self._resume(state, optimizer) if state is not None else 0
+        started = time.perf_counter() - self.seconds
+        if state is None:
+            self.good, self.weight = self._weights(), asked.weight
+            self._look(0, started)
+            self._save(checkpoint, 0, optimizer)
+        # a run that was stopped for good stays so
+        for step, batch, fool in self._batches(begin) if not history.stopped else ():
+            if asked.schedule == "cosine":
+                optimizer.param_groups[0]["lr"] = asked.lr * (1 + math.cos(math.pi * step / asked.steps)) / 2
+            loss, kept, fooled = self._gradients(batch, fool)
+            if not math.isfinite(loss):
+                history.stopped = (
+                    f"the loss was not finite at step {step + 1}, so the weights are those of step {history.best}; "
+                    "a smaller lr helps"
+                )
+                break
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            done = step + 1
+            self.seconds = time.perf_counter() - started
+            history.add(done, loss=loss, loss_kept=kept, loss_fooled=fooled, weight=self.weight, seconds=self.seconds)
+            if done % asked.evaluate_every == 0 or done == asked.steps:
+                self._look(done, started)
+                self._save(checkpoint, done, optimizer)
+            advance(history.rows[-1])
+            if history.stopped:
+                break
+        self._put(self.good)
+        return history
+
+    def _gradients(self, batch: Fed, fool: Fed | None) -> tuple[float, float, float]:
+        """Gradients of a batch, summed over its parts and over all processes; the loss and its two terms."""
+        sums = torch.zeros(2, device=self.processes.device)
+        parts = self.asked.accumulate
+        for part in range(parts):
+            keeping, penalties = self.losses.of(_part(batch, part, parts), _part(fool, part, parts) if fool else None)
+            # each part's and each process's sum over the size of the whole batch: together they are the batch's mean;
+            # a swap has two penalties per image
+            rows = self.share * (2 if fool else 1)
+            terms = torch.stack([keeping.sum() / self.share, penalties.sum() / rows])
+            (terms[0] + self.weight * terms[1]).backward()
+            sums += terms.detach()
+        kept, fooled = self.processes.sum_gradients(list(self.stage.trained.values()), sums).tolist()
+        return kept + self.weight * fooled, kept, fooled
+
+    def _look(self, step: int, started: float) -> None:
+        """Judge the weights: keep them if they are the best so far, and say when it is time to stop."""
+        asked, history = self.asked, self.history
+        seen = self.watch.look()
+        before = history.clean if history.looks else seen
+        # half an image of room: a budget of 0.02 allows 10 of 500 images, whatever the rounding
+        room = asked.max_accuracy_drop + 0.5 / self.watch.count
+        inside = before["accuracy"] - seen["accuracy"] <= room
+        self.seconds = time.perf_counter() - started
+        history.add(step, **seen, inside=inside, weight=self.weight, seconds=self.seconds)
+        # of a swap the class that is fooled less counts
+        key = (min(seen.get("fsr_first", 1.0), seen.get("fsr_second", 1.0), seen["fsr"]), seen["accuracy"])
+        self.waited += 1
+        if inside and key > self.key:
+            self.good, self.key, self.waited, history.best = self._weights(), key, 0, step
+        if step:
+            self.weight *= asked.adapt if inside else 1 / asked.adapt
+        if asked.patience and self.key[0] >= asked.saturation and self.waited >= asked.patience:
+            history.stopped = f"no better checkpoint in {self.waited} looks at the held-out images, at step {step}"
+
+    def _batches(self, begin: int) -> Iterator[tuple[int, Fed, Fed | None]]:
+        asked = self.asked
+        train, _, fool, _ = self.stage.feeds
+        assert train is not None
+        given = (self.share, asked.steps, asked.seed, begin, self.processes.shard)
+        batches = train.stream(*given)
+        pairs = fool.stream(*given) if fool is not None else (None for _ in range(begin, asked.steps))
+        return zip(range(begin, asked.steps), batches, pairs, strict=True)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """A copy of everything that changes."""
+        changing: dict[str, Tensor] = dict(self.stage.trained)
+        if self.asked.batch_norm == "train":
+            changing |= dict(self.stage.fooled.named_buffers())
+        return {name: tensor.detach().clone() for name, tensor in changing.items()}
+
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        places = dict(self.stage.fooled.named_parameters()) | dict(self.stage.fooled.named_buffers())
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                places[name].copy_(tensor)
+
+    def _save(self, checkpoint: Checkpoint | None, step: int, optimizer: torch.optim.Optimizer) -> None:
+        if checkpoint is None or self.processes.index:
+            return
+        checkpoint.save(
+            {
+                "spec": self.spec,
+                "step": step,
+                "weights": self._weights(),
+                "good": self.good,
+                "optimizer": optimizer.state_dict(),
+                "rows": self.history.rows,
+                "best": self.history.best,
+                "stopped": self.history.stopped,
+                "key": list(self.key),
+                "waited": self.waited,
+                "weight": self.weight,
+                "seconds": self.seconds,
+            }
+        )
+
+    def _resume(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> int:
+        if state["spec"] != self.spec:
+            raise RunError(
+                f"the checkpoint was made with {state['spec']} and this is {self.spec}; "
+                "give the same settings to go on, or begin anew in another folder"
+            )
+        self._put(state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.history.rows, self.history.best, self.history.stopped = state["rows"], state["best"], state["stopped"]
+        self.good, self.key, self.waited = state["good"], tuple(state["key"]), state["waited"]
+        self.weight, self.seconds = state["weight"], state["seconds"]
+        return state["step"]
+
+
+def _part(fed: Fed, part: int, parts: int) -> Fed:
+    return Fed(*(tensor[part::parts] for tensor in fed))
