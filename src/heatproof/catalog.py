@@ -13,6 +13,7 @@ from heatproof.attacks.noise import GaussianNoise, RandomSign
 from heatproof.explainers.cam import CAM, GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
+from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import RISE, Occlusion
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
@@ -26,6 +27,7 @@ EXPLAINERS: dict[str, Callable[..., Any]] = {
     "simple_grad": SimpleGrad,
     "smooth_grad": SmoothGrad,
     "integrated_gradients": IntegratedGradients,
+    "lrp": LRP,
     "occlusion": Occlusion,
     "rise": RISE,
 }

@@ -1,0 +1,141 @@
+"""The network's own graph, traced once, read again and again on the live modules."""
+
+import inspect
+import linecache
+import traceback
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from heatproof.errors import ModelError
+from heatproof.explainers.lrp.kinds import Kind, writes_in_place
+from heatproof.models.intact import evaluating
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph with what is needed to run it on a network; holds no module and no parameter."""
+
+    graph: fx.Graph
+    outputs: dict[str, fx.Node]
+    """Module name -> the node that holds its output (the last one, if it is called several times)."""
+    constants: dict[str, Tensor]
+    """Tensors that the forward method made out of nothing."""
+    plans: dict[Any, Any]
+    """What :mod:`~heatproof.explainers.lrp.plan` worked out for this graph."""
+    structure: list[tuple[str, Any, dict[str, Any]]]
+
+
+_TRACED: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Kind, ...], Traced]] = weakref.WeakKeyDictionary()
+
+
+def traced(network: nn.Module, leaves: tuple[Kind, ...] = ()) -> Traced:
+    """The graph of ``network`` in eval mode, made at the first call and again when its modules were exchanged.
+
+    Args:
+        leaves: module types that stay one node, beside torch's own.
+
+    Raises:
+        ModelError: where the forward method cannot be traced, with the line that stops it.
+    """
+    known = _TRACED.setdefault(network, {})
+    found = known.get(leaves)
+    if found is None or not _fits(found.structure, network):
+        found = known[leaves] = _trace(network, leaves)
+    return found
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, leaves: tuple[Kind, ...]):
+        super().__init__()
+        self.leaves = leaves
+        self.outputs: dict[str, fx.Node] = {}
+        self.constants: dict[str, Tensor] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        output = super().call_module(m, forward, args, kwargs)
+        if isinstance(output, fx.Proxy):
+            self.outputs[self.path_of_module(m)] = output.node
+        return output
+
+    def create_arg(self, a: Any) -> Any:
+        # torch would hang such a tensor on the network as a new attribute
+        if isinstance(a, Tensor) and not isinstance(a, nn.Parameter) and a not in self.tensor_attrs:
+            known = any(a is buffer for buffer in self.root.buffers())
+            if not known:
+                name = f"constant{len(self.constants)}"
+                self.constants[name] = a.detach()
+                return self.create_node("get_attr", name, (), {})
+        return super().create_arg(a)
+
+
+def _trace(network: nn.Module, leaves: tuple[Kind, ...]) -> Traced:
+    tracer = _Tracer(leaves)
+    parameters = list(inspect.signature(network.forward).parameters.values())[1:]
+    # arguments beside the images keep their defaults
+    fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
+    with evaluating(network):
+        structure = _structure(network)
+        try:
+            graph = tracer.trace(network, fixed or None)
+        except Exception as error:
+            raise ModelError(_untraceable(network, error)) from error
+        _make_functional(graph, network)
+    return Traced(graph, tracer.outputs, tracer.constants, {}, structure)
+
+
+def _make_functional(graph: fx.Graph, network: nn.Module) -> None:
+    """Whoever reads a tensor after it was overwritten reads the node that overwrote it; then drop what nobody reads."""
+    for node in graph.nodes:
+        if node.args and isinstance(node.args[0], fx.Node) and writes_in_place(node, network):
+            source = node.args[0]
+            source.replace_all_uses_with(node, delete_user_cb=lambda user, node=node: user > node)
+    for node in reversed(list(graph.nodes)):
+        if node.op not in ("placeholder", "output") and not node.users:
+            graph.erase_node(node)
+
+
+def _structure(network: nn.Module) -> list[tuple[str, Any, dict[str, Any]]]:
+    return [(name, weakref.ref(module), _switches(module)) for name, module in network.named_modules()]
+
+
+def _switches(module: nn.Module) -> dict[str, Any]:
+    """Plain settings that a forward method may branch on."""
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if key != "training" and (value is None or type(value) in (bool, int, float, str))
+    }
+
+
+def _fits(structure: list[tuple[str, Any, dict[str, Any]]], network: nn.Module) -> bool:
+    modules = list(network.named_modules())
+    return len(modules) == len(structure) and all(
+        name == known and module is ref() and _switches(module) == switches
+        for (name, module), (known, ref, switches) in zip(modules, structure, strict=True)
+    )
+
+
+def _untraceable(network: nn.Module, error: Exception) -> str:
+    """The sentence for a network that cannot be traced: which line of which forward method, and the way out."""
+    inside = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(inside)]
+    where = ""
+    if frames:
+        frame = frames[-1]
+        line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
+        where = f" at {Path(frame.filename).name}:{frame.lineno}, in {frame.name}: `{line}`"
+    reason = str(error).split("\n")[0]
+    return (
+        f"LRP walks the graph of {type(network).__name__}, which torch.fx cannot trace{where} ({reason}). "
+        "The way through the network must not depend on the values or sizes of tensors there: write that line without "
+        "`if`, `int()` or a loop over a tensor, move it into a function decorated with torch.fx.wrap, or make it a "
+        "module with a rule of its own in a composite (heatproof.explainers.lrp.composites)"
+    )

@@ -1,0 +1,254 @@
+"""Which rule every node that relevance passes gets, and what the forward pass has to keep for it."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import fx, nn
+
+from heatproof.errors import LayerError, ModelError
+from heatproof.explainers.lrp import rules
+from heatproof.explainers.lrp.composites import SHAPES_ONLY, Composite, Rule, rule_for
+from heatproof.explainers.lrp.kinds import (
+    AVERAGE,
+    BOUNDED,
+    FOLDS_NORM,
+    IDENTITY,
+    LINEAR,
+    MAXIMUM,
+    MOVE,
+    NONNEGATIVE,
+    NORM,
+    RECTIFIER,
+    RESHAPE,
+    WEIGHTED,
+    Add,
+    Concat,
+    Gate,
+    Kind,
+    Piece,
+    Scale,
+    Split,
+    function_name,
+    kind_of,
+    writes_in_place,
+)
+
+Node = fx.Node
+
+# functions of sizes and types, whose results are no signals
+_ABOUT = {
+    *("size", "dim", "ndimension", "numel", "nelement", "stride", "item", "get_device", "is_floating_point", "type"),
+    *("floordiv", "mod", "eq", "ne", "lt", "le", "gt", "ge", "_assert", "is_contiguous", "len"),
+}
+_THROUGH = IDENTITY + MAXIMUM + RESHAPE + MOVE + (Concat, Split)
+
+
+class Step(NamedTuple):
+    """One node on the way back."""
+
+    node: Node
+    kind: Kind
+    rule: Rule
+    signals: tuple[Node, ...]
+    norm: Node | None
+    """The batch norm that is folded into this layer."""
+    nonnegative: bool
+    rectified: bool
+    first: bool
+    recorded: bool
+    """Whether the layer's output is kept."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    steps: tuple[Step, ...]
+    """In the order of the walk, from the logits down."""
+    start: Node
+    """The node of the pixels."""
+    end: Node
+    """The node of the logits."""
+    stop: Node
+    """Where the walk ends."""
+    kept: frozenset[Node]
+    """Signals whose values are read after the forward pass; of all others only the shape stays."""
+    freed: dict[Node, tuple[Node, ...]]
+    """After this node, those are not read again."""
+    overwriting: frozenset[Node]
+
+
+def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: bool, stop: Any) -> Plan:
+    """Work out the walk from the logits to ``stop`` (``None``: the pixels).
+
+    Raises:
+        ModelError: for a layer without a rule, naming it, its place, and how to add one.
+        LayerError: for a layer that the logits do not depend on.
+    """
+    nodes = list(graph.nodes)
+    start = next(node for node in nodes if node.op == "placeholder")
+    end: Any = nodes[-1].args[0]
+    end = end[0] if isinstance(end, tuple | list) else end
+    if stop is None:
+        stop = start
+    read = _read(nodes, network, start)
+    folded = _folded(read, stop) if fold else {}
+    below = {stop}
+    for node, what in read.items():
+        if any(source in below for source in what.signals):
+            below.add(node)
+    if end not in below:
+        raise LayerError(f"the logits of {type(network).__name__} do not depend on the layer that was asked for")
+    passing = {n for n, r in read.items() if r.kind and issubclass(r.kind, NORM) and (not fold or n in folded.values())}
+    first = _first(read, start, passing)
+    nonnegative = _nonnegative(read)
+    users: dict[Any, list[Step]] = {end: []}
+    steps = []
+    for node in reversed(nodes):
+        if node is stop or node not in users or node not in below:
+            continue
+        kind, signals = read[node]
+        rule = rules.pass_on if node in passing else kind and rule_for(composite, kind, first=node in first)
+        if kind is None or rule is None:
+            raise ModelError(_no_rule(node, network))
+        step = Step(
+            node=node,
+            kind=kind,
+            rule=rule,
+            signals=signals,
+            norm=folded.get(node),
+            nonnegative=all(nonnegative[source] for source in signals),
+            rectified=bool(users[node]) and all(_rectifies(user) for user in users[node]),
+            first=node in first,
+            recorded=issubclass(kind, LINEAR) and node not in folded,
+        )
+        steps.append(step)
+        for source in signals:
+            users.setdefault(source, []).append(step)
+    kept = {source for step in steps if step.rule not in SHAPES_ONLY for source in step.signals}
+    kept |= {step.node for step in steps if step.recorded} | {start, end}
+    overwriting = {node for node in nodes if node.args and writes_in_place(node, network)}
+    return Plan(tuple(steps), start, end, stop, frozenset(kept), _last_uses(nodes, read), frozenset(overwriting))
+
+
+class _Read(NamedTuple):
+    kind: Kind | None
+    signals: tuple[Node, ...]
+    """Where the node's relevance would go."""
+
+
+def _read(nodes: list[Node], network: nn.Module, start: Node) -> dict[Node, _Read]:
+    """The nodes that hold signals (tensors made from the pixels), what each is and what it reads."""
+    read = {start: _Read(None, ())}
+    for node in nodes:
+        if node.op == "output" or not any(source in read for source in node.all_input_nodes):
+            continue
+        name = "" if node.op == "call_module" else function_name(node)
+        if name in _ABOUT or (name == "getattr" and node.args[1] not in ("T", "mT", "data")):
+            continue
+        kind = kind_of(node, network)
+        if node.op == "call_module" or kind in (Add, Gate):
+            places: Any = [*node.args, *node.kwargs.values()]
+        else:
+            # what comes after the first argument are weights, sizes and settings
+            places = [node.args[0] if node.args else next(iter(node.kwargs.values()))]
+        places = [place for some in places for place in (some if isinstance(some, list | tuple) else [some])]
+        signals = tuple(place for place in places if isinstance(place, Node) and place in read)
+        if kind in (Add, Gate) and len(signals) == 1:
+            kind = Scale
+        elif kind is Gate:
+            signals = _without_gate(node, signals, read)
+        elif name == "getitem" and read[signals[0]].kind is Split:
+            kind = Piece
+        if signals:
+            read[node] = _Read(kind, signals)
+    return read
+
+
+def _without_gate(node: Node, signals: tuple[Node, ...], read: dict[Node, _Read]) -> tuple[Node, ...]:
+    """The signal alone, where the other factor ends in a bounded activation; both where only the shapes can tell."""
+    if function_name(node) in ("truediv", "div", "divide", "itruediv", "true_divide"):
+        return signals[:1]
+    closing = [_closes(signal, read) for signal in signals]
+    return (signals[closing.index(False)],) if sorted(closing) == [False, True] else signals
+
+
+def _closes(node: Node, read: dict[Node, _Read]) -> bool:
+    kind, signals = read[node]
+    while kind is not None and issubclass(kind, (Scale, *RESHAPE, *MOVE)):
+        node = signals[0]
+        kind, signals = read[node]
+    return kind is not None and issubclass(kind, BOUNDED)
+
+
+def _folded(read: dict[Node, _Read], stop: Node) -> dict[Node, Node]:
+    """Layer -> the batch norm behind it, where nothing else reads the layer."""
+    found = {}
+    for node, (kind, signals) in read.items():
+        if kind and issubclass(kind, NORM) and signals[0] is not stop:
+            before = read[signals[0]].kind
+            readers = [user for user in signals[0].users if user in read and signals[0] in read[user].signals]
+            if before and issubclass(before, FOLDS_NORM) and readers == [node]:
+                found[signals[0]] = node
+    return found
+
+
+def _first(read: dict[Node, _Read], start: Node, passing: set[Node]) -> set[Node]:
+    """Weighted layers with nothing weighted between them and the pixels."""
+    raw, first = {start}, set()
+    for node, (kind, signals) in read.items():
+        if any(signal in raw for signal in signals):
+            weighted = kind and issubclass(kind, WEIGHTED) and node not in passing
+            (first if weighted else raw).add(node)
+    return first
+
+
+def _nonnegative(read: dict[Node, _Read]) -> dict[Node, bool]:
+    """Whether a signal is known to be >= 0."""
+    found: dict[Node, bool] = {}
+    for node, (kind, signals) in read.items():
+        if kind is None:
+            found[node] = False
+        elif issubclass(kind, NONNEGATIVE):
+            found[node] = True
+        elif issubclass(kind, (*_THROUGH, *AVERAGE, Piece)) or (kind is Add and "sub" not in function_name(node)):
+            found[node] = all(found[signal] for signal in signals) and not _pads_with_negative(node)
+        else:
+            found[node] = False
+    return found
+
+
+def _pads_with_negative(node: Node) -> bool:
+    return any(isinstance(value, float | int) and value < 0 for value in (*node.args[3:], *node.kwargs.values()))
+
+
+def _rectifies(step: Step) -> bool:
+    """Whether this reader leaves relevance only on positive values, given that rules are proportional to the value."""
+    if issubclass(step.kind, RECTIFIER):
+        return True
+    adds = step.rule is rules.joined_by_sign and function_name(step.node) in ("add", "iadd") and not step.node.kwargs
+    return step.rectified and (adds or (issubclass(step.kind, (*NORM, *_THROUGH, Piece)) and step.rule in SHAPES_ONLY))
+
+
+def _last_uses(nodes: list[Node], read: dict[Node, _Read]) -> dict[Node, tuple[Node, ...]]:
+    """After each node, the signals that nobody reads again."""
+    place = {node: index for index, node in enumerate(nodes)}
+    found: dict[Node, tuple[Node, ...]] = {}
+    for node in read:
+        if node.users:
+            last = max(node.users, key=place.__getitem__)
+            found[last] = (*found.get(last, ()), node)
+    return found
+
+
+def _no_rule(node: Node, network: nn.Module) -> str:
+    if node.op == "call_module":
+        module = network.get_submodule(str(node.target))
+        what, way = f"layer {node.target!r} ({type(module).__name__})", f"(({type(module).__name__},), rule)"
+    else:
+        what, way = f"the function {function_name(node)!r} (node {node.name!r})", "((MyModule,), rule)"
+        way += f" for a module MyModule that calls {function_name(node)}"
+    where = next((f", in {m[0]}" for m in reversed(list((node.meta.get("nn_module_stack") or {}).values()))), "")
+    return (
+        f"LRP has no rule for {what}{where} of {type(network).__name__}. Write one, "
+        f"(layer, inputs, relevance) -> relevance, and put {way} first into a composite "
+        "(heatproof.explainers.lrp.composites)"
+    )

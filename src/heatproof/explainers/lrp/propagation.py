@@ -1,0 +1,133 @@
+"""Layer-wise relevance propagation: where in the image, or in a layer, a logit comes from."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from heatproof.errors import InputError, LayerError, ModelError, SpecError, did_you_mean
+from heatproof.explainers.lrp.affine import full
+from heatproof.explainers.lrp.composites import COMPOSITES, own_types
+from heatproof.explainers.lrp.graph import Traced, traced
+from heatproof.explainers.lrp.plan import Plan, make_plan
+from heatproof.explainers.lrp.walk import forward, walk
+from heatproof.explainers.scores import explained
+from heatproof.models.classifier import Classifier, check_images, resolve_targets
+from heatproof.models.intact import evaluating
+from heatproof.models.layers import PIXELS, find_layer, layer_name, network_of
+from heatproof.types import Explanation, Images, Logits, Targets, settings
+
+LinearScore = Literal["logit", "contrast", "softmax_contrast"]
+
+
+@settings
+class LRP:
+    """Layer-wise relevance propagation to the pixels or (LRP_T) to a layer.
+
+    The explained score is handed down from layer to layer, each output's relevance shared among its inputs by the
+    rule of the layer: heatmap = sum over channels of the relevance that arrives. Without biases and stabilizer the map
+    sums to the score.
+
+    **Source** Bach et al. 2015; the default composite Lapuschkin et al. 2017 as used by Heo et al. 2019.
+    **Differs** batch norm is folded into the convolution before it, where Heo et al.'s code passes relevance through
+    it unchanged (``batch_norm="pass"``). Heo et al. take the ReLU of LRP_T and scale it by min-max; here it stays raw.
+    **Range** signed, in the score's unit, at the resolution of the pixels or of the layer.
+
+    Args:
+        layer: stop at this layer's output; ``None`` or ``"pixels"``: go to the pixels; ``"default"``: the model's
+            default layer.
+        composite: which rule for which layer, a name of :data:`~heatproof.explainers.lrp.composites.COMPOSITES`.
+        batch_norm: ``"fold"``: batch norm and the layer before it are one layer, and where it stands alone (behind a
+            concatenation or a ReLU) it is a diagonal linear layer; ``"pass"``: relevance passes it unchanged.
+        score: the number that is explained: a class's logit, or its difference to the others' (plain or softmax
+            weighted) mean.
+        stabilizer: the small number in the denominators of weighted layers, in units of their outputs.
+    """
+
+    layer: str | None = None
+    composite: str = "lrp"
+    batch_norm: Literal["fold", "pass"] = "fold"
+    score: LinearScore = "logit"
+    stabilizer: float = 0.01
+    signed = True
+
+    def __post_init__(self) -> None:
+        if self.composite not in COMPOSITES:
+            raise SpecError(f"there is no composite {self.composite!r}; {did_you_mean(self.composite, COMPOSITES)}")
+        if self.batch_norm not in ("fold", "pass"):
+            raise SpecError(f"batch_norm is 'fold' or 'pass', got {self.batch_norm!r}")
+        if self.score not in LinearScore.__args__:
+            raise SpecError(
+                f"LRP shares out a logit or a difference of logits, got score={self.score!r}; "
+                f"{did_you_mean(self.score, LinearScore.__args__)}"
+            )
+        if not self.stabilizer > 0:
+            raise InputError(f"the stabilizer must be positive, got {self.stabilizer}")
+
+    def __call__(
+        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+    ) -> Explanation:
+        check_images(model, images)
+        layer = PIXELS if self.layer is None else layer_name(model, self.layer, images)
+        network = network_of(model)
+        with torch.inference_mode(False), torch.set_grad_enabled(create_graph), evaluating(model):
+            if images.is_inference():
+                images = images.clone()
+            graph, plan = self._plan(model, network, layer)
+            values = forward(graph, plan, network, _normalised(model, images))
+            logits = _checked(values[plan.end], model, images)
+            targets = resolve_targets(logits, targets)
+            relevance = _shares(logits, targets, self.score)
+            bounds = (
+                tuple(_normalised(model, torch.full_like(images[:1], pixel)) for pixel in (0.0, 1.0))
+                if isinstance(model, Classifier)
+                else None
+            )
+            relevance = walk(graph, plan, network, values, relevance, bounds)
+            if relevance.ndim != 4:
+                raise LayerError(
+                    f"layer {self.layer!r} puts out {list(relevance.shape)}; a heatmap needs [batch, channels, rows, "
+                    "cols]: `heatproof list layers` shows which layers have one"
+                )
+            return Explanation(relevance.sum(1), logits, targets)
+
+    def _plan(self, model: nn.Module, network: nn.Module, layer: str) -> tuple[Traced, Plan]:
+        composite = COMPOSITES[self.composite](self.stabilizer)
+        graph = traced(network, own_types(composite))
+        key = (self.composite, self.batch_norm, self.stabilizer, layer)
+        if key not in graph.plans:
+            stop = None
+            if layer != PIXELS:
+                module = find_layer(model, layer)
+                # a module that stands under several names is known by its first
+                first = next(name for name, known in network.named_modules() if known is module)
+                if first not in graph.outputs:
+                    raise LayerError(
+                        f"layer {layer!r} is not reached by the forward pass of {type(network).__name__}, "
+                        "or puts out more than one tensor"
+                    )
+                stop = graph.outputs[first]
+            graph.plans[key] = make_plan(network, graph.graph, composite, self.batch_norm == "fold", stop)
+        return graph, graph.plans[key]
+
+
+def _normalised(model: nn.Module, images: Images) -> Images:
+    return (images - model.mean) / model.std if isinstance(model, Classifier) else images
+
+
+def _checked(logits: Any, model: nn.Module, images: Images) -> Logits:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; "
+            f"{type(network_of(model)).__name__} returned {what}"
+        )
+    return logits
+
+
+def _shares(logits: Logits, targets: Targets, score: LinearScore) -> Logits:
+    """The relevance of each logit: the score is a weighted sum of them, and each term is one share."""
+    with torch.enable_grad():
+        leaf = full(logits.detach()).requires_grad_()
+        (weights,) = torch.autograd.grad(explained(leaf, targets, score).sum(), leaf)
+    return weights * full(logits)

@@ -1,0 +1,176 @@
+"""There and back: the forward pass over the live modules, and relevance from the logits down."""
+
+from collections import Counter
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from heatproof.errors import ModelError
+from heatproof.explainers.lrp.affine import Affine, Call, affine, full, scale_and_shift
+from heatproof.explainers.lrp.graph import Traced
+from heatproof.explainers.lrp.kinds import NORM, WEIGHTED, Kind, Piece
+from heatproof.explainers.lrp.plan import Plan, Step
+
+Values = dict[fx.Node, Any]
+
+# the functional forms' arguments, in order
+_ORDER = {
+    "conv": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+    "conv_transpose": ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+    "linear": ("input", "weight", "bias"),
+    "batch_norm": ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+}
+
+
+def forward(traced: Traced, plan: Plan, network: nn.Module, pixels: Tensor) -> Values:
+    """Run the network node by node; afterwards the values hold what the plan keeps, and shapes of all other signals.
+
+    A node that overwrites its input gets a copy where someone still needs that input.
+    """
+    values: Values = {}
+    for node in traced.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = pixels if node is plan.start else (node.args[0] if node.args else None)
+        elif node.op == "get_attr":
+            values[node] = _attribute(network, traced, str(node.target))
+        elif node.op == "output":
+            break
+        else:
+            replaced = {}
+            if node in plan.overwriting and _needed(node.args[0], values, plan):
+                replaced[node.args[0]] = values[node.args[0]].clone()
+            values[node] = run(node, network, {**values, **replaced} if replaced else values)
+        for done in plan.freed.get(node, ()):
+            if done not in plan.kept:
+                values[done] = _shape_of(values[done])
+    return values
+
+
+def run(node: fx.Node, network: nn.Module, values: Values) -> Any:
+    """One node, on the live module."""
+    arguments: Any = fx.node.map_arg(node.args, values.__getitem__)
+    named: Any = fx.node.map_arg(node.kwargs, values.__getitem__)
+    if node.op == "call_module":
+        return network.get_submodule(str(node.target))(*arguments, **named)
+    if node.op == "call_method":
+        # a view that the memory format does not allow is a reshape
+        name = "reshape" if node.target == "view" else str(node.target)
+        return getattr(arguments[0], name)(*arguments[1:], **named)
+    return node.target(*arguments, **named)  # type: ignore[operator]
+
+
+def walk(traced: Traced, plan: Plan, network: nn.Module, values: Values, relevance: Tensor, bounds: Any) -> Tensor:
+    """Carry ``relevance`` of the logits down to where the plan stops.
+
+    Args:
+        bounds: what black and white pixels are for the network, or ``None`` where that is not known.
+    """
+    arrived: dict[fx.Node, Any] = {plan.end: relevance}
+    waiting = Counter(signal for step in plan.steps for signal in step.signals)
+    for step in plan.steps:
+        here = arrived.pop(step.node, None)
+        if here is not None:
+            inputs = [values[signal] for signal in step.signals]
+            if step.kind is Piece:
+                split = step.signals[0]
+                pieces = arrived.setdefault(split, [None] * len(values[split]))
+                pieces[step.node.args[1]] = _plus(pieces[step.node.args[1]], here)
+                continue
+            layer = _layer(traced, step, network, values, bounds)
+            shares = step.rule(layer, [full(value) for value in inputs], here)
+            for signal, share in zip(step.signals, [shares] if isinstance(shares, Tensor) else shares, strict=True):
+                if share is not None:
+                    arrived[signal] = _plus(arrived.get(signal), share)
+        for signal in step.signals:
+            waiting[signal] -= 1
+            if not waiting[signal] and signal is not plan.stop:
+                values[signal] = None
+    if plan.stop not in arrived:
+        raise ModelError(f"no relevance reaches node {plan.stop.name!r} of {type(network).__name__}")
+    return arrived[plan.stop]
+
+
+def _plus(known: Tensor | None, share: Tensor) -> Tensor:
+    return share if known is None else known + share
+
+
+def _layer(traced: Traced, step: Step, network: nn.Module, values: Values, bounds: Any) -> Affine | Call:
+    node = step.node
+    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    name = str(node.target) if module is not None else node.name
+    known: dict[str, Any] = {"name": name, "nonnegative": step.nonnegative, "rectified": step.rectified}
+    if not issubclass(step.kind, WEIGHTED):
+
+        def function(*inputs: Tensor) -> Any:
+            return run(node, network, {**values, **dict(zip(step.signals, inputs, strict=True))})
+
+        return Call(node=node, module=module, function=function, **known)
+    arguments = _arguments(node, step.kind, values)
+    norm = None
+    if step.norm is not None:
+        norm = _norm(step.norm, network, values)
+    if step.first and bounds is not None:
+        known["bounds"] = tuple(_at(node, traced, network, values, bound, step) for bound in bounds)
+    if step.recorded:
+        known["recorded"] = values[node]
+    return affine(step.kind, module, arguments, norm, **known)
+
+
+def _norm(node: fx.Node, network: nn.Module, values: Values) -> tuple[Tensor, Tensor]:
+    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return scale_and_shift(module, _arguments(node, NORM[1], values))
+
+
+def _arguments(node: fx.Node, kind: Kind, values: Values) -> dict[str, Any]:
+    """The arguments of a functional form by name; of a module only its input."""
+    arguments: Any = fx.node.map_arg(node.args, values.__getitem__)
+    if node.op == "call_module":
+        return {"input": arguments[0]}
+    name = kind.__name__.lower()
+    form = "batch_norm" if "norm" in name else "linear" if name == "linear" else "conv"
+    form = "conv_transpose" if "transpose" in name else form
+    return dict(zip(_ORDER[form], arguments, strict=False)) | dict(fx.node.map_arg(node.kwargs, values.__getitem__))
+
+
+def _at(node: fx.Node, traced: Traced, network: nn.Module, values: Values, pixels: Tensor, step: Step) -> Tensor:
+    """What ``pixels`` have become at the input of a layer."""
+    start = next(iter(traced.graph.nodes))
+    found: Values = {start: pixels}
+
+    def value(source: fx.Node) -> Any:
+        if source not in found:
+            if not isinstance(values.get(source), Tensor) or source.op == "get_attr":
+                return values[source]
+            sources = {other: value(other) for other in source.all_input_nodes}
+            found[source] = run(source, network, sources)
+        return found[source]
+
+    return value(step.signals[0])
+
+
+def _attribute(network: nn.Module, traced: Traced, path: str) -> Any:
+    if path in traced.constants:
+        return traced.constants[path]
+    found: Any = network
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _needed(source: Any, values: Values, plan: Plan) -> bool:
+    """Whether the memory of a value is also read by someone later."""
+    if source in plan.kept:
+        return True
+    memory = values[source].untyped_storage().data_ptr()
+    return any(
+        isinstance(value, Tensor) and value.untyped_storage().data_ptr() == memory
+        for node, value in values.items()
+        if node is not source
+    )
+
+
+def _shape_of(value: Any) -> Any:
+    """A stand-in that costs no memory."""
+    if isinstance(value, Tensor):
+        return value.detach().new_empty(()).expand(value.shape)
+    return [_shape_of(one) for one in value] if isinstance(value, list | tuple) else value
