@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heatproof import heatmaps as algebra
@@ -22,6 +23,7 @@ from heatproof.models.layers import default_layer, layer_name
 from heatproof.report.figures import explanation_grid
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
+from heatproof.results.viewer import add_view
 from heatproof.types import Explainer, settings
 
 STANDARD = (GradCAM(), GradCAM(relu=False), GradCAM(counterfactual=True))
@@ -104,6 +106,7 @@ def run_explain(
                 title=f"{image} · {model.name}",
                 pdf=asked.pdf,
             )
+            add_view(run, image, _pixels(batch.images[place]), _views(asked, model, grid, place))
         if asked.keep_heatmaps:
             for explainer, maps in zip(asked.explainers, grid.heatmaps, strict=True):
                 tensors = {
@@ -119,12 +122,31 @@ def run_explain(
     summary = {
         "rows": summarise(table, ["model", "explainer"], ["confidence", "empty"]) if explained else [],
         "skipped": source.skipped,
-        "classes": model.classes,
     }
     run.write_json("summary.json", summary)
     if not explained:
         raise InputError(f"none of the {source.count} photos of {source.name} could be explained; {_reasons(source)}")
     return summary
+
+
+def _pixels(image: Tensor) -> NDArray:
+    return (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def _views(asked: Explain, model: Classifier, grid: Grid, place: int) -> list[dict[str, Any]]:
+    """The maps of one photo for the report's viewer."""
+    return [
+        {
+            "name": f"{column_title(explainer, model)} · {model.class_name(target)}".replace("\n", " "),
+            "signed": bool(getattr(explainer, "signed", False)),
+            "condition": "clean",
+            "explainer": repr(explainer),
+            "target": target,
+            "values": maps[place, row].float().cpu().numpy(),
+        }
+        for explainer, maps in zip(asked.explainers, grid.heatmaps, strict=True)
+        for row, target in enumerate(grid.targets[place].tolist())
+    ]
 
 
 def slug(text: str) -> str:

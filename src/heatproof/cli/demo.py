@@ -7,9 +7,9 @@ import typer
 
 from heatproof.audits.demo import run_demo
 from heatproof.cli import options
-from heatproof.cli.console import say, show_json
+from heatproof.cli.console import say
+from heatproof.cli.finish import filling, show
 from heatproof.models.hardware import Hardware
-from heatproof.results.run import Run
 
 
 def demo(
@@ -22,11 +22,7 @@ def demo(
 ) -> None:
     """Everything once, on a network and scenes that the package carries."""
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
-    with Run.start(out, command="demo", settings={"precision": precision}, seed=seed, overwrite=overwrite) as run:
-        if run.done:
-            say(f"{out} is complete already; --overwrite makes it anew")
-            return
-        summary = run_demo(run, seed=seed, hardware=hardware, say=say)
-    if json:
-        show_json(summary)
-    say(f"open {out / 'figures' / 'two-digits-0.png'}")
+    with filling(out, "demo", {"precision": precision}, seed, overwrite) as run:
+        if not run.done:
+            run_demo(run, seed=seed, hardware=hardware, say=say)
+    show(run, json, {"step": "step", "count": "images", "top1": "top-1", "value": "result"})

@@ -7,13 +7,13 @@ import typer
 from heatproof import catalog, spec
 from heatproof.audits.explain import STANDARD, Explain, at_layers, run_explain
 from heatproof.cli import options
-from heatproof.cli.console import progress, say, show_json, show_rows, show_skipped
+from heatproof.cli.console import progress
+from heatproof.cli.finish import filling, show
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import find_layer
 from heatproof.models.loading import load
-from heatproof.results.run import Run
 
 
 def explain(
@@ -52,23 +52,11 @@ def explain(
     )
     source = _photos(images, classifier.classes, limit, seed)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
-    with Run.start(out, command="explain", settings=given, seed=seed, overwrite=overwrite) as run:
-        if run.done:
-            say(f"{out} is complete already; --overwrite makes it anew")
-            return
-        with progress("explaining", source.count) as advance:
-            summary = run_explain(
-                asked, classifier, source, run, hardware=hardware, batch_size=batch_size, advance=advance
-            )
-    if json:
-        show_json(summary)
-    else:
-        show_rows(
-            summary["rows"],
-            {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"},
-        )
-    show_skipped(summary["skipped"])
-    say(f"figures in {out / 'figures'}")
+    with filling(out, "explain", given, seed, overwrite) as run:
+        if not run.done:
+            with progress("explaining", source.count) as advance:
+                run_explain(asked, classifier, source, run, hardware=hardware, batch_size=batch_size, advance=advance)
+    show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})
 
 
 def _photos(images: list[str], classes: list[str] | None, limit: int | None, seed: int) -> Source:

@@ -7,10 +7,10 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import say, show_json
+from heatproof.cli.console import say
+from heatproof.cli.finish import filling, show
 from heatproof.errors import SpecError, did_you_mean
 from heatproof.models.hardware import Hardware
-from heatproof.results.run import Run
 
 
 def study(
@@ -34,14 +34,10 @@ def study(
     asked = kind(**{**_preset(kind, preset, name), **read_settings(kind, given or [], seed)})
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     settings = {"study": name, "asked": asked, "precision": precision}
-    with Run.start(out, command="study", settings=settings, seed=seed, overwrite=overwrite) as run:
-        if run.done:
-            say(f"{out} is complete already; --overwrite makes it anew")
-            return
-        summary = asked(run, hardware=hardware, say=say)
-    if json:
-        show_json(summary)
-    say(f"figures in {out / 'figures'}")
+    with filling(out, "study", settings, seed, overwrite) as run:
+        if not run.done:
+            asked(run, hardware=hardware, say=say)
+    show(run, json, getattr(kind, "columns", {"model": "model"}))
 
 
 def _preset(kind: Any, preset: str, name: str) -> dict[str, Any]:

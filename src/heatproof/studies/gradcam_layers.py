@@ -41,6 +41,14 @@ class GradCAMLayers:
     models: tuple[str, ...] = ("resnet50", "vgg16")
     photo: str = ""
     classes: tuple[str | int, ...] = (243, 282)
+    columns = {  # noqa: RUF012 (a constant of the class, no field)
+        "model": "model",
+        "explainer": "explainer",
+        "target_name": "class",
+        "probability": "probability",
+        "minimum": "least",
+        "maximum": "largest",
+    }
 
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print

@@ -1,0 +1,69 @@
+"""Fair timings on a noisy machine: jobs take turns, medians count, memory is measured in a process of its own."""
+
+import gc
+import multiprocessing
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+
+import torch
+
+
+def interleaved(jobs: Mapping[str, Callable[[], object]], runs: int = 7, warmup: int = 1) -> dict[str, float]:
+    """Median seconds of each job; in every round each job runs once, so that slow minutes hit all alike."""
+    for _ in range(warmup):
+        for job in jobs.values():
+            job()
+    taken: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(runs):
+        for name, job in jobs.items():
+            gc.collect()
+            start = time.perf_counter()
+            job()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def peak_memory(setup_and_run: Callable[[], Callable[[], object]]) -> float:
+    """MiB by which a job raises the peak of a fresh process over what it holds once all is set up.
+
+    Args:
+        setup_and_run: importable function that loads what is needed and returns the job.
+    """
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(setup_and_run, send))
+    process.start()
+    peak = receive.recv()
+    process.join()
+    return peak
+
+
+def _measured(setup_and_run: Callable[[], Callable[[], object]], send: object) -> None:
+    job = setup_and_run()
+    gc.collect()
+    before = _resident()
+    job()
+    send.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024) - before)  # type: ignore[attr-defined]
+
+
+def _resident() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+
+def machine() -> str:
+    """The line under every table: what it was measured on, and when."""
+    return (
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{date.today().isoformat()}; medians of interleaved runs"
+    )
+
+
+def table(title: str, rows: list[tuple[str, ...]], heads: tuple[str, ...]) -> str:
+    """A Markdown table under its title."""
+    lines = [f"### {title}", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows), "", machine(), ""])

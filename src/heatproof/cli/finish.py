@@ -1,0 +1,42 @@
+"""How every command that fills a run folder begins and ends."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from heatproof.cli.console import say, show_json, show_rows, show_skipped
+from heatproof.report.page import write_report
+from heatproof.results.run import Run
+
+
+@contextmanager
+def filling(out: Path, command: str, settings: Mapping[str, Any], seed: int, overwrite: bool) -> Iterator[Run]:
+    """The run folder of a command; when the work is done, its page ``report.html``.
+
+    A folder in which the same command is complete is handed out with ``run.done``: nothing is to be done.
+    """
+    process = int(os.environ.get("RANK", "0"))
+    with Run.start(out, command=command, settings=settings, seed=seed, overwrite=overwrite, process=process) as run:
+        yield run
+    if process == 0 and not run.done:
+        write_report([out])
+
+
+def show(run: Run, as_json: bool, columns: Mapping[str, str]) -> None:
+    """The summary on the screen: the answer in words, the table, what was skipped, and what to open."""
+    if run.process != 0:
+        return
+    if run.done:
+        say(f"{run.folder} is complete already; --overwrite makes it anew")
+    summary = json.loads((run.folder / "summary.json").read_text())
+    if as_json:
+        show_json(summary)
+    else:
+        show_rows(summary["rows"], columns)
+        for sentence in summary.get("answer", []):
+            say(sentence)
+    show_skipped(summary.get("skipped", []))
+    say(f"open {run.folder / 'report.html'}")

@@ -1,0 +1,79 @@
+"""``heatproof shift``: how far do the heatmaps move when the pixels are attacked?"""
+
+from typing import Annotated, Any
+
+import typer
+
+from heatproof import catalog, spec
+from heatproof.audits.explain import at_layers
+from heatproof.audits.shift import Shift, run_shift
+from heatproof.audits.team import Team
+from heatproof.cli import options
+from heatproof.cli.console import progress
+from heatproof.cli.finish import filling, show
+from heatproof.data.sources import open_data
+from heatproof.explainers.cam import GradCAM
+from heatproof.models.hardware import Hardware
+from heatproof.models.loading import load
+
+
+def shift(
+    data: Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")],
+    model: Annotated[list[str], typer.Option("--model", help="A model; may be repeated.", show_default=False)],
+    out: options.Out,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option("--attack", help="A spec such as 'pgd(steps=10)'; may be repeated.", show_default="fgsm()"),
+    ] = None,
+    epsilon: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--epsilon", help="Pixel units, such as 8/255; may be repeated.", show_default="0.01, 0.05, 0.075, 0.1"
+        ),
+    ] = None,
+    explainer: options.Explainers = None,
+    layer: options.Layers = None,
+    explain: Annotated[str, typer.Option("--explain", help="The class: clean, adversarial or label.")] = "clean",
+    penalty: Annotated[
+        str | None, typer.Option("--penalty", help="Attack the map itself: location(), top_k(), ...")
+    ] = None,
+    limit: options.Limit = None,
+    batch_size: options.BatchSize = 16,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Attack photos and compare the heatmaps before and after: NISSIM, MOD and VID per model."""
+    team = Team.here(device)
+    hardware = Hardware(Team.device(device), precision)  # type: ignore[arg-type]
+    explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
+    attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
+    given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
+    if penalty:
+        given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
+    asked = Shift(
+        attacks=tuple(attacks),
+        explainers=at_layers(explainers or [GradCAM()], layer or []),
+        explain=explain,  # type: ignore[arg-type]
+        part=batch_size,
+        **given,
+    )
+    models = [load(name) for name in model]
+    settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
+    with filling(out, "shift", settings, seed, overwrite) as run:
+        if not run.done:
+            count = len(open_data(data, classes=models[0].classes, limit=limit, seed=seed))
+            with progress("attacking", count * len(models)) as advance:
+                run_shift(
+                    asked,
+                    models,
+                    lambda model: open_data(data, classes=model.classes, limit=limit, seed=seed),
+                    run,
+                    hardware=hardware,
+                    team=team,
+                    advance=advance,
+                )
+    columns = {"model": "model", "attack": "attack", "epsilon": "epsilon", "explainer": "explainer"}
+    show(run, json, {**columns, "mod": "MOD", "vid": "VID", "top1": "top-1", "psnr": "PSNR"})
