@@ -1,0 +1,170 @@
+"""The command line as a user meets it: files in the run folder, sentences on the screen, exit status."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from heatproof import cli
+from heatproof.results.reading import read_run
+
+
+def run(*words: str) -> int:
+    """The exit status of ``heatproof WORDS``, in this process."""
+    argv, sys.argv = sys.argv, ["heatproof", *words]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two good photos and four bad ones."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for name, size in (("one.png", (64, 64)), ("two.jpg", (90, 70))):
+        Image.fromarray(draw.integers(0, 255, (*size[::-1], 3), dtype=np.uint8)).save(folder / name)
+    (folder / "empty.png").touch()
+    (folder / "text.jpg").write_text("no image")
+    (folder / "cut.jpg").write_bytes((folder / "two.jpg").read_bytes()[:700])
+    return folder
+
+
+def test_explain_makes_a_run_folder(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    words = ["explain", str(photos), "--model", "demo", "--out", str(out), "--layer", "stage5", "--layer", "stage7"]
+    assert run(*words, "--heatmaps") == 0
+    told = read_run(out)
+    assert told.status == "complete"
+    assert told.problems == []
+    assert told.record["model"][0]["name"] == "demo"
+    assert len(told.record["model"][0]["sha256"]) == 64
+    images = pl.read_parquet(out / "images.parquet")
+    # 2 photos x 2 predicted classes x 3 forms of Grad-CAM x 2 layers
+    assert len(images) == 24
+    assert {"image", "label", "target", "prediction", "confidence", "model", "explainer", "attack", "epsilon"} <= set(
+        images.columns
+    )
+    assert sorted(p.name for p in (out / "figures").iterdir()) == ["one.png", "two.png"]
+    assert len(list((out / "heatmaps").glob("*.safetensors"))) == 6
+    assert (out / "report.html").stat().st_size > 10_000
+    skipped = {entry["image"]: entry["reason"] for entry in json.loads((out / "summary.json").read_text())["skipped"]}
+    assert {name.rsplit("/", 1)[-1] for name in skipped} == {"empty.png", "text.jpg", "cut.jpg"}
+    assert "3 skipped, listed in summary.json" in capsys.readouterr().err
+
+
+def test_the_same_command_again_does_nothing_and_another_is_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["explain", str(photos / "one.png"), "--model", "demo", "--out", str(tmp_path / "out")]
+    assert run(*words) == 0
+    before = (tmp_path / "out" / "images.parquet").stat().st_mtime_ns
+    assert run(*words) == 0
+    assert "complete already" in capsys.readouterr().err
+    assert (tmp_path / "out" / "images.parquet").stat().st_mtime_ns == before
+    assert run(*words, "--top", "1") == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(*words, "--top", "1", "--overwrite") == 0
+
+
+def test_json_is_the_summary(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["explain", str(photos / "one.png"), "--model", "demo", "--out", str(tmp_path / "out"), "--json"]
+    assert run(*words, "--explainer", "gradcam(relu=False)", "--explainer", "smooth_grad(samples=2)") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert [row["explainer"] for row in summary["rows"]] == ["GradCAM(relu=False)", "SmoothGrad(samples=2)"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["explain", "nowhere.png", "--model", "demo"], 1, "there is no nowhere.png"),
+        (["explain", "PHOTOS", "--model", "dmo"], 1, "there is no model 'dmo'; did you mean demo?"),
+        (["explain", "PHOTOS", "--model", "demo", "--layer", "stge7"], 2, "did you mean stage7"),
+        (["explain", "PHOTOS", "--model", "demo", "--explainer", "gradcm"], 2, "did you mean gradcam"),
+        (["explain", "PHOTOS", "--model", "demo", "--target", "12"], 1, "there is no class 12"),
+        (["explain", "PHOTOS", "--model", "demo", "--device", "cuda:7"], 1, "device 'cuda:7' cannot be used"),
+        (["explain", "PHOTOS", "--model", "demo", "--precision", "fp3"], 1, "precision is fp32 or bf16, got 'fp3'"),
+        (["explain", "PHOTOS/text.jpg", "--model", "demo"], 1, "none of the 1 photos"),
+        (["explain", "PHOTOS", "--model", "demo", "--nonsense"], 2, "No such option"),
+        (["study", "nothing"], 2, "there is no study 'nothing'"),
+        (["study", "gradcam-layers", "--set", "modls=demo"], 2, "did you mean models"),
+    ],
+)
+def test_wrong_input_gets_a_sentence(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture, words: list[str], status: int, message: str
+) -> None:
+    words = [word.replace("PHOTOS", str(photos)) for word in words]
+    assert run(*words, "--out", str(tmp_path / "out")) == status
+    told = capsys.readouterr().err
+    assert message in " ".join(told.split())
+    assert "Traceback" not in told
+
+
+def test_an_empty_folder_and_a_foreign_folder(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("explain", str(tmp_path / "empty"), "--model", "demo", "--out", str(tmp_path / "out")) == 1
+    assert "no photo" in capsys.readouterr().err
+    # the photos' own folder holds files that are no run: nothing there is touched
+    assert run("explain", str(photos), "--model", "demo", "--out", str(photos), "--overwrite") == 1
+    assert len(list(photos.iterdir())) == 5
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert run("explain", str(photos), "--model", "demo", "--out", str(locked / "out")) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_list(capsys: pytest.CaptureFixture) -> None:
+    assert run("list") == 0
+    assert "gradcam " in capsys.readouterr().out
+    assert run("list", "layers", "demo") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "stage7       Sequential             96x8x8         45 px  <- default: last feature map before pooling" in lines
+    )
+    assert run("list", "explainrs") == 2
+    assert "did you mean explainers" in capsys.readouterr().err
+
+
+def test_module_and_script_are_the_same_program() -> None:
+    told = subprocess.run([sys.executable, "-m", "heatproof", "--help"], capture_output=True, text=True, check=True)
+    assert "Can this network's heatmaps be trusted?" in told.stdout
+    assert told.stderr == ""
+
+
+def test_study_of_layers(tmp_path: Path, photos: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--set", "models=demo", "--set", f"photo={photos / 'one.png'}", "--set", "classes=3", "--set", "classes=8"]
+    assert run("study", "gradcam-layers", *words, "--out", str(out)) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert "equals CAM / 64 up to" in summary["answer"][0]
+    assert float(summary["answer"][0].split("up to ")[1].split()[0]) < 1e-5
+    assert len(summary["rows"]) == 2 * 2 * 3
+
+
+@pytest.mark.weights
+def test_explain_real_weights(shared: Path, tmp_path: Path) -> None:
+    words = ["--model", f"squeezenet1_1@{shared}/weights/squeezenet1_1.pth", "--target", "bull mastiff"]
+    assert run("explain", str(shared / "data/photos/both.png"), *words, "--out", str(tmp_path / "out")) == 0
+    images = pl.read_parquet(tmp_path / "out" / "images.parquet")
+    row = images.filter(pl.col("explainer") == "GradCAM()").row(0, named=True)
+    assert (row["prediction"], row["target"]) == (242, 243)
+    assert row["probability"] == pytest.approx(0.133, abs=0.002)
+    # the dog sits in the upper half
+    assert row["center_row"] < 0.5
