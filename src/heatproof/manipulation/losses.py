@@ -74,17 +74,17 @@ class Losses:
         return explanation
 
     def _penalty(self, explanation: Any, said: Said) -> PerImage:
-        """The penalty of each map; one that a ReLU left empty is judged by what lies under the ReLU.
+        """The penalty of each map; where nothing in a map is positive, the signed map is judged.
 
-        An empty map has no gradient, so a class whose maps once became empty would stay so for ever [ours].
+        What a ReLU (the explainer's, or the normaliser's) left empty has no gradient, so a class whose maps once
+        became empty would stay so for ever [ours].
         """
         signed = explanation.heatmaps
-        clipped = getattr(self.stage.explainer, "relu", False) is True
-        maps = signed.relu() if clipped else signed
+        maps = signed.relu() if getattr(self.stage.explainer, "relu", False) is True else signed
         reference = maps.detach() if said.maps is None else said.maps.to(maps)
         penalties = self.penalty(maps, reference)
-        empty = is_empty(maps)
-        if clipped and hasattr(self.penalty, "normalisation") and bool(empty.any()):
+        empty = is_empty(signed.relu())
+        if bool(empty.any()) and hasattr(self.penalty, "normalisation"):
             penalties = torch.where(empty, replace(self.penalty, normalisation="absmax")(signed, reference), penalties)
         return penalties
 

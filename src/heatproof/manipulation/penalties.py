@@ -1,7 +1,8 @@
 """How far heatmaps are from lying as wanted: one value per image, low is fooled.
 
 A penalty is called on raw heatmaps ``[batch, rows, cols]`` and on their reference, the clean model's maps of the same
-images and classes, and normalises both itself; gradients flow through the normaliser. Attacks lower it over pixels, a
+images and classes, and normalises both itself; gradients flow through the normaliser. The positive part is taken first,
+as Heo et al.'s maps pass a ReLU; only ``normalisation="absmax"`` keeps signs. Attacks lower it over pixels, a
 manipulation over weights. Next to the number that is trained on, each has the number that is judged by
 (``test_loss``) and the interval in which this counts as fooled (``success``).
 
@@ -59,7 +60,7 @@ class Location:
     def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         _check_pair(heatmaps, reference)
         mask = drawn(self.mask, *heatmaps.shape[1:]).to(heatmaps)
-        return (normalise(heatmaps, self.normalisation) - mask).square().mean((1, 2))
+        return (_normalised(heatmaps, self.normalisation) - mask).square().mean((1, 2))
 
     def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         return self(heatmaps, reference).detach()
@@ -102,15 +103,15 @@ class TopK:
 
     def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         chosen = self._chosen(heatmaps, reference)
-        values = normalise(heatmaps, self.normalisation)
+        values = _normalised(heatmaps, self.normalisation)
         values = values.square() if self.power == 2 else values.abs()
         return (values * chosen).sum((1, 2)) / chosen.sum((1, 2))
 
     def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         heatmaps, reference = heatmaps.detach(), reference.detach()
         chosen = self._chosen(heatmaps, reference)
-        now = (normalise(heatmaps, self.normalisation).abs() * chosen).sum((1, 2))
-        before = (normalise(reference, self.normalisation).abs() * chosen).sum((1, 2))
+        now = (_normalised(heatmaps, self.normalisation).abs() * chosen).sum((1, 2))
+        before = (_normalised(reference, self.normalisation).abs() * chosen).sum((1, 2))
         return torch.where(before > 0, now / torch.where(before > 0, before, torch.ones_like(before)), 1.0)
 
     def _chosen(self, heatmaps: Heatmaps, reference: Heatmaps) -> Tensor:
@@ -153,8 +154,8 @@ class CenterMass:
         _check_pair(heatmaps, reference)
         if max(heatmaps.shape[1:]) < 2:
             raise InputError("the centre of mass needs heatmaps of at least 2 cells, got 1; explain an earlier layer")
-        before = center_of_mass(normalise(reference.detach(), self.normalisation))
-        return center_of_mass(normalise(heatmaps, self.normalisation)) - before
+        before = center_of_mass(_normalised(reference.detach(), self.normalisation))
+        return center_of_mass(_normalised(heatmaps, self.normalisation)) - before
 
 
 @settings
@@ -196,8 +197,8 @@ class ActiveSwap:
             raise InputError(f"the swap needs two classes, got {self.first!r} twice")
 
     def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
-        wanted = normalise(_swapped(heatmaps, reference), self.normalisation)
-        return (normalise(heatmaps, self.normalisation) - wanted).square().mean((1, 2))
+        wanted = _normalised(_swapped(heatmaps, reference), self.normalisation)
+        return (_normalised(heatmaps, self.normalisation) - wanted).square().mean((1, 2))
 
     def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         other = _swapped(heatmaps, reference)
@@ -240,19 +241,19 @@ class TargetMap:
 
     def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         target = self._target(heatmaps, reference)
-        maps = normalise(heatmaps, self.normalisation)
+        maps = _normalised(heatmaps, self.normalisation)
         if self.distance == "mse":
             return (maps - target).square().mean((1, 2))
         return (1 - _ssim(maps, target)) / 2
 
     def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         target = self._target(heatmaps, reference)
-        return (1 - _pearson(normalise(heatmaps.detach(), self.normalisation), target)) / 2
+        return (1 - _pearson(_normalised(heatmaps.detach(), self.normalisation), target)) / 2
 
     def _target(self, heatmaps: Heatmaps, reference: Heatmaps) -> Heatmaps:
         _check_pair(heatmaps, reference)
         target = drawn(self.target, *heatmaps.shape[1:]).to(heatmaps)
-        return normalise(target[None], self.normalisation).expand_as(heatmaps)
+        return _normalised(target[None], self.normalisation).expand_as(heatmaps)
 
 
 ORIGINAL: dict[str, dict[str, Any]] = {
@@ -263,12 +264,16 @@ ORIGINAL: dict[str, dict[str, Any]] = {
 
 
 def for_relevance(penalty: Any) -> Any:
-    """The same penalty with the normalisation that Heo et al. give LRP_T and SimpleGrad_T: min-max [code].
+    """The same penalty with the normalisation that Heo et al. give LRP_T and SimpleGrad_T: ReLU, then min-max [code].
 
     >>> for_relevance(Location())
     Location(normalisation='minmax')
     """
     return replace(penalty, normalisation="minmax")
+
+
+def _normalised(heatmaps: Heatmaps, how: Normalisation) -> Heatmaps:
+    return normalise(heatmaps.clamp(min=0) if how == "minmax" else heatmaps, how)
 
 
 def _check_pair(heatmaps: Heatmaps, reference: Heatmaps) -> None:

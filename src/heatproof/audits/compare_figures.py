@@ -1,0 +1,79 @@
+"""Pictures of a comparison: maps before and after, and which explainer's lie is told by which other."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from heatproof.audits.explain import column_title, slug
+from heatproof.data.batches import batches
+from heatproof.data.sources import Source
+from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
+from heatproof.report.figures import Panel, gallery
+from heatproof.report.plots import matrix
+from heatproof.results.run import Run
+
+
+def draw_compared(
+    asked: Any, clean: Classifier, fooled: Mapping[str, Classifier], source: Source, run: Run, hardware: Hardware
+) -> None:
+    """``figures/compared-<model>.png``: a row per photo; the photo, then each explainer before and after.
+
+    Photos are taken evenly from the data. The class explained is the label, or the clean prediction.
+    """
+    places = sorted({round(place) for place in np.linspace(0, len(source) - 1, max(asked.shown, 1)).tolist()})
+    chosen = _photos(source, clean.input_size, places)
+    if chosen is None:
+        return
+    ids, images, labels = chosen
+    there = hardware.bring(images)
+    with torch.no_grad(), hardware.autocast():
+        targets = torch.where(labels.to(hardware.place) >= 0, labels.to(hardware.place), clean(there).argmax(1))
+    for name, model in fooled.items():
+        columns, maps = ["photo"], []
+        for explainer in asked.explainers:
+            title = column_title(explainer, clean)
+            for when, network in (("before", clean), ("after", model)):
+                columns.append(f"{title}\n{when}")
+                with hardware.autocast():
+                    maps.append((explainer(network, there, targets), bool(getattr(explainer, "signed", False))))
+        panels = []
+        for i in range(len(ids)):
+            photo = images[i].permute(1, 2, 0).numpy()
+            row = [Panel(photo=photo, caption=clean.class_name(int(targets[i])))]
+            for explanation, signed in maps:
+                said = clean.class_name(int(explanation.logits[i].argmax()))
+                heatmap = explanation.heatmaps[i].detach().float().cpu().numpy()
+                row.append(Panel(photo=photo, heatmap=heatmap, signed=signed, caption=f"predicts {said}"))
+            panels.append(row)
+        gallery(panels, run.path(f"figures/compared-{slug(name)}.png"), columns=columns, title=f"{clean.name} · {name}")
+
+
+def draw_transfer(rows: list[dict[str, Any]], run: Run) -> None:
+    """``figures/transfer-<penalty>.png``: fooled explainers down, measured ones across."""
+    for penalty in dict.fromkeys(row["penalty"] for row in rows):
+        mine = [row for row in rows if row["penalty"] == penalty]
+        down = list(dict.fromkeys(row["fooled"] for row in mine))
+        across = list(dict.fromkeys(row["measured"] for row in mine))
+        values = np.full((len(down), len(across)), np.nan)
+        for row in mine:
+            values[down.index(row["fooled"]), across.index(row["measured"])] = row["fsr"]
+        matrix(
+            values,
+            down,
+            across,
+            run.path(f"figures/transfer-{slug(penalty)}.png"),
+            title=f"Fooling success rate, {penalty}",
+            xlabel="measured with",
+            ylabel="fooled through",
+            rates=True,
+        )
+
+
+def _photos(source: Source, size: int, places: list[int]) -> tuple[list[str], torch.Tensor, torch.Tensor] | None:
+    shown = replace(source, positions=[source.positions[place] for place in places])
+    batch = next(iter(batches(shown, size, len(places))), None)
+    return None if batch is None else (batch.ids, batch.images, batch.labels)
