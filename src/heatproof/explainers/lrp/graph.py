@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from heatproof.errors import ModelError
 from heatproof.explainers.lrp.kinds import Kind, writes_in_place
@@ -27,14 +28,23 @@ class Traced:
     """Tensors that the forward method made out of nothing."""
     plans: dict[Any, Any]
     """What :mod:`~heatproof.explainers.lrp.plan` worked out for this graph."""
+
+
+@dataclass(frozen=True)
+class _Known:
     structure: list[tuple[str, Any, dict[str, Any]]]
+    """The modules and their switches when the graphs were made."""
+    graphs: dict[Any, Traced | None]
+    """By (leaves, shape of the pixels or None for every shape); ``None`` where that cannot be traced."""
 
 
-_TRACED: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Kind, ...], Traced]] = weakref.WeakKeyDictionary()
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, _Known] = weakref.WeakKeyDictionary()
 
 
-def traced(network: nn.Module, leaves: tuple[Kind, ...] = ()) -> Traced:
+def traced(network: nn.Module, pixels: Tensor, leaves: tuple[Kind, ...] = ()) -> Traced:
     """The graph of ``network`` in eval mode, made at the first call and again when its modules were exchanged.
+
+    A forward method that branches on sizes (timm's VGG, TensorFlow's SAME padding) is traced for the size at hand.
 
     Args:
         leaves: module types that stay one node, beside torch's own.
@@ -42,14 +52,31 @@ def traced(network: nn.Module, leaves: tuple[Kind, ...] = ()) -> Traced:
     Raises:
         ModelError: where the forward method cannot be traced, with the line that stops it.
     """
-    known = _TRACED.setdefault(network, {})
-    found = known.get(leaves)
-    if found is None or not _fits(found.structure, network):
-        found = known[leaves] = _trace(network, leaves)
+    known = _KNOWN.get(network)
+    if known is None or not _fits(known.structure, network):
+        known = _KNOWN[network] = _Known(_structure(network), {})
+    graphs, any_size, this_size = known.graphs, (leaves, None), (leaves, pixels.shape)
+    if any_size not in graphs:
+        try:
+            graphs[any_size] = _trace(network, _Tracer(leaves))
+        except Exception:
+            graphs[any_size] = None
+    if (found := graphs[any_size]) is not None:
+        return found
+    if this_size not in graphs:
+        try:
+            graphs[this_size] = _trace(network, _SizedTracer(leaves, pixels))
+        except Exception as error:
+            raise ModelError(_untraceable(network, error)) from error
+    found = graphs[this_size]
+    assert found is not None
     return found
 
 
 class _Tracer(fx.Tracer):
+    # a buffer is read when the graph runs, not when it is made
+    proxy_buffer_attributes = True
+
     def __init__(self, leaves: tuple[Kind, ...]):
         super().__init__()
         self.leaves = leaves
@@ -76,19 +103,88 @@ class _Tracer(fx.Tracer):
         return super().create_arg(a)
 
 
-def _trace(network: nn.Module, leaves: tuple[Kind, ...]) -> Traced:
-    tracer = _Tracer(leaves)
+class _Sized(fx.Proxy):
+    """A proxy that knows its size; sizes are then plain numbers, which a forward method may branch on."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.tracer.sizes[self.node].shape  # type: ignore[attr-defined]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class _SizedTracer(_Tracer):
+    """Runs the network on tensors without memory while it traces, to know every size."""
+
+    def __init__(self, leaves: tuple[Kind, ...], pixels: Tensor):
+        super().__init__(leaves)
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.sizes: dict[fx.Node, Any] = {}
+        self.computing = False
+        with self.mode:
+            self.pixels = torch.empty(pixels.shape, dtype=pixels.dtype, device=pixels.device)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Sized(node, self) if isinstance(self.sizes.get(node), Tensor) else fx.Proxy(node, self)
+
+    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> fx.Node:
+        node = super().create_node(kind, target, args, kwargs, *rest, **named)
+        if kind == "placeholder":
+            self.sizes[node] = self.sizes.get(node, args[0] if args else None) if self.sizes else self.pixels
+        elif kind != "output":
+            self.computing = True
+            try:
+                with self.mode, torch.no_grad():
+                    self.sizes[node] = self._size(kind, target, args, kwargs)
+            finally:
+                self.computing = False
+        return node
+
+    def _size(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+        args, kwargs = (fx.node.map_arg(a, self.sizes.__getitem__) for a in (args, kwargs))
+        if kind == "get_attr":
+            return self.constants[target] if target in self.constants else attribute(self.root, target)
+        if kind == "call_module":
+            return self.root.get_submodule(target).forward(*args, **kwargs)
+        return getattr(args[0], target)(*args[1:], **kwargs) if kind == "call_method" else target(*args, **kwargs)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        return forward(*args, **kwargs) if self.computing else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        return attr_val if self.computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def attribute(network: nn.Module, path: str) -> Any:
+    """``layer1.0.weight`` of a network."""
+    found: Any = network
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _trace(network: nn.Module, tracer: _Tracer) -> Traced:
     parameters = list(inspect.signature(network.forward).parameters.values())[1:]
     # arguments beside the images keep their defaults
     fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
     with evaluating(network):
-        structure = _structure(network)
-        try:
-            graph = tracer.trace(network, fixed or None)
-        except Exception as error:
-            raise ModelError(_untraceable(network, error)) from error
+        graph = tracer.trace(network, fixed or None)
         _make_functional(graph, network)
-    return Traced(graph, tracer.outputs, tracer.constants, {}, structure)
+    return Traced(graph, tracer.outputs, tracer.constants, {})
 
 
 def _make_functional(graph: fx.Graph, network: nn.Module) -> None:
@@ -135,7 +231,7 @@ def _untraceable(network: nn.Module, error: Exception) -> str:
     reason = str(error).split("\n")[0]
     return (
         f"LRP walks the graph of {type(network).__name__}, which torch.fx cannot trace{where} ({reason}). "
-        "The way through the network must not depend on the values or sizes of tensors there: write that line without "
-        "`if`, `int()` or a loop over a tensor, move it into a function decorated with torch.fx.wrap, or make it a "
-        "module with a rule of its own in a composite (heatproof.explainers.lrp.composites)"
+        "The way through the network must not depend on the values of tensors there: write that line without `if`, "
+        "`int()` or a loop over a tensor, move it into a function decorated with torch.fx.wrap, or make it a module "
+        "with a rule of its own in a composite (heatproof.explainers.lrp.composites)"
     )

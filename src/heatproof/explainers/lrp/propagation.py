@@ -73,8 +73,9 @@ class LRP:
         with torch.inference_mode(False), torch.set_grad_enabled(create_graph), evaluating(model):
             if images.is_inference():
                 images = images.clone()
-            graph, plan = self._plan(model, network, layer)
-            values = forward(graph, plan, network, _normalised(model, images))
+            pixels = _normalised(model, images)
+            graph, plan = self._plan(model, network, layer, pixels)
+            values = forward(graph, plan, network, pixels)
             logits = _checked(values[plan.end], model, images)
             targets = resolve_targets(logits, targets)
             relevance = _shares(logits, targets, self.score)
@@ -83,7 +84,7 @@ class LRP:
                 if isinstance(model, Classifier)
                 else None
             )
-            relevance = walk(graph, plan, network, values, relevance, bounds)
+            relevance = walk(plan, network, values, relevance, bounds)
             if relevance.ndim != 4:
                 raise LayerError(
                     f"layer {self.layer!r} puts out {list(relevance.shape)}; a heatmap needs [batch, channels, rows, "
@@ -91,9 +92,9 @@ class LRP:
                 )
             return Explanation(relevance.sum(1), logits, targets)
 
-    def _plan(self, model: nn.Module, network: nn.Module, layer: str) -> tuple[Traced, Plan]:
+    def _plan(self, model: nn.Module, network: nn.Module, layer: str, pixels: Tensor) -> tuple[Traced, Plan]:
         composite = COMPOSITES[self.composite](self.stabilizer)
-        graph = traced(network, own_types(composite))
+        graph = traced(network, pixels, own_types(composite))
         key = (self.composite, self.batch_norm, self.stabilizer, layer)
         if key not in graph.plans:
             stop = None

@@ -44,18 +44,22 @@ def alpha_beta(
     z+ sums the positive products, z- the negative; ``bias``: its positive (negative) part belongs to z+ (z-).
 
     **Source** Bach et al. 2015, eq. 60; without the bias Lapuschkin et al. 2017. **Differs** where an output has
-    products of one sign only, that side takes all of its relevance, so that none is lost or doubled.
+    products of one sign only, that side takes all of its relevance, so that none is lost or doubled. An output that
+    is positive by its bias alone loses its relevance.
     """
     (x,) = inputs
     positive = products(layer, x, 1)
     z = total(layer, positive, bias, 1)
     if beta == 0:
-        # behind a ReLU an output that has relevance is positive, so something positive went in
-        if not layer.rectified and bool((empty := (z == 0) & (relevance != 0)).any()):
+        # behind a ReLU only a positive output has relevance: from something positive, or else from the bias
+        lost = None if layer.rectified else (z == 0) & (relevance != 0)
+        found = share(layer, positive, relevance / z.add_(stabilizer))
+        if lost is not None and bool(lost.any()):
             negative = products(layer, x, -1)
-            ratio = relevance * empty / stabilized(total(layer, negative, bias, -1), stabilizer)
-            return share(layer, positive, relevance / z.add_(stabilizer)) + share(layer, negative, ratio)
-        return share(layer, positive, relevance / z.add_(stabilizer))
+            below = total(layer, negative)
+            lost = lost & (below + (0 if layer.bias is None else layer.bias) < 0)
+            found = found + share(layer, negative, relevance * lost / (below - stabilizer))
+        return found
     negative = products(layer, x, -1)
     below = total(layer, negative, bias, -1)
     up = torch.where(below == 0, 1.0, alpha) * relevance / (z + stabilizer)

@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 
 from heatproof.errors import ModelError
 from heatproof.explainers.lrp.affine import Affine, Call, affine, full, scale_and_shift
-from heatproof.explainers.lrp.graph import Traced
+from heatproof.explainers.lrp.graph import Traced, attribute
 from heatproof.explainers.lrp.kinds import NORM, WEIGHTED, Kind, Piece
 from heatproof.explainers.lrp.plan import Plan, Step
 
@@ -32,7 +32,8 @@ def forward(traced: Traced, plan: Plan, network: nn.Module, pixels: Tensor) -> V
         if node.op == "placeholder":
             values[node] = pixels if node is plan.start else (node.args[0] if node.args else None)
         elif node.op == "get_attr":
-            values[node] = _attribute(network, traced, str(node.target))
+            name = str(node.target)
+            values[node] = traced.constants[name] if name in traced.constants else attribute(network, name)
         elif node.op == "output":
             break
         else:
@@ -59,7 +60,7 @@ def run(node: fx.Node, network: nn.Module, values: Values) -> Any:
     return node.target(*arguments, **named)  # type: ignore[operator]
 
 
-def walk(traced: Traced, plan: Plan, network: nn.Module, values: Values, relevance: Tensor, bounds: Any) -> Tensor:
+def walk(plan: Plan, network: nn.Module, values: Values, relevance: Tensor, bounds: Any) -> Tensor:
     """Carry ``relevance`` of the logits down to where the plan stops.
 
     Args:
@@ -76,7 +77,7 @@ def walk(traced: Traced, plan: Plan, network: nn.Module, values: Values, relevan
                 pieces = arrived.setdefault(split, [None] * len(values[split]))
                 pieces[step.node.args[1]] = _plus(pieces[step.node.args[1]], here)
                 continue
-            layer = _layer(traced, step, network, values, bounds)
+            layer = _layer(step, plan, network, values, bounds)
             shares = step.rule(layer, [full(value) for value in inputs], here)
             for signal, share in zip(step.signals, [shares] if isinstance(shares, Tensor) else shares, strict=True):
                 if share is not None:
@@ -94,7 +95,7 @@ def _plus(known: Tensor | None, share: Tensor) -> Tensor:
     return share if known is None else known + share
 
 
-def _layer(traced: Traced, step: Step, network: nn.Module, values: Values, bounds: Any) -> Affine | Call:
+def _layer(step: Step, plan: Plan, network: nn.Module, values: Values, bounds: Any) -> Affine | Call:
     node = step.node
     module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
     name = str(node.target) if module is not None else node.name
@@ -110,7 +111,7 @@ def _layer(traced: Traced, step: Step, network: nn.Module, values: Values, bound
     if step.norm is not None:
         norm = _norm(step.norm, network, values)
     if step.first and bounds is not None:
-        known["bounds"] = tuple(_at(node, traced, network, values, bound, step) for bound in bounds)
+        known["bounds"] = tuple(_before(step.signals[0], plan, network, values, bound) for bound in bounds)
     if step.recorded:
         known["recorded"] = values[node]
     return affine(step.kind, module, arguments, norm, **known)
@@ -132,29 +133,18 @@ def _arguments(node: fx.Node, kind: Kind, values: Values) -> dict[str, Any]:
     return dict(zip(_ORDER[form], arguments, strict=False)) | dict(fx.node.map_arg(node.kwargs, values.__getitem__))
 
 
-def _at(node: fx.Node, traced: Traced, network: nn.Module, values: Values, pixels: Tensor, step: Step) -> Tensor:
+def _before(layer: fx.Node, plan: Plan, network: nn.Module, values: Values, pixels: Tensor) -> Tensor:
     """What ``pixels`` have become at the input of a layer."""
-    start = next(iter(traced.graph.nodes))
-    found: Values = {start: pixels}
+    found: Values = {plan.start: pixels}
 
-    def value(source: fx.Node) -> Any:
-        if source not in found:
-            if not isinstance(values.get(source), Tensor) or source.op == "get_attr":
-                return values[source]
-            sources = {other: value(other) for other in source.all_input_nodes}
-            found[source] = run(source, network, sources)
-        return found[source]
+    def value(node: fx.Node) -> Any:
+        if node not in found:
+            depends = isinstance(values[node], Tensor) and node.op != "get_attr"
+            sources = {source: value(source) for source in node.all_input_nodes} if depends else {}
+            found[node] = run(node, network, sources) if depends else values[node]
+        return found[node]
 
-    return value(step.signals[0])
-
-
-def _attribute(network: nn.Module, traced: Traced, path: str) -> Any:
-    if path in traced.constants:
-        return traced.constants[path]
-    found: Any = network
-    for name in path.split("."):
-        found = getattr(found, name)
-    return found
+    return value(layer)
 
 
 def _needed(source: Any, values: Values, plan: Plan) -> bool:
