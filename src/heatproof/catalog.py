@@ -16,7 +16,13 @@ from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import RISE, Occlusion
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
+from heatproof.metrics.faithfulness import AOPC, Deletion, Insertion
+from heatproof.metrics.localisation import box_iou, pointing_game
+from heatproof.metrics.randomisation import Randomisation
+from heatproof.metrics.road import ROAD
+from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
+from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.studies.gradcam_layers import GradCAMLayers
 
 EXPLAINERS: dict[str, Callable[..., Any]] = {
@@ -55,6 +61,16 @@ METRICS: dict[str, Callable[..., Any]] = {
     "topk_intersection": topk_intersection,
     "center_distance": center_distance,
     "psnr": psnr,
+    "aopc": AOPC,
+    "deletion": Deletion,
+    "insertion": Insertion,
+    "road": ROAD,
+    "sensitivity_max": SensitivityMax,
+    "infidelity": Infidelity,
+    "pointing_game": pointing_game,
+    "box_iou": box_iou,
+    "randomisation": Randomisation,
+    "weight_noise": WeightNoise,
 }
 
 STUDIES: dict[str, Callable[..., Any]] = {
