@@ -4,6 +4,7 @@ Both know only an objective and the ball. What is random is drawn once and is th
 so an image's adversarial does not depend on its neighbours.
 """
 
+import warnings
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -160,7 +161,11 @@ def gradient(goal: Goal, images: Images, done: float, *, judge: bool = False) ->
     Only the pixels' gradient is computed: no ``.grad`` of the model is touched.
 
     Raises:
-        ModelError: there is no gradient, it is NaN, or (where the goal knows why) it is zero in every image.
+        ModelError: there is no gradient, or it is NaN.
+
+    Warns:
+        UserWarning: it is zero in every image at the start, and the goal knows why. An image whose map is empty has no
+            gradient either and stays as it is, so this is no error.
     """
     look = None
     # inference mode and no_grad of the caller would forbid the graph
@@ -180,8 +185,8 @@ def gradient(goal: Goal, images: Images, done: float, *, judge: bool = False) ->
             "no_grad, is quantised, or leaves torch; gradient attacks need a differentiable model"
         )
     check_gradient(slope)
-    if goal.hint and not slope.any():
-        raise ModelError(f"the objective's gradient is zero at every pixel of every image; {goal.hint}")
+    if goal.hint and done == 0 and not slope.any():
+        warnings.warn(f"the objective's gradient is zero at every pixel of every image; {goal.hint}", stacklevel=3)
     if judge and look is None:
         with torch.no_grad():
             look = goal.look(images)

@@ -1,0 +1,166 @@
+"""How far do the heatmaps move when the pixels are attacked? MOD, VID and an answer in words, for several models.
+
+Data is read in parts that are measured, written and forgotten: memory does not grow, a killed run goes on where it
+was, and several processes share the parts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import torch
+
+from heatproof.audits.explain import slug
+from heatproof.audits.shift_figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
+from heatproof.audits.shift_measure import Box, Condition, Shift, attacked, measure
+from heatproof.audits.shift_table import answer, choose, paired, shift_rows
+from heatproof.audits.team import Team, parts
+from heatproof.data.listing import unique
+from heatproof.data.photos import fit
+from heatproof.data.sources import Source
+from heatproof.errors import InputError
+from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.hardware import Hardware
+from heatproof.models.layers import default_layer, layer_name
+from heatproof.results.run import Run
+
+__all__ = ["Box", "Shift", "run_shift"]
+
+
+def run_shift(
+    asked: Shift,
+    models: Sequence[Classifier],
+    open_source: Callable[[Classifier], Source],
+    run: Run,
+    *,
+    hardware: Hardware = Hardware(),
+    team: Team = Team(),
+    boxes: Mapping[str, Box] | None = None,
+    draw: bool = True,
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[str, Any]:
+    """Attack every photo, for every model, into the run folder; process 0 merges, draws and answers.
+
+    Args:
+        open_source: the data with the labels of a model's classes, for instance
+            ``lambda model: open_data(folder, classes=model.classes)``.
+        boxes: of the objects, by image; without them the object is where the clean map looks.
+        draw: whether to make the figures and the report's views.
+        advance: is told how many photos of a model are done, those of an earlier start too.
+
+    Returns:
+        The summary as written to ``summary.json``: ``rows`` per model, attack, epsilon and explainer, ``paired`` tests
+        between models, ``skipped`` and an ``answer`` in sentences. The other processes return an empty one.
+
+    Raises:
+        InputError: nothing could be measured, or labels are wanted that are not there.
+        ModelError: a model without gradients, or whose gradients are not finite.
+    """
+    for model in models:
+        for explainer in asked.explainers:
+            if getattr(explainer, "layer", None):
+                layer_name(model, explainer.layer)  # type: ignore[attr-defined]
+    names = unique([model.name for model in models])
+    sources = [open_source(model) for model in models]
+    run.describe(
+        model=[
+            {"name": name, "sha256": fingerprint(model), "layer": default_layer(model)}
+            for name, model in zip(names, models, strict=True)
+        ],
+        data={"name": sources[0].name, "count": sources[0].count, "sha256": sources[0].fingerprint()},
+    )
+    for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
+        _measure_all(asked, place, name, hardware.host(model), source, run, hardware, team, boxes or {}, advance)
+    team.wait()
+    if team.index:
+        return {}
+    skipped = _skipped(run, sources)
+    table = run.merge()
+    if not table.height:
+        reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
+        raise InputError(f"none of the {sources[0].count} photos of {sources[0].name} could be attacked; {reasons}")
+    rows = shift_rows(table)
+    tests = paired(table)
+    if draw:
+        _draw(asked, names, models, sources, run, hardware, table, rows)
+    summary = {
+        "rows": rows,
+        "paired": tests,
+        "skipped": skipped,
+        "answer": answer(table, rows, tests),
+        "classes": models[0].classes,
+    }
+    run.write_json("summary.json", summary)
+    return summary
+
+
+def _measure_all(
+    asked: Shift,
+    place: int,
+    name: str,
+    model: Classifier,
+    source: Source,
+    run: Run,
+    hardware: Hardware,
+    team: Team,
+    boxes: Mapping[str, Box],
+    advance: Callable[[int], None],
+) -> None:
+    def part_name(number: int) -> str:
+        return f"{place:03d}-{number:07d}"
+
+    before = [n for n in range(-(-len(source) // asked.part)) if run.has_part(part_name(n))]
+    advance(sum(min(asked.part, len(source) - n * asked.part) for n in before))
+    for number, batch, skipped in parts(source, model.input_size, asked.part, team, set(before).__contains__):
+        rows = [] if batch is None else list(measure(asked, name, model, batch, hardware, boxes))
+        run.append_rows(part_name(number), rows, skipped)
+        advance((len(batch.ids) if batch else 0) + len(skipped))
+
+
+def _skipped(run: Run, sources: Sequence[Source]) -> list[dict[str, str]]:
+    """What any model could not be shown, each once; the sources add what they left out before reading."""
+    listed = [*(entry for source in sources for entry in source.listing.skipped), *run.skipped()]
+    return [dict(pair) for pair in dict.fromkeys(tuple(sorted(entry.items())) for entry in listed)]
+
+
+def _draw(
+    asked: Shift,
+    names: Sequence[str],
+    models: Sequence[Classifier],
+    sources: Sequence[Source],
+    run: Run,
+    hardware: Hardware,
+    table: pl.DataFrame,
+    rows: Sequence[dict[str, Any]],
+) -> None:
+    draw_curves(run, rows)
+    for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
+        draw_distributions(run, table, name, slug(name))
+        most, least = (
+            [_show(asked, model, source, hardware, image) for image in images]
+            for images in choose(table, name, asked.shown)
+        )
+        draw_gallery(run, name, slug(name), most, least)
+        if place == 0:
+            keep_views(run, name, [*most, *least], repr(asked.explainers[0]))
+
+
+def _show(asked: Shift, model: Classifier, source: Source, hardware: Hardware, image: str) -> Shown:
+    """An image before and after the first attack, made anew: keeping all would need memory that grows with the data."""
+    photo = source[source.ids.index(image)]
+    images, labels = fit(photo.image, model.input_size)[None], torch.tensor([photo.label])
+    attack = asked.attacks[0]
+    first = replace(asked, attacks=(attack,), epsilons=(max(asked.levels(attack)),), explainers=asked.explainers[:1])
+    clean, *others = attacked(first, model, images, labels, hardware)
+    return Shown(image, _seen(clean), _seen(others[-1]), bool(getattr(asked.explainers[0], "signed", False)))
+
+
+def _seen(condition: Condition) -> Seen:
+    heatmap = condition.grid.heatmaps[0][0, 0]
+    return Seen(
+        condition.attack,
+        condition.epsilon,
+        condition.images[0].float().cpu().numpy(),
+        heatmap.float().cpu().numpy(),
+    )

@@ -1,0 +1,139 @@
+"""The figures of a shift: MOD and accuracy against epsilon, NISSIM's distribution, the most and least moved images."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from heatproof.audits.shift_measure import CLEAN
+from heatproof.report.figures import Panel, amplify, gallery
+from heatproof.report.plots import Curve, curves, distributions
+from heatproof.results.run import Run
+from heatproof.results.viewer import add_view
+
+
+class Seen(NamedTuple):
+    """Pixels ``[3, rows, cols]`` and the heatmap of one image under one condition."""
+
+    attack: str
+    epsilon: float
+    pixels: NDArray
+    heatmap: NDArray
+
+
+class Shown(NamedTuple):
+    """One image before and after the attack; ``signed``: whether its maps have a sign."""
+
+    image: str
+    before: Seen
+    after: Seen
+    signed: bool
+
+
+def draw_curves(run: Run, rows: Sequence[dict[str, Any]]) -> None:
+    """``figures/mod.png`` and ``figures/accuracy.png``: a curve per model, attack and explainer."""
+    named = _series([row for row in rows if row["attack"] != CLEAN])
+    clean = {(row["model"], row["explainer"]): row for row in rows if row["attack"] == CLEAN}
+    for file, metric, ylabel, title in (
+        ("mod", "mod", "MOD, mean NISSIM in [0, 1]; 0 = no map moved", "How far heatmaps move"),
+        ("accuracy", "top1", "top-1 accuracy", "Accuracy under attack"),
+    ):
+        series = {}
+        for name, curve in named.items():
+            points = [clean[curve[0]["model"], curve[0]["explainer"]], *curve]
+            if any(row[metric] is None for row in points):
+                continue
+            ends = [[_number(row[f"{metric}{end}"]) for row in points] for end in ("", "_low", "_high")]
+            series[name] = Curve([row["epsilon"] for row in points], *ends)
+        if series:
+            curves(
+                series,
+                run.path(f"figures/{file}.png"),
+                xlabel="epsilon, in pixel units of [0, 1]",
+                ylabel=ylabel,
+                title=f"{title} (95% intervals over images)",
+                ylim=(0, None),
+            )
+
+
+def draw_distributions(run: Run, table: pl.DataFrame, model: str, file: str) -> None:
+    """How NISSIM is spread over the images at each epsilon, for a model's first attack and explainer."""
+    own = table.filter((pl.col("model") == model) & (pl.col("attack") != CLEAN))
+    attack, explainer = own["attack"][0], own["explainer"][0]
+    own = own.filter((pl.col("attack") == attack) & (pl.col("explainer") == explainer))
+    groups = {
+        f"epsilon {key[0]:.4g}": group["nissim"].to_numpy()
+        for key, group in own.sort("epsilon").group_by("epsilon", maintain_order=True)
+    }
+    distributions(
+        groups,
+        run.path(f"figures/nissim-{file}.png"),
+        xlabel="NISSIM of clean and adversarial map; 0 = the same map",
+        title=f"{model}, {attack}, {explainer}",
+        xlim=(0, 1),
+    )
+
+
+def draw_gallery(run: Run, model: str, file: str, most: Iterable[Shown], least: Iterable[Shown]) -> None:
+    """Clean photo, perturbation, adversarial photo and both maps of the most and of the least moved images."""
+    panels, labels = [], []
+    for word, group in (("most moved", most), ("least moved", least)):
+        for shown in group:
+            before, after = shown.before, shown.after
+            clean, adversarial = before.pixels.transpose(1, 2, 0), after.pixels.transpose(1, 2, 0)
+            noise, factor = amplify(adversarial - clean)
+            panels.append(
+                [
+                    Panel(photo=clean, caption=shown.image),
+                    Panel(photo=noise, caption=f"enlarged {factor:.3g} times"),
+                    Panel(photo=adversarial, caption=f"{after.attack} at {after.epsilon:.4g}"),
+                    Panel(photo=clean, heatmap=before.heatmap, signed=shown.signed),
+                    Panel(photo=adversarial, heatmap=after.heatmap, signed=shown.signed),
+                ]
+            )
+            labels.append(word)
+    if panels:
+        gallery(
+            panels,
+            run.path(f"figures/gallery-{file}.png"),
+            rows=labels,
+            columns=["clean", "perturbation", "adversarial", "clean map", "adversarial map"],
+            title=f"{model}: the images whose map moved most and least",
+        )
+
+
+def keep_views(run: Run, model: str, shown: Iterable[Shown], explainer: str) -> None:
+    """The same images for the report's viewer."""
+    for entry in shown:
+        photos = [
+            (255 * seen.pixels.transpose(1, 2, 0)).round().astype(np.uint8) for seen in (entry.before, entry.after)
+        ]
+        maps = [
+            {
+                "name": f"{model} · {explainer}",
+                "condition": CLEAN if seen.attack == CLEAN else f"{seen.attack} at {seen.epsilon:.4g}",
+                "signed": entry.signed,
+                "values": seen.heatmap,
+                "model": model,
+                "explainer": explainer,
+                "attack": seen.attack,
+                "epsilon": seen.epsilon,
+            }
+            for seen in (entry.before, entry.after)
+        ]
+        add_view(run, entry.image, photos[0], maps, photos[1])
+
+
+def _series(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by curve, named by as much as it takes to tell them apart."""
+    told = [name for name in ("model", "attack", "explainer") if len({row[name] for row in rows}) > 1] or ["model"]
+    series: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["epsilon"]):
+        series.setdefault(" · ".join(str(row[name]) for name in told), []).append(row)
+    return series
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value

@@ -1,0 +1,266 @@
+"""What a shift measures on one batch: the clean images, each attack at each epsilon, and a row per image of both.
+
+One forward pass of the clean images yields their heatmaps, their logits and the attack's gradient; FGSM's one sign map
+serves every epsilon.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from heatproof.attacks.balls import check_epsilon, distance, steepest
+from heatproof.attacks.gradient import FGSM, check_gradient
+from heatproof.attacks.objectives import Goal, misclassify, move_heatmap
+from heatproof.data.batches import Batch
+from heatproof.errors import InputError
+from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.together import Grid, explain_together, predict
+from heatproof.heatmaps import is_empty, mass, normalise
+from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, topk_intersection
+from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
+from heatproof.types import Attack, Explainer, Heatmaps, Images, Labels, Logits, Penalty, PerImage, settings
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of an object, as shares of the image that the network sees."""
+Explained = Literal["clean", "adversarial", "label"]
+CLEAN = "clean"
+"""What the column ``attack`` says of the clean images."""
+ON = 0.15
+"""Where the clean map exceeds this share of its maximum it is taken for the object: Selvaraju et al.'s box rule."""
+
+
+@settings
+class Shift:
+    """What :func:`run_shift` measures.
+
+    Args:
+        attacks: each at every epsilon, which takes the place of the attack's own.
+        epsilons: in pixel units of [0, 1]; Chakraborty et al.'s four. Empty: each attack at its own epsilon.
+        explainers: of the heatmaps.
+        explain: the class explained: the ``clean`` prediction on both images, each image's own prediction
+            (``adversarial``), or the ``label``.
+        penalty: raise a moved heatmap of the first explainer, while the class stays, instead of the cross-entropy.
+        normalisation: of the maps before NISSIM, ``max`` or ``minmax``.
+        fraction: of the cells that count as the highest, for ``topk_intersection``.
+        part: photos that are measured together and written at once; a run that is resumed must keep it.
+        shown: so many of the most and of the least moved images go into the gallery.
+
+    Raises:
+        InputError: an empty list, an epsilon that makes no sense, or another word for ``explain``.
+    """
+
+    attacks: tuple[Attack, ...] = (FGSM(),)
+    epsilons: tuple[float, ...] = (0.01, 0.05, 0.075, 0.1)
+    explainers: tuple[Explainer, ...] = (GradCAM(),)
+    explain: Explained = "clean"
+    penalty: Penalty | None = None
+    normalisation: Literal["max", "minmax"] = "max"
+    fraction: float = 0.1
+    part: int = 16
+    shown: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.attacks or not self.explainers:
+            raise InputError("shift needs at least one attack and one explainer")
+        for attack in self.attacks:
+            if not hasattr(attack, "epsilon"):
+                raise InputError(
+                    f"an attack needs a field epsilon, which is set to each of the epsilons; got {attack!r}"
+                )
+        conditions = [f"{_named(attack)} at {epsilon}" for attack in self.attacks for epsilon in self.levels(attack)]
+        for told in (conditions, list(map(repr, self.explainers))):
+            twice = [entry for entry in told if told.count(entry) > 1]
+            if twice:
+                raise InputError(f"{twice[0]} was asked for twice")
+        if self.explain not in get_args(Explained):
+            raise InputError(f"explain is one of {', '.join(get_args(Explained))}, got {self.explain!r}")
+        if self.normalisation not in ("max", "minmax"):
+            raise InputError(f"normalisation is max or minmax, got {self.normalisation!r}")
+        if self.part < 1:
+            raise InputError(f"a part has at least 1 photo, got {self.part}")
+        for attack in self.attacks:
+            for epsilon in self.epsilons:
+                check_epsilon(epsilon, getattr(attack, "norm", "linf"))
+
+    def levels(self, attack: Attack) -> tuple[float, ...]:
+        """The epsilons of an attack."""
+        return self.epsilons or (attack.epsilon,)  # type: ignore[attr-defined]
+
+
+class Condition(NamedTuple):
+    """The clean images, or an attack at an epsilon, with what the explainers say of them."""
+
+    attack: str
+    epsilon: float
+    images: Images
+    grid: Grid
+    success: Tensor
+
+
+def measure(
+    asked: Shift, name: str, model: Classifier, batch: Batch, hardware: Hardware, boxes: Mapping[str, Box] = {}
+) -> Iterator[dict[str, Any]]:
+    """The rows of one batch: one per image, attack, epsilon and explainer."""
+    conditions = attacked(asked, model, batch.images, batch.labels, hardware)
+    clean = next(conditions)
+    yield from _rows(asked, name, model, batch, clean, clean, boxes)
+    for condition in conditions:
+        yield from _rows(asked, name, model, batch, clean, condition, boxes)
+
+
+def attacked(
+    asked: Shift, model: Classifier, images: Images, labels: Labels, hardware: Hardware
+) -> Iterator[Condition]:
+    """The clean images first, then each attack at each epsilon."""
+    images, labels = hardware.bring(images), labels.to(hardware.place)
+
+    def raised(logits: Logits) -> PerImage:
+        of_logits = misclassify(model, _known(labels, logits)).of_logits
+        assert of_logits is not None
+        return of_logits(logits).value
+
+    with hardware.autocast():
+        if asked.explain == "label" and (labels < 0).any():
+            labels = _known(labels, predict(model, images))
+        straight = asked.penalty is None and any(isinstance(attack, FGSM) for attack in asked.attacks)
+        clean = explain_together(
+            model,
+            images,
+            asked.explainers,
+            labels[:, None] if asked.explain == "label" else None,
+            climb=raised if straight else None,
+        )
+    goal = misclassify(model, _known(labels, clean.logits))
+    if asked.penalty is not None:
+        goal = move_heatmap(model, asked.explainers[0], asked.penalty, targets=clean.targets[:, 0])
+    yield Condition(CLEAN, 0.0, images, clean, _success(asked, goal, clean, clean))
+    for attack in asked.attacks:
+        with hardware.autocast():
+            direction = _direction(attack, goal, images, clean)
+        for epsilon in asked.levels(attack):
+            sized = replace(attack, epsilon=epsilon)  # type: ignore[type-var]
+            with hardware.autocast():
+                # one sign map, or one pattern of noise, for all epsilons
+                adversarial = sized(goal, images) if direction is None else sized.along(images, direction)  # type: ignore[attr-defined]
+                targets = None if asked.explain == "adversarial" else clean.targets
+                grid = explain_together(model, adversarial, asked.explainers, targets)
+            yield Condition(_named(attack), epsilon, adversarial, grid, _success(asked, goal, clean, grid))
+
+
+def _direction(attack: Any, goal: Goal, images: Images, clean: Grid) -> Images | None:
+    if isinstance(attack, FGSM) and clean.slope is not None:
+        check_gradient(clean.slope)
+        return steepest(clean.slope)
+    return attack.direction(goal, images) if hasattr(attack, "along") else None
+
+
+def _success(asked: Shift, goal: Goal, clean: Grid, grid: Grid) -> Tensor:
+    if goal.of_logits is not None:
+        return goal.of_logits(grid.logits).reached
+    assert asked.penalty is not None
+    before, after = clean.heatmaps[0][:, 0], grid.heatmaps[0][:, 0]
+    lowered = asked.penalty(after, before) < asked.penalty(before, before)
+    return lowered & (grid.logits.argmax(1) == clean.logits.argmax(1))
+
+
+def _named(attack: Attack) -> str:
+    """The attack without its epsilon, which has a column of its own: ``PGD(steps=20)``."""
+    default = type(attack).__dataclass_fields__["epsilon"].default  # type: ignore[attr-defined]
+    return repr(replace(attack, epsilon=default))  # type: ignore[type-var]
+
+
+def _known(labels: Labels, logits: Logits) -> Labels:
+    """The labels; where there is none, the prediction: what an attack then raises is another answer."""
+    return torch.where(labels < 0, logits.detach().argmax(1), labels)
+
+
+def _rows(
+    asked: Shift,
+    name: str,
+    model: Classifier,
+    batch: Batch,
+    clean: Condition,
+    condition: Condition,
+    boxes: Mapping[str, Box],
+) -> Iterator[dict[str, Any]]:
+    probabilities = condition.grid.logits.float().softmax(1)
+    confidence, predictions = probabilities.max(1)
+    kept = predictions == clean.grid.logits.argmax(1)
+    labels = batch.labels.to(predictions.device)
+    images = {
+        "prediction": predictions,
+        "confidence": confidence,
+        "correct": predictions == labels,
+        "kept": kept,
+        "success": condition.success,
+        "psnr": psnr(condition.images, clean.images),
+        "linf": distance(condition.images, clean.images),
+        "l2": distance(condition.images, clean.images, "l2"),
+    }
+    images = {key: value.tolist() for key, value in images.items()}
+    names = [{"prediction_name": model.class_name(p)} for p in images["prediction"]]
+    for explainer, maps, before in zip(asked.explainers, condition.grid.heatmaps, clean.grid.heatmaps, strict=True):
+        known = before[:, 0]
+        found = known if maps is before else maps[:, 0]
+        measured = compare(asked, model, known, found, [boxes.get(image) for image in batch.ids])
+        metrics = {key: value.tolist() for key, value in measured.items()}
+        for i, image in enumerate(batch.ids):
+            label, target = int(batch.labels[i]), int(condition.grid.targets[i, 0])
+            yield {
+                "image": image,
+                "label": label if label >= 0 else None,
+                "target": target,
+                "target_name": model.class_name(target),
+                **names[i],
+                **{key: values[i] for key, values in images.items()},
+                "correct": images["correct"][i] if label >= 0 else None,
+                # nothing changed: infinitely many decibels, which no mean can take
+                "psnr": images["psnr"][i] if images["linf"][i] > 0 else None,
+                "model": name,
+                "explainer": repr(explainer),
+                "attack": condition.attack,
+                "epsilon": condition.epsilon,
+                **{key: values[i] for key, values in metrics.items()},
+                "object": "box" if image in boxes else "clean map",
+            }
+
+
+def compare(
+    asked: Shift, model: Classifier, clean: Heatmaps, adversarial: Heatmaps, boxes: Sequence[Box | None] = ()
+) -> dict[str, PerImage]:
+    """Every metric of two sets of heatmaps.
+
+    ``on_object`` is the share of the adversarial map's mass on the object: in its box, else on the cells where the
+    clean map exceeds 15% of its maximum.
+    """
+    same = adversarial is clean
+    clean, adversarial = clean.float(), adversarial.float()
+    area = (normalise(clean) > ON).float()
+    for place, box in enumerate(boxes):
+        if box is not None:
+            area[place] = _cells(box, area[place])
+    return {
+        # the clean rows' zero by definition: SSIM is the dearest of the metrics
+        "nissim": torch.zeros(len(clean))
+        if same
+        else nissim(clean, adversarial, size=model.input_size, normalisation=asked.normalisation),
+        "spearman": spearman(clean, adversarial),
+        "topk_intersection": topk_intersection(clean, adversarial, asked.fraction),
+        "center_distance": center_distance(clean, adversarial),
+        "on_object": mass(adversarial, area),
+        "empty_clean": is_empty(clean.clamp(min=0)),
+        "empty": is_empty(adversarial.clamp(min=0)),
+    }
+
+
+def _cells(box: Box, like: Tensor) -> Tensor:
+    """The share of each cell that a box covers."""
+    sides = []
+    for low, high, size in ((box[1], box[3], like.shape[0]), (box[0], box[2], like.shape[1])):
+        cell = torch.arange(size, device=like.device)
+        sides.append(((cell + 1).clamp(max=high * size) - cell.clamp(min=low * size)).clamp(min=0))
+    return sides[0][:, None] * sides[1]
