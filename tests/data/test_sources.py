@@ -383,22 +383,19 @@ def test_reading_draws_no_global_random_numbers(paint, tmp_path: Path) -> None:
     assert before[1] == after[1]
 
 
-def test_the_demo_is_found_by_name_and_matched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
+def test_the_demo_is_found_by_name_and_matched_by_name() -> None:
+    from heatproof.data import demo
 
-    import heatproof.data
-
-    def photos(split: str = "test", count: int | None = None):
-        return [(f"{split}/{digit}", np.full((8, 8, 3), digit, dtype=np.uint8), digit) for digit in (3, 1, 4)]
-
-    stand_in = SimpleNamespace(photos=photos)
-    monkeypatch.setattr(heatproof.data, "demo", stand_in, raising=False)
     digits = [str(digit) for digit in range(10)]
-    expected = [(f"test/{digit}", digit, [digit] * 3) for digit in (3, 1, 4)]
-    assert shown(open_data("demo", classes=digits)) == shown(open_data("demo")) == expected
-    assert open_data("demo", classes=digits[::-1]).labels == [6, 8, 5]
-    assert open_data("demo/train").ids == ["train/3", "train/1", "train/4"]
-    # class 3 of ImageNet is a shark
-    with pytest.raises(InputError, match="the demo shows 1, 3, 4, which are no classes of this model"):
+    source = open_data("demo", classes=digits, limit=12)
+    assert len(open_data("demo")) == 400
+    assert len(open_data("demo/train")) == 2000
+    known = {name: (pixels, label) for name, pixels, label in demo.photos(count=400)}
+    for photo in source:
+        pixels, label = known[photo.id]
+        assert torch.equal(photo.image, pixels)
+        assert photo.label == label
+    assert open_data("demo", classes=digits[::-1], limit=12).labels == [9 - label for label in source.labels]
+    with pytest.raises(InputError, match=r"the demo shows 0, 1, .*, which are no classes of this model"):
         open_data("demo", classes=[f"class {number}" for number in range(1000)])
-    assert open_data("demo", classes=["cat"], labels=False).labels == [-1] * 3
+    assert open_data("demo", classes=["cat"], labels=False, limit=3).labels == [-1] * 3

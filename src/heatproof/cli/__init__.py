@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from heatproof.cli import demo, explain, listing, report, shift, study
+from heatproof.cli import demo, explain, fool, listing, report, shift, study
 from heatproof.cli.console import fail
 from heatproof.errors import HeatproofError, LayerError, SpecError
 
@@ -25,6 +25,8 @@ app.command("list")(listing.list_)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("shift")(shift.shift)
+app.command("fool")(fool.fool)
+app.command("compare")(fool.compare)
 app.command("report")(report.report)
 app.command("study")(study.study)
 

@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -34,26 +34,35 @@ def fail(text: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
+class Advance(Protocol):
+    """Told how much more is done, and in words how it goes."""
+
+    def __call__(self, count: int, text: str = "") -> None: ...
+
+
 @contextmanager
-def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left on a terminal, a plain line every ten seconds elsewhere; yields ``advance(count)``."""
+def progress(title: str, total: int | None) -> Iterator[Advance]:
+    """A bar with the time left on a terminal, a plain line every ten seconds elsewhere."""
     if remarks.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=remarks, transient=True) as bar:
             task = bar.add_task(title, total=total)
-            yield lambda count: bar.advance(task, count)
+
+            def move(count: int, text: str = "") -> None:
+                bar.update(task, advance=count, **({"description": f"{title} ({text})"} if text else {}))
+
+            yield move
         return
-    done, begun = 0, time.monotonic()
+    done, begun, said = 0, time.monotonic(), ""
     told = begun
 
-    def advance(count: int) -> None:
-        nonlocal done, told
-        done += count
-        now = time.monotonic()
+    def advance(count: int, text: str = "") -> None:
+        nonlocal done, told, said
+        done, said, now = done + count, text or said, time.monotonic()
         if now - told >= 10:
             told = now
             left = f", about {(now - begun) / done * (total - done):.0f} s left" if total and done else ""
-            say(f"{title}: {done}{f' of {total}' if total else ''}{left}")
+            say(f"{title}: {done}{f' of {total}' if total else ''}{left}{f', {said}' if said else ''}")
 
     yield advance
 

@@ -1,9 +1,13 @@
-"""Options that every command shares."""
+"""Options that every command shares, and how ``--set`` is read."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from heatproof import spec
+from heatproof.errors import SpecError, did_you_mean
 
 Out = Annotated[Path, typer.Option("--out", help="The run folder that is made.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty a run folder first.")]
@@ -29,3 +33,33 @@ Layers = Annotated[
     typer.Option("--layer", help="For explainers that read one; may be repeated.", show_default=False),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
+
+
+def read_settings(kind: Any, given: list[str], seed: int = 0) -> dict[str, Any]:
+    """``["models=a", "models=b", "epsilon=8/255"]`` -> keyword arguments of a study.
+
+    Texts need no quotes; numbers may be computed; a key that holds several values is given several times.
+
+    Raises:
+        SpecError: for a key that the study does not have.
+    """
+    known = {field.name: field for field in fields(kind)}
+    read: dict[str, Any] = {"seed": seed} if "seed" in known else {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or key not in known:
+            raise SpecError(f"--set {text!r}: expected key=value; {did_you_mean(key, known)}")
+        if isinstance(known[key].default, tuple):
+            read[key] = (*read.get(key, ()), _value(value))
+        else:
+            read[key] = _value(value)
+    return read
+
+
+def _value(text: str) -> Any:
+    if text in ("True", "False", "None", "true", "false"):
+        return {"true": True, "false": False, "none": None}[text.casefold()]
+    try:
+        return spec.number(text)
+    except SpecError:
+        return text

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -205,16 +204,20 @@ def _spread(count: int, limit: int | None, seed: int) -> Sequence[int]:
     ]
 
 
+DEMO_COUNTS = {"test": 400, "train": 2000}
+"""How many photos ``demo`` and ``demo/train`` hold."""
+
+
 def _demo(split: str, classes: Sequence[str] | None, labels: bool) -> Listing:
     from heatproof.data import demo
 
-    scenes = demo.photos(split=split)
+    scenes = demo.photos(split=split, count=DEMO_COUNTS[split])
     texts = [str(label) for _, _, label in scenes]
     # by name only: class 3 of ImageNet is a shark, not the digit 3
     if labels and classes is not None and not set(texts) <= set(classes):
         raise InputError(f"the demo shows {', '.join(sorted(set(texts)))}, which are no classes of this model")
     found, names = class_indices(texts, classes)
-    images = [torch.as_tensor(np.array(image)).permute(2, 0, 1) for _, image, _ in scenes]
+    images = [image for _, image, _ in scenes]
     return Listing(
         [name for name, _, _ in scenes],
         [found[text] if labels else -1 for text in texts],
