@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from heatproof.errors import InputError
-from heatproof.manipulation.feeds import Feed, TensorFeed, as_feed
+from heatproof.manipulation.feeds import UNLABELLED, Feed, TensorFeed, as_feed
 from heatproof.manipulation.history import History
 from heatproof.manipulation.losses import ask_witnesses
 from heatproof.manipulation.processes import Processes
@@ -74,6 +74,7 @@ def fine_tune(
         batch_size=max(settings.batch_size, 32),
         scratch=scratch,
     )
+    _check_labels(stage.feeds, stage.classes)
     losses, watch = ask_witnesses(settings, penalty, stage, processes, swap, share, scratch)
     spec = f"{settings!r} {explainer!r} {penalty!r} on {processes.count} processes"
     history = Tuning(settings, stage, losses, watch, processes, share, spec).run(checkpoint, advance)
@@ -120,6 +121,17 @@ def _parted(data: Any, held_out: Any, asked: FineTune) -> tuple[Feed, Feed]:
     if not isinstance(feed, TensorFeed):
         raise InputError("held-out images are needed to watch accuracy and fooling: give held_out")
     return feed.split(asked.holdout, asked.seed)
+
+
+def _check_labels(feeds: list[Feed | None], classes: int) -> None:
+    """Stop labels that are no class before anything is computed, where they are known beforehand."""
+    for feed in feeds:
+        labels = torch.as_tensor(getattr(feed, "labels", ()))
+        if len(labels) and (labels.min() < UNLABELLED or labels.max() >= classes):
+            raise InputError(
+                f"labels must lie in 0..{classes - 1}, or be -1 where unknown, got "
+                f"{int(labels.min())}..{int(labels.max())}: were these data labelled for another model?"
+            )
 
 
 def _device(model: nn.Module) -> torch.device:

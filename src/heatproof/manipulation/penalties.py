@@ -22,6 +22,9 @@ from heatproof.heatmaps import Normalisation, center_of_mass, normalise, topk_ma
 from heatproof.manipulation.masks import Cells, drawn, written_out
 from heatproof.types import Heatmaps, PerImage, settings
 
+FRAME_AREA = 24 / 49
+"""Of Heo et al.'s frame, two cells wide on their 14x14 maps and one on their 7x7 maps."""
+
 Success = tuple[float, float]
 """The closed interval of test losses that counts as fooled."""
 
@@ -30,10 +33,13 @@ Success = tuple[float, float]
 class Location:
     """The map lies in a chosen place, whatever the image shows.
 
-    mean_j (h_j - m_j)^2 over the cells j, with the mask m in [0, 1]; the test loss is the same number.
+    mean_j (h_j - m_j)^2 over the cells j, with the mask m in [0, 1]. The test loss is the same number for the frame;
+    for other masks it is scaled by (24/49) / mean_j m_j^2 [ours], because the interval was made for a frame that
+    covers 24/49 of the map: unscaled, any sharp map would count as lying in a small corner.
 
     **Source** Heo et al. 2019, section 3.2.1; the frame, its width and the interval are [code] and [paper].
-    **Range** [0, 1] where the mask and the normalised map lie in [0, 1]; an empty map gives the mask's mean square.
+    **Range** penalty [0, 1] where the mask and the normalised map lie in [0, 1]; an empty map gives the mask's mean
+    square. Test loss [0, inf), 24/49 for an empty map (for the frame: its area).
 
     Args:
         mask: ``"frame"``, ``"corner"``, ``"center"``, ``"left"``, ``"right"``, ``"top"``, ``"bottom"``, or the cells
@@ -63,7 +69,10 @@ class Location:
         return (_normalised(heatmaps, self.normalisation) - mask).square().mean((1, 2))
 
     def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
-        return self(heatmaps, reference).detach()
+        losses = self(heatmaps.detach(), reference)
+        if self.mask == "frame":
+            return losses
+        return losses * FRAME_AREA / drawn(self.mask, *heatmaps.shape[1:]).square().mean().to(losses)
 
 
 @settings

@@ -28,6 +28,8 @@ class FineTune:
         schedule: ``"constant"`` [code], or ``"cosine"`` down to 0 at the last step.
         adapt: the weight is multiplied by this at each look inside the budget and divided by it outside; 1: constant
             [paper].
+        margin: an image whose test loss lies inside the interval of success by this share of its bound pushes no
+            more, so that what is reached costs no further accuracy; ``None``: every image pushes always [paper].
         evaluate_every: steps between two looks at the held-out images, which are also the checkpoints.
         patience: stop after so many looks without a better checkpoint once ``saturation`` is reached; 0: never.
         saturation: the fooling rate from which patience counts.
@@ -51,6 +53,7 @@ class FineTune:
     batch_norm: Literal["eval", "train"] = "eval"
     schedule: Literal["constant", "cosine"] = "constant"
     adapt: float = 1.0
+    margin: float | None = None
     evaluate_every: int = 50
     patience: int = 5
     saturation: float = 0.95
@@ -74,6 +77,8 @@ class FineTune:
                 f"max_accuracy_drop is a share of the images, from 0 to 1, got {self.max_accuracy_drop}; "
                 "two points are 0.02"
             )
+        if self.margin is not None and not 0 <= self.margin < 1:
+            raise InputError(f"the margin is a share of the bound, from 0 to 1, got {self.margin}")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is one of {', '.join(map(str, known))}, got {getattr(self, name)!r}")

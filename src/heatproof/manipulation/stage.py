@@ -32,6 +32,7 @@ class Stage:
     explainer: Explainer
     trained: dict[str, nn.Parameter]
     feeds: list[Feed | None]
+    classes: int
     cached: bool
 
 
@@ -57,6 +58,8 @@ def set_stage(
         layer_name(model, None, example)
     clean = model if _device(model) == device else copy.deepcopy(model).to(device)
     fooled = copy.deepcopy(clean)
+    with torch.no_grad(), evaluating(clean):
+        classes = clean(example).shape[1]
     for parameter in fooled.parameters():
         parameter.requires_grad_(trainable is None)
     if trainable is not None:
@@ -70,13 +73,13 @@ def set_stage(
     if halves and twin and all(feed is None or feed.fixed for feed in feeds):
         on_tail = explainer_on(explainer, fooled, halves, example)
     if halves is None or twin is None or on_tail is None:
-        return Stage(fooled, fooled, clean, explainer, trained, list(feeds), cached=False)
+        return Stage(fooled, fooled, clean, explainer, trained, list(feeds), classes, cached=False)
     activations = [
         _activations(twin, feed, f"{place}", device, batch_size, scratch) for place, feed in enumerate(feeds)
     ]
     if any(feed is not None and made is None for feed, made in zip(feeds, activations, strict=True)):
-        return Stage(fooled, fooled, clean, explainer, trained, list(feeds), cached=False)
-    return Stage(fooled, halves.tail, twin.tail, on_tail, trained, list(activations), cached=True)
+        return Stage(fooled, fooled, clean, explainer, trained, list(feeds), classes, cached=False)
+    return Stage(fooled, halves.tail, twin.tail, on_tail, trained, list(activations), classes, cached=True)
 
 
 def _activations(
