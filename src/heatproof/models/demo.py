@@ -14,12 +14,12 @@ from torch import nn
 
 WEIGHTS = Path(__file__).with_name("demo.safetensors")
 CHANNELS = (16, 32, 48, 64, 96, 96, 96)
-STRIDES = (1, 2, 1, 2, 1, 2, 1)
-"""64x64 pixels become 32x32 in ``stage2``, 16x16 in ``stage4`` and 8x8 in ``stage6``."""
+STRIDES = (2, 1, 1, 2, 1, 1, 2)
+"""Maps are 32x32 from ``stage1``, 16x16 from ``stage4`` and 8x8 in ``stage7``, whose pixels see 39x39 of the image."""
 # A strided 3x3 convolution padded on both sides looks half a step up and left of where its pixel is drawn; three of
 # them would draw every heatmap 3.5 pixels too far down and right. Padded after the last row and column only, this
 # stage looks the other way, and half a pixel remains.
-SHIFTED = 6
+SHIFTED = 7
 
 
 def build(seed: int = 0) -> nn.Sequential:
