@@ -144,9 +144,10 @@ class RunCheckpoint:
     """A fine-tuning's state in a run folder, in one file that appears whole or not at all."""
 
     run: Run
+    name: str = CHECKPOINT
 
     def load(self) -> dict[str, Any] | None:
-        path = self.run.path(CHECKPOINT)
+        path = self.run.path(self.name)
         if not path.exists():
             return None
         try:
@@ -157,7 +158,7 @@ class RunCheckpoint:
     def save(self, state: dict[str, Any]) -> None:
         file = io.BytesIO()
         torch.save(state, file)
-        self.run.write_bytes(CHECKPOINT, file.getvalue())
+        self.run.write_bytes(self.name, file.getvalue())
 
 
 def draw_history(history: History, penalty: Any, run: Run) -> None:
