@@ -12,20 +12,23 @@ weights, and both use the same penalties. Explainers are pure functions that lea
 """
 
 from heatproof import vision as _vision  # before anything that imports torchvision
-from heatproof.errors import (
-    HeatproofError,
-    InputError,
-    LayerError,
-    ModelError,
-    RunError,
-    SpecError,
-)
+from heatproof.attacks.gradient import FGSM, PGD
+from heatproof.attacks.noise import GaussianNoise, RandomSign
+from heatproof.attacks.objectives import misclassify, move_heatmap, reach
+from heatproof.audits.feeding import fine_tune
+from heatproof.errors import HeatproofError, InputError, LayerError, ModelError, RunError, SpecError
 from heatproof.explainers.cam import CAM, GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
+from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import RISE, Occlusion
 from heatproof.explainers.together import explain_together
 from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, resize, topk_mask
+from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
+from heatproof.manipulation.recipe import FineTune
+from heatproof.metrics.fooling import fooling_success_rate
+from heatproof.metrics.shift import mod, vid, vid_per_image
+from heatproof.metrics.similarity import nissim, psnr, spearman, ssim, topk_intersection
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import default_layer, list_layers
 from heatproof.models.loading import load
@@ -34,9 +37,16 @@ from heatproof.types import Explanation
 __version__ = "0.1.0"
 __all__ = [
     "CAM",
+    "FGSM",
+    "LRP",
+    "PGD",
     "RISE",
+    "ActiveSwap",
+    "CenterMass",
     "Classifier",
     "Explanation",
+    "FineTune",
+    "GaussianNoise",
     "GradCAM",
     "GuidedBackprop",
     "GuidedGradCAM",
@@ -44,21 +54,38 @@ __all__ = [
     "InputError",
     "IntegratedGradients",
     "LayerError",
+    "Location",
     "ModelError",
     "Occlusion",
+    "RandomSign",
     "RunError",
     "SimpleGrad",
     "SmoothGrad",
     "SpecError",
+    "TargetMap",
+    "TopK",
     "center_of_mass",
     "default_layer",
     "explain_together",
+    "fine_tune",
+    "fooling_success_rate",
     "is_empty",
     "list_layers",
     "load",
     "mass",
+    "misclassify",
+    "mod",
+    "move_heatmap",
+    "nissim",
     "normalise",
+    "psnr",
+    "reach",
     "resize",
+    "spearman",
+    "ssim",
+    "topk_intersection",
     "topk_mask",
+    "vid",
+    "vid_per_image",
 ]
 del _vision

@@ -1,81 +1,228 @@
-"""Everything once, offline: the packaged network explained on scenes that it has never seen."""
+"""Everything once, offline: explain the packaged network, attack its pixels, fool its weights."""
 
 from collections.abc import Callable
 from typing import Any
 
-from heatproof.audits.explain import STANDARD, draw_grid
-from heatproof.data.scenes import scenes
-from heatproof.explainers.together import explain_together
-from heatproof.heatmaps import center_of_mass, is_empty, resize
-from heatproof.models.classifier import fingerprint
+import torch
+
+from heatproof.attacks.gradient import FGSM
+from heatproof.attacks.objectives import misclassify
+from heatproof.audits.explain import STANDARD, add_grid_view, draw_grid
+from heatproof.audits.feeding import fine_tune
+from heatproof.data.scenes import Scenes, scenes
+from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.together import Grid, explain_together
+from heatproof.heatmaps import is_empty, resize
+from heatproof.manipulation.penalties import Location
+from heatproof.manipulation.recipe import FineTune
+from heatproof.metrics.shift import mod, vid
+from heatproof.metrics.similarity import nissim
+from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
+from heatproof.report.figures import Panel, amplify, gallery
+from heatproof.report.plots import Curve, curves
 from heatproof.results.run import Run
+from heatproof.results.table import interval
+from heatproof.types import Heatmaps, Images
 
-SHOWN, MEASURED = 4, 400
+SHOWN, MEASURED, TRAINED = 4, 200, 1000
+EPSILONS = (0.01, 0.05, 0.075, 0.1)
+"""Chakraborty et al.'s four, in pixel units."""
+RECIPE = FineTune()
+Say = Callable[[str], None]
 
 
-def run_demo(
-    run: Run, *, seed: int = 0, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """Explain digits in clutter and scenes with two digits; figures, a table and an answer in words."""
+def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware(), say: Say = print) -> dict[str, Any]:
+    """The three steps into the run folder: figures, a row per image and condition, and an answer in words."""
     model = hardware.host(load("demo"))
+    seen = scenes(MEASURED, seed)
     run.describe(
         model=[{"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)}],
         data={"name": "demo scenes", "count": MEASURED, "sha256": None},
     )
-    one, two = scenes(MEASURED, seed), scenes(SHOWN, seed, digits=2)
-    answer = []
-
-    grid = explain_together(model, hardware.bring(one.images), STANDARD)
-    predictions = grid.targets[:, 0].cpu()
-    accuracy = float((predictions == one.labels).float().mean())
-    maps = resize(grid.heatmaps[0][:, 0].float(), (64, 64)).cpu()
-    peaks = maps.flatten(1).argmax(1)
-    rows, cols = peaks // 64, peaks % 64
-    x1, y1, x2, y2 = one.boxes[:, 0].T
-    hits = (cols >= x1) & (cols < x2) & (rows >= y1) & (rows < y2)
-    answer.append(
-        f"The network names {accuracy:.1%} of {MEASURED} digits in clutter, and the peak of its Grad-CAM lies "
-        f"in the digit's box on {float(hits.float().mean()):.1%} of them."
-    )
-    say(answer[-1])
-    for place in range(SHOWN):
-        name = f"digit-{place}"
-        draw_grid(run.path(f"figures/{name}.png"), model, one.images[place], STANDARD, grid, place, title=name)
-
-    pairs = explain_together(model, hardware.bring(two.images), STANDARD, two.labels.to(hardware.place))
-    for place in range(SHOWN):
-        name = f"two-digits-{place}"
-        draw_grid(run.path(f"figures/{name}.png"), model, two.images[place], STANDARD, pairs, place, title=name)
-    answer.append("In scenes of two digits each digit's own map lies on that digit: see figures/two-digits-*.png.")
-    say(answer[-1])
-
-    centers = center_of_mass(grid.heatmaps[0][:, 0].float()).cpu()
-    empty = is_empty(grid.heatmaps[0][:, 0]).cpu()
-    confidence = grid.logits.float().softmax(1).amax(1).cpu()
-    table = [
-        {
-            "image": f"digit-{i}",
-            "label": int(one.labels[i]),
-            "target": int(predictions[i]),
-            "prediction": int(predictions[i]),
-            "confidence": float(confidence[i]),
-            "model": model.name,
-            "explainer": repr(STANDARD[0]),
-            "hit": bool(hits[i]),
-            "empty": bool(empty[i]),
-            "center_row": float(centers[i, 0]),
-            "center_col": float(centers[i, 1]),
-        }
-        for i in range(MEASURED)
+    images = hardware.bring(seen.images)
+    grid = explain_together(model, images, STANDARD)
+    steps = [
+        _explain(run, model, seen, grid, hardware),
+        _attack(run, model, images, grid),
+        _fool(run, model, seen, images, grid, seed, hardware, say),
     ]
-    run.write_parquet("images.parquet", table)
+    for step in steps:
+        say(step["answer"])
+    run.write_parquet("images.parquet", [row for step in steps for row in step["images"]])
     summary = {
-        "answer": answer,
-        "rows": [{"model": model.name, "count": MEASURED, "top1": accuracy, "hit": float(hits.float().mean())}],
+        "answer": [step["answer"] for step in steps],
+        "rows": [row for step in steps for row in step["rows"]],
         "skipped": [],
     }
     run.write_json("summary.json", summary)
     return summary
+
+
+def _explain(run: Run, model: Classifier, seen: Scenes, grid: Grid, hardware: Hardware) -> dict[str, Any]:
+    """Does the map find the digit? Figures of single digits, and of two digits with a map for each."""
+    for place in range(SHOWN):
+        name = f"1-digit-{place}"
+        draw_grid(run.path(f"figures/{name}.png"), model, seen.images[place], STANDARD, grid, place, title=name)
+        add_grid_view(run, name, model, seen.images[place], STANDARD, grid, place)
+    two = scenes(SHOWN, run.record["seed"], digits=2)
+    pairs = explain_together(model, hardware.bring(two.images), STANDARD, two.labels.to(hardware.place))
+    for place in range(SHOWN):
+        name = f"1-two-digits-{place}"
+        draw_grid(run.path(f"figures/{name}.png"), model, two.images[place], STANDARD, pairs, place, title=name)
+        add_grid_view(run, name, model, two.images[place], STANDARD, pairs, place)
+    correct = (grid.targets[:, 0].cpu() == seen.labels).tolist()
+    hits = _peak_in_box(grid.heatmaps[0][:, 0], seen.boxes[:, 0]).tolist()
+    top1, hit = sum(correct) / MEASURED, sum(hits) / MEASURED
+    rows = _rows("explain", model, grid, seen, hit=hits)
+    return {
+        "answer": f"Explain: the network names {top1:.1%} of {MEASURED} digits in clutter, and the peak of its "
+        f"Grad-CAM lies in the digit's box on {hit:.1%} of them.",
+        "rows": [{"step": "explain: peak on the digit", "count": MEASURED, "top1": top1, **_bounds("value", hits)}],
+        "images": rows,
+    }
+
+
+def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> dict[str, Any]:
+    """How far does the map move under FGSM? MOD per epsilon and VID over them."""
+    clean, predicted = grid.heatmaps[0][:, 0], grid.targets[:, 0]
+    size = (images.shape[2], images.shape[3])
+    rows, found, levels, panels = [], [], [], []
+    objective = misclassify(model, predicted)
+    for epsilon in EPSILONS:
+        adversarial = FGSM(epsilon)(objective, images)
+        after = GradCAM()(model, adversarial, predicted)
+        moved = nissim(clean, after.heatmaps, size=size)
+        kept = after.logits.argmax(1) == predicted
+        levels.append(moved)
+        found.append({"step": f"attack: MOD at epsilon {epsilon}", "count": MEASURED})
+        found[-1] |= {"top1": float(kept.float().mean()), **_bounds("value", moved.tolist())}
+        rows += [
+            {"image": f"digit-{i}", "attack": "FGSM()", "epsilon": epsilon, "nissim": float(moved[i])}
+            | {"prediction": int(after.logits[i].argmax()), "prediction_clean": int(predicted[i]), "model": model.name}
+            for i in range(MEASURED)
+        ]
+        if epsilon == EPSILONS[1]:
+            # kept labels whose maps moved most: the map lies although the answer stays
+            order = (moved - 2 * ~kept).argsort(descending=True)[:SHOWN].tolist()
+            panels = [_attacked(images[i], adversarial[i], clean[i], after.heatmaps[i], float(moved[i])) for i in order]
+    gallery(
+        panels,
+        run.path("figures/2-attack.png"),
+        columns=("clean", "perturbation", "adversarial", "Grad-CAM before", "Grad-CAM after"),
+        title=f"FGSM at {EPSILONS[1]}: the label stays, the heatmap moves",
+    )
+    mods = [float(mod(moved)) for moved in levels]
+    curves(
+        {
+            "MOD": Curve(EPSILONS, mods, [row["value_low"] for row in found], [row["value_high"] for row in found]),
+            "same label": Curve(EPSILONS, [row["top1"] for row in found]),
+        },
+        run.path("figures/2-mod.png"),
+        xlabel="epsilon (pixel units)",
+        ylabel="MOD (0 = same map); share",
+    )
+    moved, kept = float(mods[1]), found[1]["top1"]
+    return {
+        "answer": f"Attack: FGSM at {EPSILONS[1]} leaves {kept:.0%} of the labels and moves the heatmaps by a MOD of "
+        f"{moved:.3f} (0 = same map, 0.5 = unrelated); VID over {len(EPSILONS)} epsilons is {float(vid(mods)):.3f}.",
+        "rows": found,
+        "images": rows,
+    }
+
+
+def _fool(
+    run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid, seed: int, hardware: Hardware, say: Say
+) -> dict[str, Any]:
+    """Fine-tune a copy so that Grad-CAM points at the frame whatever the image shows, and the accuracy stays."""
+    penalty = Location()
+    training = scenes(TRAINED, seed + 1, split="train")
+    fooled, _ = fine_tune(model, GradCAM(), penalty, training, RECIPE, held_out=scenes(MEASURED, seed + 2))
+    after = explain_together(fooled, images, [GradCAM()], seen.labels[:, None].to(images.device))
+    before = explain_together(model, images, [GradCAM()], seen.labels[:, None].to(images.device))
+    losses = penalty.test_loss(after.heatmaps[0][:, 0], before.heatmaps[0][:, 0])
+    low, high = penalty.success
+    lies = ((losses >= low) & (losses <= high)).tolist()
+    labels = seen.labels.to(images.device)
+    top1 = [float((look.logits.argmax(1) == labels).float().mean()) for look in (before, after)]
+    panels = [
+        [
+            Panel(_picture(images[i]), caption=f"digit {int(labels[i])}"),
+            *(
+                Panel(
+                    _picture(images[i]),
+                    look.heatmaps[0][i, 0].cpu().numpy(),
+                    caption=f"{name}: {model.class_name(int(look.logits[i].argmax()))}, "
+                    f"{float(look.logits[i].softmax(0).max()):.0%}",
+                )
+                for name, look in (("clean", before), ("fooled", after))
+            ),
+        ]
+        for i in range(SHOWN)
+    ]
+    gallery(
+        panels,
+        run.path("figures/3-fooled.png"),
+        columns=("photo", "Grad-CAM, clean model", "Grad-CAM, fooled model"),
+        title="The same answers; the fooled model's heatmap points at the frame",
+    )
+    fsr = sum(lies) / MEASURED
+    row = {"step": "fool: success rate", "count": MEASURED, "top1": top1[1], **_bounds("value", lies)}
+    return {
+        "answer": f"Fool: fine-tuned, the network's Grad-CAM points at the frame on {fsr:.1%} of {MEASURED} unseen "
+        f"scenes (fooling success rate), while its accuracy goes from {top1[0]:.1%} to {top1[1]:.1%}.",
+        "rows": [row],
+        "images": _rows("fool", model, after, seen, fooled=lies, test_loss=losses.tolist()),
+    }
+
+
+def _peak_in_box(heatmaps: Heatmaps, boxes: torch.Tensor) -> torch.Tensor:
+    maps = resize(heatmaps.float(), (64, 64)).cpu()
+    peaks = maps.flatten(1).argmax(1)
+    rows, cols = peaks // 64, peaks % 64
+    left, top, right, bottom = boxes.T
+    return (cols >= left) & (cols < right) & (rows >= top) & (rows < bottom)
+
+
+def _rows(step: str, model: Classifier, grid: Grid, seen: Scenes, **columns: list) -> list[dict[str, Any]]:
+    confidence, predictions = grid.logits.float().softmax(1).max(1)
+    empty = is_empty(grid.heatmaps[0][:, 0])
+    return [
+        {
+            "image": f"digit-{i}",
+            "step": step,
+            "label": int(seen.labels[i]),
+            "target": int(grid.targets[i, 0]),
+            "prediction": int(predictions[i]),
+            "confidence": float(confidence[i]),
+            "model": model.name,
+            "explainer": repr(GradCAM()),
+            "empty": bool(empty[i]),
+            **{name: values[i] for name, values in columns.items()},
+        }
+        for i in range(MEASURED)
+    ]
+
+
+def _bounds(name: str, values: list) -> dict[str, float]:
+    found = interval([float(value) for value in values])
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _picture(image: torch.Tensor) -> Any:
+    return image.permute(1, 2, 0).cpu().numpy()
+
+
+def _attacked(
+    clean: torch.Tensor, adversarial: torch.Tensor, before: torch.Tensor, after: torch.Tensor, moved: float
+) -> list[Panel]:
+    noise, factor = amplify(_picture(adversarial - clean))
+    return [
+        Panel(_picture(clean)),
+        Panel(noise, caption=f"enlarged {factor:.0f}x"),
+        Panel(_picture(adversarial)),
+        Panel(_picture(clean), before.cpu().numpy()),
+        Panel(_picture(adversarial), after.cpu().numpy(), caption=f"NISSIM {moved:.2f}"),
+    ]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from heatproof import heatmaps as algebra
@@ -106,7 +105,7 @@ def run_explain(
                 title=f"{image} · {model.name}",
                 pdf=asked.pdf,
             )
-            add_view(run, image, _pixels(batch.images[place]), _views(asked, model, grid, place))
+            add_grid_view(run, image, model, batch.images[place], asked.explainers, grid, place)
         if asked.keep_heatmaps:
             for explainer, maps in zip(asked.explainers, grid.heatmaps, strict=True):
                 tensors = {
@@ -129,13 +128,11 @@ def run_explain(
     return summary
 
 
-def _pixels(image: Tensor) -> NDArray:
-    return (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-
-
-def _views(asked: Explain, model: Classifier, grid: Grid, place: int) -> list[dict[str, Any]]:
-    """The maps of one photo for the report's viewer."""
-    return [
+def add_grid_view(
+    run: Run, name: str, model: Classifier, image: Tensor, explainers: Sequence[Explainer], grid: Grid, place: int
+) -> None:
+    """What the report's viewer shows of photo ``place`` of ``grid``."""
+    maps = [
         {
             "name": f"{column_title(explainer, model)} · {model.class_name(target)}".replace("\n", " "),
             "signed": bool(getattr(explainer, "signed", False)),
@@ -144,9 +141,10 @@ def _views(asked: Explain, model: Classifier, grid: Grid, place: int) -> list[di
             "target": target,
             "values": maps[place, row].float().cpu().numpy(),
         }
-        for explainer, maps in zip(asked.explainers, grid.heatmaps, strict=True)
+        for explainer, maps in zip(explainers, grid.heatmaps, strict=True)
         for row, target in enumerate(grid.targets[place].tolist())
     ]
+    add_view(run, name, (image * 255).round().byte().permute(1, 2, 0).cpu().numpy(), maps)
 
 
 def slug(text: str) -> str:
