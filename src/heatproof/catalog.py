@@ -24,6 +24,7 @@ from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.studies.gradcam_layers import GradCAMLayers
+from heatproof.studies.heo2019 import Heo2019
 
 EXPLAINERS: dict[str, Callable[..., Any]] = {
     "cam": CAM,
@@ -75,4 +76,5 @@ METRICS: dict[str, Callable[..., Any]] = {
 
 STUDIES: dict[str, Callable[..., Any]] = {
     "gradcam-layers": GradCAMLayers,
+    "heo2019": Heo2019,
 }

@@ -1,0 +1,137 @@
+"""A small VGG and a small DenseNet for 32x32 photos: stand-ins for Heo et al.'s families where no weights can be had.
+
+``small_networks.py:vgg@vgg.safetensors`` loads one; :func:`train` makes the file.
+"""
+
+import io
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from heatproof.results.whole import write_whole
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+class DenseLayer(nn.Module):
+    """Puts out its input and ``growth`` new maps, concatenated."""
+
+    def __init__(self, inputs: int, growth: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(inputs)
+        self.relu = nn.ReLU()
+        self.conv = nn.Conv2d(inputs, growth, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.conv(self.relu(self.norm(x)))], 1)
+
+
+def vgg() -> nn.Sequential:
+    """Six 3x3 convolutions with batch norm, three max poolings and two linear layers, as VGG ends.
+
+    Heo et al.'s layer, the output of the last ReLU before the last pooling (96x8x8), is ``features.19``.
+    """
+    features: list[nn.Module] = []
+    inputs = 3
+    for width, pooled in ((16, False), (16, True), (48, False), (48, True), (96, False), (96, True)):
+        features += [nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        features += [nn.MaxPool2d(2)] if pooled else []
+        inputs = width
+    head = [nn.Flatten(), nn.Linear(96 * 16, 128), nn.ReLU(), nn.Linear(128, 10)]
+    return _ready(nn.Sequential(OrderedDict(features=nn.Sequential(*features), classifier=nn.Sequential(*head))))
+
+
+def densenet(growth: int = 16) -> nn.Sequential:
+    """Two dense blocks of six layers at 16x16 and 8x8, with a halving transition between them.
+
+    Heo et al.'s layer, the input of the last dense layer (140x8x8), is ``block2.layer5``.
+    """
+    parts: OrderedDict[str, nn.Module] = OrderedDict(
+        stem=nn.Sequential(nn.Conv2d(3, 24, 3, padding=1, bias=False), nn.MaxPool2d(2))
+    )
+    width = 24
+    for number in (1, 2):
+        layers = OrderedDict((f"layer{i + 1}", DenseLayer(width + i * growth, growth)) for i in range(6))
+        parts[f"block{number}"] = nn.Sequential(layers)
+        width += 6 * growth
+        parts[f"norm{number}"] = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU())
+        if number == 1:
+            parts["transition"] = nn.Sequential(nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2))
+            width //= 2
+    parts |= OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), head=nn.Linear(width, 10))
+    return _ready(nn.Sequential(parts))
+
+
+def _ready(network: nn.Sequential) -> nn.Sequential:
+    network.mean, network.std = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+    network.input_size, network.classes = 32, CLASSES
+    return network.eval()
+
+
+def train(
+    build: Callable[[], nn.Sequential],
+    file: Path,
+    feed: Any,
+    *,
+    epochs: int = 6,
+    batch_size: int = 64,
+    lr: float = 3e-3,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train from scratch into ``file`` (safetensors); one that was stopped goes on at the last whole epoch.
+
+    Adam with a one-cycle learning rate; photos are mirrored half of the time.
+
+    Args:
+        feed: a :class:`~heatproof.manipulation.feeds.TensorFeed` of all training images.
+    """
+    if file.exists():
+        return
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build()
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.mean, network.std))
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    each = len(feed) // batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * each)
+    state_file, begin = file.with_suffix(".partial.pt"), 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        generator.set_state(state["generator"])
+        begin = state["epoch"]
+    for epoch in range(begin, epochs):
+        network.train()
+        right = 0
+        for fed in feed.stream(batch_size, (epoch + 1) * each, seed, start=epoch * each):
+            mirrored = torch.rand(len(fed.labels), generator=generator) < 0.5
+            images = torch.where(mirrored[:, None, None, None], fed.images.flip(3), fed.images)
+            logits = network((images - mean) / std)
+            optimizer.zero_grad()
+            F.cross_entropy(logits, fed.labels).backward()
+            optimizer.step()
+            schedule.step()
+            right += int((logits.argmax(1) == fed.labels).sum())
+        say(f"{file.stem}: epoch {epoch + 1} of {epochs}, {right / (each * batch_size):.1%} right in training")
+        state = {
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "generator": generator.get_state(),
+            "epoch": epoch + 1,
+        }
+        packed = io.BytesIO()
+        torch.save(state, packed)
+        write_whole(state_file, packed.getvalue())
+    write_whole(file, save(network.state_dict()))
+    state_file.unlink(missing_ok=True)
