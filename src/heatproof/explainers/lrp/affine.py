@@ -18,9 +18,11 @@ class Affine(NamedTuple):
     name: str
     weight: Tensor
     bias: Tensor | None
-    """Shaped so that it can be added to the output."""
-    forward: Callable[[Tensor, Tensor], Tensor]
-    """(x, weight) -> W x, without the bias."""
+    """One number per output channel."""
+    outputs: int
+    """The number of output channels."""
+    forward: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    """(x, weight, bias) -> W x + b."""
     transpose: Callable[[Tensor, Tensor, Tensor], Tensor]
     """(relevance, weight, x) -> W^T relevance, of the shape of x."""
     nonnegative: bool = False
@@ -36,8 +38,7 @@ class Affine(NamedTuple):
         """W x + b."""
         if self.recorded is not None:
             return full(self.recorded)
-        z = self.forward(x, self.weight)
-        return z if self.bias is None else z + self.bias
+        return self.forward(x, self.weight, self.bias)
 
 
 class Call(NamedTuple):
@@ -48,7 +49,8 @@ class Call(NamedTuple):
     module: nn.Module | None
     function: Callable[..., Any]
     """Signals -> output; constants and parameters are bound."""
-    nonnegative: bool = False
+    nonnegative: tuple[bool, ...] = ()
+    """For each signal."""
     rectified: bool = False
 
     def terms(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -64,15 +66,15 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
-def adjoint(layer: Call, inputs: Sequence[Tensor], relevance: Any) -> list[Tensor]:
-    """J^T relevance, J the Jacobian of the call at the inputs.
+def adjoint(function: Callable[..., Any], inputs: Sequence[Tensor], relevance: Any) -> list[Tensor]:
+    """J^T relevance, J the Jacobian of a function at the inputs.
 
     Its graph leads to the relevance alone: J is constant or, at a maximum, piecewise constant.
     """
     leaves = [full(x).detach().requires_grad_() for x in inputs]
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        output = layer.function(*leaves)
+        output = function(*leaves)
         outputs, relevances = ([output], [relevance]) if isinstance(output, Tensor) else (list(output), list(relevance))
         pairs = [(o, r) for o, r in zip(outputs, relevances, strict=True) if r is not None]
         return list(
@@ -86,44 +88,28 @@ def affine(
     kind: Kind, module: nn.Module | None, arguments: dict[str, Any], norm: tuple[Tensor, Tensor] | None, **known: Any
 ) -> Affine:
     """The view of one call; ``arguments`` are those of the functional form, ``norm`` a batch norm to fold in."""
+    source: Any = module
     if issubclass(kind, nn.modules.batchnorm._BatchNorm):
         weight, bias = scale_and_shift(module, arguments)
-        shape = (-1, *[1] * (arguments["input"].ndim - 2))
-        return Affine(
-            weight=weight.view(shape), bias=bias.view(shape), forward=_diagonal, transpose=_diagonal_t, **known
-        )
-    source: Any = module if module is not None else None
+        weight = weight.view(-1, *[1] * (arguments["input"].ndim - 2))
+        return Affine(weight=weight, bias=bias, forward=_diagonal, transpose=_diagonal_t, outputs=len(bias), **known)
     weight = source.weight if source is not None else arguments["weight"]
     bias = source.bias if source is not None else arguments.get("bias")
     if norm is not None:
         scale, shift = norm
         weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
         bias = shift if bias is None else shift + bias * scale
-    if kind is nn.Linear or issubclass(kind, nn.Linear):
-        return Affine(weight=weight, bias=bias, forward=_linear, transpose=_linear_t, **known)
-    if bias is not None:
-        bias = bias.view(-1, *[1] * (weight.ndim - 2))
-    n = weight.ndim - 2
-    setting = _setting(source, arguments, n)
+    known |= {"weight": weight, "bias": bias}
+    if issubclass(kind, nn.Linear):
+        return Affine(forward=_linear, transpose=_linear_t, outputs=len(weight), **known)
+    setting = _setting(source, arguments, weight.ndim - 2)
     if issubclass(kind, nn.modules.conv._ConvTransposeNd):
-        return Affine(
-            weight=weight,
-            bias=bias,
-            forward=partial(_deconvolve, **setting),
-            transpose=partial(_deconvolve_t, **setting),
-            **known,
-        )
+        there, back = partial(_deconvolve, **setting), partial(_deconvolve_t, **setting)
+        return Affine(forward=there, transpose=back, outputs=weight.shape[1] * setting["groups"], **known)
     setting.pop("output_padding")
     pad = _padding(source, setting, weight)
-    if pad is not None:
-        setting["padding"] = (0,) * n
-    return Affine(
-        weight=weight,
-        bias=bias,
-        forward=partial(_convolve, pad=pad, **setting),
-        transpose=partial(_convolve_t, pad=pad, **setting),
-        **known,
-    )
+    there, back = partial(_convolve, pad=pad, **setting), partial(_convolve_t, pad=pad, **setting)
+    return Affine(forward=there, transpose=back, outputs=len(weight), **known)
 
 
 def scale_and_shift(module: Any, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -177,6 +163,7 @@ def _padding(module: Any, setting: dict[str, Any], weight: Tensor) -> Callable[[
         return None
     else:
         pads = [p for p in reversed(setting["padding"]) for _ in (0, 1)]
+    setting["padding"] = (0,) * len(setting["stride"])
     return partial(F.pad, pad=pads, mode="constant" if mode == "zeros" else mode)
 
 
@@ -184,26 +171,27 @@ _CONV: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_T: dict[int, Any] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
-def _linear(x: Tensor, weight: Tensor) -> Tensor:
-    return full(F.linear(x.to(weight.dtype), weight))
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return full(F.linear(x.to(weight.dtype), weight, bias))
 
 
 def _linear_t(relevance: Tensor, weight: Tensor, x: Tensor) -> Tensor:
     return full(F.linear(relevance.to(weight.dtype), weight.t()))
 
 
-def _diagonal(x: Tensor, weight: Tensor) -> Tensor:
-    return full(x) * weight
+def _diagonal(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return full(x) * weight if bias is None else full(x) * weight + bias.view(weight.shape)
 
 
 def _diagonal_t(relevance: Tensor, weight: Tensor, x: Tensor) -> Tensor:
     return relevance * weight
 
 
-def _convolve(x: Tensor, weight: Tensor, *, pad: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
-    if pad is not None:
-        x = pad(x)
-    return full(_CONV[weight.ndim - 2](x.to(weight.dtype), weight, None, stride, padding, dilation, groups))
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, pad: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
+    x = x if pad is None else pad(x)
+    return full(_CONV[weight.ndim - 2](x.to(weight.dtype), weight, bias, stride, padding, dilation, groups))
 
 
 def _convolve_t(
@@ -218,17 +206,22 @@ def _convolve_t(
     back = full(
         _CONV_T[weight.ndim - 2](relevance.to(weight.dtype), weight, None, stride, padding, rest, groups, dilation)
     )
-    if pad is None:
-        return back
-    return adjoint(Call("padding", None, None, pad), [x], back)[0]  # type: ignore[arg-type]
+    return back if pad is None else adjoint(pad, [x], back)[0]
 
 
 def _deconvolve(
-    x: Tensor, weight: Tensor, *, stride: Any, padding: Any, dilation: Any, groups: int, output_padding: Any
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    output_padding: Any,
 ) -> Tensor:
-    return full(
-        _CONV_T[weight.ndim - 2](x.to(weight.dtype), weight, None, stride, padding, output_padding, groups, dilation)
-    )
+    convolve_t = _CONV_T[weight.ndim - 2]
+    return full(convolve_t(x.to(weight.dtype), weight, bias, stride, padding, output_padding, groups, dilation))
 
 
 def _deconvolve_t(

@@ -52,7 +52,7 @@ class Step(NamedTuple):
     signals: tuple[Node, ...]
     norm: Node | None
     """The batch norm that is folded into this layer."""
-    nonnegative: bool
+    nonnegative: tuple[bool, ...]
     rectified: bool
     first: bool
     recorded: bool
@@ -74,6 +74,8 @@ class Plan:
     freed: dict[Node, tuple[Node, ...]]
     """After this node, those are not read again."""
     overwriting: frozenset[Node]
+    formatless: bool
+    """Whether all that runs on signals is torch's own, and so indifferent to the memory format."""
 
 
 def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: bool, stop: Any) -> Plan:
@@ -115,7 +117,7 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
             rule=rule,
             signals=signals,
             norm=folded.get(node),
-            nonnegative=all(nonnegative[source] for source in signals),
+            nonnegative=tuple(nonnegative[source] for source in signals),
             rectified=bool(users[node]) and all(_rectifies(user) for user in users[node]),
             first=node in first,
             recorded=issubclass(kind, LINEAR) and node not in folded,
@@ -126,7 +128,16 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
     kept = {source for step in steps if step.rule not in SHAPES_ONLY for source in step.signals}
     kept |= {step.node for step in steps if step.recorded} | {start, end}
     overwriting = {node for node in nodes if node.args and writes_in_place(node, network)}
-    return Plan(tuple(steps), start, end, stop, frozenset(kept), _last_uses(nodes, read), frozenset(overwriting))
+    return Plan(
+        tuple(steps),
+        start,
+        end,
+        stop,
+        frozenset(kept),
+        _last_uses(nodes, read),
+        frozenset(overwriting),
+        formatless=all(kind is not None and _torch_own(kind) for kind, _ in list(read.values())[1:]),
+    )
 
 
 class _Read(NamedTuple):
@@ -237,6 +248,10 @@ def _last_uses(nodes: list[Node], read: dict[Node, _Read]) -> dict[Node, tuple[N
             last = max(node.users, key=place.__getitem__)
             found[last] = (*found.get(last, ()), node)
     return found
+
+
+def _torch_own(kind: Kind) -> bool:
+    return kind.__module__.startswith(("torch.nn", "heatproof"))
 
 
 def _no_rule(node: Node, network: nn.Module) -> str:

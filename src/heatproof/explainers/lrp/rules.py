@@ -17,6 +17,8 @@ from heatproof.explainers.lrp.affine import Affine, Call, adjoint
 
 Shares = Tensor | Sequence[Tensor | None]
 Pairs = list[tuple[Tensor, Tensor]]
+TINY = 1e-12
+"""In place of a sum of shares that is zero."""
 
 
 def epsilon(layer: Affine, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
@@ -25,8 +27,34 @@ def epsilon(layer: Affine, inputs: Sequence[Tensor], relevance: Tensor, *, stabi
     **Source** Bach et al. 2015, eq. 58.
     """
     (x,) = inputs
-    z = layer.output(x)
-    return times(layer.transpose(relevance / stabilized(z, stabilizer), layer.weight, x), x)
+    z = stabilized(layer.output(x), stabilizer)
+    return times(layer.transpose(over(relevance, z), layer.weight, x), x)
+
+
+def z_plus(
+    layer: Affine, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float, bias: bool = False
+) -> Shares:
+    """R_j = sum_k (x_j w_kj)+ / z_k+ R_k: alpha-beta with alpha = 1 and beta = 0.
+
+    z+ sums the positive products; ``bias``: and the positive part of the bias.
+
+    **Source** Bach et al. 2015, eq. 60; without the bias Lapuschkin et al. 2017. **Differs** a negative output into
+    which nothing positive went is shared out in proportion to its negative products, where the formula loses it. An
+    output that is positive by its bias alone does lose its relevance.
+    """
+    (x,) = inputs
+    positive = products(layer, x, 1)
+    if layer.rectified:
+        # only positive outputs have relevance: from something positive, or else from the bias
+        return share(layer, positive, over(relevance, total(layer, positive, offset(layer, bias, 1, stabilizer))))
+    z = total(layer, positive, offset(layer, bias, 1))
+    lone = (z == 0) & (relevance != 0)
+    found = share(layer, positive, over(relevance, z + stabilizer))
+    if not bool(lone.any()):
+        return found
+    negative = products(layer, x, -1)
+    lone = lone & (total(layer, negative, layer.bias) < 0)
+    return found + share(layer, negative, over(relevance * lone, total(layer, negative) - stabilizer))
 
 
 def alpha_beta(
@@ -44,35 +72,17 @@ def alpha_beta(
     z+ sums the positive products, z- the negative; ``bias``: its positive (negative) part belongs to z+ (z-).
 
     **Source** Bach et al. 2015, eq. 60; without the bias Lapuschkin et al. 2017. **Differs** where an output has
-    products of one sign only, that side takes all of its relevance, so that none is lost or doubled. An output that
-    is positive by its bias alone loses its relevance.
+    products of one sign only, that side takes all of its relevance, so that none is lost or doubled.
     """
-    (x,) = inputs
-    positive = products(layer, x, 1)
-    z = total(layer, positive, bias, 1)
     if beta == 0:
-        # behind a ReLU only a positive output has relevance: from something positive, or else from the bias
-        lost = None if layer.rectified else (z == 0) & (relevance != 0)
-        found = share(layer, positive, relevance / z.add_(stabilizer))
-        if lost is not None and bool(lost.any()):
-            negative = products(layer, x, -1)
-            below = total(layer, negative)
-            lost = lost & (below + (0 if layer.bias is None else layer.bias) < 0)
-            found = found + share(layer, negative, relevance * lost / (below - stabilizer))
-        return found
-    negative = products(layer, x, -1)
-    below = total(layer, negative, bias, -1)
-    up = torch.where(below == 0, 1.0, alpha) * relevance / (z + stabilizer)
-    down = torch.where(z == 0, 1.0, -beta) * relevance / (below - stabilizer)
-    return share(layer, positive, up) + share(layer, negative, down)
-
-
-def z_plus(layer: Affine, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
-    """R_j = sum_k (x_j w_kj)+ / z_k+ R_k: alpha-beta with alpha = 1, beta = 0.
-
-    **Source** Montavon et al. 2017, for inputs that are not negative; Bach et al. 2015 for the others.
-    """
-    return alpha_beta(layer, inputs, relevance, alpha=1, beta=0, stabilizer=stabilizer)
+        return z_plus(layer, inputs, relevance, stabilizer=stabilizer, bias=bias)
+    (x,) = inputs
+    positive, negative = products(layer, x, 1), products(layer, x, -1)
+    above = total(layer, positive, offset(layer, bias, 1))
+    below = total(layer, negative, offset(layer, bias, -1))
+    up = relevance * torch.where(below == 0, 1.0, alpha)
+    down = relevance * torch.where(above == 0, 1.0, -beta)
+    return share(layer, positive, over(up, above + stabilizer)) + share(layer, negative, over(down, below - stabilizer))
 
 
 def gamma(
@@ -85,9 +95,9 @@ def gamma(
     **Source** Montavon et al. 2019, table 10.1. **Differs** the sign, which their x >= 0 behind a ReLU does not need.
     """
     (x,) = inputs
-    z = layer.output(x) if bias else layer.forward(x, layer.weight)
+    z = layer.output(x) if bias else layer.forward(x, layer.weight, None)
     parts = {sign: products(layer, x, sign) for sign in (1, -1)}
-    favoured = torch.where(z >= 0, *(total(layer, parts[sign], bias, sign) for sign in (1, -1)))
+    favoured = torch.where(z >= 0, *(total(layer, parts[sign], offset(layer, bias, sign)) for sign in (1, -1)))
     ratio = relevance / stabilized(z + gamma * favoured, stabilizer)
     up, down = (gamma * ratio * keep for keep in (z >= 0, z < 0))
     return share(layer, [(x, layer.weight)], ratio) + share(layer, parts[1], up) + share(layer, parts[-1], down)
@@ -127,7 +137,7 @@ def w_square(layer: Affine, inputs: Sequence[Tensor], relevance: Tensor) -> Shar
     """
     (x,) = inputs
     weight, ones = layer.weight**2, torch.ones_like(x[:1])
-    return layer.transpose(ratio_of(relevance, layer.forward(ones, weight)), weight, x)
+    return layer.transpose(over(relevance, layer.forward(ones, weight, None).clamp(min=TINY)), weight, x)
 
 
 def by_sign(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
@@ -138,7 +148,7 @@ def by_sign(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
     **Source** Heo et al. 2019 (positive parts). **Differs** where the sum is negative: they have no share to give
     there and lose the relevance, which happens where no ReLU follows (MobileNetV2's linear bottlenecks).
     """
-    if layer.nonnegative:
+    if all(layer.nonnegative):
         return [x * back for back, x in zip(_back(layer, inputs, relevance), inputs, strict=True)]
     above = [x.clamp(min=0) for x in inputs]
     if layer.rectified:
@@ -160,14 +170,16 @@ def by_sign(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
 def joined_by_sign(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
     """:func:`by_sign` for a + b (or a - b), written out, since a residual network adds large maps often."""
     one, other = layer.terms(inputs)
-    if layer.rectified:
-        # only a positive sum has relevance here
-        one, other = one.clamp(min=0), other.clamp(min=0)
-    else:
+    if not layer.rectified:
         sign = torch.where(one + other >= 0, 1.0, -1.0).to(one.dtype)
-        one, other = (one * sign).clamp(min=0), (other * sign).clamp(min=0)
-    ratio = ratio_of(relevance, one + other)
-    return [(one * ratio).sum_to_size(inputs[0].shape), (other * ratio).sum_to_size(inputs[1].shape)]
+        one, other = one * sign, other * sign
+    # behind a ReLU only positive sums have relevance
+    one = one.clamp(min=0)
+    if not (other is inputs[1] and layer.nonnegative[1]):
+        other = other.clamp(min=0)
+    ratio = over(relevance, (one + other).clamp_(min=TINY))
+    shares = times(one, ratio), times(ratio, other)
+    return [part.sum_to_size(x.shape) for part, x in zip(shares, inputs, strict=True)]
 
 
 def proportional(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
@@ -176,7 +188,7 @@ def proportional(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, st
     **Source** Bach et al. 2015, eq. 58.
     """
     z = layer.function(*inputs)
-    back = adjoint(layer, inputs, relevance / stabilized(z, stabilizer))
+    back = adjoint(layer.function, inputs, relevance / stabilized(z, stabilizer))
     return [x * share for share, x in zip(back, inputs, strict=True)]
 
 
@@ -185,7 +197,7 @@ def winner(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
 
     **Source** Bach et al. 2015, section 2.4 (the limit of their sum pooling); Heo et al. 2019.
     """
-    return adjoint(layer, inputs, relevance)
+    return adjoint(layer.function, inputs, relevance)
 
 
 def pass_on(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
@@ -201,7 +213,7 @@ def reshape(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
 
 def move(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
     """Relevance goes back to where its cell came from; copies add up, padding keeps what it got."""
-    return adjoint(layer, inputs, relevance)
+    return adjoint(layer.function, inputs, relevance)
 
 
 def piece(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
@@ -238,12 +250,19 @@ def gate(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
 
 def stabilized(z: Tensor, stabilizer: float) -> Tensor:
     """z pushed away from zero, with sign 0 = 1."""
-    return z + torch.where(z >= 0, stabilizer, -stabilizer).to(z.dtype)
+    return z.new_tensor(stabilizer).copysign(z).add_(z)
 
 
-def ratio_of(relevance: Tensor, z: Tensor) -> Tensor:
-    """R / z, and zero where z is: there nothing has a share."""
-    return relevance / torch.where(z == 0, 1.0, z) * (z != 0)
+def over(relevance: Tensor, fresh: Tensor) -> Tensor:
+    """relevance / fresh; without a graph in place, since a large new tensor costs more than the division."""
+    if torch.is_grad_enabled() or relevance.shape != fresh.shape:
+        return relevance / fresh
+    return torch.div(relevance, fresh, out=fresh)
+
+
+def times(fresh: Tensor, x: Tensor) -> Tensor:
+    """fresh * x; without a graph in place."""
+    return fresh * x if torch.is_grad_enabled() or fresh.shape != x.shape else fresh.mul_(x)
 
 
 def products(layer: Affine, x: Tensor, sign: int) -> Pairs:
@@ -255,32 +274,33 @@ def products(layer: Affine, x: Tensor, sign: int) -> Pairs:
     return [(above, plus), (below, minus)] if sign > 0 else [(above, minus), (below, plus)]
 
 
-def total(layer: Affine, pairs: Pairs, bias: bool = False, sign: int = 0) -> Tensor:
-    """The sum of the products, with the bias's part of that sign."""
-    z = layer.forward(*pairs[0])
-    for pair in pairs[1:]:
-        z = z + layer.forward(*pair)
+def offset(layer: Affine, bias: bool, sign: int, stabilizer: float = 0) -> Tensor | None:
+    """What is added to each output: the bias's part of that sign, and the stabilizer."""
+    added = None
     if bias and layer.bias is not None:
-        z = z + (layer.bias.clamp(min=0) if sign > 0 else layer.bias.clamp(max=0))
+        added = layer.bias.clamp(min=0) if sign > 0 else layer.bias.clamp(max=0)
+    if stabilizer:
+        added = layer.weight.new_full((layer.outputs,), stabilizer) if added is None else added + stabilizer
+    return added
+
+
+def total(layer: Affine, pairs: Pairs, added: Tensor | None = None) -> Tensor:
+    """The sum of the products, and what is added to each output."""
+    z = layer.forward(*pairs[0], added)
+    for x, weight in pairs[1:]:
+        z = z.add_(layer.forward(x, weight, None))
     return z
 
 
 def share(layer: Affine, pairs: Pairs, ratio: Tensor) -> Tensor:
     """sum over the pairs of x * W^T ratio: what each input gets."""
-    found = [times(layer.transpose(ratio, weight, x), x) for x, weight in pairs]
-    return found[0] if len(found) == 1 else torch.stack(found).sum(0) if torch.is_grad_enabled() else _summed(found)
-
-
-def times(fresh: Tensor, x: Tensor) -> Tensor:
-    """fresh * x; without a graph in place, since large new tensors cost more than the product."""
-    return fresh * x if torch.is_grad_enabled() or fresh.shape != x.shape else fresh.mul_(x)
-
-
-def _summed(found: list[Tensor]) -> Tensor:
-    for other in found[1:]:
-        found[0].add_(other)
-    return found[0]
+    x, weight = pairs[0]
+    found = times(layer.transpose(ratio, weight, x), x)
+    for x, weight in pairs[1:]:
+        found = found + times(layer.transpose(ratio, weight, x), x)
+    return found
 
 
 def _back(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> list[Tensor]:
-    return adjoint(layer, inputs, ratio_of(relevance, layer.function(*inputs)))
+    z = layer.function(*inputs)
+    return adjoint(layer.function, inputs, relevance / torch.where(z == 0, 1.0, z))
