@@ -250,7 +250,7 @@ def gate(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
 
 def stabilized(z: Tensor, stabilizer: float) -> Tensor:
     """z pushed away from zero, with sign 0 = 1."""
-    return z.new_tensor(stabilizer).copysign(z).add_(z)
+    return z.new_tensor(stabilizer).copysign(z.detach()).add_(z)
 
 
 def over(relevance: Tensor, fresh: Tensor) -> Tensor:
