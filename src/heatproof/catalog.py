@@ -25,6 +25,8 @@ from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.studies.gradcam_layers import GradCAMLayers
 from heatproof.studies.heo2019 import Heo2019
+from heatproof.studies.heo2019_figure4 import Heo2019Figure4
+from heatproof.studies.heo2019_figure5 import Heo2019Figure5
 
 EXPLAINERS: dict[str, Callable[..., Any]] = {
     "cam": CAM,
@@ -77,4 +79,6 @@ METRICS: dict[str, Callable[..., Any]] = {
 STUDIES: dict[str, Callable[..., Any]] = {
     "gradcam-layers": GradCAMLayers,
     "heo2019": Heo2019,
+    "heo2019-figure4": Heo2019Figure4,
+    "heo2019-figure5": Heo2019Figure5,
 }

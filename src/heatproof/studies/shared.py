@@ -19,3 +19,18 @@ def shared(name: str) -> Path:
             "that holds it, or name a file of your own with --set"
         )
     return folder / name
+
+
+def named(name: str, what: str = "data") -> str:
+    """A name as ``heatproof`` takes it; ``shared:...`` lies in the folder of real photos and weights.
+
+    Raises:
+        InputError: there is no name, or nothing of that name in the folder.
+    """
+    if not name:
+        raise InputError(f"this preset needs {what} of your own: --set {what}=NAME; or --preset small")
+    if not name.startswith("shared:"):
+        return name
+    # of "weights/zoo.py:resnet20" the file is before the colon
+    path, colon, factory = name.removeprefix("shared:").partition(":")
+    return f"{shared(path)}{colon}{factory}"

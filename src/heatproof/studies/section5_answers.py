@@ -1,0 +1,106 @@
+"""What section 5's figures say, in sentences with the numbers: whether each claim is seen here or not."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from heatproof.results.table import paired_test
+
+
+def answer_a(table: pl.DataFrame, rows: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]]) -> list[str]:
+    """Figure 4a: the clean map's order counts for both models, the fooled map's order does not."""
+    of = {(row["model"], row["condition"]): row for row in rows}
+    clean, fooled = of["clean", "clean map"], of["fooled", "clean map"]
+    told = [_fooled("a", history)]
+    if clean["aopc"] is None or fooled["aopc"] is None:
+        return [*told, "a: no map gives an order, so there is no AOPC."]
+    agree = _overlap(clean, fooled, "aopc")
+    told.append(
+        f"a: in the order of the clean map the AOPC of the clean model is {_with(clean, 'aopc')}, of the fooled one "
+        f"{_with(fooled, 'aopc')}: they {'agree' if agree else 'do NOT agree'} within their intervals."
+    )
+    for model in ("clean", "fooled"):
+        test = paired_test(_column(table, model, "fooled map"), _column(table, model, "random"))
+        below = "below" if test.high < 0 else "NOT surely below" if test.difference < 0 else "NOT below"
+        told.append(
+            f"a: on the {model} model the order of the fooled map gives {_with(of[model, 'fooled map'], 'aopc')}, "
+            f"{below} random order ({_with(of[model, 'random'], 'aopc')}; difference {test.difference:+.3f} "
+            f"[{test.low:+.3f}, {test.high:+.3f}], {test.count} images)."
+        )
+    empty = {row["condition"]: round((row["empty"] or 0) * row["count"]) for row in rows if row["model"] == "clean"}
+    if empty["clean map"] or empty["fooled map"]:
+        told.append(
+            f"a: {empty['clean map']} clean and {empty['fooled map']} fooled maps are empty or equal everywhere and "
+            "were left out."
+        )
+    return told
+
+
+def answer_b(rows: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]]) -> list[str]:
+    """Figure 4b: both accuracies fall together, and the fooling rate stays as long as the accuracy does."""
+    by = {(row["model"], row["noise"]): row for row in rows}
+    levels = sorted({row["noise"] for row in rows})
+    gap, where = max((abs(by["clean", level]["top1"] - by["fooled", level]["top1"]), level) for level in levels)
+    start = by["fooled", levels[0]]
+    useful = [level for level in levels if start["top1"] - by["fooled", level]["top1"] <= 0.05]
+    lost = max(abs(by["fooled", level]["fsr"] - start["fsr"]) for level in useful)
+    together = (
+        f"b: the accuracies of the two models differ by at most {_points(gap)} points (at noise {where:g}): "
+        f"{'within' if gap <= 0.02 else 'NOT within'} 2."
+    )
+    stays = (
+        f"b: up to noise {max(useful):g} the fooled model's accuracy is within 5 points of its start "
+        f"({start['top1']:.1%}), and its FSR moves by at most {_points(lost)} points from {start['fsr']:.1%}: "
+        f"{'within' if lost <= 0.1 else 'NOT within'} 10."
+    )
+    return [_fooled("b", history), together, stays]
+
+
+def answer_c(rows: Sequence[dict[str, Any]], begin: int) -> list[str]:
+    """Figure 4c: an adversarially trained model is fooled and stays robust."""
+    by = {row["model"]: row for row in rows}
+    robust, fooled = by["robust"], by["fooled-c"]
+    lost = robust["top1_attacked"] - fooled["top1_attacked"]
+    reached = fooled["fsr"] >= 0.8
+    before = (
+        f"c: after {begin} steps of adversarial training top-1 is {robust['top1']:.1%}, {robust['top1_attacked']:.1%} "
+        f"under PGD, FSR {robust['fsr']:.1%}."
+    )
+    after = (
+        f"c: fooled while it goes on: FSR {fooled['fsr']:.1%} ({'reaches' if reached else 'does NOT reach'} 80%), "
+        f"top-1 {fooled['top1']:.1%}, under PGD {fooled['top1_attacked']:.1%}: {_points(lost)} points lost, "
+        f"{'within' if lost <= 0.03 else 'NOT within'} 3."
+    )
+    return [before, after]
+
+
+def _fooled(panel: str, history: Sequence[dict[str, Any]]) -> str:
+    best = next(row for row in history if row["best"])
+    start = history[0]
+    return (
+        f"{panel}: fooled in {best['step']} steps: FSR {start['fsr']:.1%} -> {best['fsr']:.1%}, accuracy "
+        f"{start['accuracy']:.1%} -> {best['accuracy']:.1%}."
+    )
+
+
+def _column(table: pl.DataFrame, model: str, condition: str) -> Any:
+    own = table.filter((pl.col("model") == model) & (pl.col("condition") == condition)).sort("image")
+    return own["aopc"].to_numpy()
+
+
+def _overlap(a: dict[str, Any], b: dict[str, Any], metric: str) -> bool:
+    ends = [row[f"{metric}_{end}"] for row in (a, b) for end in ("low", "high")]
+    return None not in ends and ends[0] <= ends[3] and ends[2] <= ends[1]
+
+
+def _with(row: dict[str, Any], metric: str) -> str:
+    if row[metric] is None:
+        return "unknown"
+    if row[f"{metric}_low"] is None:
+        return f"{row[metric]:.3f}"
+    return f"{row[metric]:.3f} [{row[f'{metric}_low']:.3f}, {row[f'{metric}_high']:.3f}]"
+
+
+def _points(rate: float) -> str:
+    return f"{100 * rate:.1f}"
