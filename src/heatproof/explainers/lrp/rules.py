@@ -80,8 +80,8 @@ def alpha_beta(
     positive, negative = products(layer, x, 1), products(layer, x, -1)
     above = total(layer, positive, offset(layer, bias, 1))
     below = total(layer, negative, offset(layer, bias, -1))
-    up = relevance * torch.where(below == 0, 1.0, alpha)
-    down = relevance * torch.where(above == 0, 1.0, -beta)
+    up = torch.where(below == 0, relevance, alpha * relevance)
+    down = torch.where(above == 0, relevance, -beta * relevance)
     return share(layer, positive, over(up, above + stabilizer)) + share(layer, negative, over(down, below - stabilizer))
 
 
