@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from heatproof.errors import InputError, SpecError, did_you_mean
-from heatproof.models.classifier import resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.types import Images, Logits, PerImage, Targets
 
@@ -41,20 +40,32 @@ def read(logits: Logits, targets: Targets, answer: Answer) -> PerImage:
 
     Raises:
         SpecError: an answer that is none of :data:`ANSWERS`.
+        InputError: targets that are no class of the model.
     """
     if answer not in ANSWERS:
         raise SpecError(f"there is no answer {answer!r}; {did_you_mean(str(answer), ANSWERS)}")
+    if targets.min() < 0 or targets.max() >= logits.shape[1]:
+        raise InputError(
+            f"targets must lie in 0..{logits.shape[1] - 1}, got {int(targets.min())}..{int(targets.max())}"
+        )
     if answer == "correct":
         return (logits.argmax(1) == targets).to(logits.dtype)
     return (logits.softmax(1) if answer == "probability" else logits).gather(1, targets[:, None])[:, 0]
 
 
 def chosen(model: Model, images: Images, targets: Targets | None) -> Targets:
-    """The classes asked about: as given, or the predicted ones.
+    """The classes asked about: as given, or the predicted ones; only these cost a forward pass.
 
     Raises:
-        InputError: there is no image, or targets that are no class of the model.
+        InputError: there is no image, or not one target for each.
     """
     if images.ndim != 4 or not len(images):
         raise InputError(f"expected at least one image, [batch, channels, rows, cols], got {list(images.shape)}")
-    return resolve_targets(ask(model, images), targets)
+    if targets is None:
+        return ask(model, images).argmax(1)
+    targets = torch.as_tensor(targets, device=images.device).long()
+    if targets.ndim == 0:
+        targets = targets.expand(len(images))
+    if targets.shape != images.shape[:1]:
+        raise InputError(f"one target per image: expected [{len(images)}], got {list(targets.shape)}")
+    return targets

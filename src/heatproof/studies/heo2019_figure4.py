@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 
-from heatproof.data.sources import open_data
+from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 from heatproof.manipulation.recipe import FineTune
 from heatproof.metrics.weight_noise import LEVELS, WeightNoise
-from heatproof.models.classifier import fingerprint
+from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
@@ -127,19 +127,17 @@ class Heo2019Figure4:
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
     ) -> dict[str, Any]:
-        described, told, sources = [], [], []
+        described, told = [], []
+        opened: dict[str, tuple[Source, Source]] = {}
         for panel in sorted(self.panels):
             place = "abc".index(panel)
             model = hardware.host(load(named(self.models[place], "models")))
             model.default_layer = self.layers[place] or default_layer(model)
             described.append({"name": model.name, "sha256": fingerprint(model), "layer": model.default_layer})
-            data = open_data(named(self.data), classes=model.classes, limit=self.images, seed=self.seed)
-            train = open_data(
-                named(self.train, "train"), classes=model.classes, limit=self.train_images or None, seed=self.seed
-            )
-            if not sources:
-                run.describe(data={"name": data.name, "count": data.count, "sha256": data.fingerprint()})
-            sources.append(data)
+            if model.name not in opened:
+                opened[model.name] = self.open(model)
+            data, train = opened[model.name]
+            run.describe(data={"name": data.name, "count": data.count, "sha256": data.fingerprint()})
             told.append(PANELS[panel](self, run, model, train, data, hardware, say))
         run.describe(model=described)
         table = run.merge(("panel", *SORT, "noise", "draw"))
@@ -150,10 +148,19 @@ class Heo2019Figure4:
             rows, answers = rows + found, answers + sentences
         for sentence in answers:
             say(sentence)
-        skipped = list({entry["image"]: entry for source in sources for entry in source.skipped}.values())
+        skipped = list({entry["image"]: entry for data, _ in opened.values() for entry in data.skipped}.values())
         summary = {"rows": rows, "answer": answers, "skipped": skipped}
         run.write_json("summary.json", summary)
         return summary
+
+    def open(self, model: Classifier) -> tuple[Source, Source]:
+        """Photos to judge by and photos to fool on, with the labels of the model's classes."""
+        return (
+            open_data(named(self.data), classes=model.classes, limit=self.images, seed=self.seed),
+            open_data(
+                named(self.train, "train"), classes=model.classes, limit=self.train_images or None, seed=self.seed
+            ),
+        )
 
     def recipe(self, panel: str) -> FineTune:
         """How the panel's model is fooled."""
