@@ -7,7 +7,6 @@ import typer
 
 from heatproof.audits.demo import run_demo
 from heatproof.cli import options
-from heatproof.cli.console import say
 from heatproof.cli.finish import filling, show
 from heatproof.models.hardware import Hardware
 
@@ -24,5 +23,5 @@ def demo(
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     with filling(out, "demo", {"precision": precision}, seed, overwrite) as run:
         if not run.done:
-            run_demo(run, seed=seed, hardware=hardware, say=say)
+            run_demo(run, seed=seed, hardware=hardware)
     show(run, json, {"step": "step", "count": "images", "top1": "top-1", "value": "result"})
