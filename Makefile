@@ -4,19 +4,23 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow test-peers test-browser lint bench docs clean
+.PHONY: demo test test-slow test-peers test-browser lint bench docs serve-docs clean
 
 demo: .venv/.made-run
 	$(BIN)/heatproof demo --out demo --overwrite
 
 test: .venv/.made-dev
-	$(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu" -n 2
 
 test-slow: .venv/.made-dev
 	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu"
 
 test-peers: .venv/.made-peers
 	$(BIN)/python -m pytest -m "peers and not gpu"
+
+# needs Chromium: apt-get install chromium, or HEATPROOF_CHROMIUM=/path/to/it
+test-browser: .venv/.made-browser
+	$(BIN)/python -m pytest -m browser
 
 lint: .venv/.made-dev
 	$(BIN)/ruff check .
@@ -25,6 +29,12 @@ lint: .venv/.made-dev
 
 bench: .venv/.made-peers
 	$(BIN)/python -m benchmarks
+
+docs: .venv/.made-docs
+	$(BIN)/mkdocs build --strict --quiet
+
+serve-docs: .venv/.made-docs
+	$(BIN)/mkdocs serve
 
 clean:
 	rm -rf .venv demo site .pytest_cache .ruff_cache .hypothesis
@@ -43,4 +53,12 @@ clean:
 .venv/.made-peers: .venv/.made-dev
 	$(PIP) --editable ".[test,peers]"
 	$(PIP) --no-deps torchattacks
+	touch $@
+
+.venv/.made-browser: .venv/.made-dev
+	$(PIP) --editable ".[test,browser]"
+	touch $@
+
+.venv/.made-docs: .venv/.made-run
+	$(PIP) --editable ".[docs]"
 	touch $@
