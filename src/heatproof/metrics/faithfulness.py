@@ -70,7 +70,11 @@ class AOPC:
         return _known(answer[:, :1] - answer, heatmaps, self.order)
 
     def __call__(self, model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None = None) -> PerImage:
-        return self.curves(model, images, heatmaps, targets).mean(1)
+        return self.under(self.curves(model, images, heatmaps, targets))
+
+    def under(self, curves: Curves) -> PerImage:
+        """The mean over the steps, from 0 to L."""
+        return curves.mean(1)
 
 
 @settings
@@ -112,7 +116,11 @@ class Deletion:
         return _pixelwise(self, model, images, fill, heatmaps, targets)
 
     def __call__(self, model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None = None) -> PerImage:
-        return area(self.curves(model, images, heatmaps, targets))
+        return self.under(self.curves(model, images, heatmaps, targets))
+
+    def under(self, curves: Curves) -> PerImage:
+        """The area under each curve."""
+        return area(curves)
 
 
 @settings
@@ -154,7 +162,11 @@ class Insertion:
         return _pixelwise(self, model, start, images, heatmaps, targets)
 
     def __call__(self, model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None = None) -> PerImage:
-        return area(self.curves(model, images, heatmaps, targets))
+        return self.under(self.curves(model, images, heatmaps, targets))
+
+    def under(self, curves: Curves) -> PerImage:
+        """The area under each curve."""
+        return area(curves)
 
 
 def area(curves: Curves) -> PerImage:

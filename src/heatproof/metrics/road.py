@@ -73,7 +73,11 @@ class ROAD:
         return torch.stack(found, 1).masked_fill(unordered(heatmaps, self.order)[:, None], torch.nan)
 
     def __call__(self, model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None = None) -> PerImage:
-        return self.curves(model, images, heatmaps, targets).mean(1)
+        return self.under(self.curves(model, images, heatmaps, targets))
+
+    def under(self, curves: Float[Tensor, "batch fractions"]) -> PerImage:
+        """The mean over the fractions."""
+        return curves.mean(1)
 
 
 def impute(images: Images, gone: Bool[Tensor, "batch rows cols"]) -> Images:

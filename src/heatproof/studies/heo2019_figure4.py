@@ -127,6 +127,9 @@ class Heo2019Figure4:
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
     ) -> dict[str, Any]:
+        # said before a model is fetched
+        for name, what in ((self.data, "data"), (self.train, "train")):
+            named(name, what)
         described, told = [], []
         opened: dict[str, tuple[Source, Source]] = {}
         for panel in sorted(self.panels):

@@ -7,8 +7,8 @@ Every look at the held-out images is a point: how much accuracy it cost, and how
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from heatproof.audits.evidence import judged, kept_model
 from heatproof.audits.feeding import fine_tune
+from heatproof.audits.section5 import judged, kept_model
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
@@ -100,6 +100,9 @@ class Heo2019Figure5:
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
     ) -> dict[str, Any]:
+        # said before a model is fetched
+        for name, what in ((self.data, "data"), (self.train, "train")):
+            named(name, what)
         clean = hardware.host(load(named(self.model, "model")))
         data = open_data(named(self.data), classes=clean.classes, limit=self.images, seed=self.seed)
         train = open_data(

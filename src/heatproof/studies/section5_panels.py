@@ -12,8 +12,8 @@ import polars as pl
 from safetensors.torch import load_file
 
 from heatproof.attacks.gradient import PGD
-from heatproof.audits.evidence import ORDERS, attacked_rows, kept_model, mean_curve, removed, shaken_rows
 from heatproof.audits.feeding import feed_photos, fine_tune, part_source
+from heatproof.audits.section5 import ORDERS, attacked_rows, kept_model, mean_curve, removed, shaken_rows
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.explainers.cam import GradCAM
