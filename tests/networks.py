@@ -38,6 +38,7 @@ def small(seed: int = 0, size: int = 10, dtype: torch.dtype = torch.float64) -> 
     for value in network.state_dict().values():
         if value.is_floating_point():
             value.copy_(torch.randn(value.shape, generator=generator) * 0.4)
+    assert network.norm.running_var is not None
     network.norm.running_var.uniform_(0.5, 1.5, generator=generator)
     network.norm.weight.data.uniform_(0.5, 1.5, generator=generator)
     model = Classifier(network, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), ["ant", "bee", "cat", "dog"], size, name="small")
