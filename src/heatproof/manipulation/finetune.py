@@ -56,6 +56,37 @@ def fine_tune(
         InputError: data that do not fit the model, the penalty or the settings; an explainer without derivative.
         RunError: the checkpoint was made with other settings.
     """
+    tuning = prepare(
+        model,
+        explainer,
+        penalty,
+        data,
+        settings,
+        held_out=held_out,
+        fool_data=fool_data,
+        fool_held_out=fool_held_out,
+        scratch=scratch,
+    )
+    history, fooled = tuning.run(checkpoint, advance), tuning.stage.fooled
+    for given, copied in zip(model.parameters(), fooled.parameters(), strict=True):
+        copied.requires_grad_(given.requires_grad)
+        copied.grad = None
+    return fooled.to(_device(model)).eval(), history  # type: ignore[return-value]
+
+
+def prepare(
+    model: nn.Module,
+    explainer: Explainer,
+    penalty: Penalty,
+    data: Any,
+    settings: FineTune,
+    *,
+    held_out: Any = None,
+    fool_data: Any = None,
+    fool_held_out: Any = None,
+    scratch: Path | None = None,
+) -> Tuning:
+    """All that precedes the first step of :func:`fine_tune`: copies, checks, and what the clean model says."""
     swap = swapped_classes(penalty, model)
     feeds = _feeds(penalty, swap, data, held_out, fool_data, fool_held_out, settings)
     processes = Processes.here(_device(model))
@@ -77,11 +108,7 @@ def fine_tune(
     _check_labels(stage.feeds, stage.classes)
     losses, watch = ask_witnesses(settings, penalty, stage, processes, swap, share, scratch)
     spec = f"{settings!r} {explainer!r} {penalty!r} on {processes.count} processes"
-    history = Tuning(settings, stage, losses, watch, processes, share, spec).run(checkpoint, advance)
-    for given, copied in zip(model.parameters(), stage.fooled.parameters(), strict=True):
-        copied.requires_grad_(given.requires_grad)
-        copied.grad = None
-    return stage.fooled.to(_device(model)).eval(), history  # type: ignore[return-value]
+    return Tuning(settings, stage, losses, watch, processes, share, spec, weight=settings.weight)
 
 
 def swapped_classes(penalty: Any, model: nn.Module) -> tuple[int, int] | None:

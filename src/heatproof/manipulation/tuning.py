@@ -60,7 +60,7 @@ class Tuning:
             RunError: the checkpoint was made with other settings.
         """
         asked, history = self.asked, self.history
-        optimizer = torch.optim.Adam(list(self.stage.trained.values()), lr=asked.lr)
+        optimizer = self.optimizer()
         state = checkpoint.load() if checkpoint is not None else None
         begin = self._resume(state, optimizer) if state is not None else 0
         started = time.perf_counter() - self.seconds
@@ -72,15 +72,13 @@ class Tuning:
         for step, batch, fool in self._batches(begin) if not history.stopped else ():
             if asked.schedule == "cosine":
                 optimizer.param_groups[0]["lr"] = asked.lr * (1 + math.cos(math.pi * step / asked.steps)) / 2
-            loss, kept, fooled = self._gradients(batch, fool)
+            loss, kept, fooled = self.step(optimizer, batch, fool)
             if not math.isfinite(loss):
                 history.stopped = (
                     f"the loss was not finite at step {step + 1}, so the weights are those of step {history.best}; "
                     "a smaller lr helps"
                 )
                 break
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
             done = step + 1
             self.seconds = time.perf_counter() - started
             history.add(done, loss=loss, loss_kept=kept, loss_fooled=fooled, weight=self.weight, seconds=self.seconds)
@@ -92,6 +90,18 @@ class Tuning:
                 break
         self._put(self.good)
         return history
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """A fresh one over what is trained."""
+        return torch.optim.Adam(list(self.stage.trained.values()), lr=self.asked.lr)
+
+    def step(self, optimizer: torch.optim.Optimizer, batch: Fed, fool: Fed | None) -> tuple[float, float, float]:
+        """One step; the loss and its two terms. A loss that is not finite leaves the weights as they are."""
+        loss, kept, fooled = self._gradients(batch, fool)
+        if math.isfinite(loss):
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss, kept, fooled
 
     def _gradients(self, batch: Fed, fool: Fed | None) -> tuple[float, float, float]:
         """Gradients of a batch, summed over its parts and over all processes; the loss and its two terms."""
