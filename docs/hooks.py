@@ -1,0 +1,57 @@
+"""What the build of the documentation needs besides mkdocs.yml."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import griffe
+
+DOCS = Path(__file__).parent
+ROLE = re.compile(r":(?:mod|class|func|meth|data|attr):`~?([^`]+)`")
+PAGES = re.compile(r"<!-- pages: (\S+) -->")
+DOCTEST = re.compile(r"(?m)^(?:>>> .*\n?(?:.+\n?)*)")
+
+
+def on_config(config: Any) -> Any:
+    """Fill ``Section: folder/`` in the navigation with the folder's pages, the index first."""
+    for entry in config["nav"]:
+        for title, target in entry.items():
+            if isinstance(target, str) and target.endswith("/"):
+                pages = sorted((DOCS / target).glob("*.md"), key=lambda page: (page.name != "index.md", page.name))
+                entry[title] = [page.relative_to(DOCS).as_posix() for page in pages]
+    return config
+
+
+def on_page_markdown(text: str, *, page: Any, **known: Any) -> str:
+    """Put links to the pages that exist in the place of ``<!-- pages: PATTERN -->``."""
+    folder = (DOCS / page.file.src_uri).parent
+
+    def links(found: re.Match[str]) -> str:
+        pages = sorted(folder.glob(f"{found.group(1)}.md"))
+        titles = [next(iter(re.findall(r"(?m)^# (.+)$", page.read_text("utf-8"))), page.stem) for page in pages]
+        return "\n".join(f"- [{title}]({page.name})" for title, page in zip(titles, pages, strict=True)) or "None yet."
+
+    return PAGES.sub(links, text)
+
+
+def markdown(docstring: str) -> str:
+    """A docstring as Markdown: Sphinx roles become code, doctests become blocks.
+
+    >>> markdown("see :class:`~heatproof.types.Images`")
+    'see `heatproof.types.Images`'
+    """
+    docstring = ROLE.sub(r"`\1`", docstring)
+    return DOCTEST.sub(lambda found: f"```pycon\n{found.group().rstrip()}\n```\n", docstring)
+
+
+class Plain(griffe.Extension):
+    """Docstrings as Markdown, and ``@settings`` classes as the dataclasses they are."""
+
+    def on_class_members(self, *, cls: griffe.Class, **known: Any) -> None:
+        if any(str(decorator.value) == "settings" for decorator in cls.decorators):
+            known_name = griffe.ExprName("dataclasses.dataclass")
+            cls.decorators.append(griffe.Decorator(known_name, lineno=None, endlineno=None))
+
+    def on_object(self, *, obj: griffe.Object, **known: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = markdown(obj.docstring.value)
