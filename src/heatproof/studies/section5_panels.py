@@ -40,7 +40,7 @@ def removal(asked: Any, run: Run, clean: Classifier, train: Source, data: Source
         return fine_tune(clean, GradCAM(), TopK(), train, recipe, checkpoint=checkpoint)
 
     fooled, history = kept_model(run, "fooled-a", clean, tune)
-    metric = AOPC(asked.region, asked.regions, ragged=asked.ragged, seed=asked.seed)
+    metric = AOPC(asked.region, asked.regions, fill=asked.fill, ragged=asked.ragged, seed=asked.seed)
     for number, batch in enumerate(batches(data, clean.input_size, asked.part)):
         if run.has_part(f"a-{number:06d}"):
             continue
