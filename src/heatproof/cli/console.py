@@ -15,7 +15,8 @@ from rich.text import Text
 from heatproof.results.whole import plain
 
 remarks = Console(stderr=True, highlight=False, soft_wrap=True)
-results = Console(highlight=False)
+# a file or a pipe has no width: tables there keep their columns whole
+results = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
 
 def say(text: str) -> None:
