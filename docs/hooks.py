@@ -9,6 +9,7 @@ import griffe
 DOCS = Path(__file__).parent
 ROLE = re.compile(r":(?:mod|class|func|meth|data|attr):`~?([^`]+)`")
 PAGES = re.compile(r"<!-- pages: (\S+) -->")
+TABLE = re.compile(r"(?ms)^=+ +=[= ]*$.*^=+ +=[= ]*$")
 DOCTEST = re.compile(r"(?m)^(?:>>> .*\n?(?:.+\n?)*)")
 
 
@@ -35,12 +36,14 @@ def on_page_markdown(text: str, *, page: Any, **known: Any) -> str:
 
 
 def markdown(docstring: str) -> str:
-    """A docstring as Markdown: Sphinx roles become code, doctests become blocks.
+    """A docstring as Markdown: Sphinx roles become code, doctests and tables become blocks.
 
     >>> markdown("see :class:`~heatproof.types.Images`")
     'see `heatproof.types.Images`'
     """
-    docstring = ROLE.sub(r"`\1`", docstring)
+    # a line that begins with "> 0" is no quotation
+    docstring = re.sub(r"(?m)^> ", r"\> ", ROLE.sub(r"`\1`", docstring))
+    docstring = TABLE.sub(lambda found: f"```text\n{found.group()}\n```", docstring)
     return DOCTEST.sub(lambda found: f"```pycon\n{found.group().rstrip()}\n```\n", docstring)
 
 
