@@ -79,6 +79,32 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
     assert run(*words, "--top", "1", "--overwrite") == 0
 
 
+def test_an_interrupted_run_goes_on(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heatproof.audits import explain
+
+    drawn, once = [], explain.draw_grid
+
+    def draw(path: Path, *words: object, **named: object) -> None:
+        if drawn == ["one.png"]:
+            drawn.append("stop")
+            raise KeyboardInterrupt
+        drawn.append(path.name)
+        once(path, *words, **named)  # type: ignore[arg-type]
+
+    words = ["explain", str(photos), "--model", "demo", "--batch-size", "1", "--out"]
+    monkeypatch.setattr(explain, "draw_grid", draw)
+    assert run(*words, str(tmp_path / "out")) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert read_run(tmp_path / "out").status == "interrupted"
+    assert run(*words, str(tmp_path / "out")) == 0
+    assert drawn == ["one.png", "stop", "two.png"]  # what was whole is not made again
+    assert run(*words, str(tmp_path / "straight")) == 0
+    resumed, straight = (pl.read_parquet(tmp_path / name / "images.parquet") for name in ("out", "straight"))
+    assert resumed.equals(straight)
+
+
 def test_json_is_the_summary(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["explain", str(photos / "one.png"), "--model", "demo", "--out", str(tmp_path / "out"), "--json"]
     assert run(*words, "--explainer", "gradcam(relu=False)", "--explainer", "smooth_grad(samples=2)") == 0

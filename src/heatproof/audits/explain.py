@@ -73,6 +73,8 @@ def run_explain(
 ) -> dict[str, Any]:
     """Explain every photo of ``source`` into the run folder; photos that cannot be read are skipped and listed.
 
+    A run that was killed goes on after its last whole batch; it must keep the ``batch_size``.
+
     Returns:
         The summary, as written to ``summary.json``: a row per explainer with ``count``, ``confidence`` and the share
         of ``empty`` maps, and ``skipped``.
@@ -90,6 +92,9 @@ def run_explain(
     model = hardware.host(model)
     names = figure_names(source.ids)
     for number, batch in enumerate(batches(source, model.input_size, batch_size)):
+        if run.has_part(number):
+            advance(len(batch.ids))
+            continue
         images = hardware.bring(batch.images)
         targets = torch.tensor(asked.targets, device=images.device).expand(len(images), -1) if asked.targets else None
         with hardware.autocast():

@@ -52,6 +52,7 @@ def explain(
     )
     source = _photos(images, classifier.classes, limit, seed)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
+    given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, seed, overwrite) as run:
         if not run.done:
             with progress("explaining", source.count) as advance:

@@ -19,8 +19,12 @@ def filling(out: Path, command: str, settings: Mapping[str, Any], seed: int, ove
     A folder in which the same command is complete is handed out with ``run.done``: nothing is to be done.
     """
     process = int(os.environ.get("RANK", "0"))
-    with Run.start(out, command=command, settings=settings, seed=seed, overwrite=overwrite, process=process) as run:
-        yield run
+    try:
+        with Run.start(out, command=command, settings=settings, seed=seed, overwrite=overwrite, process=process) as run:
+            yield run
+    except KeyboardInterrupt:
+        say(f"interrupted; the same command goes on from what {out} holds")
+        raise
     if process == 0 and not run.done:
         write_report([out])
 
