@@ -23,6 +23,8 @@ from heatproof.metrics.road import ROAD
 from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
 from heatproof.metrics.weight_noise import WeightNoise
+from heatproof.studies.adversarial_photo import AdversarialPhoto
+from heatproof.studies.chakraborty2022 import Chakraborty2022
 from heatproof.studies.gradcam_layers import GradCAMLayers
 from heatproof.studies.heo2019 import Heo2019
 from heatproof.studies.heo2019_figure4 import Heo2019Figure4
@@ -78,6 +80,8 @@ METRICS: dict[str, Callable[..., Any]] = {
 
 STUDIES: dict[str, Callable[..., Any]] = {
     "gradcam-layers": GradCAMLayers,
+    "adversarial-photo": AdversarialPhoto,
+    "chakraborty2022": Chakraborty2022,
     "heo2019": Heo2019,
     "heo2019-figure4": Heo2019Figure4,
     "heo2019-figure5": Heo2019Figure5,

@@ -1,0 +1,184 @@
+"""From a published backbone to a classifier of one's own classes: a new head, then training that can be resumed."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load, save
+from torch import nn
+
+from heatproof.data.batches import batches, training_batches
+from heatproof.data.sources import Source
+from heatproof.errors import InputError, ModelError
+from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
+from heatproof.models.intact import evaluating
+from heatproof.results.run import Run
+from heatproof.types import settings
+
+
+@settings
+class Training:
+    """How a backbone is trained: AdamW with a cosine schedule on mirrored, randomly cropped photos.
+
+    Args:
+        epochs: passes over the training photos.
+        lr: at the start; it falls to zero.
+        batch_size: photos in a step.
+        seed: of the head, the order and the changes of the photos, and dropout.
+    """
+
+    epochs: float = 10
+    lr: float = 3e-4
+    batch_size: int = 32
+    seed: int = 0
+
+    def steps(self, photos: int) -> int:
+        """How many steps that makes."""
+        return max(1, round(self.epochs * photos / self.batch_size))
+
+
+def split(source: Source, seed: int = 0, shares: Sequence[float] = (0.8, 0.1, 0.1)) -> tuple[Source, Source, Source]:
+    """The photos for training, for validation and for the test, each class by itself, shuffled by the seed.
+
+    Raises:
+        InputError: a class with fewer than three photos, or photos without a class.
+    """
+    labels = np.asarray(source.labels)
+    parts: list[list[int]] = [[], [], []]
+    for label in sorted(set(labels.tolist())):
+        own = np.flatnonzero(labels == label)
+        if label < 0:
+            raise InputError(f"{len(own)} photos of {source.name} have no class; expected a folder per class")
+        if len(own) < 3:
+            name = source.classes[label] if source.classes else label
+            raise InputError(f"class {name} of {source.name} has {len(own)} photos, expected at least 3 for a split")
+        order = np.random.default_rng([seed, label]).permutation(own)
+        held = [max(1, round(share * len(own))) for share in shares[1:]]
+        ends = np.cumsum([len(own) - sum(held), *held])
+        for part, chosen in zip(parts, np.split(order, ends[:-1]), strict=True):
+            part += chosen.tolist()
+    first, second, third = (
+        replace(source, positions=[source.positions[place] for place in sorted(part)]) for part in parts
+    )
+    return first, second, third
+
+
+def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
+    """Put a fresh last layer in place: as many outputs as there are classes, the same inputs.
+
+    The last linear layer, or 1x1 convolution (SqueezeNet), whose outputs are the model's classes; Inception's and
+    GoogLeNet's auxiliary heads are taken off.
+
+    Raises:
+        ModelError: a network that ends in anything else.
+    """
+    network = model.network
+    for name in ("AuxLogits", "aux1", "aux2"):
+        if getattr(network, name, None) is not None:
+            setattr(network, name, None)
+    if hasattr(network, "aux_logits"):
+        network.aux_logits = False
+    heads = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    if not heads:
+        raise ModelError(f"{model.name} has no linear layer or convolution that could be its head")
+    name, old = heads[-1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(old, nn.Linear):
+            made: nn.Module = nn.Linear(old.in_features, len(classes), bias=old.bias is not None)
+        else:
+            made = nn.Conv2d(old.in_channels, len(classes), old.kernel_size, bias=old.bias is not None)  # type: ignore[arg-type]
+    parent, _, place = name.rpartition(".")
+    setattr(network.get_submodule(parent), place, made)
+    for attribute in ("num_classes", "fc_classes"):
+        if hasattr(network, attribute):
+            setattr(network, attribute, len(classes))
+    model.classes = list(classes)
+    with torch.no_grad(), evaluating(model):
+        found = model(torch.zeros(1, 3, model.input_size, model.input_size)).shape[1]
+    if found != len(classes):
+        raise ModelError(
+            f"the last layer of {model.name} in the order of its modules, {name!r}, is not its head: {found} outputs "
+            f"instead of {len(classes)}; give a factory FILE.py:NAME that builds it with {len(classes)} classes"
+        )
+
+
+def train(
+    model: Classifier,
+    source: Source,
+    asked: Training,
+    run: Run,
+    name: str,
+    *,
+    hardware: Hardware = Hardware(),
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train ``model`` in place; ``models/<name>.safetensors`` in the run folder when it is done, and read if it is.
+
+    A checkpoint is written after each epoch; a run that was killed goes on from it and, on a CPU, ends with the same
+    weights. The model is in eval mode afterwards.
+    """
+    weights, partial = run.path(f"models/{name}.safetensors"), run.path(f"models/{name}.partial.pt")
+    hardware.host(model)
+    if weights.exists():
+        model.network.load_state_dict(load(weights.read_bytes()))
+        model.eval()
+        return
+    steps, epoch = asked.steps(len(source)), max(1, len(source) // asked.batch_size)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=asked.lr, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    begin = 0
+    if partial.exists():
+        state = torch.load(partial, weights_only=True, map_location=hardware.place)
+        model.network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        begin = state["step"]
+    stream = training_batches(
+        source, model.input_size, min(asked.batch_size, len(source)), steps, asked.seed, augment="flip", start=begin
+    )
+    model.train()
+    losses: list[float] = []
+    for step, batch in enumerate(stream, begin):
+        # dropout's numbers belong to the step, so that a resumed run draws the same
+        with torch.random.fork_rng(devices=[hardware.place] if hardware.place.type == "cuda" else []):
+            torch.manual_seed(asked.seed * 1_000_003 + step)
+            with hardware.autocast():
+                loss = F.cross_entropy(model(hardware.bring(batch.images)).float(), batch.labels.to(hardware.place))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        if not np.isfinite(losses[-1]):
+            raise ModelError(f"{name}: the training loss is {losses[-1]} at step {step}; give a smaller lr")
+        if (step + 1) % epoch == 0 or step + 1 == steps:
+            say(f"{name}: step {step + 1} of {steps}, training loss {np.mean(losses):.3f}")
+            losses.clear()
+            packed = io.BytesIO()
+            state = {"network": model.network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            torch.save({**state, "schedule": schedule.state_dict()}, packed)
+            run.write_bytes(f"models/{name}.partial.pt", packed.getvalue())
+    model.eval()
+    owned = {key: value.detach().cpu().contiguous().clone() for key, value in model.network.state_dict().items()}
+    run.write_bytes(f"models/{name}.safetensors", save(owned))
+    partial.unlink(missing_ok=True)
+
+
+def accuracy(model: Classifier, source: Source, hardware: Hardware = Hardware(), batch_size: int = 32) -> float:
+    """Share of the photos whose class is predicted.
+
+    **Range** [0, 1]; NaN where no photo can be read.
+    """
+    right = seen = 0
+    with torch.no_grad():
+        for batch in batches(source, model.input_size, batch_size):
+            with hardware.autocast():
+                predicted = model(hardware.bring(batch.images)).argmax(1).cpu()
+            right += int((predicted == batch.labels).sum())
+            seen += len(batch.labels)
+    return right / seen if seen else float("nan")
