@@ -95,7 +95,7 @@ class Heo2019Figure4:
             "lr": (3e-4, 3e-4, 3e-4),
             "weight": (3.0, 10.0, 10.0),
             "keep": "outputs",
-            "max_accuracy_drop": 0.05,
+            "max_accuracy_drop": 0.03,
             "schedule": "cosine",
             "steps": 800,
             "batch_size": 48,

@@ -193,7 +193,7 @@ def draw(histories: dict[str, Sequence[dict[str, Any]]], run: Run) -> None:
         by_cost[_title(name)] = Curve(*zip(*paired, strict=True))
         by_step[f"{_title(name)}: FSR"] = Curve([row["step"] for row in looks], [row["fsr"] for row in looks])
         by_step[f"{_title(name)}: top-1"] = Curve([row["step"] for row in looks], [row["accuracy"] for row in looks])
-    title = "Heo et al. Figure 5b: SmoothGrad is fooled at a price"
+    title = "Heo et al. Figure 5b: the price of fooling"
     look = {"ylabel": "rate over the held-out images", "title": title, "ylim": (0, 1.02)}
     curves(by_cost, run.path("figures/5b.png"), xlabel="points of top-1 accuracy lost", **look)
     curves(by_step, run.path("figures/5-course.png"), xlabel="steps of fine-tuning", **look)

@@ -133,9 +133,9 @@ def finish_removal(table: pl.DataFrame, history: Any, run: Run) -> tuple[list[di
     curves(
         series,
         run.path("figures/4a.png"),
-        xlabel="regions removed, most relevant first",
+        xlabel="regions removed",
         ylabel="fall of the class's probability",
-        title="Heo et al. Figure 4a: the model still decides on the same pixels",
+        title="Heo et al. Figure 4a: regions removed by one map or the other",
     )
     return rows, answer_a(table, rows, history)
 
@@ -158,7 +158,7 @@ def finish_noise(table: pl.DataFrame, history: Any, run: Run) -> tuple[list[dict
         run.path("figures/4b.png"),
         xlabel="noise on the weights, in deviations of each tensor",
         ylabel="rate",
-        title="Heo et al. Figure 4b: fooling survives noise on the weights",
+        title="Heo et al. Figure 4b: noise on the weights",
         references=references,
         ylim=(0, 1.02),
         xlog=True,
@@ -189,7 +189,7 @@ def finish_robustness(
         run.path("figures/4c.png"),
         xlabel=f"step (fooled from step {begin} on)",
         ylabel="rate over the held-out images",
-        title="Heo et al. Figure 4c: an adversarially trained model is fooled",
+        title="Heo et al. Figure 4c: fooling under adversarial training",
         ylim=(0, 1.02),
     )
     return rows, answer_c(rows, begin)
