@@ -31,7 +31,7 @@ bench: .venv/.made-peers
 	$(BIN)/python -m benchmarks
 
 docs: .venv/.made-docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 serve-docs: .venv/.made-docs
 	$(BIN)/mkdocs serve
