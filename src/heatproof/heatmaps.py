@@ -95,3 +95,15 @@ def topk_mask(heatmaps: Heatmaps, fraction: float) -> Bool[Tensor, "batch rows c
     # a stable sort, not topk: which of two equal pixels is taken must not depend on the device or the batch
     places = flat.argsort(dim=1, descending=True, stable=True)[:, :keep]
     return torch.zeros_like(flat, dtype=torch.bool).scatter(1, places, True).view(heatmaps.shape)
+
+
+def ranks(heatmaps: Heatmaps) -> Float[Tensor, "batch cells"]:
+    """The place of each cell in the order of its map, from 0; equal cells share the mean of their places.
+
+    >>> ranks(torch.tensor([[[5.0, 1.0], [5.0, 7.0]]]))
+    tensor([[1.5000, 0.0000, 1.5000, 3.0000]], dtype=torch.float64)
+    """
+    cells = heatmaps.flatten(1).contiguous()
+    ordered = cells.sort(1).values
+    first, after = torch.searchsorted(ordered, cells), torch.searchsorted(ordered, cells, right=True)
+    return (first + after - 1).double() / 2

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.heatmaps import Normalisation, center_of_mass, normalise, topk_mask
+from heatproof.heatmaps import Normalisation, center_of_mass, normalise, ranks, topk_mask
 from heatproof.manipulation.masks import Cells, drawn, written_out
 from heatproof.types import Heatmaps, PerImage, settings
 
@@ -303,18 +303,9 @@ def _swapped(heatmaps: Heatmaps, reference: Heatmaps) -> Heatmaps:
     return reference.detach().unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
 
 
-def _ranks(maps: Heatmaps) -> Float[Tensor, "batch cells"]:
-    """Ranks from 1, ties sharing their mean rank."""
-    flat = maps.flatten(1).contiguous()
-    ordered = flat.sort(dim=1).values
-    below = torch.searchsorted(ordered, flat)
-    upto = torch.searchsorted(ordered, flat, right=True)
-    return (below + upto + 1).double() / 2
-
-
 def _spearman(a: Heatmaps, b: Heatmaps) -> PerImage:
     """Rank correlation per image; 0 where one of the maps is constant."""
-    return _pearson(_ranks(a)[:, None], _ranks(b)[:, None]).to(a)
+    return _pearson(ranks(a)[:, None], ranks(b)[:, None]).to(a)
 
 
 def _pearson(a: Heatmaps, b: Heatmaps) -> PerImage:

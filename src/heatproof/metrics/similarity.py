@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.heatmaps import center_of_mass, normalise, resize, topk_mask
+from heatproof.heatmaps import center_of_mass, normalise, ranks, resize, topk_mask
 from heatproof.types import Heatmaps, Images, PerImage
 
 WINDOW, SIGMA = 11, 1.5
@@ -114,18 +114,10 @@ def spearman(a: Heatmaps, b: Heatmaps) -> PerImage:
     tensor([0.5000])
     """
     _check_pair(a, b)
-    x, y = _ranks(a), _ranks(b)
+    x, y = ranks(a), ranks(b)
     x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
     spread = (x.square().sum(1) * y.square().sum(1)).sqrt()
     return ((x * y).sum(1) / spread).clamp(-1, 1).to(a.dtype)
-
-
-def _ranks(maps: Heatmaps) -> Float[Tensor, "batch cells"]:
-    cells = maps.flatten(1).contiguous()
-    ordered = cells.sort(1).values
-    # the average of the first and the last place that a value takes
-    first, last = torch.searchsorted(ordered, cells), torch.searchsorted(ordered, cells, right=True) - 1
-    return (first + last).double() / 2
 
 
 def topk_intersection(a: Heatmaps, b: Heatmaps, fraction: float = 0.1) -> PerImage:
