@@ -22,7 +22,7 @@ from heatproof.types import settings
 
 @settings
 class Training:
-    """How a backbone is trained: AdamW with a cosine schedule on mirrored, randomly cropped photos.
+    """How a backbone is trained: AdamW with a cosine schedule on photos of which half are mirrored.
 
     Args:
         epochs: passes over the training photos.
