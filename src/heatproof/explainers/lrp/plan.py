@@ -83,7 +83,7 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
 
     Raises:
         ModelError: for a layer without a rule, naming it, its place, and how to add one.
-        LayerError: for a layer that the logits do not depend on.
+        LayerError: for a layer that no relevance can reach.
     """
     nodes = list(graph.nodes)
     start = next(node for node in nodes if node.op == "placeholder")
@@ -98,7 +98,7 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
         if any(source in below for source in what.signals):
             below.add(node)
     if end not in below:
-        raise LayerError(f"the logits of {type(network).__name__} do not depend on the layer that was asked for")
+        raise LayerError(no_relevance(stop, network))
     passing = {n for n, r in read.items() if r.kind and issubclass(r.kind, NORM) and (not fold or n in folded.values())}
     first = _first(read, start, passing)
     nonnegative = _nonnegative(read)
@@ -252,6 +252,15 @@ def _last_uses(nodes: list[Node], read: dict[Node, _Read]) -> dict[Node, tuple[N
 
 def _torch_own(kind: Kind) -> bool:
     return kind.__module__.startswith(("torch.nn", "heatproof"))
+
+
+def no_relevance(stop: Node, network: nn.Module) -> str:
+    """The sentence for a layer that has no map."""
+    where = stop.target if stop.op == "call_module" else stop.name
+    return (
+        f"no relevance reaches {where!r} of {type(network).__name__}: the logits do not depend on it, or only through "
+        "a gate, which takes none; explain a layer on the way of the signal"
+    )
 
 
 def _no_rule(node: Node, network: nn.Module) -> str:

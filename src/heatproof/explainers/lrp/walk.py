@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from heatproof.errors import ModelError
+from heatproof.errors import LayerError
 from heatproof.explainers.lrp.affine import Affine, Call, affine, full, scale_and_shift
 from heatproof.explainers.lrp.graph import Traced, attribute
 from heatproof.explainers.lrp.kinds import NORM, WEIGHTED, Kind, Piece
-from heatproof.explainers.lrp.plan import Plan, Step
+from heatproof.explainers.lrp.plan import Plan, Step, no_relevance
 
 Values = dict[fx.Node, Any]
 
@@ -91,7 +91,7 @@ def walk(plan: Plan, network: nn.Module, values: Values, relevance: Tensor, boun
             if not waiting[signal] and signal is not plan.stop:
                 values[signal] = None
     if plan.stop not in arrived:
-        raise ModelError(f"no relevance reaches node {plan.stop.name!r} of {type(network).__name__}")
+        raise LayerError(no_relevance(plan.stop, network))
     return arrived[plan.stop]
 
 
@@ -107,6 +107,8 @@ def _layer(step: Step, plan: Plan, network: nn.Module, values: Values, bounds: A
     if not issubclass(step.kind, WEIGHTED):
 
         def function(*inputs: Tensor) -> Any:
+            if node in plan.overwriting:
+                inputs = (inputs[0].clone(), *inputs[1:])
             return run(node, network, {**values, **dict(zip(step.signals, inputs, strict=True))})
 
         return Call(node=node, module=module, function=function, **known)
