@@ -34,7 +34,7 @@ class AOPC:
         fill: ``noise`` (uniform), ``mean``, ``blur``, or a grey value.
         answer: f: ``probability``, ``logit`` or ``correct``.
         ragged: let the last row and column of regions be narrower where the region does not divide the image.
-        at_once: images in one forward pass (memory and speed only).
+        at_once: images in one forward pass (memory and speed only); ``None``: what suits the device.
         seed: of the noise and of the random order.
 
     Raises:
@@ -52,7 +52,7 @@ class AOPC:
     fill: Filling = "noise"
     answer: Answer = "probability"
     ragged: bool = False
-    at_once: int = 32
+    at_once: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Deletion:
     fill: Filling = 0.0
     order: Order = "most"
     answer: Answer = "probability"
-    at_once: int = 32
+    at_once: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ class Insertion:
     fill: Filling = "blur"
     order: Order = "most"
     answer: Answer = "probability"
-    at_once: int = 32
+    at_once: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -117,6 +117,17 @@ def blurred(images: Images, side: int = 11, sigma: float = 5.0) -> Images:
     return F.conv2d(F.pad(wide, (0, 0, reach, reach), mode="replicate"), weights[:, :, :, None], groups=channels)
 
 
+def together(images: Images) -> int:
+    """How many images make a fast forward pass: on a CPU as many as its caches hold, else as many as fill the device.
+
+    >>> together(torch.zeros(1, 3, 224, 224)), together(torch.zeros(1, 3, 32, 32))
+    (8, 256)
+    """
+    # measured with ResNet-18 at 224 pixels on one core: 8 at once take 0.7 of the time of 32
+    fitting = (8 if images.device.type == "cpu" else 256) * 224 * 224 // images[0, 0].numel()
+    return min(256, max(8, fitting))
+
+
 def watch(
     model: Model,
     images: Images,
@@ -126,18 +137,18 @@ def watch(
     targets: Targets,
     *,
     answer: Answer = "probability",
-    at_once: int = 32,
+    at_once: int | None = None,
 ) -> Float[Tensor, "batch levels"]:
     """The model's answer when the pixels of the first ``level`` turns show the filling, for each level.
 
     Args:
-        at_once: images in one forward pass (memory only; the numbers do not depend on it).
+        at_once: images in one forward pass (memory and speed only); ``None``: :func:`together`.
     """
     steps = torch.tensor(levels, device=images.device)
     last = images.is_contiguous(memory_format=torch.channels_last) and images.shape[1] > 1
     layout = torch.channels_last if last else torch.contiguous_format
     found = []
-    for pair in torch.arange(len(images) * len(steps), device=images.device).split(max(1, at_once)):
+    for pair in torch.arange(len(images) * len(steps), device=images.device).split(max(1, at_once or together(images))):
         image, level = pair // len(steps), pair % len(steps)
         gone = (turn[image] < steps[level, None, None])[:, None]
         mixed = torch.where(gone, fill[image], images[image]).contiguous(memory_format=layout)
