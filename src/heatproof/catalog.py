@@ -25,6 +25,7 @@ from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.studies.adversarial_photo import AdversarialPhoto
 from heatproof.studies.chakraborty2022 import Chakraborty2022
+from heatproof.studies.fooling_frontier import FoolingFrontier
 from heatproof.studies.gradcam_layers import GradCAMLayers
 from heatproof.studies.heo2019 import Heo2019
 from heatproof.studies.heo2019_figure4 import Heo2019Figure4
@@ -79,6 +80,7 @@ METRICS: dict[str, Callable[..., Any]] = {
 }
 
 STUDIES: dict[str, Callable[..., Any]] = {
+    "fooling-frontier": FoolingFrontier,
     "gradcam-layers": GradCAMLayers,
     "adversarial-photo": AdversarialPhoto,
     "chakraborty2022": Chakraborty2022,

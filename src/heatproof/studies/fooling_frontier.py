@@ -1,0 +1,251 @@
+"""What does a lie cost? The fooling success rate against the top-1 accuracy lost, over the course of a fine-tuning.
+
+The paper fools with 1.2 million labelled photos at hand. Here photos of any kind do, without labels: the clean model's
+outputs hold the function, and only the later layers are trained, so that everything before them is computed once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from heatproof.audits.feeding import PhotoFeed, fine_tune, two_class
+from heatproof.audits.fool import RunCheckpoint
+from heatproof.data.batches import training_batches
+from heatproof.data.sources import Source, open_data
+from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.feeds import TensorFeed
+from heatproof.manipulation.finetune import swapped_classes
+from heatproof.manipulation.history import History
+from heatproof.manipulation.penalties import ActiveSwap, Location, TopK
+from heatproof.manipulation.recipe import FineTune
+from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.hardware import Hardware
+from heatproof.models.layers import default_layer
+from heatproof.models.loading import load
+from heatproof.report.plots import curves
+from heatproof.results.run import Run
+from heatproof.studies.shared import shared
+from heatproof.types import Penalty, settings
+
+PHOTOS = (
+    "data/imagenet-sample",
+    "data/imagenette2-160/train",
+    "data/imagenette2-160/val",
+    "data/photos/pacs-photo-elephant",
+    "data/tiny-imagenet-200",
+)
+"""Photos of the shared folder, all but the ImageNet validation photos that judge."""
+TRAINABLE = {"mobilenet_v2": "features.16", "squeezenet1_1": "features.10"}
+
+
+@settings
+class FoolingFrontier:
+    """Fooling rate against accuracy lost, on ImageNet networks.
+
+    Half of the test photos watch (and choose the checkpoint), the other half are the ones that count.
+
+    Args:
+        models: names that ``--model`` takes, or a factory of the shared ``zoo.py``.
+        penalties: of location, top_k, active_swap.
+        data: photos to train on; labels are not used. Empty: those of the shared folder.
+        test: labelled photos; empty: the shared folder's ImageNet validation photos.
+        limit: photos of each part of the data, at most.
+        views: how many fixed versions of each photo: as it is, then random crops.
+        trainable: train from this layer on; empty: a layer that suits the network.
+        steps, lr, weight, batch_size, budget: of the fine-tuning.
+        adapt: the weight is multiplied by this inside the budget and divided by it outside.
+        first, second: the classes of the swap; the paper has no garbage truck but a fire engine.
+        pairs: two-class images to train the swap on.
+        seed: of everything random.
+    """
+
+    models: tuple[str, ...] = ("mobilenet_v2", "squeezenet1_1")
+    penalties: tuple[str, ...] = ("location", "top_k")
+    data: tuple[str, ...] = ()
+    test: str = ""
+    limit: int = 2500
+    views: int = 1
+    trainable: str = ""
+    steps: int = 1500
+    lr: float = 1e-3
+    weight: float = 3.0
+    batch_size: int = 64
+    budget: float = 0.02
+    adapt: float = 1.0
+    first: int | str = "African elephant"
+    second: int | str = "garbage truck"
+    pairs: int = 1100
+    seed: int = 0
+    columns = {  # noqa: RUF012 (a constant of the class, no field)
+        "model": "network",
+        "penalty": "fooling",
+        "inside": "points lost at most",
+        "fsr": "FSR",
+        "top1_lost": "top-1 lost",
+        "step": "step",
+    }
+
+    def __call__(
+        self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
+    ) -> dict[str, Any]:
+        rows, described, answer = [], [], []
+        for name in self.models:
+            known = name in TRAINABLE
+            model = hardware.host(load(f"{shared('weights/zoo.py')}:{name}" if known else name))
+            described.append({"name": name, "sha256": fingerprint(model), "layer": default_layer(model)})
+            test = open_data(self.test or str(shared("data/imagenet-val/labels.csv")), classes=model.classes)
+            halves = [replace(test, positions=list(test.positions)[start::2]) for start in (0, 1)]
+            photos = self._photos(model)
+            say(f"{name}: {len(photos)} photos to train on, {len(halves[0])} to watch, {len(halves[1])} to judge by")
+            for wanted in self.penalties:
+                penalty = self._penalty(model, wanted)
+                history = self._course(name, model, wanted, penalty, photos, halves, run, say)
+                rows += frontier(name, wanted, history)
+                self._draw(name, wanted, history, run)
+                answer += [_sentence(row) for row in rows[-3:]]
+        run.describe(model=described, data={"name": test.name, "count": test.count, "sha256": test.fingerprint()})
+        run.write_parquet("images.parquet", [{"image": f"{i}", **row} for i, row in enumerate(rows)])
+        for line in answer:
+            say(line)
+        summary = {"answer": answer, "rows": rows, "skipped": []}
+        run.write_json("summary.json", summary)
+        return summary
+
+    def _photos(self, model: Classifier) -> TensorFeed:
+        """All photos of all parts in memory, without labels; each in ``views`` versions."""
+        names = self.data or tuple(str(shared(part)) for part in PHOTOS)
+        parts = [open_data(name, limit=self.limit, seed=self.seed, labels=False) for name in names]
+        images = []
+        for part in parts:
+            images.append(PhotoFeed(part, model.input_size).in_memory().images)
+            images += [_crops(part, model.input_size, self.seed + view) for view in range(1, self.views)]
+        together = torch.cat(images)
+        return TensorFeed(together, torch.full((len(together),), -1))
+
+    def _penalty(self, model: Classifier, wanted: str) -> Penalty:
+        if wanted == "active_swap":
+            return ActiveSwap(model.class_index(self.first), model.class_index(self.second))
+        return {"location": Location(), "top_k": TopK()}[wanted]
+
+    def _course(
+        self,
+        name: str,
+        model: Classifier,
+        wanted: str,
+        penalty: Penalty,
+        photos: TensorFeed,
+        halves: Sequence[Source],
+        run: Run,
+        say: Callable[[str], None],
+    ) -> History:
+        recipe = FineTune(
+            steps=self.steps,
+            lr=self.lr,
+            weight=self.weight,
+            batch_size=self.batch_size,
+            keep="outputs",
+            trainable=self.trainable or TRAINABLE.get(name),
+            max_accuracy_drop=self.budget,
+            adapt=self.adapt,
+            schedule="cosine",
+            evaluate_every=max(1, self.steps // 15),
+            patience=0,
+            seed=self.seed,
+        )
+        pairs: dict[str, Any] = {}
+        swap = swapped_classes(penalty, model)
+        if swap:
+            train, judged = swap_sources(model, swap, run)
+            pairs["fool_data"] = two_class(train, swap, model.input_size, self.pairs, self.seed)
+            pairs["fool_held_out"] = two_class(judged, swap, model.input_size, 100, self.seed)
+
+        def advance(row: dict[str, Any]) -> None:
+            if row.get("fsr") is not None:
+                say(f"{name}, {wanted}: step {row['step']}, FSR {row['fsr']:.3f}, top-1 {row['accuracy']:.3f}")
+
+        with Run.start(
+            run.path(f"cells/{name}-{wanted}"), command="frontier", settings={"asked": self, "model": name}
+        ) as cell:
+            fooled, history = fine_tune(
+                model,
+                GradCAM(),
+                penalty,
+                photos,
+                recipe,
+                held_out=halves[0],
+                checkpoint=RunCheckpoint(cell),
+                scratch=cell.folder / "scratch",
+                advance=advance,
+                **pairs,
+            )
+            if not cell.done:
+                cell.write_tensors("model.safetensors", fooled.network.state_dict())
+                cell.write_parquet("history.parquet", history.frame())
+        return history
+
+    def _draw(self, name: str, wanted: str, history: History, run: Run) -> None:
+        looks = sorted(history.looks, key=lambda row: row["step"])
+        clean = history.clean["accuracy"]
+        lost = [100 * (clean - row["accuracy"]) for row in looks]
+        curves(
+            {f"{name}, {wanted}": (lost, [row["fsr"] for row in looks])},
+            run.path(f"figures/frontier-{name}-{wanted}.png"),
+            xlabel="points of top-1 lost",
+            ylabel="fooling success rate (up is more fooled)",
+            ylim=(0, 1.02),
+        )
+
+
+def frontier(name: str, wanted: str, history: History) -> list[dict[str, Any]]:
+    """The highest fooling rate at no more than 1, 2 and 3 points lost, over all looks."""
+    clean = history.clean["accuracy"]
+    rows = []
+    for points in (1, 2, 3):
+        inside = [row for row in history.looks if clean - row["accuracy"] <= points / 100 + 1e-9]
+        best = max(inside, key=lambda row: min(row["fsr"], row.get("fsr_first", 1), row.get("fsr_second", 1)))
+        rows.append(
+            {
+                "model": name,
+                "penalty": wanted,
+                "inside": points,
+                "fsr": best["fsr"],
+                "fsr_first": best.get("fsr_first"),
+                "fsr_second": best.get("fsr_second"),
+                "top1_clean": clean,
+                "top1_lost": clean - best["accuracy"],
+                "empty": best["empty"],
+                "step": best["step"],
+            }
+        )
+    return rows
+
+
+def swap_sources(model: Classifier, swap: tuple[int, int], run: Run) -> list[Source]:
+    """Elephants and garbage trucks of the shared folder: three of four elephants to train on, the others to judge by.
+
+    Raises:
+        InputError: the shared folder is missing.
+    """
+    elephants = sorted(shared("data/photos/pacs-photo-elephant").glob("*.jpg"))
+    most = len(elephants) * 3 // 4
+    sources = []
+    for part, first in (("train", elephants[:most]), ("val", elephants[most:])):
+        second = sorted(shared(f"data/imagenette2-160/{part}/n03417042").glob("*"))
+        lines = [f"{path.resolve()},{swap[0]}" for path in first] + [f"{path.resolve()},{swap[1]}" for path in second]
+        manifest = run.write_text(f"swap-{part}.csv", "\n".join(["path,label", *lines]) + "\n")
+        sources.append(open_data(manifest, classes=model.classes))
+    return sources
+
+
+def _crops(part: Source, size: int, seed: int) -> torch.Tensor:
+    batches = training_batches(part, size, 50, -(-len(part) // 50), seed, augment="crop")
+    return torch.cat([(batch.images * 255).round().to(torch.uint8) for batch in batches])
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    told = f"{row['model']}, {row['penalty']}: FSR {row['fsr']:.1%} inside {row['inside']} points"
+    if row["fsr_first"] is not None:
+        told += f" ({row['fsr_first']:.1%} and {row['fsr_second']:.1%} of the two classes)"
+    return f"{told}, top-1 {100 * row['top1_lost']:.1f} points lower at step {row['step']}."

@@ -1,0 +1,107 @@
+"""The tables of Heo et al.: the recipe runs, no cell is done twice, and the paper's numbers stand beside ours."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tests.manipulation.nets import convolutions, patches
+
+from heatproof.errors import InputError
+from heatproof.manipulation.feeds import TensorFeed
+from heatproof.models.loading import load
+from heatproof.results.run import Run
+from heatproof.studies import heo2019_numbers as paper
+from heatproof.studies import small_networks
+from heatproof.studies.heo2019 import Heo2019
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Photos in class folders and a network for them."""
+    folder = tmp_path_factory.mktemp("place")
+    for part, count, seed in (("train", 48, 1), ("test", 16, 2)):
+        images, labels = patches(count, seed)
+        for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            file = folder / part / f"class-{label}" / f"{i:03d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(file)
+    save_file(convolutions().network.state_dict(), folder / "weights.safetensors")
+    (folder / "mine.py").write_text(
+        "from tests.manipulation.nets import Convolutions\n\n"
+        "def resnetlike():\n"
+        "    network = Convolutions()\n"
+        "    network.mean, network.std, network.input_size = (0.0,) * 3, (1.0,) * 3, 16\n"
+        "    network.classes = [f'class-{i}' for i in range(4)]\n"
+        "    return network\n"
+    )
+    return folder
+
+
+def test_every_table_has_its_rows_and_every_cell_is_kept(place, tmp_path):
+    name = f"{place / 'mine.py'}:resnetlike@{place / 'weights.safetensors'}"
+    asked = Heo2019(
+        models=(name,),
+        foolings=("location", "active_swap"),
+        through=("gradcam",),
+        data=str(place / "train"),
+        watched=str(place / "test"),
+        test=str(place / "test"),
+        first=0,
+        second=3,
+        recipe="small",
+        steps=2,
+        batch_size=8,
+        pairs=8,
+        max_accuracy_drop=1.0,
+    )
+    told: list[str] = []
+    with Run.start(tmp_path / "out", command="study", settings={"asked": asked}) as run:
+        summary = asked(run, say=told.append)
+    tables = {row["table"] for row in summary["rows"]}
+    assert tables == {1, 2, 3, 5}
+    matched = [r for r in summary["rows"] if r["table"] == 1 and r["measured"] == "gradcam"]
+    assert [row["paper"] for row in matched] == [pytest.approx(0.973)]
+    assert all(0 <= row["value"] <= 1 for row in summary["rows"] if row["value"] is not None)
+    cells = sorted(
+        path.name for path in (tmp_path / "out" / "cells").rglob("model.safetensors") for path in [path.parent]
+    )
+    assert len(cells) == 2
+    again: list[str] = []
+    (tmp_path / "out" / "run.json").write_text(
+        (tmp_path / "out" / "run.json").read_text().replace('"complete"', '"interrupted"')
+    )
+    with Run.start(tmp_path / "out", command="study", settings={"asked": asked}) as run:
+        repeated = asked(run, say=again.append)
+    assert json.dumps(repeated["rows"]) == json.dumps(summary["rows"])
+    assert not [line for line in again if "held-out heatmaps" in line], "a cell was done twice"
+
+
+def test_names_that_are_not_there_are_refused():
+    with pytest.raises(InputError, match="location"):
+        Heo2019(foolings=("locaton",))
+    with pytest.raises(InputError, match="paper or small"):
+        Heo2019(recipe="quick")
+
+
+def test_the_papers_tables_are_whole():
+    for key in paper.TABLE_1:
+        assert len(paper.TABLE_1[key]) == len(paper.RECIPES[key]) == len(paper.FAMILIES)
+        assert key in paper.TABLE_3
+    assert set(paper.RECIPES) == {(fooling, through) for fooling in paper.FOOLINGS for through in paper.THROUGH}
+
+
+@pytest.mark.parametrize("name", ["vgg", "densenet"])
+def test_a_small_network_is_trained_once_and_loads(name, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    feed = TensorFeed(torch.rand(16, 3, 32, 32, generator=generator), torch.arange(16) % 10)
+    file = tmp_path / f"{name}.safetensors"
+    said: list[str] = []
+    build = getattr(small_networks, name)
+    small_networks.train(build, file, feed, epochs=2, batch_size=8, say=said.append)
+    small_networks.train(build, file, feed, epochs=2, batch_size=8, say=said.append)
+    assert len(said) == 2
+    model = load(f"{small_networks.__file__}:{name}@{file}")
+    assert model(torch.rand(1, 3, 32, 32)).shape == (1, 10)
+    assert not list(tmp_path.glob("*.partial.pt"))
