@@ -162,7 +162,7 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
     assert run("list", "layers", "demo") == 0
     lines = capsys.readouterr().out.splitlines()
     assert (
-        "stage7       Sequential             96x8x8         45 px  <- default: last feature map before pooling" in lines
+        "stage7       Sequential             96x8x8         39 px  <- default: last feature map before pooling" in lines
     )
     assert run("list", "explainrs") == 2
     assert "did you mean explainers" in capsys.readouterr().err

@@ -15,6 +15,7 @@ def top_k_correct(logits: Logits, labels: Labels, k: int = 1) -> Bool[Tensor, "b
     Raises:
         InputError: labels outside the classes, or k below 1.
 
+    >>> import torch
     >>> logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
     >>> top_k_correct(logits, torch.tensor([1, 0])), top_k_correct(logits, torch.tensor([1, 0]), k=2)
     (tensor([False, False]), tensor([ True, False]))
@@ -38,6 +39,7 @@ def agreement(a: Logits, b: Logits) -> Bool[Tensor, "batch"]:
     Raises:
         InputError: logits of different shapes.
 
+    >>> import torch
     >>> agreement(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 9.0]]))
     tensor([True])
     """
