@@ -47,15 +47,24 @@ LAYERS = {
 """The layer of Grad-CAM and of the _T interpreters: the last ReLU before pooling, or the last block's input [code]."""
 
 FROM = {
-    "resnet20": "layer3.1",
-    "resnet56": "layer3.7",
+    "resnet20": "layer3",
+    "resnet56": "layer3",
     "vgg": "features.14",
-    "densenet": "block2.layer4",
+    "densenet": "block2",
 }
 """The small preset trains from here on [ours]: the last layers suffice, and what lies before is computed once."""
 
-# the weight of the small preset to begin with, found on photos that no table is made from; it is adapted on the way
-SMALL = {"location": 3.0, "top_k": 2.0, "center_mass": 0.03, "active_swap": 3.0}
+# the weights of the small preset, found on photos that no table is made from
+SMALL = {
+    ("location", "lrp_t"): 6.0,
+    ("location", "gradcam"): 4.0,
+    ("top_k", "lrp_t"): 1.5,
+    ("top_k", "gradcam"): 4.0,
+    ("center_mass", "lrp_t"): 0.3,
+    ("center_mass", "gradcam"): 0.3,
+    ("active_swap", "lrp_t"): 10.0,
+    ("active_swap", "gradcam"): 10.0,
+}
 
 
 @settings
@@ -112,7 +121,7 @@ class Heo2019:
             "first": "dog",
             "second": "truck",
             "recipe": "small",
-            "steps": 800,
+            "steps": 1500,
             "batch_size": 64,
             "limit": 12000,
             "max_accuracy_drop": 0.01,
@@ -226,12 +235,13 @@ class Heo2019:
         if self.recipe == "small":
             recipe = FineTune(
                 lr=1e-3,
-                weight=SMALL[fooling],
+                weight=SMALL[fooling, through],
                 keep="outputs",
                 trainable=FROM.get(name),
                 schedule="cosine",
-                adapt=1.4,
-                evaluate_every=max(1, self.steps // 16),
+                margin=0.3,
+                evaluate_every=max(1, self.steps // 15),
+                patience=0,
                 seed=self.seed,
                 **given,
             )
