@@ -1,5 +1,6 @@
 """FGSM + both Grad-CAMs + NISSIM on ResNet-50, batch 16, 224 pixels, and PGD-10: ``python -m benchmarks.shift``."""
 
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -109,8 +110,8 @@ def pgd_against_torchattacks(runs: int) -> str:
     return table(f"PGD-10, ResNet-50, batch {len(size)}: what is handed out", rows, ("", "time against torchattacks"))
 
 
-def _stream(count: int) -> Callable[[], object]:
-    """An audit of ``count`` drawn photos by a small network."""
+def _stream(count: int, attacking_only: bool) -> Callable[[], object]:
+    """An audit of ``count`` drawn photos by a small network, up to the last photo or to its end."""
     from heatproof.models import demo
 
     model = hp.Classifier(demo.build(), classes=demo.build().classes, input_size=64, name="demo")
@@ -123,21 +124,33 @@ def _stream(count: int) -> Callable[[], object]:
         return Source("drawn", listing, range(count))
 
     def run(count: int) -> None:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Run.start(f"{folder}/out", command="shift", settings={}) as run,
-        ):
-            run_shift(Shift(part=16), [model], lambda _: source(count), run, hardware=Hardware("cpu"), draw=False)
+        done = 0
 
-    run(32)
+        def advance(photos: int) -> None:
+            nonlocal done
+            done += photos
+            if attacking_only and done >= count:
+                raise KeyboardInterrupt
+
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            tempfile.TemporaryDirectory() as folder,
+            Run.start(f"{folder}/out", command="shift", settings={}) as made,
+        ):
+            asked, hardware = Shift(part=16), Hardware("cpu")
+            run_shift(asked, [model], lambda _: source(count), made, hardware=hardware, draw=False, advance=advance)
+
+    run(64)
     return partial(run, count)
 
 
 def memory_of_a_stream(runs: int) -> str:
-    rows = [(str(count), f"{peak_memory(partial(_stream, count)):.0f} MiB") for count in (250, 1000)]
-    return table(
-        "Memory of an audit against the number of photos, 4 epsilons", rows, ("photos", "peak above the start")
-    )
+    rows = []
+    for count in (250, 1000, 4000):
+        peaks = [peak_memory(partial(_stream, count, only)) for only in (True, False)]
+        rows.append((str(count), *(f"{peak:.0f} MiB" for peak in peaks)))
+    title = "Memory of an audit against the number of photos, 4 epsilons: peak above the start"
+    return table(title, rows, ("photos", "while attacking", "with the table and its intervals"))
 
 
 def main(runs: int = 7) -> None:

@@ -23,6 +23,7 @@ from heatproof.manipulation.penalties import CenterMass
 from heatproof.metrics.shift import mod, vid, vid_per_image
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
 from heatproof.results import Run
 from networks import small
 
@@ -243,6 +244,9 @@ def test_mass_is_measured_in_the_boxes_where_there_are_boxes(tmp_path, folder):
     _, table = shifted(tmp_path / "out", folder, Shift(epsilons=(0.1,), shown=0), boxes=boxes)
     full = table.filter(~pl.col("empty"))
     assert full["on_object"].to_list() == pytest.approx([1.0] * full.height, abs=1e-5)
+    for given, words in ((boxes, "in the object's box"), ({}, "where the clean map looks")):
+        summary, _ = shifted(tmp_path / words, folder, Shift(epsilons=(0.1,), shown=0), boxes=given)
+        assert any(words in line for line in summary["answer"])
     halves = dict.fromkeys(ids, (0.0, 0.0, 0.5, 1.0)), dict.fromkeys(ids, (0.5, 0.0, 1.0, 1.0))
     left, right = (
         shifted(tmp_path / f"{i}", folder, Shift(epsilons=(0.1,), shown=0), boxes=half)[1].filter(~pl.col("empty"))
@@ -280,6 +284,28 @@ def test_what_cannot_be_is_named(tmp_path, folder):
         shifted(
             tmp_path / "classes", folder, models=[Classifier(network().network, classes=list("wxyz"), input_size=SIZE)]
         )
+
+
+@pytest.mark.weights
+def test_half_precision_keeps_the_mod_of_real_weights(tmp_path, shared):
+    from heatproof.models.loading import load
+
+    mods = []
+    for precision in ("fp32", "bf16"):
+        model, hardware = load(f"{shared}/weights/zoo.py:squeezenet1_1"), Hardware("cpu", precision)
+        model.input_size = 128
+        with Run.start(tmp_path / precision, command="shift", settings={}) as run:
+            summary = run_shift(
+                Shift(epsilons=(0.01, 0.1), part=24),
+                [model],
+                lambda m: open_data(shared / "data/imagenet-sample", classes=m.classes, limit=24),
+                run,
+                hardware=hardware,
+                draw=False,
+            )
+        mods.append([row["mod"] for row in summary["rows"]])
+    assert mods[0][1] > 0.05
+    assert mods[1] == pytest.approx(mods[0], abs=0.005)
 
 
 @pytest.mark.weights

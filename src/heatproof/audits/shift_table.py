@@ -149,10 +149,14 @@ def _leaves(curve: Sequence[dict[str, Any]], clean: dict[str, Any], by_box: bool
         return ""
     thing = "in the object's box" if by_box else "where the clean map looks"
     lost = clean["on_object"] - last["on_object"]
-    verdict = f"{lost:.0%} of it has left, to spurious evidence" if lost > 0.05 else "it stays there"
-    empty = (
-        f"; {last['empty_one'] + last['empty_both']} maps are empty" if last["empty_one"] + last["empty_both"] else ""
-    )
+    if lost <= 0.05:
+        verdict = "it stays there"
+    elif by_box:
+        verdict = f"{lost:.0%} of it has left the object, to spurious evidence"
+    else:
+        verdict = f"{lost:.0%} of it lies elsewhere now (no boxes say whether on the object)"
+    count = last["empty_one"] + last["empty_both"]
+    empty = f"; {count} maps are empty" if count else ""
     return (
         f"{clean['on_object']:.0%} of the map's mass lies {thing} before the attack and {last['on_object']:.0%} at "
         f"epsilon {last['epsilon']:.4g}: {verdict}{empty}."

@@ -28,12 +28,15 @@ class Training:
         epochs: passes over the training photos.
         lr: at the start; it falls to zero.
         batch_size: photos in a step.
+        frozen_norm: batch norm keeps the statistics it came with, as few photos call for when fine-tuning; networks
+            whose batch norm was folded into the convolutions cannot do otherwise.
         seed: of the head, the order and the changes of the photos, and dropout.
     """
 
     epochs: float = 10
     lr: float = 3e-4
     batch_size: int = 32
+    frozen_norm: bool = False
     seed: int = 0
 
     def steps(self, photos: int) -> int:
@@ -142,6 +145,9 @@ def train(
         source, model.input_size, min(asked.batch_size, len(source)), steps, asked.seed, augment="flip", start=begin
     )
     model.train()
+    for module in model.modules():
+        if asked.frozen_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
     losses: list[float] = []
     for step, batch in enumerate(stream, begin):
         # dropout's numbers belong to the step, so that a resumed run draws the same

@@ -47,7 +47,8 @@ class Chakraborty2022:
     Args:
         data: a folder of identities, each a folder of photos; empty: the faces of ``../shared``.
         backbones: names that ``heatproof explain --model`` takes, or ``shared:NAME``.
-        pretrained: fine-tune from published weights; false trains from scratch (a factory gives what it gives).
+        pretrained: fine-tune from published weights, batch norm's statistics frozen; false trains from scratch (a
+            factory gives what it gives).
         identities: so many of the identities, the first by name; 0 takes all.
         size: side of the images; 0 takes each backbone's own.
         epochs: passes over the training photos.
@@ -75,7 +76,7 @@ class Chakraborty2022:
             "backbones": ("shared:squeezenet1_1", "shared:mobilenet_v2"),
             "identities": 20,
             "size": 128,
-            "epochs": 12,
+            "epochs": 15,
         }
     }
     """``small``: two small pretrained backbones on 20 identities, minutes on two CPU cores."""
@@ -102,8 +103,13 @@ class Chakraborty2022:
             for backbone in self.backbones:
                 model = self._classifier(backbone, source.classes or [], repeat)
                 model.name += f" ({repeat + 1})" if self.repeats > 1 else ""
-                training = Training(self.epochs, self.lr or (3e-4 if self.pretrained else 1e-3), self.batch_size)
-                training = replace(training, seed=self.seed + repeat)
+                training = Training(
+                    self.epochs,
+                    self.lr or (3e-4 if self.pretrained else 1e-3),
+                    self.batch_size,
+                    frozen_norm=self.pretrained,
+                    seed=self.seed + repeat,
+                )
                 train(model, parts[0], training, run, slug(f"{backbone}-{repeat}"), hardware=hardware, say=say)
                 found = [accuracy(model, part, hardware, self.batch_size) for part in parts[1:]]
                 say(f"{model.name}: accuracy {found[0]:.1%} in validation, {found[1]:.1%} in the test")
