@@ -235,10 +235,11 @@ def compare(
     """Every metric of two sets of heatmaps.
 
     ``on_object`` is the share of the adversarial map's mass on the object: in its box, else on the cells where the
-    clean map exceeds 15% of its maximum.
+    clean map exceeds 15% of its maximum; NaN for an empty map.
     """
     same = adversarial is clean
     clean, adversarial = clean.float(), adversarial.float()
+    empty = is_empty(adversarial.clamp(min=0))
     area = (normalise(clean) > ON).float()
     for place, box in enumerate(boxes):
         if box is not None:
@@ -251,9 +252,10 @@ def compare(
         "spearman": spearman(clean, adversarial),
         "topk_intersection": topk_intersection(clean, adversarial, asked.fraction),
         "center_distance": center_distance(clean, adversarial),
-        "on_object": mass(adversarial, area),
+        # an empty map is nowhere: neither on the object nor off it
+        "on_object": mass(adversarial, area).masked_fill(empty, torch.nan),
         "empty_clean": is_empty(clean.clamp(min=0)),
-        "empty": is_empty(adversarial.clamp(min=0)),
+        "empty": empty,
     }
 
 

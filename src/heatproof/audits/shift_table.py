@@ -156,7 +156,7 @@ def _leaves(curve: Sequence[dict[str, Any]], clean: dict[str, Any], by_box: bool
     else:
         verdict = f"{lost:.0%} of it lies elsewhere now (no boxes say whether on the object)"
     count = last["empty_one"] + last["empty_both"]
-    empty = f"; {count} maps are empty" if count else ""
+    empty = f"; {count} of {last['count']} images have an empty map, which is nowhere" if count else ""
     return (
         f"{clean['on_object']:.0%} of the map's mass lies {thing} before the attack and {last['on_object']:.0%} at "
         f"epsilon {last['epsilon']:.4g}: {verdict}{empty}."
