@@ -3,11 +3,12 @@
 import gc
 import multiprocessing
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 
@@ -42,17 +43,20 @@ def peak_memory(setup_and_run: Callable[[], Callable[[], object]]) -> float:
     return peak
 
 
-def _measured(setup_and_run: Callable[[], Callable[[], object]], send: object) -> None:
+def _measured(setup_and_run: Callable[[], Callable[[], object]], send: Connection) -> None:
     job = setup_and_run()
     gc.collect()
-    before = _resident()
+    # forget the peak of the set-up; getrusage would tell even the parent's, which outlives fork and exec
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
     job()
-    send.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024) - before)  # type: ignore[attr-defined]
+    send.send(_status("VmHWM") - before)
 
 
-def _resident() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+def _status(key: str) -> float:
+    """MiB, from the kernel's own account of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key + ":")) / 1024
 
 
 def machine() -> str:
