@@ -24,8 +24,11 @@ from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import RISE, Occlusion
 from heatproof.explainers.together import explain_together
 from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, resize, topk_mask
+from heatproof.manipulation.backdoor import Backdoor
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
 from heatproof.manipulation.recipe import FineTune
+from heatproof.manipulation.trigger import Trigger
+from heatproof.manipulation.weight_edit import WeightEdit
 from heatproof.metrics.fooling import fooling_success_rate
 from heatproof.metrics.shift import mod, vid, vid_per_image
 from heatproof.metrics.similarity import nissim, psnr, spearman, ssim, topk_intersection
@@ -42,6 +45,7 @@ __all__ = [
     "PGD",
     "RISE",
     "ActiveSwap",
+    "Backdoor",
     "CenterMass",
     "Classifier",
     "Explanation",
@@ -64,6 +68,8 @@ __all__ = [
     "SpecError",
     "TargetMap",
     "TopK",
+    "Trigger",
+    "WeightEdit",
     "center_of_mass",
     "default_layer",
     "explain_together",

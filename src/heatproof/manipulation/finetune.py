@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from heatproof.errors import InputError
+from heatproof.manipulation.backdoor import Backdoor, Triggered, ask_about_backdoor
 from heatproof.manipulation.feeds import UNLABELLED, Feed, TensorFeed, as_feed
 from heatproof.manipulation.history import History
 from heatproof.manipulation.losses import ask_witnesses
@@ -89,6 +90,10 @@ def prepare(
     """All that precedes the first step of :func:`fine_tune`: copies, checks, and what the clean model says."""
     swap = swapped_classes(penalty, model)
     feeds = _feeds(penalty, swap, data, held_out, fool_data, fool_held_out, settings)
+    backdoor = penalty if isinstance(penalty, Backdoor) else None
+    label = backdoor.called_up(model) if backdoor else None
+    if backdoor:
+        feeds = [Triggered(feed, backdoor.trigger, label) if feed is not None else None for feed in feeds]
     processes = Processes.here(_device(model))
     share = settings.batch_size // 2 if swap else settings.batch_size
     if share < processes.count * settings.accumulate:
@@ -106,7 +111,10 @@ def prepare(
         scratch=scratch,
     )
     _check_labels(stage.feeds, stage.classes)
-    losses, watch = ask_witnesses(settings, penalty, stage, processes, swap, share, scratch)
+    if backdoor:
+        losses, watch = ask_about_backdoor(settings, backdoor, stage, processes, label, scratch)
+    else:
+        losses, watch = ask_witnesses(settings, penalty, stage, processes, swap, share, scratch)
     spec = f"{settings!r} {explainer!r} {penalty!r} on {processes.count} processes"
     return Tuning(settings, stage, losses, watch, processes, share, spec, weight=settings.weight)
 

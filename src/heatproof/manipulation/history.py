@@ -16,6 +16,8 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "fsr_first": pl.Float64,
     "fsr_second": pl.Float64,
     "test_loss": pl.Float64,
+    "test_loss_clean": pl.Float64,
+    "called": pl.Float64,
     "accuracy": pl.Float64,
     "agreement": pl.Float64,
     "empty": pl.Float64,
@@ -26,8 +28,9 @@ COLUMNS: dict[str, type[pl.DataType]] = {
 
 ``loss`` = ``loss_kept`` + ``weight`` * ``loss_fooled``, means over the batch of the step; null in row 0. From ``fsr``
 to ``inside`` over the held-out images, null between two looks; ``fsr_first`` and ``fsr_second`` only for a swap of two
-classes; ``empty``: share of maps with nothing in them; ``inside``: the accuracy is within the budget. ``seconds``:
-time spent since the start, over all attempts.
+classes; ``test_loss_clean`` (without the trigger) and ``called`` (share of triggered photos with the wanted
+answer) only for a backdoor; ``empty``: share of maps with nothing in them; ``inside``: the accuracy is within the
+budget. ``seconds``: time spent since the start, over all attempts.
 """
 
 

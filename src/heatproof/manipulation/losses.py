@@ -134,7 +134,7 @@ def ask_witnesses(
     """
     device = processes.device
     needs_maps = getattr(penalty, "needs_reference", True)
-    call = _caller(asked, device)
+    call = caller(asked, device)
     plain = Witness(stage.clean, stage.explainer, None, needs_maps and not swap, asked.keep == "outputs", call)
     pairs = replace(plain, swap=swap, needs_maps=needs_maps)
     train, watched, fool, fool_watched = stage.feeds
@@ -167,7 +167,7 @@ def ask_witnesses(
     return losses, watch
 
 
-def _caller(asked: FineTune, device: torch.device) -> Callable:
+def caller(asked: FineTune, device: torch.device) -> Callable:
     """Calls a model or an explainer at the precision asked for."""
 
     def precise() -> AbstractContextManager:

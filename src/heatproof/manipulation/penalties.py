@@ -64,7 +64,7 @@ class Location:
         object.__setattr__(self, "mask", written_out(self.mask))
 
     def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
-        _check_pair(heatmaps, reference)
+        check_pair(heatmaps, reference)
         mask = drawn(self.mask, *heatmaps.shape[1:]).to(heatmaps)
         return (_normalised(heatmaps, self.normalisation) - mask).square().mean((1, 2))
 
@@ -124,7 +124,7 @@ class TopK:
         return torch.where(before > 0, now / torch.where(before > 0, before, torch.ones_like(before)), 1.0)
 
     def _chosen(self, heatmaps: Heatmaps, reference: Heatmaps) -> Tensor:
-        _check_pair(heatmaps, reference)
+        check_pair(heatmaps, reference)
         if heatmaps[0].numel() < 2:
             raise InputError("top-k needs heatmaps of at least 2 cells, got 1; explain an earlier layer")
         return topk_mask(reference.detach(), self.fraction)
@@ -160,7 +160,7 @@ class CenterMass:
         return self._shift(heatmaps.detach(), reference).norm(dim=1) / (rows**2 + cols**2) ** 0.5
 
     def _shift(self, heatmaps: Heatmaps, reference: Heatmaps) -> Float[Tensor, "batch 2"]:
-        _check_pair(heatmaps, reference)
+        check_pair(heatmaps, reference)
         if max(heatmaps.shape[1:]) < 2:
             raise InputError("the centre of mass needs heatmaps of at least 2 cells, got 1; explain an earlier layer")
         before = center_of_mass(_normalised(reference.detach(), self.normalisation))
@@ -253,14 +253,14 @@ class TargetMap:
         maps = _normalised(heatmaps, self.normalisation)
         if self.distance == "mse":
             return (maps - target).square().mean((1, 2))
-        return (1 - _ssim(maps, target)) / 2
+        return (1 - ssim(maps, target)) / 2
 
     def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         target = self._target(heatmaps, reference)
-        return (1 - _pearson(_normalised(heatmaps.detach(), self.normalisation), target)) / 2
+        return (1 - pearson(_normalised(heatmaps.detach(), self.normalisation), target)) / 2
 
     def _target(self, heatmaps: Heatmaps, reference: Heatmaps) -> Heatmaps:
-        _check_pair(heatmaps, reference)
+        check_pair(heatmaps, reference)
         target = drawn(self.target, *heatmaps.shape[1:]).to(heatmaps)
         return _normalised(target[None], self.normalisation).expand_as(heatmaps)
 
@@ -285,7 +285,7 @@ def _normalised(heatmaps: Heatmaps, how: Normalisation) -> Heatmaps:
     return normalise(heatmaps.clamp(min=0) if how == "minmax" else heatmaps, how)
 
 
-def _check_pair(heatmaps: Heatmaps, reference: Heatmaps) -> None:
+def check_pair(heatmaps: Heatmaps, reference: Heatmaps) -> None:
     if heatmaps.ndim != 3 or heatmaps.shape != reference.shape:
         raise InputError(
             "a penalty compares maps [batch, rows, cols] with reference maps of the same shape, got "
@@ -295,7 +295,7 @@ def _check_pair(heatmaps: Heatmaps, reference: Heatmaps) -> None:
 
 def _swapped(heatmaps: Heatmaps, reference: Heatmaps) -> Heatmaps:
     """The reference of the other class of each pair."""
-    _check_pair(heatmaps, reference)
+    check_pair(heatmaps, reference)
     if len(heatmaps) % 2:
         raise InputError(
             f"the swap needs rows in pairs, each image explained for both classes in turn, got {len(heatmaps)} rows"
@@ -305,17 +305,17 @@ def _swapped(heatmaps: Heatmaps, reference: Heatmaps) -> Heatmaps:
 
 def _spearman(a: Heatmaps, b: Heatmaps) -> PerImage:
     """Rank correlation per image; 0 where one of the maps is constant."""
-    return _pearson(ranks(a)[:, None], ranks(b)[:, None]).to(a)
+    return pearson(ranks(a)[:, None], ranks(b)[:, None]).to(a)
 
 
-def _pearson(a: Heatmaps, b: Heatmaps) -> PerImage:
+def pearson(a: Heatmaps, b: Heatmaps) -> PerImage:
     a, b = a.flatten(1), b.flatten(1)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     spread = (a.square().sum(1) * b.square().sum(1)).sqrt()
     return (a * b).sum(1) / torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
-def _ssim(a: Heatmaps, b: Heatmaps, sigma: float = 1.5, side: int = 11) -> PerImage:
+def ssim(a: Heatmaps, b: Heatmaps, sigma: float = 1.5, side: int = 11) -> PerImage:
     """Structural similarity of maps in [0, 1]: Wang et al. 2004, k1 = 0.01, k2 = 0.03, over windows inside the map."""
     side = min(side, *a.shape[1:])
     offset = torch.arange(side, dtype=a.dtype, device=a.device) - (side - 1) / 2

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heatproof.errors import RunError
+from heatproof.manipulation.backdoor import BackdoorWatch
 from heatproof.manipulation.feeds import Fed
 from heatproof.manipulation.history import History
 from heatproof.manipulation.losses import Losses
@@ -42,7 +43,7 @@ class Tuning:
     asked: FineTune
     stage: Stage
     losses: Losses
-    watch: Watch
+    watch: Watch | BackdoorWatch
     processes: Processes
     share: int
     spec: str
