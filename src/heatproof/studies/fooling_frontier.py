@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from heatproof.audits.compare import Compare, Fooled, run_compare
 from heatproof.audits.feeding import PhotoFeed, fine_tune, two_class
 from heatproof.audits.fool import RunCheckpoint
 from heatproof.data.batches import training_batches
@@ -25,6 +26,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.report.plots import curves
+from heatproof.results.reading import read_json
 from heatproof.results.run import Run
 from heatproof.studies.shared import shared
 from heatproof.types import Penalty, settings
@@ -56,6 +58,7 @@ class FoolingFrontier:
         trainable: train from this layer on; empty: a layer that suits the network.
         steps, lr, weight, batch_size, budget: of the fine-tuning.
         adapt: the weight is multiplied by this inside the budget and divided by it outside.
+        margin: images whose test loss lies so far inside the interval of success push no more.
         first, second: the classes of the swap; the paper has no garbage truck but a fire engine.
         pairs: two-class images to train the swap on.
         seed: of everything random.
@@ -74,6 +77,7 @@ class FoolingFrontier:
     batch_size: int = 64
     budget: float = 0.02
     adapt: float = 1.0
+    margin: float | None = 0.3
     first: int | str = "African elephant"
     second: int | str = "garbage truck"
     pairs: int = 1100
@@ -81,6 +85,7 @@ class FoolingFrontier:
     columns = {  # noqa: RUF012 (a constant of the class, no field)
         "model": "network",
         "penalty": "fooling",
+        "photos": "photos",
         "inside": "points lost at most",
         "fsr": "FSR",
         "top1_lost": "top-1 lost",
@@ -101,10 +106,12 @@ class FoolingFrontier:
             say(f"{name}: {len(photos)} photos to train on, {len(halves[0])} to watch, {len(halves[1])} to judge by")
             for wanted in self.penalties:
                 penalty = self._penalty(model, wanted)
-                history = self._course(name, model, wanted, penalty, photos, halves, run, say)
+                fooled, history = self._course(name, model, wanted, penalty, photos, halves, run, say)
                 rows += frontier(name, wanted, history)
                 self._draw(name, wanted, history, run)
                 answer += [_sentence(row) for row in rows[-3:]]
+                rows.append(self._judged(name, wanted, model, fooled, penalty, halves[1], run, hardware))
+                answer.append(_judgement(rows[-1], self.budget))
         run.describe(model=described, data={"name": test.name, "count": test.count, "sha256": test.fingerprint()})
         run.write_parquet("images.parquet", [{"image": f"{i}", **row} for i, row in enumerate(rows)])
         for line in answer:
@@ -139,7 +146,7 @@ class FoolingFrontier:
         halves: Sequence[Source],
         run: Run,
         say: Callable[[str], None],
-    ) -> History:
+    ) -> tuple[Classifier, History]:
         recipe = FineTune(
             steps=self.steps,
             lr=self.lr,
@@ -149,6 +156,7 @@ class FoolingFrontier:
             trainable=self.trainable or TRAINABLE.get(name),
             max_accuracy_drop=self.budget,
             adapt=self.adapt,
+            margin=self.margin,
             schedule="cosine",
             evaluate_every=max(1, self.steps // 15),
             patience=0,
@@ -183,7 +191,42 @@ class FoolingFrontier:
             if not cell.done:
                 cell.write_tensors("model.safetensors", fooled.network.state_dict())
                 cell.write_parquet("history.parquet", history.frame())
-        return history
+        return fooled, history
+
+    def _judged(
+        self,
+        name: str,
+        wanted: str,
+        model: Classifier,
+        fooled: Classifier,
+        penalty: Penalty,
+        source: Source,
+        run: Run,
+        hardware: Hardware,
+    ) -> dict[str, Any]:
+        """The checkpoint that was chosen, on photos that did not choose it.
+
+        Of a swap only the accuracy: the photos show neither of its classes.
+        """
+        swap = swapped_classes(penalty, model) is not None
+        asked = Compare((GradCAM(),), (Location() if swap else penalty,), shown=3)
+        fooled.name = f"{name}-{wanted}"
+        with Run.start(
+            run.path(f"compared/{name}-{wanted}"), command="compare", settings={"asked": self, "model": name}
+        ) as comparison:
+            if not comparison.done:
+                run_compare(asked, model, [Fooled(fooled, GradCAM(), penalty)], source, comparison, hardware=hardware)
+        (row,) = read_json(comparison.folder / "summary.json")["rows"]
+        return {
+            "model": name,
+            "penalty": wanted,
+            "photos": "others",
+            "inside": None,
+            **{key: None if swap else row[key] for key in ("fsr", "fsr_low", "fsr_high")},
+            "top1_clean": row["top1_clean"],
+            "top1_lost": row["top1_clean"] - row["top1_fooled"],
+            "agreement": row["agreement"],
+        }
 
     def _draw(self, name: str, wanted: str, history: History, run: Run) -> None:
         looks = sorted(history.looks, key=lambda row: row["step"])
@@ -209,6 +252,7 @@ def frontier(name: str, wanted: str, history: History) -> list[dict[str, Any]]:
             {
                 "model": name,
                 "penalty": wanted,
+                "photos": "watched",
                 "inside": points,
                 "fsr": best["fsr"],
                 "fsr_first": best.get("fsr_first"),
@@ -249,3 +293,9 @@ def _sentence(row: dict[str, Any]) -> str:
     if row["fsr_first"] is not None:
         told += f" ({row['fsr_first']:.1%} and {row['fsr_second']:.1%} of the two classes)"
     return f"{told}, top-1 {100 * row['top1_lost']:.1f} points lower at step {row['step']}."
+
+
+def _judgement(row: dict[str, Any], budget: float) -> str:
+    told = f"{row['model']}, {row['penalty']}: the checkpoint inside {100 * budget:g} points, on other photos:"
+    fsr = f" FSR {row['fsr']:.1%} ({row['fsr_low']:.1%} to {row['fsr_high']:.1%})," if row["fsr"] is not None else ""
+    return f"{told}{fsr} top-1 {100 * row['top1_lost']:.1f} points lower."

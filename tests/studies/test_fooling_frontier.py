@@ -1,0 +1,62 @@
+"""What a lie costs: the frontier is chosen on some photos and judged on others."""
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from heatproof.data.scenes import scenes
+from heatproof.results.run import Run
+from heatproof.studies.fooling_frontier import FoolingFrontier, frontier
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Scenes of the demo in class folders."""
+    folder = tmp_path_factory.mktemp("place")
+    for part, count, seed in (("train", 24, 1), ("test", 40, 2)):
+        images, labels = scenes(count, seed=seed)[:2]
+        for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            file = folder / part / str(label) / f"{i:03d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(file)
+    return folder
+
+
+def test_the_chosen_checkpoint_is_judged_on_other_photos(place, tmp_path):
+    asked = FoolingFrontier(
+        models=("demo",),
+        penalties=("location",),
+        data=(str(place / "train"),),
+        test=str(place / "test"),
+        trainable="stage7",
+        steps=4,
+        batch_size=8,
+        budget=1.0,
+        views=2,
+    )
+    with Run.start(tmp_path / "out", command="study", settings={"asked": asked}) as run:
+        summary = asked(run, say=lambda line: None)
+    watched, others = summary["rows"][:3], summary["rows"][3:]
+    assert [row["inside"] for row in watched] == [1, 2, 3]
+    assert [row["photos"] for row in others] == ["others"]
+    cell = pl.read_parquet(tmp_path / "out" / "cells" / "demo-location" / "history.parquet")
+    judged = pl.read_parquet(tmp_path / "out" / "compared" / "demo-location" / "images.parquet")
+    assert judged.height == 20
+    assert cell["fsr"].drop_nulls().len() == 5
+    assert (tmp_path / "out" / "figures" / "frontier-demo-location.png").exists()
+    assert "on other photos" in summary["answer"][-1]
+
+
+def test_the_frontier_takes_the_highest_rate_inside_each_budget() -> None:
+    class Looked:
+        clean = {"accuracy": 0.80}  # noqa: RUF012
+        looks = [  # noqa: RUF012
+            {"step": 1, "accuracy": 0.80, "fsr": 0.1, "empty": 0.0},
+            {"step": 2, "accuracy": 0.785, "fsr": 0.6, "empty": 0.0},
+            {"step": 3, "accuracy": 0.77, "fsr": 0.9, "empty": 0.0},
+            {"step": 4, "accuracy": 0.70, "fsr": 1.0, "empty": 0.0},
+        ]
+
+    rows = frontier("net", "location", Looked())  # type: ignore[arg-type]
+    assert [row["fsr"] for row in rows] == [0.1, 0.6, 0.9]
+    assert [round(row["top1_lost"], 3) for row in rows] == [0.0, 0.015, 0.03]
