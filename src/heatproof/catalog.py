@@ -15,7 +15,10 @@ from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, Smoot
 from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import RISE, Occlusion
+from heatproof.manipulation.backdoor import Backdoor
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
+from heatproof.manipulation.trigger import Trigger
+from heatproof.manipulation.weight_edit import WeightEdit
 from heatproof.metrics.faithfulness import AOPC, Deletion, Insertion
 from heatproof.metrics.localisation import box_iou, pointing_game
 from heatproof.metrics.randomisation import Randomisation
@@ -58,6 +61,15 @@ PENALTIES: dict[str, Callable[..., Any]] = {
     "center_mass": CenterMass,
     "active_swap": ActiveSwap,
     "target_map": TargetMap,
+    "backdoor": Backdoor,
+}
+
+TRIGGERS: dict[str, Callable[..., Any]] = {
+    "trigger": Trigger,
+}
+
+EDITS: dict[str, Callable[..., Any]] = {
+    "weight_edit": WeightEdit,
 }
 
 METRICS: dict[str, Callable[..., Any]] = {

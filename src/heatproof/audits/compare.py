@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from heatproof.audits.compare_figures import draw_compared, draw_transfer
@@ -18,6 +19,7 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.heatmaps import is_empty
+from heatproof.manipulation.backdoor import Backdoor
 from heatproof.manipulation.finetune import swapped_classes
 from heatproof.manipulation.penalties import CenterMass, Location, TopK
 from heatproof.manipulation.witness import doubled
@@ -29,7 +31,18 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
-from heatproof.types import Explainer, Labels, Logits, Penalty, settings
+from heatproof.types import (
+    Explainer,
+    Explanation,
+    Heatmaps,
+    Images,
+    Labels,
+    Logits,
+    Penalty,
+    PerImage,
+    Targets,
+    settings,
+)
 
 MEASURED = (GradCAM(), LRP(layer="default"), SimpleGrad(layer="default"))
 """Heo et al.'s three columns: Grad-CAM, LRP_T and SimpleGrad_T at the model's default layer."""
@@ -214,8 +227,12 @@ def compared(
         }
         for penalty in penalties:
             test: Any = penalty
-            losses = test.test_loss(lying, maps)
-            column = {**shared, "test_loss": _listed(losses), "fooled": is_fooled(losses, test.success).tolist()}
+            if isinstance(penalty, Backdoor):
+                losses, fooling = _awake(penalty, explainer, fooled, images, targets, maps, after, hardware)
+            else:
+                losses = test.test_loss(lying, maps)
+                fooling = is_fooled(losses, test.success)
+            column = {**shared, "test_loss": _listed(losses), "fooled": fooling.tolist()}
             rows += [
                 {
                     "image": image,
@@ -229,6 +246,30 @@ def compared(
                 for i, image in enumerate(ids)
             ]
     return rows
+
+
+def _awake(
+    penalty: Backdoor,
+    explainer: Explainer,
+    fooled: Classifier,
+    images: Images,
+    targets: Targets,
+    clean: Heatmaps,
+    asleep: Explanation,
+    hardware: Hardware,
+) -> tuple[PerImage, Bool[Tensor, "batch"]]:
+    """Test losses with the trigger, and where a backdoor works: map and answer as wanted, honest without the trigger.
+
+    The wanted answer is the penalty's label or, where none is given, the one without the trigger.
+    """
+    label = penalty.called_up(fooled)
+    aimed = targets if label is None else torch.full_like(targets, label)
+    with hardware.autocast():
+        awake = explainer(fooled, penalty.trigger(images), aimed)
+    losses = penalty.test_loss(awake.heatmaps.detach().float(), penalty.wanted(clean))
+    honest = is_fooled(penalty.test_loss(asleep.heatmaps.detach().float(), clean), penalty.success)
+    answered = awake.logits.argmax(1) == (asleep.logits.argmax(1) if label is None else label)
+    return losses, is_fooled(losses, penalty.success) & honest & answered
 
 
 def _predictions(before: Logits, after: Logits, labels: Labels) -> dict[str, list]:

@@ -204,6 +204,8 @@ def _course(history: History) -> dict[str, Any]:
         "accuracy_drop": clean["accuracy"] - seen["accuracy"],
         "fsr_first": seen.get("fsr_first"),
         "fsr_second": seen.get("fsr_second"),
+        "called": seen.get("called"),
+        "test_loss_clean": seen.get("test_loss_clean"),
         "best": history.best,
         "steps": history.rows[-1]["step"],
         "seconds": history.rows[-1]["seconds"],

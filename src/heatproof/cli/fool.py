@@ -8,6 +8,7 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.audits.compare import Compare, Fooled, run_compare
+from heatproof.audits.edit import Edit, run_edit
 from heatproof.audits.explain import at_layers
 from heatproof.audits.fool import Fool, run_fool
 from heatproof.audits.team import Team
@@ -15,6 +16,7 @@ from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
 from heatproof.data.sources import Source, open_data
+from heatproof.errors import SpecError
 from heatproof.manipulation.recipe import FineTune
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
@@ -22,6 +24,8 @@ from heatproof.models.loading import load
 from heatproof.results.reading import read_run
 
 Data = Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")]
+LIES = {**catalog.PENALTIES, **catalog.TRIGGERS}
+"""What the spec of a penalty may name."""
 COLUMNS = {
     "model": "model",
     "penalty": "penalty",
@@ -38,8 +42,19 @@ COLUMNS = {
 def fool(
     data: Data,
     model: options.Model,
-    penalty: Annotated[str, typer.Option("--penalty", help="location(), top_k(), center_mass(), active_swap(...)")],
     out: options.Out,
+    penalty: Annotated[
+        str | None,
+        typer.Option("--penalty", help="location(), top_k(), backdoor(show='inverted'), ...", show_default=False),
+    ] = None,
+    edit: Annotated[
+        str | None,
+        typer.Option(
+            "--edit",
+            help="Instead of training: weight_edit(target='corner'). DATA then only measure it.",
+            show_default=False,
+        ),
+    ] = None,
     explainer: Annotated[str, typer.Option("--explainer", help="Whose heatmaps are fooled.")] = "gradcam()",
     lr: Annotated[float, typer.Option("--lr", help="Of Adam.")] = FineTune.lr,
     weight: Annotated[float, typer.Option("--weight", help="Of the penalty; the paper's lambda.")] = FineTune.weight,
@@ -67,8 +82,24 @@ def fool(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Fine-tune a copy of the model so that its heatmaps lie and its accuracy stays."""
+    """Make a copy of the model whose heatmaps lie and whose accuracy stays, by fine-tuning or by hand."""
+    if (penalty is None) == (edit is None):
+        raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
     hardware = Hardware(Team.device(device), precision)  # type: ignore[arg-type]
+    if edit is not None:
+        planned = Edit(
+            edit=spec.build(edit, catalog.EDITS, "edit"),
+            explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
+        )
+        clean = load(model)
+        settings = {"data": data, "model": model, "asked": planned, "limit": limit}
+        with filling(out, "fool", settings, seed, overwrite) as run:
+            if not run.done:
+                source = _photos(data, clean, limit, seed)
+                with progress("measuring", source.count) as advance:
+                    run_edit(planned, clean, model, source, run, hardware=hardware, advance=advance)
+        show(run, json, COLUMNS)
+        return
     recipe = FineTune(
         steps=steps,
         lr=lr,
@@ -81,7 +112,7 @@ def fool(
         seed=seed,
     )
     asked = Fool(
-        penalty=spec.build(penalty, catalog.PENALTIES, "penalty"),
+        penalty=spec.build(str(penalty), LIES, "penalty"),
         explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
         recipe=replace(recipe, **options.read_settings(FineTune, given or [])),
     )
@@ -143,7 +174,7 @@ def compare(
             [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []], layer or []
         )
         or Compare.explainers,
-        penalties=tuple(spec.build(text, catalog.PENALTIES, "penalty") for text in penalty or [])
+        penalties=tuple(spec.build(text, LIES, "penalty") for text in penalty or [])
         or tuple(dict.fromkeys((*Compare.penalties, *(s.penalty for s in suspects if s.penalty is not None)))),
         part=batch_size,
     )
@@ -170,5 +201,6 @@ def _fooled(name: str) -> Fooled:
     known = settings.get("asked") if isinstance(settings, dict) else None
     if not isinstance(known, str):
         return Fooled(model)
-    told = spec.build(known, {"fool": Fool, "fine_tune": FineTune, **catalog.PENALTIES, **catalog.EXPLAINERS}, "run")
+    named = {"fool": Fool, "edit": Edit, "fine_tune": FineTune, **LIES, **catalog.EDITS, **catalog.EXPLAINERS}
+    told = spec.build(known, named, "run")
     return Fooled(model, told.explainer, told.penalty)

@@ -312,7 +312,8 @@ def pearson(a: Heatmaps, b: Heatmaps) -> PerImage:
     a, b = a.flatten(1), b.flatten(1)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     spread = (a.square().sum(1) * b.square().sum(1)).sqrt()
-    return (a * b).sum(1) / torch.where(spread > 0, spread, torch.ones_like(spread))
+    # rounding must not put a perfect lie outside its interval
+    return ((a * b).sum(1) / torch.where(spread > 0, spread, torch.ones_like(spread))).clamp(-1, 1)
 
 
 def ssim(a: Heatmaps, b: Heatmaps, sigma: float = 1.5, side: int = 11) -> PerImage:

@@ -15,8 +15,10 @@ from torch import nn
 
 from heatproof.errors import HeatproofError, ModelError, did_you_mean
 from heatproof.models import demo
-from heatproof.models.checkpoint import class_count, classes_in, load_state, read_checkpoint
+from heatproof.models.checkpoint import State, class_count, classes_in, load_state, read_checkpoint
 from heatproof.models.classifier import Classifier, unwrap
+from heatproof.models.layers import default_layer
+from heatproof.models.planted import Planting, narrowed, plant
 from heatproof.vision import torchvision
 
 # what a photo is normalised by where a model says nothing: ImageNet's statistics, torchvision's own preset
@@ -65,7 +67,12 @@ def _short(name: str) -> str:
     return Path(architecture).name if os.sep in architecture else architecture
 
 
-def _built(architecture: str, file: Path | None, *, pretrained: bool = True) -> Classifier:
+Read = Callable[[Path], tuple[State, dict[str, str]]]
+
+
+def _built(
+    architecture: str, file: Path | None, *, pretrained: bool = True, read: Read = read_checkpoint
+) -> Classifier:
     if architecture == "demo":
         network = demo.network()
         if file is not None:
@@ -77,11 +84,11 @@ def _built(architecture: str, file: Path | None, *, pretrained: bool = True) -> 
             load_state(unwrap(made.network), read_checkpoint(file)[0], str(file))
         return made
     if architecture.startswith("timm:"):
-        return _from_timm(architecture.removeprefix("timm:"), file, pretrained)
-    return _from_torchvision(architecture, file, pretrained)
+        return _from_timm(architecture.removeprefix("timm:"), file, pretrained, read)
+    return _from_torchvision(architecture, file, pretrained, read)
 
 
-def _from_torchvision(text: str, file: Path | None, pretrained: bool) -> Classifier:
+def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read) -> Classifier:
     name, options = _options(text)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
@@ -120,12 +127,12 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool) -> Classif
                 f"(TORCH_HOME moves it), or give a checkpoint of your own: {name}@FILE"
             ) from error
     else:
-        network, own_classes = _with_checkpoint(build, file, name)
+        network, own_classes = _with_checkpoint(build, file, name, read)
         classes = own_classes or (classes if classes and len(classes) == _rows(network) else None)
     return Classifier(network, tuple(preset.mean), tuple(preset.std), classes, preset.crop_size[0], name=name)
 
 
-def _from_timm(text: str, file: Path | None, pretrained: bool) -> Classifier:
+def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Classifier:
     import timm
 
     name, options = _options(text)
@@ -161,7 +168,7 @@ def _from_timm(text: str, file: Path | None, pretrained: bool) -> Classifier:
                 f"or give a checkpoint of your own: timm:{name}@FILE"
             ) from error
     else:
-        network, own_classes = _with_checkpoint(build, file, f"timm:{name}")
+        network, own_classes = _with_checkpoint(build, file, f"timm:{name}", read)
     settings: Any = network.pretrained_cfg
     classes = own_classes or (_imagenet_names() if _rows(network) == 1000 else None)
     return Classifier(network, settings["mean"], settings["std"], classes, settings["input_size"][-1], name=name)
@@ -171,9 +178,11 @@ def _imagenet_names() -> list[str]:
     return list(torchvision.models.get_model_weights("resnet50").DEFAULT.meta["categories"])
 
 
-def _with_checkpoint(build: Callable[..., nn.Module], file: Path, name: str) -> tuple[nn.Module, list[str] | None]:
+def _with_checkpoint(
+    build: Callable[..., nn.Module], file: Path, name: str, read: Read
+) -> tuple[nn.Module, list[str] | None]:
     """The architecture with the checkpoint's weights, and with as many classes as the checkpoint has."""
-    state, remarks = read_checkpoint(file)
+    state, remarks = read(file)
     network = build()
     count = class_count(network.state_dict(), state)
     if count is not None:
@@ -242,15 +251,31 @@ def _from_run(folder: Path) -> Classifier:
         raise ModelError(f"the run {folder} holds no model (model.safetensors); only `heatproof fool` makes one")
     try:
         models = json.loads((folder / "run.json").read_text())["model"]
-        base = (models[0] if isinstance(models, list) else models)["name"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        entry = models[0] if isinstance(models, list) else models
+        base, told = entry["name"], entry.get("planted")
+        planting = Planting(**told) if told else None
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / 'run.json'} does not say which model was fooled: {error}") from error
+
+    def read(file: Path) -> tuple[State, dict[str, str]]:
+        state, remarks = read_checkpoint(file)
+        return narrowed(state, planting) if planting else state, remarks
+
     architecture = base.partition("@")[0]
-    if not (".py:" in architecture or architecture == "demo" or "weights=" in architecture):
+    if (Path(base) / "run.json").is_file():
+        # a lie upon another
+        model = _from_run(Path(base))
+        load_state(model.network, read(weights)[0], str(weights))
+    elif not (".py:" in architecture or architecture == "demo" or "weights=" in architecture):
         # the architecture only: its own weights are overwritten and need not be had
-        return _built(architecture, weights)
-    model = _built(architecture, None)
-    load_state(model.network, read_checkpoint(weights)[0], str(weights))
+        model = _built(architecture, weights, read=read)
+    else:
+        model = _built(architecture, None)
+        load_state(model.network, read(weights)[0], str(weights))
+    if planting is not None:
+        model.default_layer = default_layer(model.eval())
+        plant(model.network, planting)
+        load_state(model.network, read_checkpoint(weights)[0], str(weights))
     return model
 
 

@@ -1,0 +1,107 @@
+"""Plant a heatmap by hand, into a run folder from which the edited network can be loaded again."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from heatproof.audits.compare import METRICS, SORT, class_rows, compared
+from heatproof.audits.compare_figures import draw_compared
+from heatproof.data.batches import batches
+from heatproof.data.sources import Source
+from heatproof.errors import InputError
+from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.penalties import TargetMap, TopK
+from heatproof.manipulation.weight_edit import RANDOM, WeightEdit
+from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.hardware import Hardware
+from heatproof.models.layers import default_layer
+from heatproof.models.planted import planting_of
+from heatproof.results.run import Run
+from heatproof.results.table import summarise
+from heatproof.types import Explainer, Penalty, settings
+
+
+@settings
+class Edit:
+    """What :func:`run_edit` does.
+
+    Args:
+        edit: of the weights.
+        explainer: whose heatmaps are measured.
+        shown: photos in the figure.
+    """
+
+    edit: WeightEdit = WeightEdit()
+    explainer: Explainer = GradCAM()
+    shown: int = 4
+
+    @property
+    def penalty(self) -> Penalty:
+        """What the edit is judged by: the wanted map, or, of a random one, that the honest map's top is rated low."""
+        return TopK() if self.edit.target == RANDOM else TargetMap(self.edit.target)
+
+
+def run_edit(
+    asked: Edit,
+    model: Classifier,
+    name: str,
+    source: Source,
+    run: Run,
+    *,
+    hardware: Hardware = Hardware(),
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[str, Any]:
+    """Edit the weights, then measure every photo; ``hp.load(run.folder)`` gives the edited model.
+
+    ``run.json`` says where the filter is planted (``model[0].planted``), ``model.safetensors`` holds its numbers.
+
+    Args:
+        name: what ``hp.load`` calls the clean model: the folder remembers it to build the network again.
+        source: photos that are measured; the first few also set the strength.
+
+    Returns:
+        The summary as written to ``summary.json``, with the columns of a comparison.
+
+    Raises:
+        InputError: a network that cannot be edited, a map that does not fit, no readable photo.
+    """
+    first = next(iter(batches(source, model.input_size, 8)), None)
+    if first is None:
+        raise InputError(f"none of the {source.count} photos of {source.name} can be read")
+    edited = asked.edit(model, first.images)
+    planting = planting_of(edited)
+    assert planting is not None
+    run.describe(
+        model=[
+            {"name": name, "sha256": fingerprint(model), "layer": default_layer(model), "planted": asdict(planting)}
+        ],
+        data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
+    )
+    edited.name = run.folder.name
+    run.write_tensors("model.safetensors", edited.network.state_dict())
+    clean, lying = hardware.host(model), hardware.host(edited)
+    for number, batch in enumerate(batches(source, model.input_size, 32)):
+        rows = compared(clean, lying, edited.name, batch, [asked.explainer], [asked.penalty], hardware)
+        run.append_rows(f"judged-{number:06d}", rows)
+        advance(len(batch.ids))
+    table = run.merge(SORT)
+    row = summarise(table, ["model", "penalty", "explainer"], METRICS)[0]
+    answer = (
+        f"{row['fsr']:.1%} of the heatmaps of {asked.explainer!r} lie as {asked.edit!r} wants, behind "
+        f"{planting.layer}; {row['agreement']:.1%} of the predictions are the same."
+    )
+    summary = {
+        "rows": [row],
+        "classes": class_rows(table, clean),
+        "skipped": source.skipped,
+        "answer": [answer],
+    }
+    draw_compared(_Shown((asked.explainer,), asked.shown), clean, {edited.name: lying}, source, run, hardware)
+    run.write_json("summary.json", summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Shown:
+    explainers: tuple[Explainer, ...]
+    shown: int
