@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -191,6 +192,12 @@ def test_an_edited_network_can_be_loaded_again(name: str, tmp_path: Path) -> Non
     assert fingerprint(loaded) == fingerprint(edited)
     maps, same = (GradCAM()(m, images).heatmaps for m in (edited, loaded))
     torch.testing.assert_close(maps, same, atol=0, rtol=0)
+    # a lie upon a lie: a run whose model is the edited one
+    upon = tmp_path / "upon"
+    upon.mkdir()
+    (upon / "run.json").write_text(json.dumps({"model": [{"name": str(run)}]}))
+    shutil.copy(run / "model.safetensors", upon)
+    assert fingerprint(load(str(upon))) == fingerprint(edited)
 
 
 def test_an_edited_checkpoint_with_another_number_of_classes_is_loaded(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Pictures of a comparison: maps before and after, and which explainer's lie is told by which other."""
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -66,7 +67,8 @@ def draw_transfer(rows: list[dict[str, Any]], run: Run) -> None:
             down,
             across,
             run.path(f"figures/transfer-{slug(penalty)}.png"),
-            title=f"Fooling success rate, {penalty}",
+            # a backdoor's text is longer than a small table is wide
+            title=f"Fooling success rate, {textwrap.shorten(penalty, 40, placeholder=' ...')}",
             xlabel="measured with",
             ylabel="fooled through",
             rates=True,
