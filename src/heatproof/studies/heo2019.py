@@ -54,16 +54,16 @@ FROM = {
 }
 """The small preset trains from here on [ours]: the last layers suffice, and what lies before is computed once."""
 
-# the weights of the small preset, found on photos that no table is made from
+# weight and margin of the small preset, found on photos that no table is made from
 SMALL = {
-    ("location", "lrp_t"): 6.0,
-    ("location", "gradcam"): 4.0,
-    ("top_k", "lrp_t"): 1.5,
-    ("top_k", "gradcam"): 4.0,
-    ("center_mass", "lrp_t"): 0.3,
-    ("center_mass", "gradcam"): 0.3,
-    ("active_swap", "lrp_t"): 10.0,
-    ("active_swap", "gradcam"): 10.0,
+    ("location", "lrp_t"): (6.0, 0.3),
+    ("location", "gradcam"): (4.0, 0.3),
+    ("top_k", "lrp_t"): (2.0, 0.3),
+    ("top_k", "gradcam"): (10.0, 0.5),
+    ("center_mass", "lrp_t"): (0.3, 0.3),
+    ("center_mass", "gradcam"): (0.3, 0.3),
+    ("active_swap", "lrp_t"): (10.0, 0.3),
+    ("active_swap", "gradcam"): (10.0, 0.3),
 }
 
 
@@ -233,13 +233,14 @@ class Heo2019:
     def _cell(self, name: str, model: Classifier, fooling: str, through: str, layer: str) -> Fool:
         given = {"steps": self.steps, "batch_size": self.batch_size, "max_accuracy_drop": self.max_accuracy_drop}
         if self.recipe == "small":
+            weight, margin = SMALL[fooling, through]
             recipe = FineTune(
                 lr=1e-3,
-                weight=SMALL[fooling, through],
+                weight=weight,
                 keep="outputs",
                 trainable=FROM.get(name),
                 schedule="cosine",
-                margin=0.3,
+                margin=margin,
                 evaluate_every=max(1, self.steps // 15),
                 patience=0,
                 seed=self.seed,

@@ -43,7 +43,9 @@ class Heo2019Figure4:
         lr, weight: of each panel's fooling.
         keep, trainable, schedule: of the fooling in a and b, as in :class:`~heatproof.manipulation.recipe.FineTune`;
             ``trainable`` empty: everything.
-        steps, batch_size, evaluate_every, max_accuracy_drop: of every fooling.
+        margin: of the fooling in a and b, likewise.
+        steps, attacked_steps: of the fooling in a and b, and in c.
+        batch_size, evaluate_every, max_accuracy_drop: of every fooling.
         region, regions, ragged, fill: of AOPC; the paper's 9 x 9 do not divide 224. On 32 pixels uniform noise in one
             region deceives the model by itself, wherever it is; the image's mean does less.
         noise, draws: levels relative to each weight tensor's deviation, and draws of each.
@@ -66,7 +68,9 @@ class Heo2019Figure4:
     keep: str = "labels"
     trainable: str = ""
     schedule: str = "constant"
+    margin: float | None = None
     steps: int = 300_000
+    attacked_steps: int = 300_000
     batch_size: int = 8
     evaluate_every: int = 5000
     max_accuracy_drop: float = 0.02
@@ -87,26 +91,30 @@ class Heo2019Figure4:
     presets = {  # noqa: RUF012 (a constant of the class, no field)
         "paper": {},
         "small": {
-            "train": "shared:data/cifar10/train",
+            "train": "shared:data/cifar10/train-50000.parquet",
+            "train_images": 12000,
             "data": "shared:data/cifar10/test",
             "images": 300,
             "models": ("shared:weights/zoo.py:resnet20",) * 3,
             "layers": ("layer3.1",) * 3,
-            "lr": (3e-4, 3e-4, 3e-4),
-            "weight": (3.0, 10.0, 10.0),
+            "lr": (1e-3, 1e-3, 3e-4),
+            "weight": (8.0, 6.0, 10.0),
             "keep": "outputs",
-            "max_accuracy_drop": 0.03,
+            "trainable": "layer3",
+            "max_accuracy_drop": 0.02,
             "schedule": "cosine",
-            "steps": 800,
-            "batch_size": 48,
-            "evaluate_every": 50,
+            "margin": 0.3,
+            "steps": 1500,
+            "attacked_steps": 400,
+            "batch_size": 64,
+            "evaluate_every": 100,
             "region": 4,
             "regions": 16,
             "ragged": False,
             "fill": "mean",
             "draws": 3,
             "epsilon": 2 / 255,
-            "robust_steps": 600,
+            "robust_steps": 400,
             "robust_lr": 3e-4,
             "judged": 200,
         },
@@ -178,13 +186,14 @@ class Heo2019Figure4:
         place = "abc".index(panel)
         attacked = panel == "c"  # trained as adversarial training is
         return FineTune(
-            steps=self.steps,
+            steps=self.attacked_steps if attacked else self.steps,
             lr=self.lr[place],
             weight=self.weight[place],
             batch_size=self.batch_size,
             keep="labels" if attacked else self.keep,  # type: ignore[arg-type]
             trainable=None if attacked else self.trainable or None,
             schedule="constant" if attacked else self.schedule,  # type: ignore[arg-type]
+            margin=None if attacked else self.margin,
             evaluate_every=self.evaluate_every,
             # what adversarial training left is kept within the three points
             max_accuracy_drop=0.03 if attacked else self.max_accuracy_drop,

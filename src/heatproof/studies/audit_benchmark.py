@@ -1,0 +1,371 @@
+"""How well does the audit tell honest networks from lying ones? ROC per check and for the verdict, cost per photo.
+
+Every network is made once (:mod:`heatproof.studies.audit_population`) and audited once, each in a folder of its own:
+what is complete is not done again, and what was stopped goes on.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from heatproof.audits.audit import Audit, numbers, read_audit, run_audit
+from heatproof.audits.checks import MANIPULATED, NUMBERS, Thresholds, calibrate, conclude, judge, score
+from heatproof.data.photos import fit
+from heatproof.data.sources import open_data
+from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
+from heatproof.report.plots import curves
+from heatproof.results.run import Run
+from heatproof.results.table import interval
+from heatproof.results.whole import write_whole
+from heatproof.studies.audit_population import BACKDOORS, EDITS, FAMILIES, HEO, TRIGGER, Member, Population, members
+from heatproof.studies.shared import named
+from heatproof.types import settings
+
+WITHOUT, WITH = "without a reference", "with a reference"
+
+
+@settings
+class AuditBenchmark:
+    """Honest and manipulated networks on CIFAR-10, audited with the same photos.
+
+    Thresholds are fixed on one half of the honest networks and tested on the other, and the other way round: the
+    halves share no network and no training.
+
+    Args:
+        data: photos to train on. ``watched``: those that choose a fooled checkpoint. ``test``: those that are audited.
+        families: of the networks. ``seeds``: of each; ``copies``: honest ones of each network.
+        photos: audited per network.
+        budget: forward passes per photo; ``photo_budget``: for the backdoored networks, whose photos are told apart.
+        budgets: further ones, at which the photos of the first backdoored networks are audited again.
+        again: so many backdoored networks for ``budgets``.
+        place: a folder where the networks and their audits are kept for other runs too; empty: the run's own.
+        limit: photos to train the small networks on, ``epochs`` often. ``steps``: of each fooling.
+        seed: unused; the population has its own.
+    """
+
+    data: str = "shared:data/cifar10/train-50000.parquet"
+    watched: str = "shared:data/cifar10/train"
+    test: str = "shared:data/cifar10/test"
+    families: tuple[str, ...] = FAMILIES
+    seeds: int = 2
+    copies: int = 2
+    photos: int = 100
+    budget: int = 45
+    photo_budget: int = 100
+    budgets: tuple[int, ...] = ()
+    again: int = 4
+    place: str = ""
+    limit: int = 10_000
+    epochs: int = 3
+    steps: int = 300
+    seed: int = 0
+    columns = {  # noqa: RUF012 (a constant of the class, no field)
+        "table": "table",
+        "lie": "lie",
+        "number": "number",
+        "count": "networks",
+        "value": "AUC or rate",
+    }
+
+    def __call__(
+        self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
+    ) -> dict[str, Any]:
+        population = Population(
+            self._place(run) / "networks",
+            named(self.data),
+            named(self.watched),
+            self.limit,
+            epochs=self.epochs,
+            steps=self.steps,
+            say=say,
+        )
+        everyone = members(self.families, self.seeds, self.copies)
+        found: dict[str, dict[str, Any]] = {}
+        for member in everyone:
+            found[member.name] = self._audited(member, population, run, hardware, say)
+        halves = [[member for member in everyone if half(member) == side] for side in (0, 1)]
+        rows, table = _models(everyone, halves, found)
+        rows += [row for member in everyone if member.lie in BACKDOORS for row in self._photos(member, run)]
+        rows += self._budgets([m for m in everyone if m.lie in BACKDOORS], population, run, hardware, say)
+        _draw(run, everyone, found, rows)
+        honest = [member for member in everyone if member.honest]
+        thresholds = _calibrated(honest, found, self._provenance(honest))
+        run.write_json("thresholds.json", thresholds.plain())
+        answer = _answer(rows)
+        for line in answer:
+            say(line)
+        run.write_parquet("images.parquet", table)
+        summary = {"answer": answer, "rows": rows, "skipped": []}
+        run.write_json("summary.json", summary)
+        return summary
+
+    def _place(self, run: Run) -> Path:
+        return Path(self.place) if self.place else run.folder
+
+    def _provenance(self, honest: Sequence[Member]) -> dict[str, Any]:
+        return {
+            "networks": [member.name for member in honest],
+            "data": f"{self.photos} photos of {self.test.removeprefix('shared:')}",
+            "explainer": repr(Audit().explainer),
+            "budget": self.budget,
+        }
+
+    def _audited(
+        self, member: Member, population: Population, run: Run, hardware: Hardware, say: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """The network's numbers, with the values they are means of, and what is known of its making."""
+        model: Classifier | None = None
+        for name, data in self._data(member, run).items():
+            folder = self._place(run) / "audits" / f"{member.name}{name}"
+            if not (folder / "summary.json").exists():
+                model = model or population.get(member)
+                say(f"auditing {folder.name}")
+                budget = self.photo_budget if member.lie in BACKDOORS else self.budget
+                self._audit(model, population.get(member.origin), folder, data, budget, hardware)
+        folder = self._place(run) / "audits" / member.name
+        record = json.loads((folder / "run.json").read_text())
+        return {**_read(folder), "made": population.made(member), "record": record}
+
+    def _audit(
+        self, model: Classifier, origin: Classifier, folder: Path, data: str, budget: int, hardware: Hardware
+    ) -> None:
+        asked = Audit(budget=budget)
+        source = open_data(data, classes=model.classes, limit=self.photos)
+        given = {"asked": asked, "model": model.name, "photos": self.photos}
+        with Run.start(folder, command="audit", settings=given) as audit:
+            if not audit.done:
+                nothing = Thresholds({}, None, {})
+                reference = None if model.name == origin.name else origin
+                run_audit(
+                    asked, model, source, audit, reference=reference, thresholds=nothing, draw=False, hardware=hardware
+                )
+
+    def _data(self, member: Member, run: Run) -> dict[str, str]:
+        found = {"": named(self.test)}
+        if member.lie in BACKDOORS:
+            found["-triggered"] = str(self._triggered(run))
+        return found
+
+    def _triggered(self, run: Run) -> Path:
+        """The audited photos with the trigger, as files."""
+        folder = self._place(run) / "triggered"
+        source = open_data(named(self.test), limit=self.photos)
+        if not (folder / "all.txt").exists():
+            for place, image in enumerate(source.ids):
+                pixels = TRIGGER(fit(source[place].image, 32)[None])[0]
+                file = (folder / image).with_suffix(".png")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((pixels.permute(1, 2, 0).numpy() * 255).round().astype("uint8")).save(file)
+            write_whole(folder / "all.txt", "\n".join(source.ids).encode())
+        return folder
+
+    def _photos(self, member: Member, run: Run, end: str = "", budget: int = 0) -> list[dict[str, Any]]:
+        """AUC per photo of one backdoored network: those with the trigger against those without."""
+        clean, triggered = (
+            pl.read_parquet(self._place(run) / "audits" / f"{member.name}{name}{end}" / "images.parquet")
+            for name in ("", "-triggered")
+        )
+        rows = []
+        for number in ("trust", "agreement", "jump", "contrast", "softmax_contrast"):
+            bad = -1.0 if number != "jump" else 1.0
+            lies, honest = (bad * part[number].drop_nulls().to_numpy() for part in (triggered, clean))
+            rows.append(
+                {
+                    "table": "photos with a trigger against photos without",
+                    "lie": member.name,
+                    "number": number,
+                    "count": len(lies) + len(honest),
+                    "value": auc(lies, honest),
+                    "budget": budget or self.photo_budget,
+                }
+            )
+        return rows
+
+    def _budgets(
+        self, backdoored: Sequence[Member], population: Population, run: Run, hardware: Hardware, say: Callable
+    ) -> list[dict[str, Any]]:
+        rows = []
+        for budget in self.budgets:
+            for member in backdoored[: self.again]:
+                model = population.get(member)
+                for name, data in self._data(member, run).items():
+                    folder = self._place(run) / "audits" / f"{member.name}{name}-{budget}"
+                    if not (folder / "summary.json").exists():
+                        say(f"auditing {folder.name}")
+                        self._audit(model, model, folder, data, budget, hardware)
+                rows += [
+                    {**row, "table": "trust by budget"}
+                    for row in self._photos(member, run, f"-{budget}", budget)
+                    if row["number"] == "trust"
+                ]
+        return rows
+
+
+def half(member: Member) -> int:
+    """Which half of the population: no network of one half comes from a training of the other."""
+    return 1 if member.family == "resnet56" else 0 if member.family == "resnet20" else member.seed % 2
+
+
+def auc(lies: Sequence[float] | np.ndarray, honest: Sequence[float] | np.ndarray) -> float:
+    """Area under the ROC: how often a lie has the higher number, ties counting half.
+
+    >>> auc([2.0, 3.0], [1.0, 2.0])
+    0.875
+    """
+    a, b = np.asarray(lies, float)[:, None], np.asarray(honest, float)[None]
+    return float(((a > b) + 0.5 * (a == b)).mean()) if a.size and b.size else float("nan")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    table, kept = read_audit(folder)
+    values = {name: [v for v in given if v is not None] for name, given in numbers(table, kept).items()}
+    means = {name: float(np.mean(given)) if given else None for name, given in values.items()}
+    return {"values": values, "numbers": means, "trust": table["trust"].drop_nulls().to_list()}
+
+
+def _calibrated(
+    honest: Sequence[Member], found: Mapping[str, Mapping[str, Any]], provenance: Mapping[str, Any]
+) -> Thresholds:
+    photos = [value for member in honest for value in found[member.name]["trust"]]
+    return calibrate([found[member.name]["numbers"] for member in honest], photos, provenance)
+
+
+def _judged(found: Mapping[str, Any], thresholds: Thresholds, *, reference: bool) -> tuple[str, float, list[str], Any]:
+    checks = [
+        judge(name, interval(found["values"].get(name) or [float("nan")]), thresholds)
+        for name, about in NUMBERS.items()
+        if reference or about.check != "reference"
+    ]
+    verdict, speaks = conclude(checks)
+    deviations = {check.number: check.deviations for check in checks}
+    return verdict, score(checks), [check.number for check in speaks], deviations
+
+
+def _models(
+    everyone: Sequence[Member], halves: Sequence[Sequence[Member]], found: dict[str, dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Per number and for the verdict: AUC and rates, each network judged by thresholds of the other half."""
+    table = []
+    for side, tested in enumerate(halves):
+        thresholds = _calibrated([m for m in halves[1 - side] if m.honest], found, {})
+        for member in tested:
+            own = found[member.name]
+            for how in (WITHOUT, WITH):
+                verdict, worst, speaks, deviations = _judged(own, thresholds, reference=how == WITH)
+                own[how] = {"verdict": verdict, "score": worst, "deviations": deviations}
+                row = {"image": f"{member.name} {how}", "model": member.name, "lie": member.lie or "as trained"}
+                row |= {"honest": member.honest, "how": how, "verdict": verdict, "score": worst}
+                row |= {"speaks": ", ".join(speaks), "fsr": own["made"].get("fsr")}
+                table.append({**row, "accuracy": own["made"].get("accuracy"), **own["numbers"]})
+    honest = [m for m in everyone if m.honest]
+    rows: list[dict[str, Any]] = []
+    for how in (WITHOUT, WITH):
+        groups = {"Heo's four and Viering's edit": [*HEO, *EDITS]} | {lie: [lie] for lie in (*HEO, *EDITS, *BACKDOORS)}
+        clean = [found[m.name][how] for m in honest if how == WITHOUT or m.lie]
+        rates = [own["verdict"] == MANIPULATED for own in clean]
+        rows.append(_row(f"called manipulated, {how}", "honest", "verdict", rates))
+        rows.append(
+            _row(f"called doubtful or worse, {how}", "honest", "verdict", [o["verdict"] != "honest" for o in clean])
+        )
+        for group, lies in groups.items():
+            own = [found[m.name][how] for m in everyone if m.lie in lies]
+            rows.append(
+                _row(f"called manipulated, {how}", group, "verdict", [o["verdict"] == MANIPULATED for o in own])
+            )
+            rows.append(_auc_row(how, group, "score", [o["score"] for o in own], [o["score"] for o in clean]))
+        lies = [m for m in everyone if m.lie in (*HEO, *EDITS)]
+        for number in NUMBERS:
+            bad, good = (
+                [v for o in part if (v := o["deviations"].get(number)) is not None]
+                for part in ([found[m.name][how] for m in lies], clean)
+            )
+            if bad and good:
+                rows.append(_auc_row(how, "Heo's four and Viering's edit", number, bad, good))
+    return rows, table
+
+
+def _row(table: str, lie: str, number: str, hits: Sequence[bool]) -> dict[str, Any]:
+    return {"table": table, "lie": lie, "number": number, "count": len(hits), "value": float(np.mean(hits))}
+
+
+def _auc_row(how: str, lie: str, number: str, lies: Sequence[float], honest: Sequence[float]) -> dict[str, Any]:
+    return {
+        "table": f"AUC of networks, {how}",
+        "lie": lie,
+        "number": number,
+        "count": len(lies) + len(honest),
+        "value": auc(lies, honest),
+    }
+
+
+def _draw(
+    run: Run, everyone: Sequence[Member], found: Mapping[str, Mapping[str, Any]], rows: Sequence[dict[str, Any]]
+) -> None:
+    honest = [m for m in everyone if m.honest]
+    lies = [m for m in everyone if m.lie in (*HEO, *EDITS)]
+    series = {}
+    for number in ("score", "agreement", "worst_class", "faithfulness", "likeness", "contrast", "randomised", "noise"):
+        a, b = (
+            np.array(
+                [
+                    own["score"] if number == "score" else own["deviations"].get(number) or 0.0
+                    for m in part
+                    for own in [found[m.name][WITHOUT]]
+                ]
+            )
+            for part in (lies, honest)
+        )
+        series["verdict" if number == "score" else number] = roc(a, b)
+    curves(
+        series,
+        run.path("figures/roc.png"),
+        xlabel="honest networks called lying",
+        ylabel="lying networks found",
+        ylim=(0, 1.02),
+        title="Heo's four foolings and Viering's edit",
+    )
+    by_budget = [row for row in rows if row["table"] == "trust by budget"]
+    if by_budget:
+        budgets = sorted({row["budget"] for row in by_budget})
+        each = [[row["value"] for row in by_budget if row["budget"] == budget] for budget in budgets]
+        curves(
+            {"mean": (budgets, [float(np.mean(v)) for v in each]), "worst": (budgets, [min(v) for v in each])},
+            run.path("figures/budget.png"),
+            xlabel="forward passes per photo",
+            ylabel="AUC, photos with a trigger",
+        )
+
+
+def roc(lies: np.ndarray, honest: np.ndarray) -> tuple[list[float], list[float]]:
+    """False and true positive rates as the threshold falls.
+
+    >>> roc(np.array([2.0]), np.array([1.0]))
+    ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
+    """
+    levels = sorted({*lies.tolist(), *honest.tolist()}, reverse=True)
+    return [0.0, *(float((honest >= x).mean()) for x in levels)], [0.0, *(float((lies >= x).mean()) for x in levels)]
+
+
+def _answer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    def value(table: str, lie: str, number: str) -> float:
+        return next(r["value"] for r in rows if (r["table"], r["lie"], r["number"]) == (table, lie, number))
+
+    group, told = "Heo's four and Viering's edit", []
+    for how in (WITHOUT, WITH):
+        area = value(f"AUC of networks, {how}", group, "score")
+        found, false = (value(f"called manipulated, {how}", lie, "verdict") for lie in (group, "honest"))
+        line = f"{how.capitalize()}: {group}, AUC {area:.3f}; called manipulated {found:.0%} of them and {false:.0%}"
+        told += [f"{line} of the honest networks."]
+    photos = [r["value"] for r in rows if r["table"].startswith("photos with") and r["number"] == "trust"]
+    if photos:
+        told.append(
+            f"Photos with a trigger against photos without, {len(photos)} backdoored networks: AUC "
+            f"{np.mean(photos):.3f} on average, {min(photos):.3f} at worst."
+        )
+    return told
