@@ -27,6 +27,7 @@ from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.studies.adversarial_photo import AdversarialPhoto
+from heatproof.studies.audit_benchmark import AuditBenchmark
 from heatproof.studies.chakraborty2022 import Chakraborty2022
 from heatproof.studies.fooling_frontier import FoolingFrontier
 from heatproof.studies.gradcam_layers import GradCAMLayers
@@ -95,6 +96,7 @@ STUDIES: dict[str, Callable[..., Any]] = {
     "fooling-frontier": FoolingFrontier,
     "gradcam-layers": GradCAMLayers,
     "adversarial-photo": AdversarialPhoto,
+    "audit-benchmark": AuditBenchmark,
     "chakraborty2022": Chakraborty2022,
     "heo2019": Heo2019,
     "heo2019-figure4": Heo2019Figure4,

@@ -1,6 +1,6 @@
 """The command line: ``heatproof VERB``. A user sees sentences, never a traceback.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 an audit's gate is shut, 130 interrupted.
 """
 
 import os
@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from heatproof.cli import demo, explain, fool, listing, report, shift, study
+from heatproof.cli import audit, demo, explain, fool, listing, report, shift, study
 from heatproof.cli.console import fail
 from heatproof.errors import HeatproofError, LayerError, SpecError
 
@@ -27,6 +27,7 @@ app.command("explain")(explain.explain)
 app.command("shift")(shift.shift)
 app.command("fool")(fool.fool)
 app.command("compare")(fool.compare)
+app.command("audit")(audit.audit)
 app.command("report")(report.report)
 app.command("study")(study.study)
 

@@ -1,0 +1,268 @@
+"""What an audit measures on one batch of photos: a row per photo, and the maps and answers that later sums need."""
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heatproof.attacks.gradient import FGSM
+from heatproof.attacks.noise import GaussianNoise
+from heatproof.attacks.objectives import misclassify
+from heatproof.audits.black_box import FEWEST, Answers, agreement, jump, question, trust, witness_map
+from heatproof.data.batches import Batch
+from heatproof.errors import InputError
+from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.together import LayerExplainer, explain_together
+from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise
+from heatproof.metrics.agreement import correlation
+from heatproof.metrics.confidence import read
+from heatproof.metrics.randomisation import Randomisation
+from heatproof.metrics.removal import Order, check_region, filling, turns, unordered, watch
+from heatproof.metrics.similarity import nissim
+from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
+from heatproof.types import Explainer, Heatmaps, Images, PerImage, Targets, settings
+
+REGIONS = 8
+"""Regions along a side that are taken away for AOPC."""
+LEVELS = (0.1, 0.25, 0.5)
+"""Shares of the regions that are gone when the model is asked."""
+ORDERS: tuple[Order, ...] = ("most", "random")
+OVERHEAD = 1 + 3 * len(LEVELS) + 1 + 3
+"""Forward passes per photo besides the witness's: the map, AOPC in three orders, a randomised head, two attacks."""
+CELLS = 56
+"""The most cells a side of the witness's map that is kept for figures."""
+CLASSES = 10
+"""So many classes of each photo are explained, to find two that were swapped."""
+FRAME = 1 / 8
+"""The width of the frame, as a share of the map's side, at least one cell."""
+
+
+@settings
+class Audit:
+    """What :func:`heatproof.audits.audit.run_audit` measures.
+
+    Args:
+        explainer: whose maps are audited.
+        budget: forward passes per photo, all checks together, at most; more make the witness sharper.
+        noise: of Gaussian noise, and ``epsilon`` of FGSM, both in pixel units of [0, 1]: steps that are hardly seen.
+        epsilon: see ``noise``.
+        randomised: photos on which the head's weights are drawn anew.
+        part: photos that are measured and kept together.
+        shown: photos in the figure of the strongest disagreement.
+        seed: of the noise and of the new weights.
+
+    Raises:
+        InputError: a budget that leaves the witness too few questions, or a part without photos.
+    """
+
+    explainer: Explainer = GradCAM()
+    budget: int = 280
+    noise: float = 0.02
+    epsilon: float = 2 / 255
+    randomised: int = 32
+    part: int = 20
+    shown: int = 6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.budget < OVERHEAD + FEWEST:
+            raise InputError(
+                f"an audit takes at least {OVERHEAD + FEWEST} forward passes per photo ({FEWEST} of them for the "
+                f"witness), got a budget of {self.budget}"
+            )
+        if self.part < 1:
+            raise InputError(f"a part has at least 1 photo, got {self.part}")
+
+    @property
+    def questions(self) -> int:
+        """Of the witness, per photo."""
+        return self.budget - OVERHEAD
+
+
+class Measured(NamedTuple):
+    """The rows of a batch, and tensors by name, each with the photos along its first axis."""
+
+    rows: list[dict[str, Any]]
+    kept: dict[str, Tensor]
+
+
+def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int) -> Measured:
+    """Everything about one batch but what needs a reference.
+
+    Args:
+        randomised: of so many photos the map with a random head is made.
+    """
+    images = hardware.bring(batch.images)
+    with hardware.autocast():
+        views = _views(asked.explainer)
+        grid = explain_together(model, images, list(views.values()), top=CLASSES if _cheap(asked.explainer) else 1)
+        targets = grid.targets[:, 0]
+        maps = {name: found.detach().float() for name, found in zip(views, grid.heatmaps, strict=True)}
+        logits, heatmaps = grid.logits.float(), maps["map"][:, 0]
+        bare = maps.get("bare", maps["map"])[:, 0]
+        signed = views.get("bare", asked.explainer) if _cheap(asked.explainer) else None
+        answers = question(model, images, asked.questions, logits, signed, targets)
+        agrees, jumps = agreement(heatmaps, answers, targets), jump(bare, answers)
+        witness = witness_map(answers, targets)
+        values: dict[str, Tensor] = {
+            "agreement": agrees,
+            "jump": jumps,
+            "trust": trust(agrees, jumps),
+            **_faithfulness(model, images, heatmaps, witness, targets, logits, asked.seed),
+            **_attacked(asked, model, images, heatmaps, targets),
+        }
+        chosen = slice(0, randomised)
+        if randomised:
+            drawn = Randomisation(at_most=1, seed=asked.seed)(model, asked.explainer, images[chosen], targets[chosen])
+            values["randomised"] = _padded(drawn[0].spearman_absolute, len(images))
+    for name in ("contrast", "softmax_contrast"):
+        if name in maps:
+            values[name] = correlation(heatmaps.flatten(1), maps[name][:, 0].flatten(1))
+    values |= {
+        "frame": mass(heatmaps, frame(*heatmaps.shape[1:]).to(heatmaps)),
+        "empty": unordered(heatmaps, "most") | is_empty(heatmaps),
+        "prediction": logits.argmax(1),
+        "confidence": logits.softmax(1).amax(1),
+    }
+    known = batch.labels.to(targets.device) >= 0
+    lists = {name: _listed(found) for name, found in values.items()}
+    rows = [
+        {
+            "image": image,
+            "label": int(batch.labels[i]) if known[i] else None,
+            "target": int(targets[i]),
+            "correct": bool(lists["prediction"][i] == int(batch.labels[i])) if known[i] else None,
+            "model": model.name,
+            "explainer": repr(asked.explainer),
+            **{name: found[i] for name, found in lists.items()},
+        }
+        for i, image in enumerate(batch.ids)
+    ]
+    kept = {
+        "maps": heatmaps,
+        "witness": F.adaptive_avg_pool2d(witness[:, None], [min(side, CELLS) for side in witness.shape[1:]])[:, 0],
+        "targets": grid.targets,
+        "by_class": _by_class(maps.get("bare", maps["map"]), grid.targets, answers),
+    }
+    return Measured(rows, kept)
+
+
+def frame(rows: int, cols: int) -> Tensor:
+    """1 on the frame of a map, 0 inside.
+
+    >>> frame(3, 4).sum()
+    tensor(10.)
+    """
+    down, across = max(1, round(rows * FRAME)), max(1, round(cols * FRAME))
+    mask = torch.ones(rows, cols)
+    mask[down : rows - down, across : cols - across] = 0
+    return mask
+
+
+def _cheap(explainer: Explainer) -> bool:
+    """Whether the maps of many classes cost one forward pass together."""
+    return isinstance(explainer, LayerExplainer)
+
+
+def _views(explainer: Explainer) -> dict[str, Explainer]:
+    """The explainer, the same without ReLU, and for logit differences, as far as it can be told so."""
+    found = {"map": explainer}
+    known = {field.name for field in fields(explainer)} if is_dataclass(explainer) else set()
+    if "relu" in known:
+        found["bare"] = replace(explainer, relu=False)  # type: ignore[type-var]
+    if "score" in known:
+        for score in ("contrast", "softmax_contrast"):
+            found[score] = replace(explainer, score=score)  # type: ignore[type-var]
+    return found
+
+
+def _faithfulness(
+    model: Classifier,
+    images: Images,
+    heatmaps: Heatmaps,
+    witness: Heatmaps,
+    targets: Targets,
+    logits: Tensor,
+    seed: int,
+) -> dict[str, PerImage]:
+    """The mean fall of the probability at :data:`LEVELS`, in the map's order, at random and in the witness's order."""
+    size = (images.shape[2], images.shape[3])
+    region = max(1, -(-min(size) // REGIONS))
+    ragged = bool(size[0] % region or size[1] % region)
+    check_region(region, size, ragged)
+    fill = filling(images, "blur", seed)
+    start = read(logits, targets, "probability")
+    found = {}
+    for name, maps, order in (
+        ("aopc", heatmaps, "most"),
+        ("aopc_random", heatmaps, "random"),
+        ("aopc_witness", witness, "most"),
+    ):
+        turn = turns(maps, size, region, order, seed=seed, ragged=ragged)  # type: ignore[arg-type]
+        count = int(turn.amax()) + 1
+        levels = [max(1, round(share * count)) for share in LEVELS]
+        fall = start[:, None] - watch(model, images, fill, turn, levels, targets)
+        found[name] = fall.mean(1).masked_fill(unordered(maps, order), torch.nan)  # type: ignore[arg-type]
+    return found
+
+
+def _attacked(
+    asked: Audit, model: Classifier, images: Images, heatmaps: Heatmaps, targets: Targets
+) -> dict[str, PerImage]:
+    """NISSIM of the maps of the same class before and after; NaN where the answer changed."""
+    objective = misclassify(model, targets)
+    size = (images.shape[2], images.shape[3])
+    found = {}
+    for name, attack in (("noise", GaussianNoise(asked.noise, seed=asked.seed)), ("fgsm", FGSM(asked.epsilon))):
+        after = asked.explainer(model, attack(objective, images), targets)
+        moved = nissim(heatmaps, after.heatmaps.detach().float(), size=size)
+        found[name] = moved.masked_fill(after.logits.argmax(1) != targets, torch.nan)
+    return found
+
+
+def _by_class(maps: Tensor, targets: Tensor, answers: Answers) -> Tensor:
+    """Agreement of the maps of all explained classes with the witness of their logits' lead, [photos, classes]."""
+    own = [agreement(maps[:, place], answers, targets[:, place], ("contrast",)) for place in range(targets.shape[1])]
+    return torch.stack(own, 1)
+
+
+def likeness(heatmaps: Heatmaps) -> PerImage:
+    """How alike each map is to the others: the mean of Pearson's correlation with them.
+
+    **Range** [-1, 1], 1: all photos have the same map; NaN for a map that is equal everywhere.
+
+    >>> likeness(torch.tensor([[[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]], [[3.0, 2.0, 1.0]]]))
+    tensor([ 0.,  0., -1.])
+    """
+    flat = normalise(heatmaps, "absmax").flatten(1).double()
+    flat = flat - flat.mean(1, keepdim=True)
+    norm = flat.norm(dim=1, keepdim=True)
+    known = norm[:, 0] > 1e-9
+    unit = flat / norm.clamp(min=1e-9)
+    others = known.sum() - 1
+    mean = (unit @ unit[known].sum(0) - 1) / others.clamp(min=1)
+    return mean.masked_fill(~known | (others < 1), torch.nan).to(heatmaps.dtype)
+
+
+def center_distances(heatmaps: Heatmaps) -> PerImage:
+    """How far each map's centre of mass lies from the mean centre, over the diagonal of the grid; NaN for empty maps.
+
+    **Range** [0, 1); 0 for all: the centre does not move.
+    """
+    centers = center_of_mass(heatmaps)
+    known = ~is_empty(heatmaps)
+    away = (centers - centers[known].mean(0)).norm(dim=1) / sum(side**2 for side in heatmaps.shape[1:]) ** 0.5
+    return away.masked_fill(~known, torch.nan)
+
+
+def _padded(values: PerImage, count: int) -> PerImage:
+    return torch.cat([values, values.new_full((count - len(values),), torch.nan)])
+
+
+def _listed(values: Tensor) -> list[Any]:
+    if values.dtype in (torch.bool, torch.int64):
+        return values.tolist()
+    return [None if value != value else value for value in values.double().tolist()]

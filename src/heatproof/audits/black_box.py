@@ -1,0 +1,192 @@
+"""The witness of an audit: it only asks the model, so no change of the weights fools it without changing the answers.
+
+Squares of three sizes are filled with a blurred version of the photo, and the model says how much of its answer goes.
+What was compared with it is written down in docs/methods/audit.md.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from heatproof.errors import InputError
+from heatproof.explainers.occlusion import blurred
+from heatproof.explainers.scores import Score, explained
+from heatproof.metrics.agreement import patch_correlation
+from heatproof.metrics.confidence import ask
+from heatproof.metrics.removal import together
+from heatproof.models.classifier import Classifier
+from heatproof.types import Explainer, Heatmaps, Images, Logits, PerImage, Targets
+
+SIDES = (1 / 8, 1 / 4, 3 / 8)
+"""Of the squares, as shares of the photo's shorter side."""
+STEPS = (11, 9, 8)
+"""Places of each size along a side, for 266 questions; fewer questions take fewer places of every size."""
+SCORES: tuple[Score, ...] = ("probability", "contrast")
+"""What is watched: the probability sees what decides, the logit's lead over the others what adds to a sure answer."""
+MIDDLE = 1
+"""Which size of the squares the map is asked about as well."""
+JUMP, LEAST = 0.3, 1e-3
+FEWEST = 17
+"""Questions: with fewer, a size has less than two places along a side."""
+
+AT_ONCE = 64
+"""Photos in one forward pass on a CPU: measured with ResNet-20 at 32 pixels, 64 take 0.6 of the time of 256."""
+
+Covers = Float[Tensor, "patches height width"]
+
+
+class Answers(NamedTuple):
+    """What the model said of the photos and of the photos under every square; sizes follow each other.
+
+    Attributes:
+        logits: of the photos.
+        covers: 1 where a square covers.
+        covered: the logits under the squares.
+        maps: under the squares of the middle size the maps of the photos' classes; ``None`` without an explainer.
+    """
+
+    logits: Logits
+    covers: Covers
+    covered: Float[Tensor, "batch patches classes"]
+    sizes: tuple[int, ...]
+    maps: Float[Tensor, "batch middle rows cols"] | None = None
+
+    def drops(self, targets: Targets, score: Score) -> Float[Tensor, "batch patches"]:
+        """How far the score of each image's class fell under the squares."""
+        count, patches = self.covered.shape[:2]
+        after = explained(self.covered.flatten(0, 1), targets.repeat_interleave(patches), score)
+        return explained(self.logits, targets, score)[:, None] - after.view(count, patches)
+
+
+def places(questions: int) -> tuple[int, ...]:
+    """Along a side, for each size of the squares, so that all together are at most so many questions.
+
+    >>> places(266), places(100)
+    ((11, 9, 8), (6, 6, 5))
+
+    Raises:
+        InputError: fewer than :data:`FEWEST`.
+    """
+    if questions < FEWEST:
+        raise InputError(f"the witness needs at least {FEWEST} questions per photo, got {questions}")
+    share = (questions / sum(step**2 for step in STEPS)) ** 0.5
+    found = [max(2, int(share * step + 1e-9)) for step in STEPS]
+    for size in range(len(found)):
+        if sum(step**2 for step in found) + 2 * found[size] + 1 <= questions:
+            found[size] += 1
+    return tuple(found)
+
+
+def squares(rows: int, cols: int, side: int, along: int) -> Covers:
+    """``along`` x ``along`` squares, evenly spread from border to border, where fewer fit as many as fit."""
+
+    def starts(length: int) -> list[int]:
+        return sorted({round(place * (length - side) / max(1, along - 1)) for place in range(along)})
+
+    corners = [(top, left) for top in starts(rows) for left in starts(cols)]
+    covers = torch.zeros(len(corners), rows, cols)
+    for cover, (top, left) in zip(covers, corners, strict=True):
+        cover[top : top + side, left : left + side] = 1
+    return covers
+
+
+def question(
+    model: Classifier,
+    images: Images,
+    questions: int,
+    logits: Logits | None = None,
+    explainer: Explainer | None = None,
+    targets: Targets | None = None,
+) -> Answers:
+    """Ask the model about every photo with every square covered.
+
+    Args:
+        questions: forward passes per photo, at most.
+        logits: of the photos themselves, where they are known already.
+        explainer: also keep its maps of ``targets`` under the squares of the middle size; the logits come along.
+    """
+    rows, cols = images.shape[2:]
+    logits = ask(model, images) if logits is None else logits
+    found: list[tuple[Covers, Tensor]] = []
+    maps = None
+    for size, (share, along) in enumerate(zip(SIDES, places(questions), strict=True)):
+        side = max(1, round(share * min(rows, cols)))
+        covers = squares(rows, cols, side, along).to(images)
+        middle = explainer if size == MIDDLE and targets is not None else None
+        said, own = _covered(model, images, blurred(images, side / 2), covers, middle, targets)
+        found.append((covers, said))
+        maps = own if middle is not None else maps
+    covers, covered = torch.cat([c for c, _ in found]), torch.cat([s for _, s in found], 1)
+    return Answers(logits, covers, covered, tuple(len(c) for c, _ in found), maps)
+
+
+def _covered(
+    model: Classifier,
+    images: Images,
+    filling: Images,
+    covers: Covers,
+    explainer: Explainer | None,
+    targets: Targets | None,
+) -> tuple[Float[Tensor, "batch patches classes"], Tensor | None]:
+    logits, maps = [], []
+    gone = covers.bool()[:, None]
+    pairs = torch.arange(len(images) * len(covers), device=images.device)
+    at_once = min(AT_ONCE, together(images)) if images.device.type == "cpu" else together(images)
+    for some in pairs.split(at_once):
+        image, cover = some // len(covers), some % len(covers)
+        # channels last: a third faster on a CPU, and the weights may stay as they lie
+        mixed = torch.where(gone[cover], filling[image], images[image]).contiguous(memory_format=torch.channels_last)
+        if explainer is None or targets is None:
+            logits.append(ask(model, mixed))
+        else:
+            explanation = explainer(model, mixed, targets[image])
+            logits.append(explanation.logits.detach().float())
+            maps.append(explanation.heatmaps.detach().float())
+    shape = (len(images), len(covers))
+    heat = torch.cat(maps) if maps else None
+    return torch.cat(logits).unflatten(0, shape), None if heat is None else heat.unflatten(0, shape)
+
+
+def agreement(heatmaps: Heatmaps, answers: Answers, targets: Targets, scores: Sequence[Score] = SCORES) -> PerImage:
+    """How well the map foretells the witness: the patch correlation over all squares, averaged over the scores.
+
+    **Range** [-1, 1], 1: the map's mass under every square says what the model loses there; NaN for a map or answers
+    that are equal everywhere.
+    """
+    found = [patch_correlation(heatmaps, answers.drops(targets, score), answers.covers) for score in scores]
+    return torch.stack(found).nanmean(0)
+
+
+def jump(heatmap: Heatmaps, answers: Answers) -> PerImage:
+    """How much more the map changes under one square than under most: what a covered trigger does.
+
+    log of (d_max + 0.001) / (d_median + 0.001), d = 1 - cosine of the map with the map under a square.
+    **Range** [0, 7], 0: all squares change it equally; NaN where the maps were not asked for, or the map is empty.
+    """
+    if answers.maps is None:
+        return heatmap.new_full((len(heatmap),), torch.nan)
+    own = heatmap.flatten(1)[:, None].expand(-1, answers.maps.shape[1], -1)
+    away = 1 - torch.cosine_similarity(own, answers.maps.flatten(2), dim=2)
+    found = ((away.amax(1) + LEAST) / (away.median(1).values + LEAST)).log()
+    return found.masked_fill((heatmap == 0).flatten(1).all(1), torch.nan)
+
+
+def trust(agreement: PerImage, jump: PerImage) -> PerImage:
+    """One number per photo: agreement - 0.3 jump, or the agreement alone where the jump is not known; low is a lie.
+
+    The weight was chosen on three backdoored ResNet-20s; 0.2 to 0.4 differ by less than 0.01 in AUC.
+    """
+    return agreement - JUMP * torch.nan_to_num(jump, nan=0.0)
+
+
+def witness_map(answers: Answers, targets: Targets, score: Score = "probability") -> Heatmaps:
+    """The witness's own map: at each pixel the mean fall over the squares that cover it, averaged over the sizes."""
+    maps = []
+    for drops, covers in zip(
+        answers.drops(targets, score).split(answers.sizes, 1), answers.covers.split(answers.sizes), strict=True
+    ):
+        maps.append(torch.einsum("nm,mhw->nhw", drops, covers) / covers.sum(0).clamp(min=1))
+    return torch.stack(maps).mean(0)

@@ -1,0 +1,261 @@
+"""From an audit's numbers to its verdict: what each number means, where honest networks lie, and what that proves."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from heatproof.errors import InputError
+from heatproof.results.table import Interval
+
+Verdict = Literal["pass", "doubtful", "fail", "not applicable"]
+HONEST, DOUBTFUL, MANIPULATED, TOO_FEW = "honest", "doubtful", "manipulated", "too few to tell"
+FEWEST = 10
+"""Photos for a verdict."""
+CALIBRATING = 3
+"""Honest networks for thresholds."""
+DOUBT, FAIL = 3.0, 5.0
+"""Standard deviations of honest networks beyond which a number is doubtful, or fails."""
+SPREAD = 0.02
+"""The least standard deviation that is believed: few networks may lie closer together than the next one will."""
+SHIPPED = "thresholds.json"
+
+
+@dataclass(frozen=True)
+class Number:
+    """What one number of a check means.
+
+    Attributes:
+        check: which of the seven checks.
+        bad: the direction in which lies go.
+        decides: whether it alone may call a model manipulated; the others at most doubtful.
+        means: the sentence of reason, what the value says in words.
+    """
+
+    check: str
+    bad: Literal["low", "high"]
+    decides: bool
+    means: str
+
+
+NUMBERS = {
+    "agreement": Number("witness", "low", True, "the maps foretell what the model loses when parts are covered"),
+    "worst_class": Number("witness", "low", True, "so do the maps of the class that does it worst"),
+    "jump": Number("witness", "high", False, "one covered square changes the map more than most do"),
+    "faithfulness": Number("faithfulness", "low", True, "more of the answer goes in the map's order than at random"),
+    "behind_witness": Number(
+        "faithfulness", "high", True, "the witness's order takes more of the answer than the map's"
+    ),
+    "likeness": Number("input", "high", True, "the maps of different photos are alike"),
+    "frame": Number("input", "high", True, "the maps lie on the frame"),
+    "center_spread": Number("input", "low", False, "the maps' centre of mass moves with the photo"),
+    "contrast": Number("differences", "low", True, "the map of the logit is that of its lead over the others"),
+    "softmax_contrast": Number("differences", "low", True, "the map of the logit is that of its lead over its rivals"),
+    "randomised": Number("randomisation", "high", False, "the maps stay when the head's weights are drawn anew"),
+    "noise": Number("stability", "high", False, "the maps move under noise that is hardly seen"),
+    "fgsm": Number("stability", "high", False, "the maps move under FGSM that changes no answer"),
+    "reference_spearman": Number("reference", "low", True, "the maps have the order of the reference's"),
+    "reference_nissim": Number("reference", "high", True, "the maps differ from the reference's"),
+    "reference_swap": Number("reference", "high", True, "the maps of two classes are the reference's, swapped"),
+}
+"""All numbers, by name; each is a mean over photos, but for ``worst_class`` and ``reference_swap``."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a number lies on honest networks.
+
+    Attributes:
+        mean, deviation: over networks.
+        count: of the networks.
+    """
+
+    mean: float
+    deviation: float
+    count: int
+
+    def at(self, deviations: float, bad: str) -> float:
+        """The value so many deviations to the bad side; a new network's, so that few of them widen it."""
+        away = deviations * max(self.deviation, SPREAD) * (1 + 1 / self.count) ** 0.5
+        return self.mean + (away if bad == "high" else -away)
+
+    def distance(self, value: float, bad: str) -> float:
+        """How many deviations a value lies to the bad side."""
+        unit = max(self.deviation, SPREAD) * (1 + 1 / self.count) ** 0.5
+        return (value - self.mean if bad == "high" else self.mean - value) / unit
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits by number, and where they come from.
+
+    Attributes:
+        limits: by the names of :data:`NUMBERS`.
+        photo: the trust below which one honest photo in twenty lies.
+        provenance: the networks, data, explainer, budget and date.
+    """
+
+    limits: dict[str, Limits]
+    photo: float | None
+    provenance: dict[str, Any]
+
+    @classmethod
+    def shipped(cls) -> "Thresholds":
+        """Those of the package."""
+        return cls.parsed(json.loads(resources.files("heatproof.audits").joinpath(SHIPPED).read_text("utf-8")))
+
+    @classmethod
+    def read(cls, file: Path | str) -> "Thresholds":
+        """From a file that :meth:`plain` was written to.
+
+        Raises:
+            InputError: the file cannot be read or holds something else.
+        """
+        try:
+            return cls.parsed(json.loads(Path(file).read_text("utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"expected thresholds as --calibrate writes them, and {file} cannot be read: {error}"
+            ) from error
+
+    @classmethod
+    def parsed(cls, content: Mapping[str, Any]) -> "Thresholds":
+        limits = {name: Limits(**found) for name, found in content["limits"].items()}
+        return cls(limits, content.get("photo"), dict(content.get("provenance", {})))
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        limits = {name: asdict(found) for name, found in self.limits.items()}
+        return {"limits": limits, "photo": self.photo, "provenance": self.provenance}
+
+
+def calibrate(
+    honest: Sequence[Mapping[str, float | None]], photos: Sequence[float], provenance: Mapping[str, Any]
+) -> Thresholds:
+    """Limits from the numbers of honest networks.
+
+    Args:
+        honest: the numbers of each network, by name; missing ones are left out.
+        photos: the trust of their photos.
+
+    Raises:
+        InputError: fewer than three networks.
+
+    >>> calibrate([{"frame": 0.1}, {"frame": 0.2}, {"frame": 0.3}], [0.0, 1.0], {}).limits["frame"]
+    Limits(mean=0.2, deviation=0.1, count=3)
+    """
+    if len(honest) < CALIBRATING:
+        raise InputError(f"thresholds need at least {CALIBRATING} honest networks, got {len(honest)}")
+    limits = {}
+    for name in NUMBERS:
+        values = [v for numbers in honest if (v := numbers.get(name)) is not None and isfinite(v)]
+        if len(values) >= CALIBRATING:
+            limits[name] = Limits(
+                round(float(np.mean(values)), 6), round(float(np.std(values, ddof=1)), 6), len(values)
+            )
+    known = [value for value in photos if value is not None and isfinite(value)]
+    return Thresholds(limits, round(float(np.quantile(known, 0.05)), 6) if known else None, dict(provenance))
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number of an audit, judged.
+
+    Attributes:
+        check, number: what was looked at.
+        value, low, high: with its 95% interval over photos.
+        threshold: beyond which it fails; ``doubtful_from``: beyond which it is doubtful.
+        deviations: how many standard deviations of honest networks the value lies to the bad side.
+        verdict: ``pass``, ``doubtful``, ``fail`` or ``not applicable``.
+        reason: one sentence.
+    """
+
+    check: str
+    number: str
+    value: float | None
+    low: float | None
+    high: float | None
+    threshold: float | None
+    doubtful_from: float | None
+    deviations: float | None
+    verdict: Verdict
+    reason: str
+
+    @property
+    def decides(self) -> bool:
+        return NUMBERS[self.number].decides
+
+    def row(self) -> dict[str, Any]:
+        """As ``summary.json`` holds it: the interval as ``value_low`` and ``value_high``."""
+        return {
+            "check": self.check,
+            "number": self.number,
+            "value": self.value,
+            "value_low": self.low,
+            "value_high": self.high,
+            "doubtful_from": self.doubtful_from,
+            "threshold": self.threshold,
+            "deviations": self.deviations,
+            "verdict": self.verdict,
+            "reason": self.reason,
+        }
+
+
+def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "") -> Check:
+    """The verdict on one number.
+
+    A number fails where it lies beyond the threshold and its interval's better end is doubtful still, so that few
+    photos do not condemn a network by chance.
+
+    Args:
+        why_not: the check cannot be made, and why.
+    """
+    about = NUMBERS[number]
+    limits = thresholds.limits.get(number)
+    if not why_not and not isfinite(found.value):
+        why_not = "no photo gave a value"
+    if not why_not and limits is None:
+        why_not = "there is no threshold; --calibrate makes one"
+    if why_not or limits is None:
+        value = found.value if isfinite(found.value) else None
+        return Check(about.check, number, value, None, None, None, None, None, "not applicable", f"{why_not}.")
+    doubtful, fail = limits.at(DOUBT, about.bad), limits.at(FAIL, about.bad)
+    better = found.low if about.bad == "high" else found.high
+    better = better if isfinite(better) else found.value
+    distance = limits.distance(found.value, about.bad)
+    verdict: Verdict = "pass"
+    if distance > DOUBT:
+        verdict = "fail" if distance > FAIL and limits.distance(better, about.bad) > DOUBT else "doubtful"
+    side = "above" if about.bad == "high" else "below"
+    told = {
+        "pass": f"within what honest networks show ({limits.mean:.2f} on average, doubtful {side} {doubtful:.2f})",
+        "doubtful": f"{distance:.1f} deviations {side} honest networks ({limits.mean:.2f} on average)",
+        "fail": f"{distance:.1f} deviations {side} honest networks ({limits.mean:.2f} on average)",
+    }[verdict]
+    low, high = (end if isfinite(end) else None for end in (found.low, found.high))
+    reason = f"How far {about.means}: {found.value:.2f}, {told}."
+    return Check(about.check, number, found.value, low, high, fail, doubtful, distance, verdict, reason)
+
+
+def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
+    """The verdict on the model, and the checks that speak for it.
+
+    Manipulated where a number that decides fails; doubtful where any other is doubtful or fails; else honest.
+    """
+    failed = [check for check in checks if check.verdict == "fail" and check.decides]
+    if failed:
+        return MANIPULATED, failed
+    doubtful = [check for check in checks if check.verdict in ("fail", "doubtful")]
+    if doubtful:
+        return DOUBTFUL, doubtful
+    return HONEST, [check for check in checks if check.verdict == "pass"]
+
+
+def score(checks: Sequence[Check]) -> float:
+    """How far the worst number that decides lies from honest networks, in their standard deviations; up is worse."""
+    return max((check.deviations for check in checks if check.decides and check.deviations is not None), default=0.0)

@@ -1,0 +1,107 @@
+"""``heatproof audit``: is this checkpoint's explanation honest? With a gate for pipelines."""
+
+import json as parser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heatproof import catalog, spec
+from heatproof.audits.audit import Audit, calibrated, run_audit
+from heatproof.audits.audit_measure import OVERHEAD
+from heatproof.audits.checks import DOUBTFUL, MANIPULATED, TOO_FEW, Thresholds
+from heatproof.cli import options
+from heatproof.cli.console import progress, say
+from heatproof.cli.finish import filling, show
+from heatproof.data.sources import open_data
+from heatproof.errors import SpecError
+from heatproof.models.hardware import Hardware
+from heatproof.models.loading import load
+
+COLUMNS = {
+    "check": "check",
+    "number": "number",
+    "value": "value",
+    "threshold": "fails beyond",
+    "deviations": "deviations",
+    "verdict": "verdict",
+}
+GATES = {DOUBTFUL: (DOUBTFUL, MANIPULATED), MANIPULATED: (MANIPULATED,)}
+GATE, FEW = 3, 1
+"""Exit statuses: the gate is shut; there are too few photos for a verdict."""
+
+
+def audit(
+    model: Annotated[str, typer.Argument(help="The checkpoint, as --model of other commands takes it.")],
+    data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    out: options.Out,
+    explainer: Annotated[str, typer.Option("--explainer", help="Whose maps are audited.")] = "gradcam()",
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="The model that it claims to be.", show_default="none")
+    ] = None,
+    budget: Annotated[
+        int, typer.Option("--budget", help=f"Forward passes per photo, {OVERHEAD} of them for all but the witness.")
+    ] = Audit.budget,
+    calibrate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--calibrate",
+            help="An honest model to fix thresholds by, on the same photos; given at least three times.",
+            show_default="the package's thresholds",
+        ),
+    ] = None,
+    thresholds: Annotated[
+        Path | None, typer.Option("--thresholds", help="The thresholds.json of an earlier --calibrate.")
+    ] = None,
+    fail_on: Annotated[
+        str | None, typer.Option("--fail-on", help="doubtful or manipulated: exit 3 on this verdict or worse.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="An earlier audit of the same photos: how far did the maps move?")
+    ] = None,
+    limit: options.Limit = None,
+    batch_size: options.BatchSize = Audit.part,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Judge whether a model's heatmaps can be trusted: seven checks, a verdict, and the photos that disagree most."""
+    if fail_on is not None and fail_on not in GATES:
+        raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
+    if calibrate and thresholds:
+        raise SpecError("--calibrate makes thresholds and --thresholds reads them: give one of the two")
+    hardware = Hardware(device, precision)  # type: ignore[arg-type]
+    chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
+    asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
+    audited = load(model)
+    known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
+    settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
+    settings |= {"precision": precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
+    settings |= {"thresholds": None if calibrate else known.plain()}
+    with filling(out, "audit", settings, seed, overwrite) as run:
+        if not run.done:
+            source = open_data(data, classes=audited.classes, limit=limit, seed=seed)
+            with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
+                if calibrate:
+                    honest = [load(name) for name in calibrate]
+                    known = calibrated(asked, honest, source, run, hardware=hardware, advance=advance)
+                run_audit(
+                    asked,
+                    audited,
+                    source,
+                    run,
+                    reference=load(reference) if reference else None,
+                    thresholds=known,
+                    baseline=baseline,
+                    hardware=hardware,
+                    advance=advance,
+                )
+    show(run, json, COLUMNS)
+    verdict = parser.loads((run.folder / "summary.json").read_text())["verdict"]
+    if verdict == TOO_FEW:
+        raise typer.Exit(FEW)
+    if fail_on and verdict in GATES[fail_on]:
+        say(f"--fail-on {fail_on}: the verdict is {verdict}")
+        raise typer.Exit(GATE)
