@@ -29,6 +29,7 @@ FOUR = {
     "regions": 4,
     "noise": (0.0, 0.01),
     "draws": 1,
+    "attacked_steps": 2,
     "robust_steps": 2,
     "judge_steps": 1,
     "judged": 2,

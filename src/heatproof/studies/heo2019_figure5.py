@@ -49,6 +49,8 @@ class Heo2019Figure5:
         success: the largest test loss that counts as fooled; the paper's is 0.2.
         level: the share of fooled maps at which the cost is read.
         steps, lr, weight, batch_size, evaluate_every: of both foolings.
+        keep, trainable, schedule, margin: likewise, as in :class:`~heatproof.manipulation.recipe.FineTune`;
+            ``trainable`` empty: everything.
         part: photos that are measured and kept together.
     """
 
@@ -67,22 +69,31 @@ class Heo2019Figure5:
     weight: float = 10.0
     batch_size: int = 8
     evaluate_every: int = 1000
+    keep: str = "labels"
+    trainable: str = ""
+    schedule: str = "constant"
+    margin: float | None = None
     part: int = 50
     seed: int = 0
     presets = {  # noqa: RUF012 (a constant of the class, no field)
         "paper": {},
         "small": {
-            "train": "shared:data/cifar10/train",
+            "train": "shared:data/cifar10/train-50000.parquet",
+            "train_images": 3000,
             "data": "shared:data/cifar10/test",
             "images": 200,
             "model": "shared:weights/zoo.py:resnet20",
             "layer": "layer2",
             "samples": 4,
-            "steps": 300,
-            "lr": 3e-4,
-            "weight": 10.0,
-            "batch_size": 32,
+            "steps": 240,
+            "lr": 3e-3,
+            "weight": 100.0,
+            "batch_size": 16,
             "evaluate_every": 20,
+            "keep": "outputs",
+            "trainable": "layer2",
+            "schedule": "cosine",
+            "margin": 0.3,
         },
     }
     columns = {  # noqa: RUF012
@@ -168,6 +179,11 @@ class Heo2019Figure5:
             batch_size=self.batch_size,
             evaluate_every=self.evaluate_every,
             max_accuracy_drop=1.0,
+            keep=self.keep,  # type: ignore[arg-type]
+            trainable=self.trainable or None,
+            schedule=self.schedule,  # type: ignore[arg-type]
+            margin=self.margin,
+            patience=0,
             seed=self.seed,
         )
 
