@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from heatproof.errors import InputError
@@ -95,6 +95,8 @@ def curves(
         axes.axhline(level, color=MUTED, linewidth=0.9, linestyle=style, label=fit(name, 1.6, SMALL + 0.5, lines=3))
     if xlog:
         axes.set_xscale("log")
+        # text is never read as formulas here, and matplotlib's own labels of a logarithmic axis are formulas
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if ylim is not None:
         axes.set_ylim(*ylim)
     axes.set(xlabel=xlabel, ylabel=ylabel)
