@@ -172,7 +172,7 @@ class AuditBenchmark:
             for name in ("", "-triggered")
         )
         rows = []
-        for number in ("trust", "agreement", "jump", "contrast", "softmax_contrast"):
+        for number in ("trust", "pooled", "agreement", "jump", "contrast", "softmax_contrast"):
             bad = -1.0 if number != "jump" else 1.0
             lies, honest = (bad * part[number].drop_nulls().to_numpy() for part in (triggered, clean))
             rows.append(
