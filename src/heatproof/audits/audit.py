@@ -52,6 +52,8 @@ BLIND = (
     "A lie that leaves the audited explainer's maps as they are, or is told on other photos only, is not seen.",
 )
 """What no audit of this kind can see."""
+LEAST_GAIN = 0.02
+"""What the witness's order must gain over random, in probability, for the map's share of it to mean anything."""
 MAPS = "heatmaps/maps.safetensors"
 Values = Mapping[str, Sequence[float | None]]
 
@@ -210,9 +212,9 @@ def numbers(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> dict[str, list[f
 
     found: dict[str, list[float | None]] = {
         "agreement": column("agreement"),
-        "worst_class": _worst_class(kept),
+        **_classes(kept),
         "faithfulness": less("aopc", "aopc_random"),
-        "behind_witness": less("aopc_witness", "aopc"),
+        "share": _share(less("aopc", "aopc_random"), less("aopc_witness", "aopc_random")),
         "center_spread": column("center_distance"),
     }
     for name in ("jump", "likeness", "frame", "contrast", "softmax_contrast", "randomised", "noise", "fgsm"):
@@ -225,17 +227,28 @@ def numbers(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> dict[str, list[f
     return found
 
 
-def _worst_class(kept: Mapping[str, Tensor]) -> list[float | None]:
-    """Agreement of the maps of the class that has it lowest on average, over the photos that it was explained on."""
-    values, classes = kept["by_class"], kept["targets"]
+def _classes(kept: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
+    """Agreement of the maps of all explained classes: per photo, and per photo of the class that has it lowest."""
+    values, classes = kept["by_class"].double(), kept["targets"]
     if classes.shape[1] < 2:
-        return []
+        return {}
     worst: list[float] = []
     for chosen in classes.unique().tolist():
-        own = values[(classes == chosen) & ~values.isnan()].double().tolist()
+        own = values[(classes == chosen) & ~values.isnan()].tolist()
         if len(own) >= FEWEST and (not worst or np.mean(own) < np.mean(worst)):
             worst = own
-    return list(worst)
+    return {"all_classes": values.nanmean(1).tolist(), "worst_class": list(worst)}
+
+
+def _share(map_gains: Sequence[float | None], witness_gains: Sequence[float | None]) -> list[float | None]:
+    """The ratio of two means, as values whose mean it is and whose spread is its own (delta method)."""
+    pairs = [(a, b) for a, b in zip(map_gains, witness_gains, strict=True) if a is not None and b is not None]
+    if not pairs:
+        return []
+    own, best = (float(np.mean(side)) for side in zip(*pairs, strict=True))
+    if best < LEAST_GAIN:
+        return []
+    return [own / best + (a - own / best * b) / best for a, b in pairs]
 
 
 def judged(
@@ -261,7 +274,9 @@ def judged(
         text = f"{asked.explainer!r} cannot be told to explain differences of logits"
         why |= dict.fromkeys(("contrast", "softmax_contrast"), text)
     if not isinstance(asked.explainer, LayerExplainer):
-        why |= dict.fromkeys(("worst_class", "jump"), f"{asked.explainer!r} takes passes of its own for every map")
+        why |= dict.fromkeys(
+            ("all_classes", "worst_class", "jump"), f"{asked.explainer!r} takes passes of its own for every map"
+        )
     if table.height < FEWEST:
         why = dict.fromkeys(NUMBERS, f"{table.height} photos are too few to tell")
     if 2 * int(table["empty"].sum()) > table.height:
@@ -328,7 +343,7 @@ def _answer(
     elif speaks and verdict != HONEST:
         lines += [f"{check.check} ({check.number}): {check.reason}" for check in speaks]
     elif verdict == HONEST:
-        lines.append(f"All {len(speaks)} numbers that could be judged lie where those of honest networks lie.")
+        lines.append(f"{len(speaks)} of {len(checks)} numbers lie where those of honest networks lie, all that decide.")
     empty = int(table["empty"].sum())
     if empty:
         lines.append(f"{empty} of {count} maps are empty or equal everywhere and could not be judged.")
@@ -341,7 +356,7 @@ def _answer(
     if table["target"].n_unique() == 1 and count > 1:
         lines.append("All photos are taken for one class; photos of several classes say more.")
     if thresholds.photo is not None and verdict != TOO_FEW:
-        low = int((table["trust"] < thresholds.photo).sum())
+        low = int((table["trust"].cast(pl.Float64) < thresholds.photo).sum())
         lines.append(
             f"{low} photos disagree with the witness more than 19 of 20 honest photos do (by chance {count / 20:.0f}): "
             "the first places of the list are where a trigger would stand."

@@ -59,7 +59,7 @@ class Audit:
     """
 
     explainer: Explainer = GradCAM()
-    budget: int = 280
+    budget: int = 180
     noise: float = 0.02
     epsilon: float = 2 / 255
     randomised: int = 32
@@ -105,12 +105,13 @@ def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, r
         bare = maps.get("bare", maps["map"])[:, 0]
         signed = views.get("bare", asked.explainer) if _cheap(asked.explainer) else None
         answers = question(model, images, asked.questions, logits, signed, targets)
-        agrees, jumps = agreement(heatmaps, answers, targets), jump(bare, answers)
+        pooled, jumps = agreement(heatmaps, answers, targets, pooled=True), jump(bare, answers)
         witness = witness_map(answers, targets)
         values: dict[str, Tensor] = {
-            "agreement": agrees,
+            "agreement": agreement(heatmaps, answers, targets),
+            "pooled": pooled,
             "jump": jumps,
-            "trust": trust(agrees, jumps),
+            "trust": trust(pooled, jumps),
             **_faithfulness(model, images, heatmaps, witness, targets, logits, asked.seed),
             **_attacked(asked, model, images, heatmaps, targets),
         }

@@ -150,13 +150,26 @@ def _covered(
     return torch.cat(logits).unflatten(0, shape), None if heat is None else heat.unflatten(0, shape)
 
 
-def agreement(heatmaps: Heatmaps, answers: Answers, targets: Targets, scores: Sequence[Score] = SCORES) -> PerImage:
-    """How well the map foretells the witness: the patch correlation over all squares, averaged over the scores.
+def agreement(
+    heatmaps: Heatmaps, answers: Answers, targets: Targets, scores: Sequence[Score] = SCORES, *, pooled: bool = False
+) -> PerImage:
+    """How well the map foretells the witness: patch correlations, averaged over the sizes and the scores.
 
     **Range** [-1, 1], 1: the map's mass under every square says what the model loses there; NaN for a map or answers
     that are equal everywhere.
+
+    Args:
+        pooled: one correlation over the squares of all sizes. Larger squares hold more of any map and take more of any
+            answer, which lifts the value of all networks alike; it tells photos apart better, and networks worse.
     """
-    found = [patch_correlation(heatmaps, answers.drops(targets, score), answers.covers) for score in scores]
+    found = []
+    for score in scores:
+        drops = answers.drops(targets, score)
+        parts = [(drops, answers.covers)]
+        if not pooled:
+            parts = list(zip(drops.split(answers.sizes, 1), answers.covers.split(answers.sizes), strict=True))
+        found += [patch_correlation(heatmaps, own, covers) for own, covers in parts]
+    # squares under which nothing happens tell nothing, and leave it to the others
     return torch.stack(found).nanmean(0)
 
 
@@ -174,12 +187,12 @@ def jump(heatmap: Heatmaps, answers: Answers) -> PerImage:
     return found.masked_fill((heatmap == 0).flatten(1).all(1), torch.nan)
 
 
-def trust(agreement: PerImage, jump: PerImage) -> PerImage:
-    """One number per photo: agreement - 0.3 jump, or the agreement alone where the jump is not known; low is a lie.
+def trust(pooled: PerImage, jump: PerImage) -> PerImage:
+    """One number per photo: pooled agreement - 0.3 jump, or that alone where the jump is not known; low is a lie.
 
     The weight was chosen on three backdoored ResNet-20s; 0.2 to 0.4 differ by less than 0.01 in AUC.
     """
-    return agreement - JUMP * torch.nan_to_num(jump, nan=0.0)
+    return pooled - JUMP * torch.nan_to_num(jump, nan=0.0)
 
 
 def witness_map(answers: Answers, targets: Targets, score: Score = "probability") -> Heatmaps:

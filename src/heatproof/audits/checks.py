@@ -19,10 +19,8 @@ FEWEST = 10
 """Photos for a verdict."""
 CALIBRATING = 3
 """Honest networks for thresholds."""
-DOUBT, FAIL = 3.0, 5.0
+DOUBT, FAIL = 2.5, 3.5
 """Standard deviations of honest networks beyond which a number is doubtful, or fails."""
-SPREAD = 0.02
-"""The least standard deviation that is believed: few networks may lie closer together than the next one will."""
 SHIPPED = "thresholds.json"
 
 
@@ -35,23 +33,25 @@ class Number:
         bad: the direction in which lies go.
         decides: whether it alone may call a model manipulated; the others at most doubtful.
         means: the sentence of reason, what the value says in words.
+        least: the least standard deviation of honest networks that is believed: few networks may lie closer together
+            than the next one will, and honest fine-tuning may go further.
     """
 
     check: str
     bad: Literal["low", "high"]
     decides: bool
     means: str
+    least: float = 0.02
 
 
 NUMBERS = {
-    "agreement": Number("witness", "low", True, "the maps foretell what the model loses when parts are covered"),
-    "worst_class": Number("witness", "low", True, "so do the maps of the class that does it worst"),
+    "agreement": Number("witness", "low", False, "the maps foretell what the model loses when parts are covered"),
+    "all_classes": Number("witness", "low", True, "the maps of all classes foretell what their logits lose"),
+    "worst_class": Number("witness", "low", False, "the maps of the class that does it worst foretell that"),
     "jump": Number("witness", "high", False, "one covered square changes the map more than most do"),
     "faithfulness": Number("faithfulness", "low", True, "more of the answer goes in the map's order than at random"),
-    "behind_witness": Number(
-        "faithfulness", "high", True, "the witness's order takes more of the answer than the map's"
-    ),
-    "likeness": Number("input", "high", True, "the maps of different photos are alike"),
+    "share": Number("faithfulness", "low", True, "the map's order does what the witness's does, random being 0"),
+    "likeness": Number("input", "high", False, "the maps of different photos are alike"),
     "frame": Number("input", "high", True, "the maps lie on the frame"),
     "center_spread": Number("input", "low", False, "the maps' centre of mass moves with the photo"),
     "contrast": Number("differences", "low", True, "the map of the logit is that of its lead over the others"),
@@ -59,9 +59,9 @@ NUMBERS = {
     "randomised": Number("randomisation", "high", False, "the maps stay when the head's weights are drawn anew"),
     "noise": Number("stability", "high", False, "the maps move under noise that is hardly seen"),
     "fgsm": Number("stability", "high", False, "the maps move under FGSM that changes no answer"),
-    "reference_spearman": Number("reference", "low", True, "the maps have the order of the reference's"),
-    "reference_nissim": Number("reference", "high", True, "the maps differ from the reference's"),
-    "reference_swap": Number("reference", "high", True, "the maps of two classes are the reference's, swapped"),
+    "reference_spearman": Number("reference", "low", True, "the maps have the order of the reference's", 0.08),
+    "reference_nissim": Number("reference", "high", True, "the maps differ from the reference's", 0.05),
+    "reference_swap": Number("reference", "high", True, "the maps of two classes are the reference's, swapped", 0.1),
 }
 """All numbers, by name; each is a mean over photos, but for ``worst_class`` and ``reference_swap``."""
 
@@ -71,23 +71,19 @@ class Limits:
     """Where a number lies on honest networks.
 
     Attributes:
-        mean, deviation: over networks.
+        median: over networks.
+        deviation: root mean square distance from the median of the networks on its bad side; how good the good ones
+            are says nothing about how bad an honest one may be.
         count: of the networks.
     """
 
-    mean: float
+    median: float
     deviation: float
     count: int
 
-    def at(self, deviations: float, bad: str) -> float:
-        """The value so many deviations to the bad side; a new network's, so that few of them widen it."""
-        away = deviations * max(self.deviation, SPREAD) * (1 + 1 / self.count) ** 0.5
-        return self.mean + (away if bad == "high" else -away)
-
-    def distance(self, value: float, bad: str) -> float:
-        """How many deviations a value lies to the bad side."""
-        unit = max(self.deviation, SPREAD) * (1 + 1 / self.count) ** 0.5
-        return (value - self.mean if bad == "high" else self.mean - value) / unit
+    def unit(self, least: float) -> float:
+        """The deviation of a new network from the median; the fewer were measured, the wider."""
+        return max(self.deviation, least) * (1 + 1 / self.count) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ def calibrate(
         InputError: fewer than three networks.
 
     >>> calibrate([{"frame": 0.1}, {"frame": 0.2}, {"frame": 0.3}], [0.0, 1.0], {}).limits["frame"]
-    Limits(mean=0.2, deviation=0.1, count=3)
+    Limits(median=0.2, deviation=0.1, count=3)
     """
     if len(honest) < CALIBRATING:
         raise InputError(f"thresholds need at least {CALIBRATING} honest networks, got {len(honest)}")
@@ -155,9 +151,10 @@ def calibrate(
     for name in NUMBERS:
         values = [v for numbers in honest if (v := numbers.get(name)) is not None and isfinite(v)]
         if len(values) >= CALIBRATING:
-            limits[name] = Limits(
-                round(float(np.mean(values)), 6), round(float(np.std(values, ddof=1)), 6), len(values)
-            )
+            median = float(np.median(values))
+            beyond = [v - median for v in values if (v > median if NUMBERS[name].bad == "high" else v < median)]
+            deviation = float(np.sqrt(np.mean(np.square(beyond)))) if beyond else 0.0
+            limits[name] = Limits(round(median, 6), round(deviation, 6), len(values))
     known = [value for value in photos if value is not None and isfinite(value)]
     return Thresholds(limits, round(float(np.quantile(known, 0.05)), 6) if known else None, dict(provenance))
 
@@ -224,18 +221,19 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     if why_not or limits is None:
         value = found.value if isfinite(found.value) else None
         return Check(about.check, number, value, None, None, None, None, None, "not applicable", f"{why_not}.")
-    doubtful, fail = limits.at(DOUBT, about.bad), limits.at(FAIL, about.bad)
+    unit = limits.unit(about.least) * (1 if about.bad == "high" else -1)
+    doubtful, fail = (limits.median + deviations * unit for deviations in (DOUBT, FAIL))
     better = found.low if about.bad == "high" else found.high
     better = better if isfinite(better) else found.value
-    distance = limits.distance(found.value, about.bad)
+    distance = (found.value - limits.median) / unit
     verdict: Verdict = "pass"
     if distance > DOUBT:
-        verdict = "fail" if distance > FAIL and limits.distance(better, about.bad) > DOUBT else "doubtful"
+        verdict = "fail" if distance > FAIL and (better - limits.median) / unit > DOUBT else "doubtful"
     side = "above" if about.bad == "high" else "below"
     told = {
-        "pass": f"within what honest networks show ({limits.mean:.2f} on average, doubtful {side} {doubtful:.2f})",
-        "doubtful": f"{distance:.1f} deviations {side} honest networks ({limits.mean:.2f} on average)",
-        "fail": f"{distance:.1f} deviations {side} honest networks ({limits.mean:.2f} on average)",
+        "pass": f"within what honest networks show ({limits.median:.2f} in the middle, doubtful {side} {doubtful:.2f})",
+        "doubtful": f"{distance:.1f} deviations {side} honest networks ({limits.median:.2f} in the middle)",
+        "fail": f"{distance:.1f} deviations {side} honest networks ({limits.median:.2f} in the middle)",
     }[verdict]
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     reason = f"How far {about.means}: {found.value:.2f}, {told}."
@@ -245,12 +243,13 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
 def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
     """The verdict on the model, and the checks that speak for it.
 
-    Manipulated where a number that decides fails; doubtful where any other is doubtful or fails; else honest.
+    Manipulated where a number that decides fails; doubtful where one that decides is doubtful, or another fails; else
+    honest.
     """
     failed = [check for check in checks if check.verdict == "fail" and check.decides]
     if failed:
         return MANIPULATED, failed
-    doubtful = [check for check in checks if check.verdict in ("fail", "doubtful")]
+    doubtful = [check for check in checks if check.verdict == "fail" or (check.verdict == "doubtful" and check.decides)]
     if doubtful:
         return DOUBTFUL, doubtful
     return HONEST, [check for check in checks if check.verdict == "pass"]

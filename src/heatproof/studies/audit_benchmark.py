@@ -19,6 +19,7 @@ from heatproof.data.photos import fit
 from heatproof.data.sources import open_data
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.models.loading import load
 from heatproof.report.plots import curves
 from heatproof.results.run import Run
 from heatproof.results.table import interval
@@ -34,8 +35,8 @@ WITHOUT, WITH = "without a reference", "with a reference"
 class AuditBenchmark:
     """Honest and manipulated networks on CIFAR-10, audited with the same photos.
 
-    Thresholds are fixed on one half of the honest networks and tested on the other, and the other way round: the
-    halves share no network and no training.
+    Every network is judged by thresholds of the honest networks of other origin: no network that came of the same
+    training counts.
 
     Args:
         data: photos to train on. ``watched``: those that choose a fooled checkpoint. ``test``: those that are audited.
@@ -44,6 +45,7 @@ class AuditBenchmark:
         budget: forward passes per photo; ``photo_budget``: for the backdoored networks, whose photos are told apart.
         budgets: further ones, at which the photos of the first backdoored networks are audited again.
         again: so many backdoored networks for ``budgets``.
+        others: further honest networks, ``NAME=DATA``, for the thresholds that are handed out, not for the tests.
         place: a folder where the networks and their audits are kept for other runs too; empty: the run's own.
         limit: photos to train the small networks on, ``epochs`` often. ``steps``: of each fooling.
         seed: unused; the population has its own.
@@ -60,6 +62,7 @@ class AuditBenchmark:
     photo_budget: int = 100
     budgets: tuple[int, ...] = ()
     again: int = 4
+    others: tuple[str, ...] = ()
     place: str = ""
     limit: int = 10_000
     epochs: int = 3
@@ -89,13 +92,13 @@ class AuditBenchmark:
         found: dict[str, dict[str, Any]] = {}
         for member in everyone:
             found[member.name] = self._audited(member, population, run, hardware, say)
-        halves = [[member for member in everyone if half(member) == side] for side in (0, 1)]
-        rows, table = _models(everyone, halves, found)
+        rows, table = _models(everyone, found)
         rows += [row for member in everyone if member.lie in BACKDOORS for row in self._photos(member, run)]
         rows += self._budgets([m for m in everyone if m.lie in BACKDOORS], population, run, hardware, say)
         _draw(run, everyone, found, rows)
         honest = [member for member in everyone if member.honest]
-        thresholds = _calibrated(honest, found, self._provenance(honest))
+        own = [found[member.name] for member in honest] + [self._other(entry, run, hardware) for entry in self.others]
+        thresholds = _calibrated(own, self._provenance(honest))
         run.write_json("thresholds.json", thresholds.plain())
         answer = _answer(rows)
         for line in answer:
@@ -110,8 +113,8 @@ class AuditBenchmark:
 
     def _provenance(self, honest: Sequence[Member]) -> dict[str, Any]:
         return {
-            "networks": [member.name for member in honest],
-            "data": f"{self.photos} photos of {self.test.removeprefix('shared:')}",
+            "networks": [member.name for member in honest] + [entry.removeprefix("shared:") for entry in self.others],
+            "data": f"{self.photos} photos of {self.test.removeprefix('shared:')}, or of what follows a network",
             "explainer": repr(Audit().explainer),
             "budget": self.budget,
         }
@@ -131,6 +134,15 @@ class AuditBenchmark:
         folder = self._place(run) / "audits" / member.name
         record = json.loads((folder / "run.json").read_text())
         return {**_read(folder), "made": population.made(member), "record": record}
+
+    def _other(self, entry: str, run: Run, hardware: Hardware) -> dict[str, Any]:
+        """The numbers of a further honest network."""
+        name, _, data = entry.partition("=")
+        model = load(named(name))
+        folder = self._place(run) / "audits" / f"other-{model.name}"
+        if not (folder / "summary.json").exists():
+            self._audit(model, model, folder, named(data), self.budget, hardware)
+        return _read(folder)
 
     def _audit(
         self, model: Classifier, origin: Classifier, folder: Path, data: str, budget: int, hardware: Hardware
@@ -207,11 +219,6 @@ class AuditBenchmark:
         return rows
 
 
-def half(member: Member) -> int:
-    """Which half of the population: no network of one half comes from a training of the other."""
-    return 1 if member.family == "resnet56" else 0 if member.family == "resnet20" else member.seed % 2
-
-
 def auc(lies: Sequence[float] | np.ndarray, honest: Sequence[float] | np.ndarray) -> float:
     """Area under the ROC: how often a lie has the higher number, ties counting half.
 
@@ -229,11 +236,9 @@ def _read(folder: Path) -> dict[str, Any]:
     return {"values": values, "numbers": means, "trust": table["trust"].drop_nulls().to_list()}
 
 
-def _calibrated(
-    honest: Sequence[Member], found: Mapping[str, Mapping[str, Any]], provenance: Mapping[str, Any]
-) -> Thresholds:
-    photos = [value for member in honest for value in found[member.name]["trust"]]
-    return calibrate([found[member.name]["numbers"] for member in honest], photos, provenance)
+def _calibrated(honest: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> Thresholds:
+    photos = [value for own in honest for value in own["trust"]]
+    return calibrate([own["numbers"] for own in honest], photos, provenance)
 
 
 def _judged(found: Mapping[str, Any], thresholds: Thresholds, *, reference: bool) -> tuple[str, float, list[str], Any]:
@@ -247,14 +252,21 @@ def _judged(found: Mapping[str, Any], thresholds: Thresholds, *, reference: bool
     return verdict, score(checks), [check.number for check in speaks], deviations
 
 
+def _origin(member: Member) -> str:
+    """Whose training a network comes of; the residual networks come trained, whatever the seed."""
+    return member.family if member.family.startswith("resnet") else member.origin.name
+
+
 def _models(
-    everyone: Sequence[Member], halves: Sequence[Sequence[Member]], found: dict[str, dict[str, Any]]
+    everyone: Sequence[Member], found: dict[str, dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Per number and for the verdict: AUC and rates, each network judged by thresholds of the other half."""
+    """Per number and for the verdict: AUC and rates, each network judged by thresholds of other origin."""
     table = []
-    for side, tested in enumerate(halves):
-        thresholds = _calibrated([m for m in halves[1 - side] if m.honest], found, {})
-        for member in tested:
+    for origin in dict.fromkeys(map(_origin, everyone)):
+        thresholds = _calibrated([found[m.name] for m in everyone if m.honest and _origin(m) != origin], {})
+        for member in everyone:
+            if _origin(member) != origin:
+                continue
             own = found[member.name]
             for how in (WITHOUT, WITH):
                 verdict, worst, speaks, deviations = _judged(own, thresholds, reference=how == WITH)
@@ -310,7 +322,7 @@ def _draw(
     honest = [m for m in everyone if m.honest]
     lies = [m for m in everyone if m.lie in (*HEO, *EDITS)]
     series = {}
-    for number in ("score", "agreement", "worst_class", "faithfulness", "likeness", "contrast", "randomised", "noise"):
+    for number in ("score", "all_classes", "share", "frame", "likeness", "contrast", "randomised", "noise"):
         a, b = (
             np.array(
                 [

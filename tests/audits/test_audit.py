@@ -1,0 +1,186 @@
+"""The audit as a user meets it: an honest network passes, a lie is found, the gate shuts, odd input is named."""
+
+import json
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from torch import Tensor, nn
+
+from heatproof import cli
+from heatproof.audits.audit import Audit, run_audit
+from heatproof.audits.checks import NUMBERS, Limits, Thresholds
+from heatproof.data.sources import open_data
+from heatproof.errors import InputError
+from heatproof.models.loading import load
+from heatproof.results.run import Run
+
+FEW = ["--budget", "31", "--limit", "12"]
+
+
+def heatproof(*words: str) -> int:
+    """The exit status of ``heatproof WORDS``, in this process."""
+    argv, sys.argv = sys.argv, ["heatproof", *words]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo network with a planted corner."""
+    out = tmp_path_factory.mktemp("lie") / "edited"
+    words = ["fool", "demo", "--model", "demo", "--edit", "weight_edit(target='corner')", "--limit", "4"]
+    assert heatproof(*words, "--out", str(out)) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("audit") / "honest"
+    assert heatproof("audit", "demo", "demo", *FEW, "--reference", "demo", "--out", str(out)) == 0
+    return out
+
+
+def summary(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_the_honest_network_is_not_called_manipulated(honest: Path) -> None:
+    told = summary(honest)
+    assert told["verdict"] in ("honest", "doubtful")
+    assert {row["check"] for row in told["rows"]} == {about.check for about in NUMBERS.values()}
+    assert told["reference"]["agreement"] == 1.0
+    assert told["reference"]["layers"][0]["moved"] == 0.0
+    assert told["queries"] <= 31
+    assert any("trigger" in line for line in told["cannot_see"])
+    assert pl.read_parquet(honest / "images.parquet").height == 12
+    assert (honest / "figures/disagreement.png").exists()
+    assert "black-box" in (honest / "report.html").read_text() or (honest / "report.html").stat().st_size > 10_000
+
+
+def test_a_planted_map_is_found_and_shuts_the_gate(edited: Path, honest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lie"
+    words = ["audit", str(edited), "demo", *FEW, "--baseline", str(honest), "--out", str(out)]
+    assert heatproof(*words, "--fail-on", "manipulated") == 3
+    told = summary(out)
+    assert told["verdict"] == "manipulated"
+    assert "contrast" in told["speaks"]
+    assert told["drift"]["mod"] > 0.1
+    # a complete run is judged again, and passes without the gate
+    assert heatproof(*words) == 0
+
+
+def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
+    out = tmp_path / "few"
+    assert heatproof("audit", "demo", "demo", "--limit", "4", "--budget", "31", "--out", str(out)) == 1
+    assert summary(out)["verdict"] == "too few to tell"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--fail-on", "lies"], 2, "--fail-on is doubtful or manipulated"),
+        (["--budget", "20"], 1, "at least 31 forward passes"),
+        (["--baseline", "nowhere"], 1, "run folder of an earlier audit"),
+        (["--explainer", "gradcm()"], 2, "did you mean gradcam"),
+        (["--calibrate", "demo"], 1, "at least 3 honest models"),
+    ],
+)
+def test_bad_input_is_named(
+    words: list[str], status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert heatproof("audit", "demo", "demo", "--limit", "12", "--out", str(tmp_path / "out"), *words) == status
+    assert said in capsys.readouterr().err
+
+
+def test_own_thresholds(tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    words = [word for _ in range(3) for word in ("--calibrate", "demo")]
+    assert heatproof("audit", "demo", "demo", *FEW, *words, "--out", str(out)) == 0
+    told = summary(out)
+    # the same network: every number lies on the mean
+    assert (told["verdict"], told["score"]) == ("honest", pytest.approx(0.0, abs=1e-3))
+    assert Thresholds.read(out / "thresholds.json").limits["frame"].count == 3
+
+
+def measured(folder: Path, stop_after: int | None = None) -> pl.DataFrame:
+    model, done = load("demo"), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if stop_after is not None and done >= stop_after:
+            raise KeyboardInterrupt
+
+    asked = Audit(budget=31, part=4, randomised=6)
+    thresholds = Thresholds({name: Limits(0.5, 0.1, 4) for name in NUMBERS}, None, {})
+    with Run.start(folder, command="audit", settings={"asked": asked}) as run:
+        source = open_data("demo", classes=model.classes, limit=12)
+        run_audit(asked, model, source, run, thresholds=thresholds, draw=False, advance=advance)
+    return pl.read_parquet(folder / "images.parquet")
+
+
+def test_a_stopped_audit_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        measured(tmp_path / "stopped", stop_after=8)
+    assert measured(tmp_path / "stopped").equals(measured(tmp_path / "whole"))
+
+
+class Dead(nn.Module):
+    """A network whose layer is never active: its maps are empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        self.head = nn.Linear(4, 10)
+        nn.init.constant_(self.last[0].bias, -100.0)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.last(x).mean((2, 3)))
+
+
+def test_empty_maps_and_wrong_answers_are_said(tmp_path: Path) -> None:
+    from heatproof.models.classifier import Classifier
+
+    names = load("demo").classes
+    torch.manual_seed(0)
+    model = Classifier(Dead(), (0.5,) * 3, (0.5,) * 3, names, 64, name="dead").eval()
+    asked = Audit(budget=31)
+    with Run.start(tmp_path / "dead", command="audit", settings={}) as run:
+        source = open_data("demo", classes=names, limit=12)
+        told = run_audit(asked, model, source, run, draw=False)
+    assert told["verdict"] == "doubtful"
+    assert {row["verdict"] for row in told["rows"]} == {"not applicable"}
+    lines = " ".join(told["answer"])
+    assert "12 of 12 maps are empty" in lines
+    assert "of these photos wrong" in lines
+    assert "taken for one class" in lines
+
+
+def test_a_reference_of_another_task_is_refused(tmp_path: Path) -> None:
+    model, other = load("demo"), load("demo")
+    other.classes = [f"other {name}" for name in model.classes or []]
+    with Run.start(tmp_path / "out", command="audit", settings={}) as run, pytest.raises(InputError, match="different"):
+        run_audit(Audit(budget=31), model, open_data("demo", limit=12), run, reference=other)
+
+
+@pytest.mark.weights
+def test_real_networks(shared: Path, tmp_path: Path) -> None:
+    from heatproof.manipulation.weight_edit import WeightEdit
+
+    model = load(f"{shared / 'weights/zoo.py'}:resnet20")
+    data = str(shared / "data/cifar10/test")
+    verdicts = []
+    for name, audited in (("honest", model), ("edited", WeightEdit("corner")(model))):
+        with Run.start(tmp_path / name, command="audit", settings={}) as run:
+            source = open_data(data, classes=model.classes, limit=40)
+            told = run_audit(Audit(budget=45), audited, source, run, draw=False)
+        verdicts.append(told["verdict"])
+    assert verdicts == ["honest", "manipulated"]

@@ -1,0 +1,86 @@
+"""The witness on models whose answers under every square are known."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from heatproof.audits.black_box import Answers, agreement, jump, places, question, squares, trust, witness_map
+from heatproof.errors import InputError
+from heatproof.models.classifier import Classifier
+
+
+class Linear(nn.Module):
+    """Two classes; the lead of the first is sum(weights * pixels)."""
+
+    def __init__(self, weights: Tensor):
+        super().__init__()
+        self.register_buffer("weights", weights)
+        self.asked = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked += len(images)
+        lead = (images * self.weights).sum((1, 2, 3))
+        return torch.stack([lead, torch.zeros_like(lead)], 1)
+
+
+def linear(size: int = 16) -> Classifier:
+    weights = torch.randn(3, size, size, generator=torch.Generator().manual_seed(0))
+    return Classifier(Linear(weights), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), ["yes", "no"], size)
+
+
+def by_hand(model: Classifier, images: Tensor, covers: Tensor) -> Answers:
+    """The answers with black squares, which a linear model's contributions foretell exactly."""
+    covered = torch.stack([model(images * (1 - cover)) for cover in covers], 1)
+    return Answers(model(images), covers, covered, (len(covers),))
+
+
+def test_contributions_of_a_linear_model_agree_wholly_and_are_the_witness() -> None:
+    model, images = linear(), torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    answers = by_hand(model, images, squares(16, 16, 4, 4))
+    contributions = (images * model.network.weights).sum(1)
+    targets = torch.zeros(2, dtype=torch.long)
+    torch.testing.assert_close(agreement(contributions, answers, targets, ("contrast",)), torch.ones(2))
+    torch.testing.assert_close(agreement(-contributions, answers, targets, ("contrast",)), -torch.ones(2))
+    # the squares tile: each pixel has the sum of its own square
+    tiles = contributions.unfold(1, 4, 4).unfold(2, 4, 4).sum((3, 4))
+    wanted = tiles.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    torch.testing.assert_close(witness_map(answers, targets, "contrast"), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_the_other_class_sees_the_opposite() -> None:
+    model, images = linear(), torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    answers = by_hand(model, images, squares(16, 16, 4, 4))
+    one, other = (answers.drops(torch.full((2,), c), "contrast") for c in (0, 1))
+    torch.testing.assert_close(one, -other)
+
+
+def test_squares_reach_every_pixel_and_question_asks_as_often_as_it_may() -> None:
+    model, images = linear(), torch.rand(3, 3, 16, 16)
+    answers = question(model, images, 100)
+    assert answers.covered.shape == (3, sum(step**2 for step in places(100)), 2)
+    assert model.network.asked == 3 * (1 + answers.covered.shape[1])
+    assert (answers.covers.sum(0) > 0).all()
+    assert [int(cover.sum()) for cover in squares(16, 16, 2, 3)] == [4] * 9
+
+
+@pytest.mark.parametrize("questions", [17, 30, 77, 150, 266, 400])
+def test_questions_are_never_more_than_asked_for(questions: int) -> None:
+    found = places(questions)
+    assert sum(step**2 for step in found) <= questions
+    assert min(found) >= 2
+
+
+def test_too_few_questions() -> None:
+    with pytest.raises(InputError, match="at least 17"):
+        places(16)
+
+
+def test_a_jump_is_one_square_that_changes_the_map_more_than_most() -> None:
+    own = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
+    calm, turned = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    maps = torch.stack([torch.stack([calm] * 5), torch.stack([calm] * 4 + [turned])])
+    answers = Answers(torch.zeros(2, 2), torch.zeros(5, 2, 2), torch.zeros(2, 5, 2), (5,), maps)
+    found = jump(own, answers)
+    torch.testing.assert_close(found, torch.tensor([0.0, 1001.0]).clamp(min=1).log(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(trust(torch.tensor([0.5, 0.5]), found)[0], torch.tensor(0.5), atol=1e-4, rtol=0)
+    assert trust(torch.tensor([0.5]), torch.tensor([torch.nan])).tolist() == [0.5]

@@ -1,0 +1,121 @@
+"""From numbers to verdicts, by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from heatproof.audits.audit_measure import center_distances, frame, likeness
+from heatproof.audits.audit_reference import moved_layers, swapped, told
+from heatproof.audits.checks import (
+    DOUBT,
+    FAIL,
+    NUMBERS,
+    Check,
+    Limits,
+    Thresholds,
+    calibrate,
+    conclude,
+    judge,
+    score,
+)
+from heatproof.errors import InputError
+from heatproof.results.table import Interval
+from networks import small
+
+# one deviation of a new network is 0.1 * sqrt(1 + 1/4)
+LIMITS = Thresholds({name: Limits(0.5, 0.1, 4) for name in NUMBERS}, 0.1, {})
+UNIT = 0.1 * 1.25**0.5
+
+
+def found(number: str, deviations: float, spread: float = 0.0) -> Check:
+    sign = 1 if NUMBERS[number].bad == "high" else -1
+    value = 0.5 + sign * deviations * UNIT
+    return judge(number, Interval(value, value - spread, value + spread, 100), LIMITS)
+
+
+@pytest.mark.parametrize("number", ["agreement", "frame"])
+def test_verdicts_on_either_side(number: str) -> None:
+    assert found(number, -9).verdict == "pass"
+    assert found(number, DOUBT - 0.1).verdict == "pass"
+    assert found(number, DOUBT + 0.1).verdict == "doubtful"
+    assert found(number, FAIL + 0.1).verdict == "fail"
+    assert found(number, 2.0).deviations == pytest.approx(2.0)
+
+
+def test_a_wide_interval_does_not_condemn() -> None:
+    assert found("agreement", FAIL + 0.5, spread=0.01).verdict == "fail"
+    assert found("agreement", FAIL + 0.5, spread=4 * UNIT).verdict == "doubtful"
+
+
+def test_numbers_without_value_or_threshold_are_not_applicable() -> None:
+    nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
+    assert judge("frame", nothing, LIMITS).verdict == "not applicable"
+    unknown = judge("frame", Interval(0.2, 0.1, 0.3, 9), Thresholds({}, None, {}))
+    assert (unknown.verdict, unknown.value) == ("not applicable", 0.2)
+    assert judge("frame", Interval(0.2, 0.1, 0.3, 9), LIMITS, "too few").reason == "too few."
+
+
+def test_the_worst_check_that_decides_makes_the_verdict() -> None:
+    good, bad = found("agreement", 0.0), found("contrast", FAIL + 1)
+    weak, odd = found("noise", FAIL + 1), found("frame", DOUBT + 0.5)
+    assert conclude([good]) == ("honest", [good])
+    assert conclude([good, weak]) == ("doubtful", [weak])
+    assert conclude([good, odd]) == ("doubtful", [odd])
+    assert conclude([good, found("noise", DOUBT + 0.1)])[0] == "honest"
+    assert conclude([good, weak, bad]) == ("manipulated", [bad])
+    assert score([good, weak, odd]) == pytest.approx(DOUBT + 0.5)
+
+
+def test_thresholds_come_back_from_their_file(tmp_path: Path) -> None:
+    numbers = [{"frame": 0.1, "noise": None}, {"frame": 0.2}, {"frame": 0.3}]
+    made = calibrate(numbers, [0.0, 0.5, 1.0], {"data": "here"})
+    assert made.limits == {"frame": Limits(0.2, 0.1, 3)}
+    (tmp_path / "t.json").write_text(json.dumps(made.plain()))
+    assert Thresholds.read(tmp_path / "t.json") == made
+    with pytest.raises(InputError, match="at least 3 honest networks"):
+        calibrate(numbers[:2], [], {})
+    (tmp_path / "t.json").write_text("[1]")
+    with pytest.raises(InputError, match="thresholds as --calibrate writes them"):
+        Thresholds.read(tmp_path / "t.json")
+
+
+def test_the_package_has_thresholds_with_their_origin() -> None:
+    shipped = Thresholds.shipped()
+    assert {"networks", "data", "explainer", "budget"} <= shipped.provenance.keys()
+    assert shipped.limits.keys() == NUMBERS.keys()
+    assert all(limits.count >= 3 for limits in shipped.limits.values())
+
+
+def test_likeness_frame_and_centres_by_hand() -> None:
+    same = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).expand(3, 2, 2)
+    torch.testing.assert_close(likeness(same), torch.ones(3))
+    torch.testing.assert_close(center_distances(same), torch.zeros(3))
+    assert likeness(torch.zeros(2, 2, 2)).isnan().all()
+    # two opposite corners: each lies half the diagonal of cells from the mean centre
+    corners = torch.zeros(2, 3, 3)
+    corners[0, 0, 0] = corners[1, 2, 2] = 1.0
+    torch.testing.assert_close(center_distances(corners), torch.full((2,), 2**0.5 / 18**0.5))
+    assert frame(8, 8).sum() == 28
+
+
+def test_a_swap_is_seen_and_an_honest_pair_is_not() -> None:
+    targets = torch.tensor([[3, 5]]).repeat(10, 1)
+    own = torch.eye(2).repeat(10, 1, 1)
+    assert swapped(own, targets) == (-1.0, (3, 5))
+    assert swapped(own.flip(1), targets) == (1.0, (3, 5))
+    assert swapped(own[:9], targets[:9]) is None
+
+
+def test_layers_that_moved() -> None:
+    model, other = small(), small()
+    assert told(moved_layers(model, other)) == "No weight differs from the reference's."
+    with torch.no_grad():
+        model.network.head.weight *= 2
+    rows = moved_layers(model, other)
+    assert not isinstance(rows, str)
+    assert rows[0]["layer"] == "head"
+    assert "head" in told(rows)
+    model.network.head = torch.nn.Linear(5, 7)
+    assert "differ in shape" in str(moved_layers(model, other))
