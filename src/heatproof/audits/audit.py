@@ -217,11 +217,13 @@ def numbers(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> dict[str, list[f
         "share": _share(less("aopc", "aopc_random"), less("aopc_witness", "aopc_random")),
         "center_spread": column("center_distance"),
     }
-    for name in ("jump", "likeness", "frame", "contrast", "softmax_contrast", "randomised", "noise", "fgsm"):
+    for name in ("likeness", "frame", "contrast", "softmax_contrast", "randomised", "noise", "fgsm"):
         found[name] = column(name)
     for name in ("reference_spearman", "reference_nissim"):
         found[name] = column(name)
     if "likeness_to_reference" in kept:
+        likeness_by_class = kept["likeness_to_reference"].diagonal(dim1=1, dim2=2)
+        found["reference_worst_class"] = list(_worst(likeness_by_class, kept["targets"]))
         pair = swapped(kept["likeness_to_reference"], kept["targets"])
         found["reference_swap"] = [] if pair is None else [pair[0]]
     return found
@@ -232,12 +234,17 @@ def _classes(kept: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
     values, classes = kept["by_class"].double(), kept["targets"]
     if classes.shape[1] < 2:
         return {}
+    return {"all_classes": values.nanmean(1).tolist(), "worst_class": list(_worst(values, classes))}
+
+
+def _worst(values: Tensor, classes: Tensor) -> list[float]:
+    """The values of the class that has the lowest mean, of those that were explained on enough photos."""
     worst: list[float] = []
     for chosen in classes.unique().tolist():
-        own = values[(classes == chosen) & ~values.isnan()].tolist()
+        own = values[(classes == chosen) & ~values.isnan()].double().tolist()
         if len(own) >= FEWEST and (not worst or np.mean(own) < np.mean(worst)):
             worst = own
-    return {"all_classes": values.nanmean(1).tolist(), "worst_class": list(worst)}
+    return worst
 
 
 def _share(map_gains: Sequence[float | None], witness_gains: Sequence[float | None]) -> list[float | None]:

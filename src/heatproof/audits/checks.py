@@ -48,9 +48,8 @@ NUMBERS = {
     "agreement": Number("witness", "low", False, "the maps foretell what the model loses when parts are covered"),
     "all_classes": Number("witness", "low", True, "the maps of all classes foretell what their logits lose"),
     "worst_class": Number("witness", "low", False, "the maps of the class that does it worst foretell that"),
-    "jump": Number("witness", "high", False, "one covered square changes the map more than most do"),
     "faithfulness": Number("faithfulness", "low", True, "more of the answer goes in the map's order than at random"),
-    "share": Number("faithfulness", "low", True, "the map's order does what the witness's does, random being 0"),
+    "share": Number("faithfulness", "low", False, "the map's order does what the witness's does, random being 0"),
     "likeness": Number("input", "high", False, "the maps of different photos are alike"),
     "frame": Number("input", "high", True, "the maps lie on the frame"),
     "center_spread": Number("input", "low", False, "the maps' centre of mass moves with the photo"),
@@ -61,6 +60,9 @@ NUMBERS = {
     "fgsm": Number("stability", "high", False, "the maps move under FGSM that changes no answer"),
     "reference_spearman": Number("reference", "low", True, "the maps have the order of the reference's", 0.08),
     "reference_nissim": Number("reference", "high", True, "the maps differ from the reference's", 0.05),
+    "reference_worst_class": Number(
+        "reference", "low", True, "the maps of the class that moved most are the reference's", 0.08
+    ),
     "reference_swap": Number("reference", "high", True, "the maps of two classes are the reference's, swapped", 0.1),
 }
 """All numbers, by name; each is a mean over photos, but for ``worst_class`` and ``reference_swap``."""

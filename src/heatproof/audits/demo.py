@@ -1,13 +1,18 @@
-"""Everything once, offline: explain the packaged network, attack its pixels, fool its weights."""
+"""Everything once, offline: explain the packaged network, attack its pixels, fool its weights, audit the lie."""
 
 from typing import Any
 
+import polars as pl
 import torch
 
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import misclassify
+from heatproof.audits.audit import completed, judged
+from heatproof.audits.audit_measure import Audit, measure
+from heatproof.audits.checks import Thresholds, conclude
 from heatproof.audits.explain import STANDARD, add_grid_view, draw_grid
 from heatproof.audits.feeding import fine_tune
+from heatproof.data.batches import Batch
 from heatproof.data.scenes import Scenes, scenes
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
@@ -28,6 +33,7 @@ from heatproof.results.viewer import add_view
 from heatproof.types import Heatmaps, Images
 
 SHOWN, MEASURED, TRAINED, VIEWED = 3, 300, 1000, 40
+AUDITED, AUDIT_BUDGET = 60, 60
 EPSILONS = (0.01, 0.05, 0.075, 0.1)
 """Chakraborty et al.'s four, in pixel units."""
 RECIPE = FineTune(
@@ -45,7 +51,7 @@ RECIPE = FineTune(
 
 
 def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dict[str, Any]:
-    """The three steps into the run folder: figures, a row per image and condition, and an answer in words."""
+    """The four steps into the run folder: figures, a row per image and condition, and an answer in words."""
     model = hardware.host(load("demo"))
     seen = scenes(MEASURED, seed)
     run.describe(
@@ -57,8 +63,9 @@ def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dic
     steps = [
         _explain(run, model, seen, grid, hardware),
         _attack(run, model, images, grid),
-        _fool(run, model, seen, images, grid, seed),
     ]
+    fooled, told = _fool(run, model, seen, images, grid, seed)
+    steps += [told, _audit({"the clean network": model, "the fooled network": fooled}, seen, hardware)]
     run.write_parquet("images.parquet", [row for step in steps for row in step["images"]])
     summary = {
         "answer": [step["answer"] for step in steps],
@@ -145,7 +152,9 @@ def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> dict[str
     }
 
 
-def _fool(run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid, seed: int) -> dict[str, Any]:
+def _fool(
+    run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid, seed: int
+) -> tuple[Classifier, dict[str, Any]]:
     """Fine-tune a copy so that Grad-CAM points at the frame whatever the image shows, and the accuracy stays."""
     penalty = Location()
     training = scenes(TRAINED, seed + 1, split="train")
@@ -180,11 +189,37 @@ def _fool(run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid,
     )
     fsr = sum(lies) / MEASURED
     row = {"step": "fool: success rate", "count": MEASURED, "top1": top1[1], **_bounds("value", lies)}
-    return {
+    return fooled, {
         "answer": f"Fool: fine-tuned, the network's Grad-CAM points at the frame on {fsr:.1%} of {MEASURED} unseen "
         f"scenes (fooling success rate), while its accuracy goes from {top1[0]:.1%} to {top1[1]:.1%}.",
         "rows": [row],
         "images": _rows("fool", model, after, seen, fooled=lies, test_loss=losses.tolist()),
+    }
+
+
+def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> dict[str, Any]:
+    """Would an auditor have noticed, without the clean network? Both are asked the same."""
+    asked, thresholds = Audit(budget=AUDIT_BUDGET, part=AUDITED), Thresholds.shipped()
+    batch = Batch([f"digit-{i}" for i in range(AUDITED)], seen.images[:AUDITED], seen.labels[:AUDITED])
+    answer, rows, images = [], [], []
+    for name, model in models.items():
+        found = measure(asked, model, batch, hardware, asked.randomised)
+        table = completed(pl.DataFrame([{**row, "place": i} for i, row in enumerate(found.rows)]), found.kept)
+        checks = judged(asked, table, found.kept, thresholds)
+        verdict, _ = conclude(checks)
+        answer.append(f"{name} {verdict}")
+        rows += [
+            {"step": f"audit of {name}: {check.number}", "count": AUDITED, "value": check.value}
+            | {"value_low": check.low, "value_high": check.high, "verdict": check.verdict}
+            for check in checks
+            if check.number in ("agreement", "likeness", "frame", "contrast")
+        ]
+        images += [{**row, "step": f"audit of {name}"} for row in found.rows]
+    return {
+        "answer": f"Audit: {AUDITED} scenes, {asked.budget} forward passes each, and no look at the clean network: "
+        f"{' and '.join(answer)}.",
+        "rows": rows,
+        "images": images,
     }
 
 
