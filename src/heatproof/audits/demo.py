@@ -206,8 +206,9 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> d
         found = measure(asked, model, batch, hardware, asked.randomised)
         table = completed(pl.DataFrame([{**row, "place": i} for i, row in enumerate(found.rows)]), found.kept)
         checks = judged(asked, table, found.kept, thresholds)
-        verdict, _ = conclude(checks)
-        answer.append(f"{name} {verdict}")
+        verdict, speaking = conclude(checks)
+        because = f" ({', '.join(check.number for check in speaking)})" if speaking else ""
+        answer.append(f"{name} is {verdict}{because}")
         rows += [
             {"step": f"audit of {name}: {check.number}", "count": AUDITED, "value": check.value}
             | {"value_low": check.low, "value_high": check.high, "verdict": check.verdict}
