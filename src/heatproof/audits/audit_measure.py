@@ -235,8 +235,9 @@ def likeness(heatmaps: Heatmaps) -> PerImage:
 
     **Range** [-1, 1], 1: all photos have the same map; NaN for a map that is equal everywhere.
 
-    >>> likeness(torch.tensor([[[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]], [[3.0, 2.0, 1.0]]]))
-    tensor([ 0.,  0., -1.])
+    >>> maps = torch.tensor([[[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]], [[3.0, 2.0, 1.0]]])
+    >>> [round(value, 6) for value in likeness(maps).tolist()]
+    [0.0, 0.0, -1.0]
     """
     flat = normalise(heatmaps, "absmax").flatten(1).double()
     flat = flat - flat.mean(1, keepdim=True)

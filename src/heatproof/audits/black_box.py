@@ -65,7 +65,7 @@ def places(questions: int) -> tuple[int, ...]:
     """Along a side, for each size of the squares, so that all together are at most so many questions.
 
     >>> places(266), places(100)
-    ((11, 9, 8), (6, 6, 5))
+    ((11, 9, 8), (7, 5, 5))
 
     Raises:
         InputError: fewer than :data:`FEWEST`.
