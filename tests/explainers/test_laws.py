@@ -65,7 +65,7 @@ def test_integrated_gradients_are_complete(seed: int) -> None:
     model, images = small(seed), photos(2, seed=seed)
     for value in model.network.parameters():
         value.data.abs_()  # few ReLUs switch on the path: what is left is the gate's curvature
-    explained_ = hp.IntegratedGradients(steps=64, baseline=0.25)(model, images)
+    explained_ = hp.IntegratedGradients(steps=256, baseline=0.25)(model, images)
     start = model(torch.full_like(images, 0.25))
     rise = (explained_.logits - start).gather(1, explained_.targets[:, None])[:, 0]
     torch.testing.assert_close(explained_.heatmaps.sum((1, 2)), rise.detach(), rtol=1e-2, atol=1e-6)
