@@ -76,7 +76,8 @@ def zennit(model: hp.Classifier, images: Tensor, composite: Callable[..., Any], 
 
     leaf = ((images - model.mean) / model.std).requires_grad_()
     rules = composite(canonizers=canonizers(str(model.name)), **setting)
-    with Gradient(model=model.network, composite=rules) as attributor:
+    explaining: Any = Gradient(model=model.network, composite=rules)
+    with explaining as attributor:
         logits, relevance = attributor(leaf, lambda out: out * F.one_hot(out.argmax(1), out.shape[1]))
     torch.testing.assert_close(logits, model(images), rtol=1e-6, atol=1e-8)
     return relevance.sum(1).detach()
