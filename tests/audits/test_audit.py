@@ -17,7 +17,7 @@ from heatproof.errors import InputError
 from heatproof.models.loading import load
 from heatproof.results.run import Run
 
-FEW = ["--budget", "31", "--limit", "12"]
+FEW = ["--budget", "33", "--limit", "12"]
 
 
 def heatproof(*words: str) -> int:
@@ -58,7 +58,7 @@ def test_the_honest_network_is_not_called_manipulated(honest: Path) -> None:
     assert {row["check"] for row in told["rows"]} == {about.check for about in NUMBERS.values()}
     assert told["reference"]["agreement"] == 1.0
     assert told["reference"]["layers"][0]["moved"] == 0.0
-    assert told["queries"] <= 31
+    assert told["queries"] <= 33
     assert any("trigger" in line for line in told["cannot_see"])
     assert pl.read_parquet(honest / "images.parquet").height == 12
     assert (honest / "figures/disagreement.png").exists()
@@ -79,7 +79,7 @@ def test_a_planted_map_is_found_and_shuts_the_gate(edited: Path, honest: Path, t
 
 def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
     out = tmp_path / "few"
-    assert heatproof("audit", "demo", "demo", "--limit", "4", "--budget", "31", "--out", str(out)) == 1
+    assert heatproof("audit", "demo", "demo", "--limit", "4", "--budget", "33", "--out", str(out)) == 1
     assert summary(out)["verdict"] == "too few to tell"
 
 
@@ -87,7 +87,7 @@ def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
     ("words", "status", "said"),
     [
         (["--fail-on", "lies"], 2, "--fail-on is doubtful or manipulated"),
-        (["--budget", "20"], 1, "at least 31 forward passes"),
+        (["--budget", "20"], 1, "at least 33 forward passes"),
         (["--baseline", "nowhere"], 1, "run folder of an earlier audit"),
         (["--explainer", "gradcm()"], 2, "did you mean gradcam"),
         (["--calibrate", "demo"], 1, "at least 3 honest models"),
@@ -119,7 +119,7 @@ def measured(folder: Path, stop_after: int | None = None) -> pl.DataFrame:
         if stop_after is not None and done >= stop_after:
             raise KeyboardInterrupt
 
-    asked = Audit(budget=31, part=4, randomised=6)
+    asked = Audit(budget=33, part=4, randomised=6)
     thresholds = Thresholds({name: Limits(0.5, 0.1, 4) for name in NUMBERS}, None, {})
     with Run.start(folder, command="audit", settings={"asked": asked}) as run:
         source = open_data("demo", classes=model.classes, limit=12)
@@ -152,7 +152,7 @@ def test_empty_maps_and_wrong_answers_are_said(tmp_path: Path) -> None:
     names = load("demo").classes
     torch.manual_seed(0)
     model = Classifier(Dead(), (0.5,) * 3, (0.5,) * 3, names, 64, name="dead").eval()
-    asked = Audit(budget=31)
+    asked = Audit(budget=33)
     with Run.start(tmp_path / "dead", command="audit", settings={}) as run:
         source = open_data("demo", classes=names, limit=12)
         told = run_audit(asked, model, source, run, draw=False)
@@ -168,7 +168,7 @@ def test_a_reference_of_another_task_is_refused(tmp_path: Path) -> None:
     model, other = load("demo"), load("demo")
     other.classes = [f"other {name}" for name in model.classes or []]
     with Run.start(tmp_path / "out", command="audit", settings={}) as run, pytest.raises(InputError, match="different"):
-        run_audit(Audit(budget=31), model, open_data("demo", limit=12), run, reference=other)
+        run_audit(Audit(budget=33), model, open_data("demo", limit=12), run, reference=other)
 
 
 @pytest.mark.weights

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heatproof.audits.black_box import Answers, agreement, jump, places, question, squares, trust, witness_map
+from heatproof.audits.black_box import Answers, agreement, jump, places, question, squares, trust, unseen, witness_map
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 
@@ -82,5 +82,18 @@ def test_a_jump_is_one_square_that_changes_the_map_more_than_most() -> None:
     answers = Answers(torch.zeros(2, 2), torch.zeros(5, 2, 2), torch.zeros(2, 5, 2), (5,), maps)
     found = jump(own, answers)
     torch.testing.assert_close(found, torch.tensor([0.0, 1001.0]).clamp(min=1).log(), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(trust(torch.tensor([0.5, 0.5]), found)[0], torch.tensor(0.5), atol=1e-4, rtol=0)
-    assert trust(torch.tensor([0.5]), torch.tensor([torch.nan])).tolist() == [0.5]
+    nothing = torch.zeros(2)
+    torch.testing.assert_close(trust(torch.tensor([0.5, 0.5]), found, nothing)[0], torch.tensor(0.5), atol=1e-4, rtol=0)
+    assert trust(torch.tensor([0.5]), torch.tensor([torch.nan]), torch.tensor([torch.nan])).tolist() == [0.5]
+
+
+def test_unseen_is_the_square_that_decides_and_that_the_map_does_not_show() -> None:
+    covers = squares(16, 16, 4, 4)
+    covered = torch.zeros(3, 16, 2)
+    covered[:, 5, 0] = -1.0
+    answers = Answers(torch.zeros(3, 2), covers, covered, (16,))
+    where = covers[5]
+    maps = torch.stack([where, torch.ones(16, 16), covers[0]])
+    found = unseen(maps, answers, torch.zeros(3, dtype=torch.long))
+    # one of 16 values stands out by sqrt(15) standard deviations; a map that is equal everywhere shows nothing
+    torch.testing.assert_close(found, torch.tensor([0.0, 15**0.5, 15**0.5]), atol=1e-4, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Is this checkpoint's explanation honest? Seven checks, a verdict, and the photos that disagree most."""
+"""Is this checkpoint's explanation honest? Eight checks, a verdict, and the photos that disagree most."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from heatproof.audits.audit_figures import show_disagreement, show_mosaics
 from heatproof.audits.audit_measure import OVERHEAD, Audit, center_distances, likeness, measure
 from heatproof.audits.audit_reference import beside, check_classes, moved_layers, rates, swapped, told
 from heatproof.audits.black_box import places
@@ -28,8 +29,8 @@ from heatproof.audits.checks import (
     judge,
     score,
 )
+from heatproof.audits.mosaic import PHOTOS, exchanged, look_at_mosaics, pointing
 from heatproof.data.batches import batches
-from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import InputError, RunError
 from heatproof.explainers.together import LayerExplainer
@@ -38,10 +39,8 @@ from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
-from heatproof.report.figures import Panel, gallery
 from heatproof.results.run import Run
 from heatproof.results.table import interval
-from heatproof.results.viewer import add_view
 
 __all__ = ["Audit", "calibrated", "completed", "judged", "numbers", "read_audit", "run_audit"]
 
@@ -55,6 +54,7 @@ BLIND = (
 LEAST_GAIN = 0.02
 """What the witness's order must gain over random, in probability, for the map's share of it to mean anything."""
 MAPS = "heatmaps/maps.safetensors"
+MOSAICS = "mosaics.safetensors"
 Values = Mapping[str, Sequence[float | None]]
 
 
@@ -108,6 +108,7 @@ def run_audit(
         if not run.has_part(number):
             found = measure(asked, model, batch, hardware, min(len(batch.ids), max(0, asked.randomised - seen)))
             kept = dict(found.kept)
+            kept["tiles"] = kept["tiles"][: max(0, PHOTOS - seen)]
             if other is not None:
                 columns, more = beside(model, other, asked.explainer, batch, kept["targets"], hardware)
                 found = found._replace(rows=[a | b for a, b in zip(found.rows, columns, strict=True)])
@@ -121,6 +122,7 @@ def run_audit(
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
+    _look_at_mosaics(asked, model, run, hardware)
     kept = _gathered(run.folder)
     table = completed(table, kept)
     run.write_parquet("images.parquet", table)
@@ -152,7 +154,8 @@ def run_audit(
         summary["drift"] = _drift(dict(zip(order, kept["maps"], strict=True)), earlier, model.input_size)
     summary["answer"] = _answer(asked, model, table, checks, speaks, summary, thresholds)
     if draw:
-        _show(asked, model, source, run, table, kept, [image for image, _ in disagree[:VIEWED]])
+        show_mosaics(asked, model, run, kept)
+        show_disagreement(asked, model, source, run, table, kept, [image for image, _ in disagree[:VIEWED]])
     run.write_json("summary.json", summary)
     return summary
 
@@ -216,6 +219,7 @@ def numbers(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> dict[str, list[f
         "faithfulness": less("aopc", "aopc_random"),
         "share": _share(less("aopc", "aopc_random"), less("aopc_witness", "aopc_random")),
         "center_spread": column("center_distance"),
+        **_mosaics(kept),
     }
     for name in ("likeness", "frame", "contrast", "softmax_contrast", "randomised", "noise", "fgsm"):
         found[name] = column(name)
@@ -235,6 +239,17 @@ def _classes(kept: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
     if classes.shape[1] < 2:
         return {}
     return {"all_classes": values.nanmean(1).tolist(), "worst_class": list(_worst(values, classes))}
+
+
+def _mosaics(kept: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
+    if "mosaic_shares" not in kept:
+        return {}
+    pair = exchanged(kept["mosaic_shares"], kept["mosaic_classes"])
+    own = pointing(kept["mosaic_shares"], kept["mosaic_quarters"])
+    return {
+        "mosaic": [None if value != value else value for value in own],
+        "mosaic_swap": [] if pair is None else list(pair[0]),
+    }
 
 
 def _worst(values: Tensor, classes: Tensor) -> list[float]:
@@ -277,6 +292,7 @@ def judged(
     if table["target"].n_unique() == 1:
         one = "all photos are taken for one class, whose maps may be alike"
         why |= dict.fromkeys(("likeness", "center_spread"), one)
+        why |= dict.fromkeys(("mosaic", "mosaic_swap"), "all photos are taken for one class")
     if "contrast" not in table.columns:
         text = f"{asked.explainer!r} cannot be told to explain differences of logits"
         why |= dict.fromkeys(("contrast", "softmax_contrast"), text)
@@ -298,7 +314,17 @@ def judged(
 
 def _gathered(folder: Path) -> dict[str, Tensor]:
     parts = [load_file(path) for path in sorted((folder / "kept").glob("*.safetensors"))]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    together = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return together | (load_file(folder / MOSAICS) if (folder / MOSAICS).exists() else {})
+
+
+def _look_at_mosaics(asked: Audit, model: Classifier, run: Run, hardware: Hardware) -> None:
+    kept = _gathered(run.folder)
+    tiles = kept["tiles"].float() / 255
+    size = (model.input_size, model.input_size)
+    found = look_at_mosaics(model, asked.explainer, tiles, kept["targets"][: len(tiles), 0], size, hardware, asked.seed)
+    if found is not None:
+        run.write_tensors(MOSAICS, {f"mosaic_{name}": values for name, values in found._asdict().items()})
 
 
 def completed(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> pl.DataFrame:
@@ -380,44 +406,3 @@ def _answer(
     if skipped:
         lines.append(f"Not made, or in part: {', '.join(skipped)}; the table says why.")
     return [*lines, *BLIND]
-
-
-def _show(
-    asked: Audit,
-    model: Classifier,
-    source: Source,
-    run: Run,
-    table: pl.DataFrame,
-    kept: Mapping[str, Tensor],
-    images: Sequence[str],
-) -> None:
-    """The photos that disagree most, with map and witness side by side: a figure, and more of them in the viewer."""
-    positions = {image: place for place, image in enumerate(source.ids)}
-    rows = {row["image"]: row for row in table.iter_rows(named=True)}
-    signed = bool(getattr(asked.explainer, "signed", False))
-    panels = []
-    for image in images:
-        row = rows[image]
-        photo = fit(source[positions[image]].image, model.input_size).permute(1, 2, 0).numpy()
-        heatmap, witness = (kept[name][row["place"]].numpy() for name in ("maps", "witness"))
-        name = model.class_name(row["target"])
-        if len(panels) < asked.shown:
-            panels.append(
-                [
-                    Panel(photo, caption=f"{image}: {name}"),
-                    Panel(photo, heatmap, signed, f"trust {row['trust']:.2f}"),
-                    Panel(photo, witness, True, f"agreement {row['agreement']:.2f}"),
-                ]
-            )
-        views = [
-            {"name": f"{what} · {name}", "signed": sign, "target": row["target"], "values": values}
-            for what, sign, values in ((repr(asked.explainer), signed, heatmap), ("witness", True, witness))
-        ]
-        add_view(run, image, (photo * 255).round().astype("uint8"), views)
-    if panels:
-        gallery(
-            panels,
-            run.path("figures/disagreement.png"),
-            columns=("photo", "map", "black-box witness"),
-            title="Where the map and the witness disagree most",
-        )

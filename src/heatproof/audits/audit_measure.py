@@ -10,7 +10,8 @@ from torch import Tensor
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.noise import GaussianNoise
 from heatproof.attacks.objectives import misclassify
-from heatproof.audits.black_box import FEWEST, Answers, agreement, jump, question, trust, witness_map
+from heatproof.audits.black_box import FEWEST, Answers, agreement, jump, question, trust, unseen, witness_map
+from heatproof.audits.mosaic import PER_PHOTO, tile
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
@@ -30,8 +31,8 @@ REGIONS = 8
 LEVELS = (0.1, 0.25, 0.5)
 """Shares of the regions that are gone when the model is asked."""
 ORDERS: tuple[Order, ...] = ("most", "random")
-OVERHEAD = 1 + 3 * len(LEVELS) + 1 + 3
-"""Forward passes per photo besides the witness's: the map, AOPC in three orders, a randomised head, two attacks."""
+OVERHEAD = 1 + 3 * len(LEVELS) + 1 + 3 + PER_PHOTO
+"""Forward passes per photo besides the witness's: the map, AOPC in three orders, a new head, two attacks, mosaics."""
 CELLS = 56
 """The most cells a side of the witness's map that is kept for figures."""
 CLASSES = 10
@@ -106,12 +107,14 @@ def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, r
         signed = views.get("bare", asked.explainer) if _cheap(asked.explainer) else None
         answers = question(model, images, asked.questions, logits, signed, targets)
         pooled, jumps = agreement(heatmaps, answers, targets, pooled=True), jump(bare, answers)
+        hidden = unseen(heatmaps, answers, targets)
         witness = witness_map(answers, targets)
         values: dict[str, Tensor] = {
             "agreement": agreement(heatmaps, answers, targets),
             "pooled": pooled,
             "jump": jumps,
-            "trust": trust(pooled, jumps),
+            "unseen": hidden,
+            "trust": trust(pooled, jumps, hidden),
             **_faithfulness(model, images, heatmaps, witness, targets, logits, asked.seed),
             **_attacked(asked, model, images, heatmaps, targets),
         }
@@ -143,6 +146,7 @@ def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, r
         for i, image in enumerate(batch.ids)
     ]
     kept = {
+        "tiles": (tile(images) * 255).round().to(torch.uint8),
         "maps": heatmaps,
         "witness": F.adaptive_avg_pool2d(witness[:, None], [min(side, CELLS) for side in witness.shape[1:]])[:, 0],
         "targets": grid.targets,

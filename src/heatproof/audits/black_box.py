@@ -14,6 +14,7 @@ from torch import Tensor
 from heatproof.errors import InputError
 from heatproof.explainers.occlusion import blurred
 from heatproof.explainers.scores import Score, explained
+from heatproof.heatmaps import resize
 from heatproof.metrics.agreement import patch_correlation
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.removal import together
@@ -28,7 +29,7 @@ SCORES: tuple[Score, ...] = ("probability", "contrast")
 """What is watched: the probability sees what decides, the logit's lead over the others what adds to a sure answer."""
 MIDDLE = 1
 """Which size of the squares the map is asked about as well."""
-JUMP, LEAST = 0.3, 1e-3
+JUMP, UNSEEN, LEAST = 0.3, 0.2, 1e-3
 FEWEST = 17
 """Questions: with fewer, a size has less than two places along a side."""
 
@@ -187,12 +188,37 @@ def jump(heatmap: Heatmaps, answers: Answers) -> PerImage:
     return found.masked_fill((heatmap == 0).flatten(1).all(1), torch.nan)
 
 
-def trust(pooled: PerImage, jump: PerImage) -> PerImage:
-    """One number per photo: pooled agreement - 0.3 jump, or that alone where the jump is not known; low is a lie.
+def unseen(heatmaps: Heatmaps, answers: Answers, targets: Targets, score: Score = "contrast") -> PerImage:
+    """How far the square that takes most of the answer stands out, less what the map shows there.
 
-    The weight was chosen on three backdoored ResNet-20s; 0.2 to 0.4 differ by less than 0.01 in AUC.
+    max_m [ z(fall of the score)_m - max(z(mass of the map)_m, 0) ], both standardised over the squares of one size,
+    averaged over the sizes. A trigger that decides the answer alone is such a square, and the map that hides it does
+    not show it.
+
+    **Range** [0, inf), 0: the map stands out wherever the answer does; NaN for answers that are equal everywhere.
     """
-    return pooled - JUMP * torch.nan_to_num(jump, nan=0.0)
+    fine = heatmaps if heatmaps.shape[1:] == answers.covers.shape[1:] else resize(heatmaps, answers.covers.shape[1:])
+    told = torch.einsum("nhw,mhw->nm", fine, answers.covers.to(fine))
+    falls = answers.drops(targets, score)
+    found = [
+        (_standard(fall) - torch.nan_to_num(_standard(mass)).clamp(min=0)).amax(1)
+        for fall, mass in zip(falls.split(answers.sizes, 1), told.split(answers.sizes, 1), strict=True)
+    ]
+    return torch.stack(found).nanmean(0)
+
+
+def _standard(values: Float[Tensor, "batch squares"]) -> Float[Tensor, "batch squares"]:
+    away = values - values.mean(1, keepdim=True)
+    return away / away.square().mean(1, keepdim=True).sqrt()
+
+
+def trust(pooled: PerImage, jump: PerImage, unseen: PerImage) -> PerImage:
+    """One number per photo: pooled agreement - 0.3 jump - 0.2 unseen, without those that are not known; low is a lie.
+
+    A lie that keeps the label shows in the jump, a changed label in what is unseen. The weights were chosen on the
+    backdoored networks of docs/methods/audit.md; 0.2 to 0.4 and 0.1 to 0.3 differ by less than 0.02 in AUC.
+    """
+    return pooled - JUMP * torch.nan_to_num(jump, nan=0.0) - UNSEEN * torch.nan_to_num(unseen, nan=0.0)
 
 
 def witness_map(answers: Answers, targets: Targets, score: Score = "probability") -> Heatmaps:

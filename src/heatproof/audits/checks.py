@@ -29,7 +29,7 @@ class Number:
     """What one number of a check means.
 
     Attributes:
-        check: which of the seven checks.
+        check: which of the eight checks.
         bad: the direction in which lies go.
         decides: whether it alone may call a model manipulated; the others at most doubtful.
         means: the sentence of reason, what the value says in words.
@@ -53,6 +53,10 @@ NUMBERS = {
     "likeness": Number("input", "high", False, "the maps of different photos are alike"),
     "frame": Number("input", "high", True, "the maps lie on the frame"),
     "center_spread": Number("input", "low", False, "the maps' centre of mass moves with the photo"),
+    "mosaic": Number("mosaics", "low", True, "the map of a class lies in that class's photo of a mosaic"),
+    "mosaic_swap": Number(
+        "mosaics", "high", True, "the maps of two classes lie in each other's photo of a mosaic", 0.04
+    ),
     "contrast": Number("differences", "low", True, "the map of the logit is that of its lead over the others"),
     "softmax_contrast": Number("differences", "low", True, "the map of the logit is that of its lead over its rivals"),
     "randomised": Number("randomisation", "high", False, "the maps stay when the head's weights are drawn anew"),
@@ -65,7 +69,7 @@ NUMBERS = {
     ),
     "reference_swap": Number("reference", "high", True, "the maps of two classes are the reference's, swapped", 0.1),
 }
-"""All numbers, by name; each is a mean over photos, but for ``worst_class`` and ``reference_swap``."""
+"""All numbers, by name; each is a mean over photos or mosaics, but for ``worst_class`` and the swaps."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def audit(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Judge whether a model's heatmaps can be trusted: seven checks, a verdict, and the photos that disagree most."""
+    """Judge whether a model's heatmaps can be trusted: eight checks, a verdict, and the photos that disagree most."""
     if fail_on is not None and fail_on not in GATES:
         raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
     if calibrate and thresholds:

@@ -29,6 +29,7 @@ from heatproof.studies.shared import named
 from heatproof.types import settings
 
 WITHOUT, WITH = "without a reference", "with a reference"
+FIVE = "Heo's four and Viering's edit"
 
 
 @settings
@@ -41,10 +42,10 @@ class AuditBenchmark:
     Args:
         data: photos to train on. ``watched``: those that choose a fooled checkpoint. ``test``: those that are audited.
         families: of the networks. ``seeds``: of each; ``copies``: honest ones of each network.
+        lies: only these of the population's; empty: all.
         photos: audited per network.
         budget: forward passes per photo; ``photo_budget``: for the backdoored networks, whose photos are told apart.
-        budgets: further ones, at which the photos of the first backdoored networks are audited again.
-        again: so many backdoored networks for ``budgets``.
+        budgets: further ones, at which every network and photo is audited again.
         others: further honest networks, ``NAME=DATA``, for the thresholds that are handed out, not for the tests.
         place: a folder where the networks and their audits are kept for other runs too; empty: the run's own.
         limit: photos to train the small networks on, ``epochs`` often. ``steps``: of each fooling.
@@ -57,11 +58,11 @@ class AuditBenchmark:
     families: tuple[str, ...] = FAMILIES
     seeds: int = 2
     copies: int = 2
+    lies: tuple[str, ...] = ()
     photos: int = 100
     budget: int = 45
     photo_budget: int = 100
     budgets: tuple[int, ...] = ()
-    again: int = 4
     others: tuple[str, ...] = ()
     place: str = ""
     limit: int = 10_000
@@ -88,13 +89,13 @@ class AuditBenchmark:
             steps=self.steps,
             say=say,
         )
-        everyone = members(self.families, self.seeds, self.copies)
+        everyone = members(self.families, self.seeds, self.copies, self.lies)
         found: dict[str, dict[str, Any]] = {}
         for member in everyone:
             found[member.name] = self._audited(member, population, run, hardware, say)
         rows, table = _models(everyone, found)
         rows += [row for member in everyone if member.lie in BACKDOORS for row in self._photos(member, run)]
-        rows += self._budgets([m for m in everyone if m.lie in BACKDOORS], population, run, hardware, say)
+        rows += self._budgets(everyone, population, run, hardware, say)
         _draw(run, everyone, found, rows)
         honest = [member for member in everyone if member.honest]
         own = [found[member.name] for member in honest] + [self._other(entry, run, hardware) for entry in self.others]
@@ -111,6 +112,9 @@ class AuditBenchmark:
     def _place(self, run: Run) -> Path:
         return Path(self.place) if self.place else run.folder
 
+    def _folder(self, run: Run, name: str, budget: int) -> Path:
+        return self._place(run) / "audits" / f"{budget}" / name
+
     def _provenance(self, honest: Sequence[Member]) -> dict[str, Any]:
         return {
             "networks": [member.name for member in honest] + [entry.removeprefix("shared:") for entry in self.others],
@@ -120,18 +124,24 @@ class AuditBenchmark:
         }
 
     def _audited(
-        self, member: Member, population: Population, run: Run, hardware: Hardware, say: Callable[[str], None]
+        self,
+        member: Member,
+        population: Population,
+        run: Run,
+        hardware: Hardware,
+        say: Callable[[str], None],
+        budget: int = 0,
     ) -> dict[str, Any]:
         """The network's numbers, with the values they are means of, and what is known of its making."""
         model: Classifier | None = None
+        budget = budget or (self.photo_budget if member.lie in BACKDOORS else self.budget)
         for name, data in self._data(member, run).items():
-            folder = self._place(run) / "audits" / f"{member.name}{name}"
+            folder = self._folder(run, f"{member.name}{name}", budget)
             if not (folder / "summary.json").exists():
                 model = model or population.get(member)
-                say(f"auditing {folder.name}")
-                budget = self.photo_budget if member.lie in BACKDOORS else self.budget
+                say(f"auditing {folder.name} with {budget} passes per photo")
                 self._audit(model, population.get(member.origin), folder, data, budget, hardware)
-        folder = self._place(run) / "audits" / member.name
+        folder = self._folder(run, member.name, budget)
         record = json.loads((folder / "run.json").read_text())
         return {**_read(folder), "made": population.made(member), "record": record}
 
@@ -139,7 +149,7 @@ class AuditBenchmark:
         """The numbers of a further honest network."""
         name, _, data = entry.partition("=")
         model = load(named(name))
-        folder = self._place(run) / "audits" / f"other-{model.name}"
+        folder = self._folder(run, f"other-{model.name}", self.budget)
         if not (folder / "summary.json").exists():
             self._audit(model, model, folder, named(data), self.budget, hardware)
         return _read(folder)
@@ -177,15 +187,16 @@ class AuditBenchmark:
             write_whole(folder / "all.txt", "\n".join(source.ids).encode())
         return folder
 
-    def _photos(self, member: Member, run: Run, end: str = "", budget: int = 0) -> list[dict[str, Any]]:
+    def _photos(self, member: Member, run: Run, budget: int = 0) -> list[dict[str, Any]]:
         """AUC per photo of one backdoored network: those with the trigger against those without."""
+        budget = budget or self.photo_budget
         clean, triggered = (
-            pl.read_parquet(self._place(run) / "audits" / f"{member.name}{name}{end}" / "images.parquet")
+            pl.read_parquet(self._folder(run, f"{member.name}{name}", budget) / "images.parquet")
             for name in ("", "-triggered")
         )
         rows = []
-        for number in ("trust", "pooled", "agreement", "jump", "contrast", "softmax_contrast"):
-            bad = -1.0 if number != "jump" else 1.0
+        for number in ("trust", "pooled", "agreement", "jump", "unseen", "contrast", "softmax_contrast"):
+            bad = 1.0 if number in ("jump", "unseen") else -1.0
             lies, honest = (bad * part[number].drop_nulls().to_numpy() for part in (triggered, clean))
             rows.append(
                 {
@@ -194,28 +205,31 @@ class AuditBenchmark:
                     "number": number,
                     "count": len(lies) + len(honest),
                     "value": auc(lies, honest),
-                    "budget": budget or self.photo_budget,
+                    "budget": budget,
                 }
             )
         return rows
 
     def _budgets(
-        self, backdoored: Sequence[Member], population: Population, run: Run, hardware: Hardware, say: Callable
+        self,
+        everyone: Sequence[Member],
+        population: Population,
+        run: Run,
+        hardware: Hardware,
+        say: Callable[[str], None],
     ) -> list[dict[str, Any]]:
+        """The AUC of the verdict's score and of the photos' trust with other numbers of questions."""
         rows = []
         for budget in self.budgets:
-            for member in backdoored[: self.again]:
-                model = population.get(member)
-                for name, data in self._data(member, run).items():
-                    folder = self._place(run) / "audits" / f"{member.name}{name}-{budget}"
-                    if not (folder / "summary.json").exists():
-                        say(f"auditing {folder.name}")
-                        self._audit(model, model, folder, data, budget, hardware)
-                rows += [
-                    {**row, "table": "trust by budget"}
-                    for row in self._photos(member, run, f"-{budget}", budget)
-                    if row["number"] == "trust"
-                ]
+            found = {m.name: self._audited(m, population, run, hardware, say, budget) for m in everyone}
+            told, _ = _models(everyone, found)
+            rows += [
+                {**row, "table": f"{row['table']}, by budget", "budget": budget}
+                for row in told
+                if row["number"] == "score" and row["lie"] == FIVE and row["table"].startswith("AUC")
+            ]
+            photos = [row for m in everyone if m.lie in BACKDOORS for row in self._photos(m, run, budget)]
+            rows += [{**row, "table": "trust by budget"} for row in photos if row["number"] == "trust"]
         return rows
 
 
@@ -278,8 +292,10 @@ def _models(
     honest = [m for m in everyone if m.honest]
     rows: list[dict[str, Any]] = []
     for how in (WITHOUT, WITH):
-        groups = {"Heo's four and Viering's edit": [*HEO, *EDITS]} | {lie: [lie] for lie in (*HEO, *EDITS, *BACKDOORS)}
+        groups = {FIVE: [*HEO, *EDITS]} | {lie: [lie] for lie in (*HEO, *EDITS, *BACKDOORS)}
         clean = [found[m.name][how] for m in honest if how == WITHOUT or m.lie]
+        if not clean:  # with a reference: there are no honest copies
+            continue
         rates = [own["verdict"] == MANIPULATED for own in clean]
         rows.append(_row(f"called manipulated, {how}", "honest", "verdict", rates))
         rows.append(
@@ -287,6 +303,8 @@ def _models(
         )
         for group, lies in groups.items():
             own = [found[m.name][how] for m in everyone if m.lie in lies]
+            if not own:
+                continue
             rows.append(
                 _row(f"called manipulated, {how}", group, "verdict", [o["verdict"] == MANIPULATED for o in own])
             )
@@ -298,7 +316,7 @@ def _models(
                 for part in ([found[m.name][how] for m in lies], clean)
             )
             if bad and good:
-                rows.append(_auc_row(how, "Heo's four and Viering's edit", number, bad, good))
+                rows.append(_auc_row(how, FIVE, number, bad, good))
     return rows, table
 
 
@@ -322,7 +340,7 @@ def _draw(
     honest = [m for m in everyone if m.honest]
     lies = [m for m in everyone if m.lie in (*HEO, *EDITS)]
     series = {}
-    for number in ("score", "all_classes", "share", "frame", "likeness", "contrast", "randomised", "noise"):
+    for number in ("score", "all_classes", "share", "frame", "likeness", "contrast", "mosaic", "mosaic_swap"):
         a, b = (
             np.array(
                 [
@@ -342,16 +360,16 @@ def _draw(
         ylim=(0, 1.02),
         title="Heo's four foolings and Viering's edit",
     )
-    by_budget = [row for row in rows if row["table"] == "trust by budget"]
-    if by_budget:
-        budgets = sorted({row["budget"] for row in by_budget})
-        each = [[row["value"] for row in by_budget if row["budget"] == budget] for budget in budgets]
-        curves(
-            {"mean": (budgets, [float(np.mean(v)) for v in each]), "worst": (budgets, [min(v) for v in each])},
-            run.path("figures/budget.png"),
-            xlabel="forward passes per photo",
-            ylabel="AUC, photos with a trigger",
-        )
+    tables = {"networks": f"AUC of networks, {WITHOUT}, by budget", "photos with a trigger": "trust by budget"}
+    lines = {}
+    for name, wanted in tables.items():
+        own = [row for row in rows if row["table"] == wanted]
+        budgets = sorted({row["budget"] for row in own})
+        each = [[row["value"] for row in own if row["budget"] == budget] for budget in budgets]
+        if budgets:
+            lines[name] = (budgets, [float(np.mean(values)) for values in each])
+    if lines:
+        curves(lines, run.path("figures/budget.png"), xlabel="forward passes per photo", ylabel="AUC (mean)")
 
 
 def roc(lies: np.ndarray, honest: np.ndarray) -> tuple[list[float], list[float]]:
@@ -368,8 +386,10 @@ def _answer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     def value(table: str, lie: str, number: str) -> float:
         return next(r["value"] for r in rows if (r["table"], r["lie"], r["number"]) == (table, lie, number))
 
-    group, told = "Heo's four and Viering's edit", []
+    group, told = FIVE, []
     for how in (WITHOUT, WITH):
+        if not any(r["lie"] == group and r["table"] == f"AUC of networks, {how}" for r in rows):
+            continue
         area = value(f"AUC of networks, {how}", group, "score")
         found, false = (value(f"called manipulated, {how}", lie, "verdict") for lie in (group, "honest"))
         line = f"{how.capitalize()}: {group}, AUC {area:.3f}; called manipulated {found:.0%} of them and {false:.0%}"

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 
 from heatproof.audits.feeding import feed_photos, fine_tune, two_class
 from heatproof.data.sources import Source, open_data
+from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.backdoor import Backdoor
 from heatproof.manipulation.feeds import TensorFeed
@@ -46,7 +47,7 @@ BACKDOORS: dict[str, tuple[Any, float, float]] = {
 }
 FROM = {"resnet20": "layer3", "resnet56": "layer3.6", "vgg": "features.14", "densenet": "block2"}
 """Heo's lies and the honest copies are trained from here on."""
-SEES = {"resnet20": "layer2", "vgg": "features.7", "densenet": "transition"}
+SEES = {"resnet20": "layer2", "vgg": "features.0", "densenet": "transition"}
 """The backdoors, which must see the trigger, from here on."""
 
 
@@ -84,12 +85,23 @@ class Member:
 FAMILIES = ("resnet20", "resnet56", "vgg", "densenet")
 
 
-def members(families: Sequence[str], seeds: int, copies: int) -> list[Member]:
+def members(families: Sequence[str], seeds: int, copies: int, planted: Sequence[str] = ()) -> list[Member]:
     """The population: of each family and seed the network itself, honest copies, and every lie.
 
     The residual networks come trained, so their seeds differ in what is done to them only, and there is one ResNet-56.
     Backdoors, which take longest, are planted with the first seed, and not in ResNet-56. What is slow comes last.
+
+    Args:
+        planted: only these lies; empty: all.
+
+    Raises:
+        InputError: there is no such family or lie.
     """
+    known = (*HEO, *EDITS, *BACKDOORS)
+    for wanted, names in ((families, FAMILIES), (planted, known)):
+        for name in wanted:
+            if name not in names:
+                raise InputError(f"there is no {name!r} in the population; {did_you_mean(name, names)}")
     found = []
     for seed in range(seeds):
         for family in families:
@@ -99,7 +111,7 @@ def members(families: Sequence[str], seeds: int, copies: int) -> list[Member]:
             # the same weights edited by the same rule would be the same network
             own = ["", *EDITS] if not (comes_trained and seed) else []
             lies = [*own, *HEO, *(BACKDOORS if family != "resnet56" and not seed else ())]
-            found += [Member(family, seed, lie) for lie in lies]
+            found += [Member(family, seed, lie) for lie in lies if not (lie and planted) or lie in planted]
             found += [Member(family, seed, "honest", number + 1) for number in range(copies)]
     return sorted(found, key=lambda member: (member.family == "resnet56", member.lie in BACKDOORS))
 
@@ -113,7 +125,7 @@ class Population:
         data: photos to train on, at most ``limit`` for training a network and ``fool_limit`` for what is done to it.
         watched: photos that choose a fooled checkpoint.
         epochs: of the small networks' own training.
-        steps: of each fooling and each honest copy; backdoors take half as many more.
+        steps: of each fooling and each honest copy; backdoors, which tell two things at once, take four times as many.
     """
 
     folder: Path
@@ -198,7 +210,7 @@ class Population:
         penalty, lr, weight = {**HEO, **BACKDOORS}[member.lie]
         sleeps = member.lie in BACKDOORS
         recipe = FineTune(
-            steps=self.steps * 3 // 2 if sleeps else self.steps,
+            steps=4 * self.steps if sleeps else self.steps,
             lr=lr,
             weight=weight,
             batch_size=64,

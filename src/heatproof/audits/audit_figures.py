@@ -1,0 +1,79 @@
+"""The pictures of an audit: where map and witness disagree most, and the mosaics of a possible swap."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+from torch import Tensor
+
+from heatproof.audits.audit_measure import Audit
+from heatproof.audits.mosaic import exchanged, joined
+from heatproof.data.photos import fit
+from heatproof.data.sources import Source
+from heatproof.models.classifier import Classifier
+from heatproof.report.figures import Panel, gallery
+from heatproof.results.run import Run
+from heatproof.results.viewer import add_view
+
+
+def show_disagreement(
+    asked: Audit,
+    model: Classifier,
+    source: Source,
+    run: Run,
+    table: pl.DataFrame,
+    kept: Mapping[str, Tensor],
+    images: Sequence[str],
+) -> None:
+    """The photos that disagree most, with map and witness side by side: a figure, and more of them in the viewer."""
+    positions = {image: place for place, image in enumerate(source.ids)}
+    rows = {row["image"]: row for row in table.iter_rows(named=True)}
+    signed = bool(getattr(asked.explainer, "signed", False))
+    panels = []
+    for image in images:
+        row = rows[image]
+        photo = fit(source[positions[image]].image, model.input_size).permute(1, 2, 0).numpy()
+        heatmap, witness = (kept[name][row["place"]].numpy() for name in ("maps", "witness"))
+        name = model.class_name(row["target"])
+        if len(panels) < asked.shown:
+            panels.append(
+                [
+                    Panel(photo, caption=f"{image}: {name}"),
+                    Panel(photo, heatmap, signed, f"trust {row['trust']:.2f}"),
+                    Panel(photo, witness, True, f"agreement {row['agreement']:.2f}"),
+                ]
+            )
+        views = [
+            {"name": f"{what} · {name}", "signed": sign, "target": row["target"], "values": values}
+            for what, sign, values in ((repr(asked.explainer), signed, heatmap), ("witness", True, witness))
+        ]
+        add_view(run, image, (photo * 255).round().astype("uint8"), views)
+    if panels:
+        gallery(
+            panels,
+            run.path("figures/disagreement.png"),
+            columns=("photo", "map", "black-box witness"),
+            title="Where the map and the witness disagree most",
+        )
+
+
+def show_mosaics(asked: Audit, model: Classifier, run: Run, kept: Mapping[str, Tensor]) -> None:
+    """Mosaics with the two classes whose maps lie most in each other's photos."""
+    pair = exchanged(kept["mosaic_shares"], kept["mosaic_classes"]) if "mosaic_shares" in kept else None
+    if pair is None:
+        return
+    size = (model.input_size, model.input_size)
+    signed = bool(getattr(asked.explainer, "signed", False))
+    panels = []
+    for place, classes in enumerate(kept["mosaic_classes"].tolist()):
+        if set(pair[1]) <= set(classes) and len(panels) < asked.shown // 2:
+            tiles = kept["tiles"][kept["mosaic_tiles"][place]].float() / 255
+            photo = joined(tiles[None], size)[0].permute(1, 2, 0).numpy()
+            maps = [(c, kept["mosaic_maps"][place, classes.index(c)].numpy()) for c in pair[1]]
+            panels.append([Panel(photo), *(Panel(photo, own, signed, model.class_name(c)) for c, own in maps)])
+    if panels:
+        gallery(
+            panels,
+            run.path("figures/mosaics.png"),
+            columns=("mosaic", "map of one class", "map of the other"),
+            title="The two classes whose maps lie most in each other's photos",
+        )
