@@ -29,7 +29,7 @@ SCORES: tuple[Score, ...] = ("probability", "contrast")
 """What is watched: the probability sees what decides, the logit's lead over the others what adds to a sure answer."""
 MIDDLE = 1
 """Which size of the squares the map is asked about as well."""
-JUMP, UNSEEN, LEAST = 0.3, 0.2, 1e-3
+JUMP, UNSEEN, LEAST = 0.5, 0.3, 1e-3
 FEWEST = 17
 """Questions: with fewer, a size has less than two places along a side."""
 
@@ -213,10 +213,10 @@ def _standard(values: Float[Tensor, "batch squares"]) -> Float[Tensor, "batch sq
 
 
 def trust(pooled: PerImage, jump: PerImage, unseen: PerImage) -> PerImage:
-    """One number per photo: pooled agreement - 0.3 jump - 0.2 unseen, without those that are not known; low is a lie.
+    """One number per photo: pooled agreement - 0.5 jump - 0.3 unseen, without those that are not known; low is a lie.
 
     A lie that keeps the label shows in the jump, a changed label in what is unseen. The weights were chosen on the
-    backdoored networks of docs/methods/audit.md; 0.2 to 0.4 and 0.1 to 0.3 differ by less than 0.02 in AUC.
+    backdoored networks of docs/methods/audit.md; 0.4 to 0.7 and 0.2 to 0.4 differ by less than 0.004 in mean AUC.
     """
     return pooled - JUMP * torch.nan_to_num(jump, nan=0.0) - UNSEEN * torch.nan_to_num(unseen, nan=0.0)
 

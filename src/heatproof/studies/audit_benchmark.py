@@ -4,7 +4,6 @@ Every network is made once (:mod:`heatproof.studies.audit_population`) and audit
 what is complete is not done again, and what was stopped goes on.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,8 +141,10 @@ class AuditBenchmark:
                 say(f"auditing {folder.name} with {budget} passes per photo")
                 self._audit(model, population.get(member.origin), folder, data, budget, hardware)
         folder = self._folder(run, member.name, budget)
-        record = json.loads((folder / "run.json").read_text())
-        return {**_read(folder), "made": population.made(member), "record": record}
+        found = {**_read(folder), "made": population.made(member)}
+        if member.lie in BACKDOORS:
+            found["triggered"] = _read(self._folder(run, f"{member.name}-triggered", budget))
+        return found
 
     def _other(self, entry: str, run: Run, hardware: Hardware) -> dict[str, Any]:
         """The numbers of a further honest network."""
@@ -285,6 +286,8 @@ def _models(
             for how in (WITHOUT, WITH):
                 verdict, worst, speaks, deviations = _judged(own, thresholds, reference=how == WITH)
                 own[how] = {"verdict": verdict, "score": worst, "deviations": deviations}
+                if "triggered" in own:
+                    own[how]["triggered"] = _judged(own["triggered"], thresholds, reference=how == WITH)[0]
                 row = {"image": f"{member.name} {how}", "model": member.name, "lie": member.lie or "as trained"}
                 row |= {"honest": member.honest, "how": how, "verdict": verdict, "score": worst}
                 row |= {"speaks": ", ".join(speaks), "fsr": own["made"].get("fsr")}
@@ -308,6 +311,9 @@ def _models(
             rows.append(
                 _row(f"called manipulated, {how}", group, "verdict", [o["verdict"] == MANIPULATED for o in own])
             )
+            called = [o["triggered"] == MANIPULATED for o in own if "triggered" in o]
+            if called:
+                rows.append(_row(f"called manipulated, photos with a trigger, {how}", group, "verdict", called))
             rows.append(_auc_row(how, group, "score", [o["score"] for o in own], [o["score"] for o in clean]))
         lies = [m for m in everyone if m.lie in (*HEO, *EDITS)]
         for number in NUMBERS:
