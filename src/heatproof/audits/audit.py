@@ -122,8 +122,10 @@ def run_audit(
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
-    _look_at_mosaics(asked, model, run, hardware)
     kept = _gathered(run.folder)
+    if seen_together := mosaics(asked, model, kept, hardware):
+        run.write_tensors(MOSAICS, seen_together)
+        kept |= seen_together
     table = completed(table, kept)
     run.write_parquet("images.parquet", table)
     order = table.sort("place")["image"].to_list()
@@ -318,13 +320,12 @@ def _gathered(folder: Path) -> dict[str, Tensor]:
     return together | (load_file(folder / MOSAICS) if (folder / MOSAICS).exists() else {})
 
 
-def _look_at_mosaics(asked: Audit, model: Classifier, run: Run, hardware: Hardware) -> None:
-    kept = _gathered(run.folder)
+def mosaics(asked: Audit, model: Classifier, kept: Mapping[str, Tensor], hardware: Hardware) -> dict[str, Tensor]:
+    """What mosaics of the photos show, as further tensors to keep; none where all photos are taken for one class."""
     tiles = kept["tiles"].float() / 255
     size = (model.input_size, model.input_size)
     found = look_at_mosaics(model, asked.explainer, tiles, kept["targets"][: len(tiles), 0], size, hardware, asked.seed)
-    if found is not None:
-        run.write_tensors(MOSAICS, {f"mosaic_{name}": values for name, values in found._asdict().items()})
+    return {f"mosaic_{name}": values for name, values in found._asdict().items()} if found is not None else {}
 
 
 def completed(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> pl.DataFrame:

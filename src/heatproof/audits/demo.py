@@ -7,9 +7,9 @@ import torch
 
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import misclassify
-from heatproof.audits.audit import completed, judged
+from heatproof.audits.audit import completed, judged, mosaics
 from heatproof.audits.audit_measure import Audit, measure
-from heatproof.audits.checks import Thresholds, conclude
+from heatproof.audits.checks import HONEST, Thresholds, conclude
 from heatproof.audits.explain import STANDARD, add_grid_view, draw_grid
 from heatproof.audits.feeding import fine_tune
 from heatproof.data.batches import Batch
@@ -205,15 +205,15 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> d
     for name, model in models.items():
         found = measure(asked, model, batch, hardware, asked.randomised)
         table = completed(pl.DataFrame([{**row, "place": i} for i, row in enumerate(found.rows)]), found.kept)
-        checks = judged(asked, table, found.kept, thresholds)
+        checks = judged(asked, table, found.kept | mosaics(asked, model, found.kept, hardware), thresholds)
         verdict, speaking = conclude(checks)
-        because = f" ({', '.join(check.number for check in speaking)})" if speaking else ""
+        because = f" ({', '.join(check.number for check in speaking)})" if verdict != HONEST else ""
         answer.append(f"{name} is {verdict}{because}")
         rows += [
             {"step": f"audit of {name}: {check.number}", "count": AUDITED, "value": check.value}
             | {"value_low": check.low, "value_high": check.high, "verdict": check.verdict}
             for check in checks
-            if check.number in ("agreement", "likeness", "frame", "contrast")
+            if check.number in ("agreement", "likeness", "frame", "mosaic", "contrast")
         ]
         images += [{**row, "step": f"audit of {name}"} for row in found.rows]
     return {
