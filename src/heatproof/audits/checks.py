@@ -191,6 +191,7 @@ class Check:
 
     @property
     def decides(self) -> bool:
+        """Whether its failing alone makes the verdict."""
         return NUMBERS[self.number].decides
 
     def row(self) -> dict[str, Any]:
@@ -205,6 +206,7 @@ class Check:
             "threshold": self.threshold,
             "deviations": self.deviations,
             "verdict": self.verdict,
+            "decides": self.decides,
             "reason": self.reason,
         }
 
