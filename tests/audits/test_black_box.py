@@ -1,5 +1,7 @@
 """The witness on models whose answers under every square are known."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -76,15 +78,26 @@ def test_too_few_questions() -> None:
 
 
 def test_a_jump_is_one_square_that_changes_the_map_more_than_most() -> None:
-    own = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
-    calm, turned = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    maps = torch.stack([torch.stack([calm] * 5), torch.stack([calm] * 4 + [turned])])
-    answers = Answers(torch.zeros(2, 2), torch.zeros(5, 2, 2), torch.zeros(2, 5, 2), (5,), maps)
-    found = jump(own, answers)
-    torch.testing.assert_close(found, torch.tensor([0.0, 1001.0]).clamp(min=1).log(), atol=1e-4, rtol=1e-4)
-    nothing = torch.zeros(2)
-    torch.testing.assert_close(trust(torch.tensor([0.5, 0.5]), found, nothing)[0], torch.tensor(0.5), atol=1e-4, rtol=0)
-    assert trust(torch.tensor([0.5]), torch.tensor([torch.nan]), torch.tensor([torch.nan])).tolist() == [0.5]
+    own = torch.tensor([[[1.0, 0.0]]]).expand(3, 1, 2)
+    calm, turned, hidden = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]])
+    maps = torch.stack([torch.stack([calm] * 4 + [last]) for last in (calm, turned, hidden)])
+    covers = torch.zeros(6, 2, 2)
+    found = jump(own, Answers(torch.zeros(3, 2), covers, torch.zeros(3, 6, 2), (1, 5), maps))
+    wanted = [0.0, math.log((2**0.5 + 0.001) / 0.001), math.log(1.001 / 0.001)]
+    torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-4, rtol=1e-4)
+    covers[5, :, 0] = 1
+    found = jump(own, Answers(torch.zeros(3, 2), covers, torch.zeros(3, 6, 2), (1, 5), maps))
+    # what the map loses under the square itself is no jump
+    wanted = [0.0, math.log(1.001 / 0.001), 0.0]
+    torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-4, rtol=1e-4)
+
+
+def test_trust_does_without_what_is_not_known() -> None:
+    nothing = torch.tensor([torch.nan])
+    assert trust(torch.tensor([0.5]), nothing, nothing).tolist() == [0.5]
+    torch.testing.assert_close(
+        trust(torch.tensor([0.5]), torch.tensor([2.0]), torch.tensor([1.0])), torch.tensor([0.5 - 0.7 * 2 - 0.4])
+    )
 
 
 def test_unseen_is_the_square_that_decides_and_that_the_map_does_not_show() -> None:

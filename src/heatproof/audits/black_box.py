@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,7 +30,7 @@ SCORES: tuple[Score, ...] = ("probability", "contrast")
 """What is watched: the probability sees what decides, the logit's lead over the others what adds to a sure answer."""
 MIDDLE = 1
 """Which size of the squares the map is asked about as well."""
-JUMP, UNSEEN, LEAST = 0.5, 0.3, 1e-3
+JUMP, UNSEEN, LEAST = 0.7, 0.4, 1e-3
 FEWEST = 17
 """Questions: with fewer, a size has less than two places along a side."""
 
@@ -175,20 +176,24 @@ def agreement(
 
 
 def jump(heatmap: Heatmaps, answers: Answers) -> PerImage:
-    """How much more the map changes under one square than under most: what a covered trigger does.
+    """How much more the map changes beside one square than beside most: what a covered trigger does.
 
-    log of (d_max + 0.001) / (d_median + 0.001), d = 1 - cosine of the map with the map under a square.
-    **Range** [0, 7], 0: all squares change it equally; NaN where the maps were not asked for, or the map is empty.
+    log of (d_max + 0.001) / (d_median + 0.001), d = |h - h_m| / |h| over the cells that square m leaves open, h the map
+    of the photo and h_m that of the photo under the square. What goes with the covered cells themselves does not count:
+    an honest map loses there what the square hides.
+    **Range** [0, inf), 0: all squares change it equally; NaN where the maps were not asked for, or the map is empty.
     """
     if answers.maps is None:
         return heatmap.new_full((len(heatmap),), torch.nan)
-    own = heatmap.flatten(1)[:, None].expand(-1, answers.maps.shape[1], -1)
-    away = 1 - torch.cosine_similarity(own, answers.maps.flatten(2), dim=2)
-    found = ((away.amax(1) + LEAST) / (away.median(1).values + LEAST)).log()
-    return found.masked_fill((heatmap == 0).flatten(1).all(1), torch.nan)
+    first = sum(answers.sizes[:MIDDLE])
+    middle = answers.covers[first : first + answers.sizes[MIDDLE]]
+    left = 1 - F.adaptive_avg_pool2d(middle[None], heatmap.shape[1:]).to(heatmap)
+    away = ((heatmap[:, None] - answers.maps) * left).flatten(2).norm(dim=2)
+    away = away / heatmap.flatten(1).norm(dim=1)[:, None]
+    return ((away.amax(1) + LEAST) / (away.median(1).values + LEAST)).log()
 
 
-def unseen(heatmaps: Heatmaps, answers: Answers, targets: Targets, score: Score = "contrast") -> PerImage:
+def unseen(heatmaps: Heatmaps, answers: Answers, targets: Targets, score: Score = "probability") -> PerImage:
     """How far the square that takes most of the answer stands out, less what the map shows there.
 
     max_m [ z(fall of the score)_m - max(z(mass of the map)_m, 0) ], both standardised over the squares of one size,
@@ -213,10 +218,10 @@ def _standard(values: Float[Tensor, "batch squares"]) -> Float[Tensor, "batch sq
 
 
 def trust(pooled: PerImage, jump: PerImage, unseen: PerImage) -> PerImage:
-    """One number per photo: pooled agreement - 0.5 jump - 0.3 unseen, without those that are not known; low is a lie.
+    """One number per photo: pooled agreement - 0.7 jump - 0.4 unseen, without those that are not known; low is a lie.
 
-    A lie that keeps the label shows in the jump, a changed label in what is unseen. The weights were chosen on the
-    backdoored networks of docs/methods/audit.md; 0.4 to 0.7 and 0.2 to 0.4 differ by less than 0.004 in mean AUC.
+    A lie that keeps the label shows in the jump, a changed label in what is unseen. How the weights were chosen, and on
+    which backdoored networks they were tested, stands in docs/methods/audit.md.
     """
     return pooled - JUMP * torch.nan_to_num(jump, nan=0.0) - UNSEEN * torch.nan_to_num(unseen, nan=0.0)
 
