@@ -93,7 +93,9 @@ def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None) ->
     table = [[_cell(row, key, known) for key in heads] for row in rows]
     numeric = [all(row[c]["number"] or not row[c]["text"] for row in table) for c in range(len(heads))]
     return {
-        "heads": [{"name": key.replace("_", " "), "number": number} for key, number in zip(heads, numeric, strict=True)],
+        "heads": [
+            {"name": key.replace("_", " "), "number": number} for key, number in zip(heads, numeric, strict=True)
+        ],
         "rows": table,
     }
 
