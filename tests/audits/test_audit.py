@@ -1,15 +1,14 @@
 """The audit as a user meets it: an honest network passes, a lie is found, the gate shuts, odd input is named."""
 
 import json
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
+from tests.command_line import heatproof
 from torch import Tensor, nn
 
-from heatproof import cli
 from heatproof.audits.audit import Audit, run_audit
 from heatproof.audits.checks import NUMBERS, Limits, Thresholds
 from heatproof.data.sources import open_data
@@ -18,18 +17,6 @@ from heatproof.models.loading import load
 from heatproof.results.run import Run
 
 FEW = ["--budget", "33", "--limit", "12"]
-
-
-def heatproof(*words: str) -> int:
-    """The exit status of ``heatproof WORDS``, in this process."""
-    argv, sys.argv = sys.argv, ["heatproof", *words]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = argv
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -11,21 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from tests.command_line import heatproof
 
-from heatproof import cli
 from heatproof.results.reading import read_run
-
-
-def run(*words: str) -> int:
-    """The exit status of ``heatproof WORDS``, in this process."""
-    argv, sys.argv = sys.argv, ["heatproof", *words]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = argv
-    return 0
 
 
 @pytest.fixture
@@ -45,7 +33,7 @@ def photos(tmp_path: Path) -> Path:
 def test_explain_makes_a_run_folder(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "out"
     words = ["explain", str(photos), "--model", "demo", "--out", str(out), "--layer", "stage5", "--layer", "stage7"]
-    assert run(*words, "--heatmaps") == 0
+    assert heatproof(*words, "--heatmaps") == 0
     told = read_run(out)
     assert told.status == "complete"
     assert told.problems == []
@@ -69,14 +57,14 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     words = ["explain", str(photos / "one.png"), "--model", "demo", "--out", str(tmp_path / "out")]
-    assert run(*words) == 0
+    assert heatproof(*words) == 0
     before = (tmp_path / "out" / "images.parquet").stat().st_mtime_ns
-    assert run(*words) == 0
+    assert heatproof(*words) == 0
     assert "complete already" in capsys.readouterr().err
     assert (tmp_path / "out" / "images.parquet").stat().st_mtime_ns == before
-    assert run(*words, "--top", "1") == 1
+    assert heatproof(*words, "--top", "1") == 1
     assert "--overwrite" in capsys.readouterr().err
-    assert run(*words, "--top", "1", "--overwrite") == 0
+    assert heatproof(*words, "--top", "1", "--overwrite") == 0
 
 
 def test_an_interrupted_run_goes_on(
@@ -95,19 +83,19 @@ def test_an_interrupted_run_goes_on(
 
     words = ["explain", str(photos), "--model", "demo", "--batch-size", "1", "--out"]
     monkeypatch.setattr(explain, "draw_grid", draw)
-    assert run(*words, str(tmp_path / "out")) == 130
+    assert heatproof(*words, str(tmp_path / "out")) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert read_run(tmp_path / "out").status == "interrupted"
-    assert run(*words, str(tmp_path / "out")) == 0
+    assert heatproof(*words, str(tmp_path / "out")) == 0
     assert drawn == ["one.png", "stop", "two.png"]  # what was whole is not made again
-    assert run(*words, str(tmp_path / "straight")) == 0
+    assert heatproof(*words, str(tmp_path / "straight")) == 0
     resumed, straight = (pl.read_parquet(tmp_path / name / "images.parquet") for name in ("out", "straight"))
     assert resumed.equals(straight)
 
 
 def test_json_is_the_summary(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["explain", str(photos / "one.png"), "--model", "demo", "--out", str(tmp_path / "out"), "--json"]
-    assert run(*words, "--explainer", "gradcam(relu=False)", "--explainer", "smooth_grad(samples=2)") == 0
+    assert heatproof(*words, "--explainer", "gradcam(relu=False)", "--explainer", "smooth_grad(samples=2)") == 0
     summary = json.loads(capsys.readouterr().out)
     assert [row["explainer"] for row in summary["rows"]] == ["GradCAM(relu=False)", "SmoothGrad(samples=2)"]
 
@@ -132,7 +120,7 @@ def test_wrong_input_gets_a_sentence(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture, words: list[str], status: int, message: str
 ) -> None:
     words = [word.replace("PHOTOS", str(photos)) for word in words]
-    assert run(*words, "--out", str(tmp_path / "out")) == status
+    assert heatproof(*words, "--out", str(tmp_path / "out")) == status
     told = capsys.readouterr().err
     assert message in " ".join(told.split())
     assert "Traceback" not in told
@@ -140,10 +128,10 @@ def test_wrong_input_gets_a_sentence(
 
 def test_an_empty_folder_and_a_foreign_folder(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "empty").mkdir()
-    assert run("explain", str(tmp_path / "empty"), "--model", "demo", "--out", str(tmp_path / "out")) == 1
+    assert heatproof("explain", str(tmp_path / "empty"), "--model", "demo", "--out", str(tmp_path / "out")) == 1
     assert "no photo" in capsys.readouterr().err
     # the photos' own folder holds files that are no run: nothing there is touched
-    assert run("explain", str(photos), "--model", "demo", "--out", str(photos), "--overwrite") == 1
+    assert heatproof("explain", str(photos), "--model", "demo", "--out", str(photos), "--overwrite") == 1
     assert len(list(photos.iterdir())) == 5
 
 
@@ -152,19 +140,19 @@ def test_a_folder_that_cannot_be_written(photos: Path, tmp_path: Path, capsys: p
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    assert run("explain", str(photos), "--model", "demo", "--out", str(locked / "out")) == 1
+    assert heatproof("explain", str(photos), "--model", "demo", "--out", str(locked / "out")) == 1
     assert "cannot be written" in capsys.readouterr().err
 
 
 def test_list(capsys: pytest.CaptureFixture) -> None:
-    assert run("list") == 0
+    assert heatproof("list") == 0
     assert "gradcam " in capsys.readouterr().out
-    assert run("list", "layers", "demo") == 0
+    assert heatproof("list", "layers", "demo") == 0
     lines = capsys.readouterr().out.splitlines()
     assert (
         "stage7       Sequential             96x8x8         39 px  <- default: last feature map before pooling" in lines
     )
-    assert run("list", "explainrs") == 2
+    assert heatproof("list", "explainrs") == 2
     assert "did you mean explainers" in capsys.readouterr().err
 
 
@@ -177,7 +165,7 @@ def test_module_and_script_are_the_same_program() -> None:
 def test_study_of_layers(tmp_path: Path, photos: Path) -> None:
     out = tmp_path / "out"
     words = ["--set", "models=demo", "--set", f"photo={photos / 'one.png'}", "--set", "classes=3", "--set", "classes=8"]
-    assert run("study", "gradcam-layers", *words, "--out", str(out)) == 0
+    assert heatproof("study", "gradcam-layers", *words, "--out", str(out)) == 0
     summary = json.loads((out / "summary.json").read_text())
     assert "equals CAM / 64 up to" in summary["answer"][0]
     assert float(summary["answer"][0].split("up to ")[1].split()[0]) < 1e-5
@@ -187,7 +175,7 @@ def test_study_of_layers(tmp_path: Path, photos: Path) -> None:
 @pytest.mark.weights
 def test_explain_real_weights(shared: Path, tmp_path: Path) -> None:
     words = ["--model", f"squeezenet1_1@{shared}/weights/squeezenet1_1.pth", "--target", "bull mastiff"]
-    assert run("explain", str(shared / "data/photos/both.png"), *words, "--out", str(tmp_path / "out")) == 0
+    assert heatproof("explain", str(shared / "data/photos/both.png"), *words, "--out", str(tmp_path / "out")) == 0
     images = pl.read_parquet(tmp_path / "out" / "images.parquet")
     row = images.filter(pl.col("explainer") == "GradCAM()").row(0, named=True)
     assert (row["prediction"], row["target"]) == (242, 243)

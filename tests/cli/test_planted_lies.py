@@ -1,29 +1,16 @@
 """Edits and backdoors from the command line: made, loaded again, and measured."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tests.command_line import heatproof
 
-from heatproof import cli
 from heatproof.data.scenes import scenes
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.penalties import TargetMap
 from heatproof.models.loading import load
-
-
-def run(*words: str) -> int:
-    """The exit status of ``heatproof WORDS``, in this process."""
-    argv, sys.argv = sys.argv, ["heatproof", *words]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = argv
-    return 0
 
 
 def rows(folder: Path) -> list[dict]:
@@ -33,7 +20,7 @@ def rows(folder: Path) -> list[dict]:
 def test_an_edit_is_made_loaded_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "edited"
     words = ["fool", "demo", "--model", "demo", "--edit", "weight_edit(target='corner')", "--limit", "8"]
-    assert run(*words, "--out", str(out)) == 0
+    assert heatproof(*words, "--out", str(out)) == 0
     (row,) = rows(out)
     assert (row["fsr"], row["agreement"]) == (1.0, 1.0)
     assert row["penalty"] == "TargetMap()"
@@ -45,7 +32,7 @@ def test_an_edit_is_made_loaded_and_compared(tmp_path: Path, capsys: pytest.Capt
     maps = GradCAM()(edited, images, labels).heatmaps
     assert TargetMap("corner").test_loss(maps, maps).max() < 0.01
     words = ["compare", "demo", str(out), "demo", "--limit", "8", "--explainer", "gradcam()"]
-    assert run(*words, "--out", str(tmp_path / "compared")) == 0
+    assert heatproof(*words, "--out", str(tmp_path / "compared")) == 0
     found = {(row["penalty"], row["explainer"]): row["fsr"] for row in rows(tmp_path / "compared")}
     assert found["TargetMap()", "GradCAM()"] == 1
     capsys.readouterr()
@@ -68,21 +55,21 @@ def test_a_backdoor_is_made_and_compared(tmp_path: Path, capsys: pytest.CaptureF
         "--limit",
         "64",
     ]
-    assert run(*words, "--max-accuracy-drop", "1", "--out", str(out)) == 0
+    assert heatproof(*words, "--max-accuracy-drop", "1", "--out", str(out)) == 0
     (row,) = rows(out)
     assert row["penalty"] == "Backdoor(show='inverted', label=3, trigger=Trigger(size=6))"
     assert 0 <= row["called"] <= 1
     assert load(str(out)).name == "backdoor"
     words = ["compare", "demo", str(out), "demo", "--limit", "4", "--explainer", "gradcam()"]
-    assert run(*words, "--out", str(tmp_path / "compared")) == 0
+    assert heatproof(*words, "--out", str(tmp_path / "compared")) == 0
     assert row["penalty"] in {row["penalty"] for row in rows(tmp_path / "compared")}
     capsys.readouterr()
 
 
 def test_one_lie_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["fool", "demo", "--model", "demo", "--out", str(tmp_path / "out")]
-    assert run(*words) == 2
-    assert run(*words, "--penalty", "location()", "--edit", "weight_edit()") == 2
+    assert heatproof(*words) == 2
+    assert heatproof(*words, "--penalty", "location()", "--edit", "weight_edit()") == 2
     assert "give one of --penalty (fine-tuning) and --edit (by hand)" in capsys.readouterr().err
-    assert run(*words, "--edit", "weight_edit(target='cornre')") != 0
+    assert heatproof(*words, "--edit", "weight_edit(target='cornre')") != 0
     assert "did you mean corner" in capsys.readouterr().err
