@@ -43,7 +43,7 @@ def test_the_chosen_checkpoint_is_judged_on_other_photos(place, tmp_path):
     judged = pl.read_parquet(tmp_path / "out" / "compared" / "demo-location" / "images.parquet")
     assert judged.height == 20
     assert cell["fsr"].drop_nulls().len() == 5
-    assert (tmp_path / "out" / "figures" / "frontier-demo-location.png").exists()
+    assert (tmp_path / "out" / "figures" / "frontier-demo.png").exists()
     assert "on other photos" in summary["answer"][-1]
 
 

@@ -4,8 +4,9 @@ The paper fools with 1.2 million labelled photos at hand. Here photos of any kin
 outputs hold the function, and only the later layers are trained, so that everything before them is computed once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,14 +100,16 @@ class FoolingFrontier:
             halves = [replace(test, positions=list(test.positions)[start::2]) for start in (0, 1)]
             photos = self._photos(model)
             say(f"{name}: {len(photos)} photos to train on, {len(halves[0])} to watch, {len(halves[1])} to judge by")
+            courses: dict[str, History] = {}
             for wanted in self.penalties:
                 penalty = self._penalty(model, wanted)
                 fooled, history = self._course(name, model, wanted, penalty, photos, halves, run, say)
                 rows += frontier(name, wanted, history)
-                self._draw(name, wanted, history, run)
+                courses[wanted] = history
                 answer += [_sentence(row) for row in rows[-3:]]
                 rows.append(self._judged(name, wanted, model, fooled, penalty, halves[1], run, hardware))
                 answer.append(_judgement(rows[-1], self.budget))
+            draw(name, courses, run.path(f"figures/frontier-{name}.png"))
         run.describe(model=described, data={"name": test.name, "count": test.count, "sha256": test.fingerprint()})
         run.write_parquet("images.parquet", [{"image": f"{i}", **row} for i, row in enumerate(rows)])
         for line in answer:
@@ -223,17 +226,17 @@ class FoolingFrontier:
             "agreement": row["agreement"],
         }
 
-    def _draw(self, name: str, wanted: str, history: History, run: Run) -> None:
+
+def draw(name: str, courses: Mapping[str, History], path: Path) -> None:
+    """Fooling rate against points lost, a curve for every fooling of one network."""
+    lines = {}
+    for wanted, history in courses.items():
         looks = sorted(history.looks, key=lambda row: row["step"])
-        clean = history.clean["accuracy"]
-        lost = [100 * (clean - row["accuracy"]) for row in looks]
-        curves(
-            {f"{name}, {wanted}": (lost, [row["fsr"] for row in looks])},
-            run.path(f"figures/frontier-{name}-{wanted}.png"),
-            xlabel="points of top-1 lost",
-            ylabel="fooling success rate (up is more fooled)",
-            ylim=(0, 1.02),
-        )
+        lost = [100 * (history.clean["accuracy"] - row["accuracy"]) for row in looks]
+        lines[f"{name}, {wanted}"] = (lost, [row["fsr"] for row in looks])
+    curves(
+        lines, path, xlabel="points of top-1 lost", ylabel="fooling success rate (up is more fooled)", ylim=(0, 1.02)
+    )
 
 
 def frontier(name: str, wanted: str, history: History) -> list[dict[str, Any]]:
