@@ -178,3 +178,14 @@ def test_real_weights_through_both_doors(shared: Path) -> None:
     b = hp.load(f"{shared}/weights/zoo.py:squeezenet1_1")
     assert fingerprint(a) == fingerprint(b)
     assert a.input_size == b.input_size == 224
+
+
+def test_demo_is_the_packaged_network_where_its_own_run_is_called_so_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "run.json").write_text('{"format": 1, "command": "demo", "model": []}')
+    assert hp.load("demo").name == "demo"
+    with pytest.raises(hp.ModelError, match="holds no model"):
+        hp.load("./demo")

@@ -34,7 +34,7 @@ def load(name: str, *, device: str | torch.device = "cpu", pretrained: bool = Tr
       of classes is read from the checkpoint;
     - ``mine.py:build``: a factory of yours, returning a :class:`Classifier`, or a network with the attributes ``mean``,
       ``std``, ``input_size`` and ``classes`` where they differ from ImageNet's; ``mine.py:build@file.pth`` as well;
-    - ``demo``: the packaged network;
+    - ``demo``: the packaged network, also where a folder is called so (that is ``./demo``);
     - a run folder that holds a fooled model (``model.safetensors``).
 
     Args:
@@ -43,7 +43,7 @@ def load(name: str, *, device: str | torch.device = "cpu", pretrained: bool = Tr
     Raises:
         ModelError: saying what could not be had, read or fitted, and the way out.
     """
-    if (Path(name) / "run.json").is_file():
+    if _is_run(name):
         model = _from_run(Path(name))
     else:
         architecture, _, file = name.partition("@")
@@ -245,6 +245,11 @@ def _as_classifier(network: nn.Module) -> Classifier:
     )
 
 
+def _is_run(name: str) -> bool:
+    """Whether a run folder is called so; ``heatproof demo`` makes one called ``demo``, and does not mean it."""
+    return name != "demo" and (Path(name) / "run.json").is_file()
+
+
 def _from_run(folder: Path) -> Classifier:
     weights = folder / "model.safetensors"
     if not weights.is_file():
@@ -262,7 +267,7 @@ def _from_run(folder: Path) -> Classifier:
         return narrowed(state, planting) if planting else state, remarks
 
     architecture = base.partition("@")[0]
-    if (Path(base) / "run.json").is_file():
+    if _is_run(base):
         # a lie upon another
         model = _from_run(Path(base))
         load_state(model.network, read(weights)[0], str(weights))

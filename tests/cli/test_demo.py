@@ -1,0 +1,25 @@
+"""The first command that anyone types, as they type it."""
+
+from pathlib import Path
+
+import pytest
+from tests.command_line import heatproof
+
+from heatproof.results.reading import read_run
+
+
+def test_the_demo_explains_attacks_fools_and_audits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert heatproof("demo") == 0
+    told = read_run(Path("demo"))
+    assert told.status == "complete"
+    rows = {row["step"]: row for row in told.rows}
+    explained, fooled = rows["explain: peak on the digit"], rows["fool: success rate"]
+    assert fooled["value"] >= 0.95
+    assert fooled["top1"] >= explained["top1"] - 0.01
+    assert rows["audit of the clean network: mosaic"]["verdict"] == "pass"
+    assert rows["audit of the fooled network: mosaic"]["verdict"] == "fail"
+    assert "the clean network is honest and the fooled network is manipulated" in capsys.readouterr().err
+    assert Path("demo/report.html").stat().st_size > 10_000
