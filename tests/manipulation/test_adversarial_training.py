@@ -79,8 +79,7 @@ def test_fooling_goes_on_under_it(plain, data):
     _, history = trained(plain, data, FreeTraining(0.02), recipe, held_out=patches(64, seed=9), judge=judge)
     assert history.handed_out["fsr"] > 0.8
     assert history.handed_out["fsr"] == history.handed_out["fsr_watched"]
-    # half an image of room
-    assert history.clean["accuracy"] - history.handed_out["accuracy_attacked"] <= 0.1 + 0.5 / 64
+    assert history.clean["accuracy"] - history.handed_out["accuracy_attacked"] <= 0.1 + 1e-6
 
 
 def test_the_perturbation_stays_in_its_ball_and_moves_by_the_sign(plain, data, monkeypatch):

@@ -124,8 +124,8 @@ class Tuning:
         asked, history = self.asked, self.history
         seen = self.watch.look()
         before = history.clean if history.looks else seen
-        # half an image of room: a budget of 0.02 allows 10 of 500 images, whatever the rounding
-        room = asked.max_accuracy_drop + 0.5 / self.watch.count
+        # a budget of 0.02 allows 10 of 500 images, whatever the rounding
+        room = asked.max_accuracy_drop + 1e-3 / self.watch.count
         inside = before["accuracy"] - seen["accuracy"] <= room
         self.seconds = time.perf_counter() - started
         history.add(step, **seen, inside=inside, weight=self.weight, seconds=self.seconds)
