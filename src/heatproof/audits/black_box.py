@@ -30,7 +30,7 @@ SCORES: tuple[Score, ...] = ("probability", "contrast")
 """What is watched: the probability sees what decides, the logit's lead over the others what adds to a sure answer."""
 MIDDLE = 1
 """Which size of the squares the map is asked about as well."""
-JUMP, UNSEEN, LEAST = 0.7, 0.4, 1e-3
+JUMP, UNSEEN, LEAST = 0.7, 2.0, 1e-3
 FEWEST = 17
 """Questions: with fewer, a size has less than two places along a side."""
 
@@ -196,17 +196,18 @@ def jump(heatmap: Heatmaps, answers: Answers) -> PerImage:
 def unseen(heatmaps: Heatmaps, answers: Answers, targets: Targets, score: Score = "probability") -> PerImage:
     """How far the square that takes most of the answer stands out, less what the map shows there.
 
-    max_m [ z(fall of the score)_m - max(z(mass of the map)_m, 0) ], both standardised over the squares of one size,
-    averaged over the sizes. A trigger that decides the answer alone is such a square, and the map that hides it does
-    not show it.
+    max_m [ z(fall of the score)_m - max(z(mass of the map)_m, 0) ] / sqrt(M - 1), both standardised over the M squares
+    of one size, averaged over the sizes; sqrt(M - 1) is how far one of M values can stand out. A trigger that decides
+    the answer alone is such a square, and the map that hides it does not show it.
 
-    **Range** [0, inf), 0: the map stands out wherever the answer does; NaN for answers that are equal everywhere.
+    **Range** at most 1: one square alone takes the answer, and the map shows nothing there; 0: the map stands out
+    wherever the answer does; NaN for answers that are equal everywhere.
     """
     fine = heatmaps if heatmaps.shape[1:] == answers.covers.shape[1:] else resize(heatmaps, answers.covers.shape[1:])
     told = torch.einsum("nhw,mhw->nm", fine, answers.covers.to(fine))
     falls = answers.drops(targets, score)
     found = [
-        (_standard(fall) - torch.nan_to_num(_standard(mass)).clamp(min=0)).amax(1)
+        (_standard(fall) - torch.nan_to_num(_standard(mass)).clamp(min=0)).amax(1) / (fall.shape[1] - 1) ** 0.5
         for fall, mass in zip(falls.split(answers.sizes, 1), told.split(answers.sizes, 1), strict=True)
     ]
     return torch.stack(found).nanmean(0)
@@ -218,7 +219,7 @@ def _standard(values: Float[Tensor, "batch squares"]) -> Float[Tensor, "batch sq
 
 
 def trust(pooled: PerImage, jump: PerImage, unseen: PerImage) -> PerImage:
-    """One number per photo: pooled agreement - 0.7 jump - 0.4 unseen, without those that are not known; low is a lie.
+    """One number per photo: pooled agreement - 0.7 jump - 2 unseen, without those that are not known; low is a lie.
 
     A lie that keeps the label shows in the jump, a changed label in what is unseen. How the weights were chosen, and on
     which backdoored networks they were tested, stands in docs/methods/audit.md.
