@@ -87,6 +87,7 @@ def test_a_jump_is_one_square_that_changes_the_map_more_than_most() -> None:
     torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-4, rtol=1e-4)
     covers[5, :, 0] = 1
     found = jump(own, Answers(torch.zeros(3, 2), covers, torch.zeros(3, 6, 2), (1, 5), maps))
+    assert jump(0 * own, Answers(torch.zeros(3, 2), covers, torch.zeros(3, 6, 2), (1, 5), maps)).isnan().all()
     # what the map loses under the square itself is no jump
     wanted = [0.0, math.log(1.001 / 0.001), 0.0]
     torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-4, rtol=1e-4)

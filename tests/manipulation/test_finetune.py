@@ -114,7 +114,7 @@ def test_outputs_need_no_labels_and_labels_are_asked_for(trained, data):
     images = data[0]
     kept = FineTune(**{**vars(QUICK), "keep": "outputs"})
     _, history = fine_tune(trained, GradCAM("stage3"), Location(), images, kept)
-    assert history.handed_out["fsr"] > 0.3
+    assert history.handed_out["fsr"] > 0.5
     assert history.clean["accuracy"] == 1
     with pytest.raises(InputError, match='keep="outputs" needs no labels'):
         fine_tune(trained, GradCAM("stage3"), Location(), images, QUICK)
@@ -209,7 +209,7 @@ def test_with_a_margin_what_is_fooled_pushes_no_more(trained, data):
     eased = FineTune(**{**vars(QUICK), "margin": 0.3, "patience": 0})
     _, history = fine_tune(trained, GradCAM("stage3"), Location(), data, eased)
     assert history.handed_out["fsr"] > 0.9
-    assert history.rows[-1]["loss_fooled"] < 0.2 * history.rows[1]["loss_fooled"]
+    assert history.rows[-1]["loss_fooled"] < 0.1 * history.rows[1]["loss_fooled"]
     assert history.looks[-1]["test_loss"] > 0.05
 
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from heatproof.data.scenes import scenes
+from heatproof.errors import InputError
 from heatproof.results.run import Run
 from heatproof.studies.fooling_frontier import FoolingFrontier, frontier
 
@@ -60,3 +61,8 @@ def test_the_frontier_takes_the_highest_rate_inside_each_budget() -> None:
     rows = frontier("net", "location", Looked())  # type: ignore[arg-type]
     assert [row["fsr"] for row in rows] == [0.1, 0.6, 0.9]
     assert [round(row["top1_lost"], 3) for row in rows] == [0.0, 0.015, 0.03]
+
+
+def test_a_fooling_that_is_none_is_told_before_anything_is_loaded(tmp_path):
+    with Run.start(tmp_path / "out", command="study", settings={}) as run, pytest.raises(InputError, match="top_k"):
+        FoolingFrontier(models=("nowhere",), penalties=("topk",))(run)

@@ -54,8 +54,8 @@ def tile(images: Images) -> Images:
 def arranged(predicted: Targets, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Which photos lie in the quarters of each mosaic, and which classes it shows.
 
-    Four classes where the photos are taken for so many, else two with two quarters each; classes in turn, so that rare
-    ones come as often, and of a class its photos in turn.
+    Four classes where the photos are taken for so many, else two with two quarters each; every class is drawn with the
+    same chance, however few its photos are, and of a class every photo.
 
     Args:
         predicted: what each photo is taken for, of at least two classes.

@@ -16,6 +16,7 @@ from heatproof.audits.feeding import PhotoFeed, fine_tune, two_class
 from heatproof.audits.fool import RunCheckpoint
 from heatproof.data.batches import training_batches
 from heatproof.data.sources import Source, open_data
+from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.feeds import TensorFeed
 from heatproof.manipulation.finetune import swapped_classes
@@ -94,6 +95,9 @@ class FoolingFrontier:
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
     ) -> dict[str, Any]:
+        for wanted in self.penalties:
+            if wanted not in RECIPES:
+                raise InputError(f"the frontier has no fooling {wanted!r}; {did_you_mean(wanted, RECIPES)}")
         rows, described, answer = [], [], []
         for name in self.models:
             known = name in TRAINABLE
