@@ -15,8 +15,8 @@ from benchmarks.explain import BATCH, SIZE, forward, model_and_images
 from benchmarks.timing import interleaved, peak_memory, table
 from heatproof.attacks.gradient import PGD
 from heatproof.attacks.objectives import misclassify
-from heatproof.audits.shift import run_shift
-from heatproof.audits.shift_measure import Shift, attacked
+from heatproof.commands.shift.measure import Shift, attacked
+from heatproof.commands.shift.run import run_shift
 from heatproof.data.listing import Listing
 from heatproof.data.sources import Source
 from heatproof.metrics.similarity import nissim

@@ -24,10 +24,13 @@ ALLOWED: dict[str, set[str]] = {
     "results": {"types", "errors"},
     # a report is made from files: never a model
     "report": {"types", "errors", "results"},
-    "audits": GROUND
+    "commands": GROUND
     | {"heatmaps", "models", "data", "explainers", "attacks", "manipulation", "metrics", "results", "report"},
 }
-ALLOWED["studies"] = ALLOWED["audits"] | {"audits"}
+# what has not moved yet
+ALLOWED["audits"] = ALLOWED["commands"] | {"commands"}
+ALLOWED["commands"] |= {"audits"}
+ALLOWED["studies"] = ALLOWED["commands"] | {"commands"}
 ALLOWED["catalog"] = ALLOWED["studies"] | {"studies"}
 ALLOWED["cli"] = ALLOWED["catalog"] | {"catalog", "spec"}
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from heatproof.attacks.gradient import FGSM
 from heatproof.audits.explain import slug
-from heatproof.audits.shift import run_shift
-from heatproof.audits.shift_measure import CLEAN, Shift
+from heatproof.commands.shift.measure import CLEAN, Shift
+from heatproof.commands.shift.run import run_shift
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM

@@ -13,8 +13,8 @@ from polars.testing import assert_frame_equal
 from heatproof.attacks.gradient import FGSM, PGD
 from heatproof.attacks.noise import RandomSign
 from heatproof.attacks.objectives import misclassify
-from heatproof.audits.shift import Shift, run_shift
 from heatproof.audits.team import Team, start_run
+from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError, LayerError, ModelError
 from heatproof.explainers.cam import GradCAM

@@ -12,10 +12,10 @@ import polars as pl
 import torch
 
 from heatproof.audits.explain import slug
-from heatproof.audits.shift_figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
-from heatproof.audits.shift_measure import Box, Condition, Shift, attacked, measure
-from heatproof.audits.shift_table import answer, choose, paired, shift_rows
 from heatproof.audits.team import Team, parts
+from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
+from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
+from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
 from heatproof.data.listing import unique
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source

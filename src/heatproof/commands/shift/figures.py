@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from heatproof.audits.shift_measure import CLEAN
+from heatproof.commands.shift.measure import CLEAN
 from heatproof.report.figures import Panel, amplify, gallery
 from heatproof.report.plots import Curve, curves, distributions
 from heatproof.results.run import Run

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 JOB = """
 import sys
-from heatproof.audits.shift import Shift, run_shift
+from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.audits.team import Team, start_run
 from heatproof.data.sources import open_data
 from heatproof.models.hardware import Hardware

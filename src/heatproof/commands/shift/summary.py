@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from heatproof.audits.shift_measure import CLEAN
+from heatproof.commands.shift.measure import CLEAN
 from heatproof.results.table import interval, paired_test, summarise
 
 BY = ("model", "attack", "epsilon", "explainer")

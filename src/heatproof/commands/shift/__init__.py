@@ -1,0 +1,1 @@
+"""``heatproof shift``: how far do the heatmaps move when the pixels are attacked?"""
