@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from heatproof import catalog, spec
-from heatproof.audits.audit import Audit, calibrated, run_audit
-from heatproof.audits.audit_measure import OVERHEAD
-from heatproof.audits.checks import DOUBTFUL, MANIPULATED, TOO_FEW, Thresholds
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
+from heatproof.commands.audit.measure import OVERHEAD
+from heatproof.commands.audit.run import Audit, calibrated, run_audit
+from heatproof.commands.audit.verdict import DOUBTFUL, MANIPULATED, TOO_FEW, Thresholds
 from heatproof.data.sources import open_data
 from heatproof.errors import SpecError
 from heatproof.models.hardware import Hardware

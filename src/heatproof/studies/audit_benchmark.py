@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from heatproof.audits.audit import Audit, numbers, read_audit, run_audit
-from heatproof.audits.checks import MANIPULATED, NUMBERS, Thresholds, calibrate, conclude, judge, score
+from heatproof.commands.audit.run import Audit, numbers, read_audit, run_audit
+from heatproof.commands.audit.verdict import MANIPULATED, NUMBERS, Thresholds, calibrate, conclude, judge, score
 from heatproof.data.photos import fit
 from heatproof.data.sources import open_data
 from heatproof.models.classifier import Classifier

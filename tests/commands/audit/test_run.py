@@ -9,8 +9,8 @@ import torch
 from tests.command_line import heatproof
 from torch import Tensor, nn
 
-from heatproof.audits.audit import Audit, run_audit
-from heatproof.audits.checks import NUMBERS, Limits, Thresholds
+from heatproof.commands.audit.run import Audit, run_audit
+from heatproof.commands.audit.verdict import NUMBERS, Limits, Thresholds
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.models.loading import load

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from heatproof.audits.audit_measure import center_distances, frame, likeness
-from heatproof.audits.audit_reference import moved_layers, swapped, told
-from heatproof.audits.checks import (
+from heatproof.commands.audit.measure import center_distances, frame, likeness
+from heatproof.commands.audit.reference import moved_layers, swapped, told
+from heatproof.commands.audit.verdict import (
     DOUBT,
     FAIL,
     NUMBERS,

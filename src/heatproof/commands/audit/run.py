@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from heatproof.audits.audit_figures import show_disagreement, show_mosaics
-from heatproof.audits.audit_measure import OVERHEAD, Audit, center_distances, likeness, measure
-from heatproof.audits.audit_reference import beside, check_classes, moved_layers, rates, swapped, told
-from heatproof.audits.black_box import places
-from heatproof.audits.checks import (
+from heatproof.commands.audit.covering import places
+from heatproof.commands.audit.figures import show_disagreement, show_mosaics
+from heatproof.commands.audit.measure import OVERHEAD, Audit, center_distances, likeness, measure
+from heatproof.commands.audit.mosaic import PHOTOS, exchanged, look_at_mosaics, pointing
+from heatproof.commands.audit.reference import beside, check_classes, moved_layers, rates, swapped, told
+from heatproof.commands.audit.verdict import (
     CALIBRATING,
     DOUBTFUL,
     FEWEST,
@@ -29,7 +30,6 @@ from heatproof.audits.checks import (
     judge,
     score,
 )
-from heatproof.audits.mosaic import PHOTOS, exchanged, look_at_mosaics, pointing
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError, RunError
@@ -82,7 +82,7 @@ def run_audit(
 
     Returns:
         The summary as written to ``summary.json``: ``verdict``, ``score`` (deviations of the worst number that
-        decides), ``rows`` per number (:class:`~heatproof.audits.checks.Check`), ``speaks`` for the verdict,
+        decides), ``rows`` per number (:class:`~heatproof.commands.audit.verdict.Check`), ``speaks`` for the verdict,
         ``cannot_see``, ``disagree`` (photos, the worst first), ``reference`` and ``drift`` where asked for,
         ``queries`` per photo, ``thresholds`` with their provenance, ``skipped`` and an ``answer`` in sentences.
 
@@ -206,7 +206,7 @@ def read_audit(folder: Path) -> tuple[pl.DataFrame, dict[str, Tensor]]:
 
 
 def numbers(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
-    """The values, mostly one per photo, whose mean is each number of :data:`~heatproof.audits.checks.NUMBERS`."""
+    """The values, mostly one per photo, whose mean is each of :data:`~heatproof.commands.audit.verdict.NUMBERS`."""
 
     def column(name: str) -> list[float | None]:
         return table[name].to_list() if name in table.columns else []
@@ -286,7 +286,7 @@ def judged(
     """Every number of the audit, with its verdict, or why there is none.
 
     Args:
-        table: the rows of :func:`~heatproof.audits.audit_measure.measure`, completed by :func:`completed`.
+        table: the rows of :func:`~heatproof.commands.audit.measure.measure`, completed by :func:`completed`.
         kept: its tensors.
     """
     found = numbers(table, kept)

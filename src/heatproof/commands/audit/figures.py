@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 from torch import Tensor
 
-from heatproof.audits.audit_measure import Audit
-from heatproof.audits.mosaic import exchanged, joined
+from heatproof.commands.audit.measure import Audit
+from heatproof.commands.audit.mosaic import exchanged, joined
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier

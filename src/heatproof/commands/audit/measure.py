@@ -10,8 +10,8 @@ from torch import Tensor
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.noise import GaussianNoise
 from heatproof.attacks.objectives import misclassify
-from heatproof.audits.black_box import FEWEST, Answers, agreement, jump, question, trust, unseen, witness_map
-from heatproof.audits.mosaic import PER_PHOTO, tile
+from heatproof.commands.audit.covering import FEWEST, Answers, agreement, jump, question, trust, unseen, witness_map
+from heatproof.commands.audit.mosaic import PER_PHOTO, tile
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
@@ -43,7 +43,7 @@ FRAME = 1 / 8
 
 @settings
 class Audit:
-    """What :func:`heatproof.audits.audit.run_audit` measures.
+    """What :func:`heatproof.commands.audit.run.run_audit` measures.
 
     Args:
         explainer: whose maps are audited.

@@ -109,7 +109,7 @@ class Thresholds:
     @classmethod
     def shipped(cls) -> "Thresholds":
         """Those of the package."""
-        return cls.parsed(json.loads(resources.files("heatproof.audits").joinpath(SHIPPED).read_text("utf-8")))
+        return cls.parsed(json.loads(resources.files("heatproof.commands.audit").joinpath(SHIPPED).read_text("utf-8")))
 
     @classmethod
     def read(cls, file: Path | str) -> "Thresholds":

@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heatproof.audits.black_box import Answers, agreement, jump, places, question, squares, trust, unseen, witness_map
+from heatproof.commands.audit.covering import (
+    Answers,
+    agreement,
+    jump,
+    places,
+    question,
+    squares,
+    trust,
+    unseen,
+    witness_map,
+)
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 

@@ -1,0 +1,1 @@
+"""``heatproof audit``: is this checkpoint's explanation honest?"""
