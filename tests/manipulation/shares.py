@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tests.manipulation.nets import convolutions, patches
 
-from heatproof.audits.fool import RunCheckpoint
+from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.finetune import fine_tune
 from heatproof.manipulation.penalties import TopK

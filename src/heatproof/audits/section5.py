@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from heatproof.attacks.objectives import misclassify
-from heatproof.audits.fool import RunCheckpoint
+from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.data.batches import Batch
 from heatproof.manipulation.history import History
 from heatproof.metrics.confidence import ask

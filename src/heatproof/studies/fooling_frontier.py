@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from heatproof.audits.compare import Compare, Fooled, run_compare
 from heatproof.audits.feeding import PhotoFeed, fine_tune, two_class
-from heatproof.audits.fool import RunCheckpoint
+from heatproof.commands.compare.run import Compare, Fooled, run_compare
+from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.data.batches import training_batches
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean

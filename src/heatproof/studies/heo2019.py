@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from heatproof.audits.compare import Compare, Fooled, run_compare
 from heatproof.audits.explain import slug
 from heatproof.audits.feeding import feed_photos
-from heatproof.audits.fool import Fool, run_fool
+from heatproof.commands.compare.run import Compare, Fooled, run_compare
+from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from heatproof.audits.compare import Fooled
+from heatproof.commands.compare.run import Fooled
 from heatproof.report.plots import matrix
 from heatproof.results.run import Run
 from heatproof.results.table import summarise

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from tests.manipulation.nets import Convolutions, convolutions, patches
 
-from heatproof.audits.compare import Compare, Fooled, run_compare
 from heatproof.audits.feeding import PhotoFeed, feed_photos, fine_tune, part_source
-from heatproof.audits.fool import Fool, run_fool
+from heatproof.commands.compare.run import Compare, Fooled, run_compare
+from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.listing import Listing
 from heatproof.data.sources import Source
 from heatproof.errors import InputError, RunError

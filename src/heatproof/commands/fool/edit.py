@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from heatproof.audits.compare import METRICS, SORT, class_rows, compared
-from heatproof.audits.compare_figures import draw_compared
+from heatproof.commands.compare.figures import draw_compared
+from heatproof.commands.compare.run import METRICS, SORT, class_rows, compared
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from heatproof.audits.compare_figures import draw_compared, draw_transfer
 from heatproof.audits.feeding import two_class
 from heatproof.audits.team import Team, parts
+from heatproof.commands.compare.figures import draw_compared, draw_transfer
 from heatproof.data.batches import Batch
 from heatproof.data.sources import Source
 from heatproof.errors import InputError

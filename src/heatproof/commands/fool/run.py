@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from heatproof.audits.compare import METRICS, SORT, class_rows, compared
-from heatproof.audits.compare_figures import draw_compared
 from heatproof.audits.feeding import fine_tune, part_source, two_class
+from heatproof.commands.compare.figures import draw_compared
+from heatproof.commands.compare.run import METRICS, SORT, class_rows, compared
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import RunError

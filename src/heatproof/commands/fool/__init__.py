@@ -1,0 +1,1 @@
+"""``heatproof fool``: make a network lie about what it looks at."""
