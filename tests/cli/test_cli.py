@@ -70,7 +70,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
 def test_an_interrupted_run_goes_on(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from heatproof.audits import explain
+    from heatproof.commands import explain
 
     drawn, once = [], explain.draw_grid
 

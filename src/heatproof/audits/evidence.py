@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from heatproof.audits.explain import slug
 from heatproof.audits.section5 import mean_curve
+from heatproof.commands.explain import slug
 from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from heatproof.audits.demo import run_demo
 from heatproof.cli import options
 from heatproof.cli.finish import filling, show
+from heatproof.commands.demo import run_demo
 from heatproof.models.hardware import Hardware
 
 

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from heatproof import catalog, spec
-from heatproof.audits.explain import STANDARD, Explain, at_layers, run_explain
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
+from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 from heatproof.models.hardware import Hardware

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from heatproof import catalog, spec
-from heatproof.audits.explain import at_layers
 from heatproof.audits.team import Team
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
+from heatproof.commands.explain import at_layers
 from heatproof.commands.fool.edit import Edit, run_edit
 from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.sources import Source, open_data

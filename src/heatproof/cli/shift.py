@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from heatproof import catalog, spec
-from heatproof.audits.explain import at_layers
 from heatproof.audits.team import Team
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
+from heatproof.commands.explain import at_layers
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.data.sources import open_data
 from heatproof.explainers.cam import GradCAM

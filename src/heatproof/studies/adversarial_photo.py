@@ -13,7 +13,7 @@ import torch
 from heatproof.attacks.balls import Norm
 from heatproof.attacks.gradient import PGD, examine
 from heatproof.attacks.objectives import reach
-from heatproof.audits.explain import slug
+from heatproof.commands.explain import slug
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.explainers.cam import GradCAM

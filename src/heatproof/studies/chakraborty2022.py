@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from heatproof.attacks.gradient import FGSM
-from heatproof.audits.explain import slug
+from heatproof.commands.explain import slug
 from heatproof.commands.shift.measure import CLEAN, Shift
 from heatproof.commands.shift.run import run_shift
 from heatproof.data.sources import Source, open_data

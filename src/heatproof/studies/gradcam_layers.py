@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from heatproof.audits.explain import draw_grid, slug
+from heatproof.commands.explain import draw_grid, slug
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.errors import ModelError

@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from heatproof.audits.explain import slug
 from heatproof.audits.feeding import feed_photos
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
+from heatproof.commands.explain import slug
 from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean

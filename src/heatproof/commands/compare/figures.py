@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from heatproof.audits.explain import column_title, slug
+from heatproof.commands.explain import column_title, slug
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier

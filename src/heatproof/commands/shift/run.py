@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 import torch
 
-from heatproof.audits.explain import slug
 from heatproof.audits.team import Team, parts
+from heatproof.commands.explain import slug
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import answer, choose, paired, shift_rows

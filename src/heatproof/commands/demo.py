@@ -7,11 +7,11 @@ import torch
 
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import misclassify
-from heatproof.audits.explain import STANDARD, add_grid_view, draw_grid
 from heatproof.audits.feeding import fine_tune
 from heatproof.commands.audit.measure import Audit, measure
 from heatproof.commands.audit.run import completed, judged, mosaics
 from heatproof.commands.audit.verdict import HONEST, Thresholds, conclude
+from heatproof.commands.explain import STANDARD, add_grid_view, draw_grid
 from heatproof.data.batches import Batch
 from heatproof.data.scenes import Scenes, scenes
 from heatproof.explainers.cam import GradCAM
