@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from heatproof.audits.evidence import Evidence, run_evidence
+from heatproof.commands.evaluate.run import Evidence, run_evidence
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM

@@ -1,0 +1,1 @@
+"""``heatproof evaluate``: which explainer is faithful, which holds still?"""
