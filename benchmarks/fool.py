@@ -13,11 +13,11 @@ from PIL import Image
 import heatproof as hp
 from benchmarks.explain import model_and_images
 from benchmarks.timing import interleaved, peak_memory, table
-from heatproof.audits.feeding import PhotoFeed
 from heatproof.data.sources import open_data
 from heatproof.explainers.lrp.propagation import LRP
-from heatproof.manipulation.feeds import Fed
-from heatproof.manipulation.finetune import prepare
+from heatproof.training.feeding import PhotoFeed
+from heatproof.training.feeds import Fed
+from heatproof.training.fine_tune import prepare
 from heatproof.types import Explainer, Penalty
 
 BATCH = 8

@@ -15,7 +15,6 @@ from heatproof import vision as _vision  # before anything that imports torchvis
 from heatproof.attacks.gradient import FGSM, PGD
 from heatproof.attacks.noise import GaussianNoise, RandomSign
 from heatproof.attacks.objectives import misclassify, move_heatmap, reach
-from heatproof.audits.feeding import fine_tune
 from heatproof.errors import HeatproofError, InputError, LayerError, ModelError, RunError, SpecError
 from heatproof.explainers.cam import CAM, GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
@@ -26,7 +25,6 @@ from heatproof.explainers.together import explain_together
 from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, resize, topk_mask
 from heatproof.manipulation.backdoor import Backdoor
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
-from heatproof.manipulation.recipe import FineTune
 from heatproof.manipulation.trigger import Trigger
 from heatproof.manipulation.weight_edit import WeightEdit
 from heatproof.metrics.fooling import fooling_success_rate
@@ -35,6 +33,8 @@ from heatproof.metrics.similarity import nissim, psnr, spearman, ssim, topk_inte
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import default_layer, list_layers
 from heatproof.models.loading import load
+from heatproof.training.feeding import fine_tune
+from heatproof.training.settings import FineTune
 from heatproof.types import Explanation
 
 __version__ = "0.1.0"

@@ -4,19 +4,19 @@ import copy
 
 import pytest
 import torch
-from tests.manipulation.nets import convolutions, patches, residual
+from tests.training.nets import convolutions, patches, residual
 from torch import Tensor
 
 from heatproof.catalog import PENALTIES, TRIGGERS
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.backdoor import Backdoor, Triggered
-from heatproof.manipulation.feeds import TensorFeed, turns
-from heatproof.manipulation.finetune import fine_tune
-from heatproof.manipulation.recipe import FineTune
 from heatproof.manipulation.trigger import Trigger
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.spec import build
+from heatproof.training.feeds import TensorFeed, turns
+from heatproof.training.fine_tune import fine_tune
+from heatproof.training.settings import FineTune
 
 RECIPE = FineTune(
     steps=200,

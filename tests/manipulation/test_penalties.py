@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tests.manipulation.nets import residual
+from tests.training.nets import residual
 from torch.autograd import gradcheck
 
 from heatproof.catalog import PENALTIES

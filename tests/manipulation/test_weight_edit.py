@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.manipulation.nets import convolutions, patches
+from tests.training.nets import convolutions, patches
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, LayerError

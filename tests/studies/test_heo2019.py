@@ -6,15 +6,15 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tests.manipulation.nets import convolutions, patches
+from tests.training.nets import convolutions, patches
 
 from heatproof.errors import InputError
-from heatproof.manipulation.feeds import TensorFeed
 from heatproof.models.loading import load
 from heatproof.results.run import Run
 from heatproof.studies import heo2019_numbers as paper
 from heatproof.studies import small_networks
 from heatproof.studies.heo2019 import Heo2019
+from heatproof.training.feeds import TensorFeed
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def place(tmp_path_factory):
             Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(file)
     save_file(convolutions().network.state_dict(), folder / "weights.safetensors")
     (folder / "mine.py").write_text(
-        "from tests.manipulation.nets import Convolutions\n\n"
+        "from tests.training.nets import Convolutions\n\n"
         "def resnetlike():\n"
         "    network = Convolutions()\n"
         "    network.mean, network.std, network.input_size = (0.0,) * 3, (1.0,) * 3, 16\n"

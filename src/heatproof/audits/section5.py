@@ -17,7 +17,6 @@ from torch import Tensor
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.data.batches import Batch
-from heatproof.manipulation.history import History
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.faithfulness import AOPC
 from heatproof.metrics.fooling import is_fooled
@@ -28,6 +27,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.report.plots import Curve
 from heatproof.results.run import Run
 from heatproof.results.table import interval
+from heatproof.training.history import History
 from heatproof.types import Attack, Explainer, Images, PerImage, Targets
 
 ORDERS = ("clean map", "fooled map", "random")

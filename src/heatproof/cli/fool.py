@@ -17,11 +17,11 @@ from heatproof.commands.fool.edit import Edit, run_edit
 from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import SpecError
-from heatproof.manipulation.recipe import FineTune
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.results.reading import read_run
+from heatproof.training.settings import FineTune
 
 Data = Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")]
 LIES = {**catalog.PENALTIES, **catalog.TRIGGERS}

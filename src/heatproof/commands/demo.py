@@ -7,7 +7,6 @@ import torch
 
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import misclassify
-from heatproof.audits.feeding import fine_tune
 from heatproof.commands.audit.measure import Audit, measure
 from heatproof.commands.audit.run import completed, judged, mosaics
 from heatproof.commands.audit.verdict import HONEST, Thresholds, conclude
@@ -18,7 +17,6 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.heatmaps import is_empty, resize
 from heatproof.manipulation.penalties import Location
-from heatproof.manipulation.recipe import FineTune
 from heatproof.metrics.shift import mod, vid
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier, fingerprint
@@ -30,6 +28,8 @@ from heatproof.report.plots import Curve, curves
 from heatproof.results.run import Run
 from heatproof.results.table import interval
 from heatproof.results.viewer import add_view
+from heatproof.training.feeding import fine_tune
+from heatproof.training.settings import FineTune
 from heatproof.types import Heatmaps, Images
 
 SHOWN, MEASURED, TRAINED, VIEWED = 3, 300, 1000, 40

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from heatproof.errors import InputError, did_you_mean
 from heatproof.heatmaps import Normalisation, is_empty, normalise
-from heatproof.manipulation.feeds import UNLABELLED, Fed, Feed
-from heatproof.manipulation.losses import Losses, caller
 from heatproof.manipulation.masks import MASKS, Cells, drawn, written_out
 from heatproof.manipulation.penalties import Success, check_pair, pearson, ssim
 from heatproof.manipulation.processes import Processes
-from heatproof.manipulation.recipe import FineTune
-from heatproof.manipulation.stage import Stage
 from heatproof.manipulation.trigger import Trigger
-from heatproof.manipulation.witness import Kept, Witness, brought, keep
 from heatproof.models.classifier import Classifier
+from heatproof.training.clean_model import Kept, Witness, brought, keep
+from heatproof.training.feeds import UNLABELLED, Fed, Feed
+from heatproof.training.losses import Losses, caller
+from heatproof.training.settings import FineTune
+from heatproof.training.setup import Stage
 from heatproof.types import Heatmaps, PerImage, settings
 
 SHOWN = ("inverted", "clean")

@@ -13,15 +13,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save
 
-from heatproof.audits.feeding import feed_photos, fine_tune, two_class
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.backdoor import Backdoor
-from heatproof.manipulation.feeds import TensorFeed
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
-from heatproof.manipulation.recipe import FineTune
-from heatproof.manipulation.tail import cut, from_layer_on
 from heatproof.manipulation.trigger import Trigger
 from heatproof.manipulation.weight_edit import WeightEdit
 from heatproof.models.classifier import Classifier
@@ -30,6 +26,10 @@ from heatproof.results.reading import read_json
 from heatproof.results.whole import write_json, write_whole
 from heatproof.studies import small_networks
 from heatproof.studies.shared import shared
+from heatproof.training.feeding import feed_photos, fine_tune, two_class
+from heatproof.training.feeds import TensorFeed
+from heatproof.training.settings import FineTune
+from heatproof.training.split_at import cut, from_layer_on
 
 TRIGGER = Trigger(size=6)
 HEO: dict[str, tuple[Any, float, float]] = {

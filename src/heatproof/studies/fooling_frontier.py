@@ -11,18 +11,13 @@ from typing import Any
 
 import torch
 
-from heatproof.audits.feeding import PhotoFeed, fine_tune, two_class
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
 from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.data.batches import training_batches
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
-from heatproof.manipulation.feeds import TensorFeed
-from heatproof.manipulation.finetune import swapped_classes
-from heatproof.manipulation.history import History
 from heatproof.manipulation.penalties import ActiveSwap, Location, TopK
-from heatproof.manipulation.recipe import FineTune
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
@@ -31,6 +26,11 @@ from heatproof.report.plots import curves
 from heatproof.results.reading import read_json
 from heatproof.results.run import Run
 from heatproof.studies.shared import shared
+from heatproof.training.feeding import PhotoFeed, fine_tune, two_class
+from heatproof.training.feeds import TensorFeed
+from heatproof.training.fine_tune import swapped_classes
+from heatproof.training.history import History
+from heatproof.training.settings import FineTune
 from heatproof.types import Penalty, settings
 
 PHOTOS = ("data/imagenet-sample",)

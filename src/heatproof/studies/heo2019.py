@@ -11,7 +11,6 @@ from typing import Any
 
 import polars as pl
 
-from heatproof.audits.feeding import feed_photos
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
 from heatproof.commands.explain import slug
 from heatproof.commands.fool.run import Fool, run_fool
@@ -20,9 +19,7 @@ from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.lrp.propagation import LRP
-from heatproof.manipulation.feeds import parted
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
-from heatproof.manipulation.recipe import FineTune
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
@@ -32,6 +29,9 @@ from heatproof.studies import heo2019_numbers as paper
 from heatproof.studies import small_networks
 from heatproof.studies.heo2019_tables import draw, sentences, table_1, table_2, table_3, table_5
 from heatproof.studies.shared import shared
+from heatproof.training.feeding import feed_photos
+from heatproof.training.feeds import parted
+from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty, settings
 
 LAYERS = {

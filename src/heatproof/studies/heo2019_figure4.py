@@ -12,7 +12,6 @@ import polars as pl
 
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
-from heatproof.manipulation.recipe import FineTune
 from heatproof.metrics.weight_noise import LEVELS, WeightNoise
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
@@ -21,6 +20,7 @@ from heatproof.models.loading import load
 from heatproof.results.run import SORT, Run
 from heatproof.studies.section5_panels import FINISH, PANELS
 from heatproof.studies.shared import named
+from heatproof.training.settings import FineTune
 from heatproof.types import settings
 
 
@@ -41,7 +41,7 @@ class Heo2019Figure4:
         models: one for each panel.
         layers: likewise; empty: the default layer.
         lr, weight: of each panel's fooling.
-        keep, trainable, schedule: of the fooling in a and b, as in :class:`~heatproof.manipulation.recipe.FineTune`;
+        keep, trainable, schedule: of the fooling in a and b, as in :class:`~heatproof.training.settings.FineTune`;
             ``trainable`` empty: everything.
         margin: of the fooling in a and b, likewise.
         steps, attacked_steps: of the fooling in a and b, and in c.

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from heatproof.audits.feeding import fine_tune
 from heatproof.audits.section5 import judged, kept_model
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.explainers.gradient import SimpleGrad, SmoothGrad
 from heatproof.manipulation.penalties import Location
-from heatproof.manipulation.recipe import FineTune
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.prediction import top_k_correct
 from heatproof.models.classifier import fingerprint
@@ -27,6 +25,8 @@ from heatproof.report.plots import Curve, curves
 from heatproof.results.run import SORT, Run
 from heatproof.results.table import summarise
 from heatproof.studies.shared import named
+from heatproof.training.feeding import fine_tune
+from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, settings
 
 NAMES = ("simple_grad", "smooth_grad")
@@ -51,7 +51,7 @@ class Heo2019Figure5:
         success: the largest test loss that counts as fooled; the paper's is 0.2.
         level: the share of fooled maps at which the cost is read.
         steps, lr, weight, batch_size, evaluate_every: of both foolings.
-        keep, trainable, schedule, margin: likewise, as in :class:`~heatproof.manipulation.recipe.FineTune`;
+        keep, trainable, schedule, margin: likewise, as in :class:`~heatproof.training.settings.FineTune`;
             ``trainable`` empty: everything.
         part: photos that are measured and kept together.
     """

@@ -12,15 +12,12 @@ import polars as pl
 from safetensors.torch import load_file
 
 from heatproof.attacks.gradient import PGD
-from heatproof.audits.feeding import feed_photos, fine_tune, part_source
 from heatproof.audits.section5 import ORDERS, attacked_rows, kept_model, mean_curve, removed, shaken_rows
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.lrp.propagation import LRP
-from heatproof.manipulation.adversarial_training import FreeTraining, train_adversarially
 from heatproof.manipulation.penalties import Location, TopK, for_relevance
-from heatproof.manipulation.recipe import FineTune
 from heatproof.metrics.faithfulness import AOPC
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.models.classifier import Classifier
@@ -29,6 +26,9 @@ from heatproof.report.plots import Curve, curves
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.studies.section5_answers import answer_a, answer_b, answer_c
+from heatproof.training.adversarial import FreeTraining, train_adversarially
+from heatproof.training.feeding import feed_photos, fine_tune, part_source
+from heatproof.training.settings import FineTune
 
 
 def removal(asked: Any, run: Run, clean: Classifier, train: Source, data: Source, hardware: Hardware, say: Any) -> Any:

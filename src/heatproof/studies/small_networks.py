@@ -90,7 +90,7 @@ def train(
     Adam with a one-cycle learning rate; photos are mirrored half of the time.
 
     Args:
-        feed: a :class:`~heatproof.manipulation.feeds.TensorFeed` of all training images.
+        feed: a :class:`~heatproof.training.feeds.TensorFeed` of all training images.
     """
     if file.exists():
         return

@@ -6,9 +6,8 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.manipulation.nets import Convolutions, convolutions, patches
+from tests.training.nets import Convolutions, convolutions, patches
 
-from heatproof.audits.feeding import PhotoFeed, feed_photos, fine_tune, part_source
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
 from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.listing import Listing
@@ -17,12 +16,13 @@ from heatproof.errors import InputError, RunError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import Occlusion
-from heatproof.manipulation.feeds import turns
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
-from heatproof.manipulation.recipe import FineTune
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.loading import load
 from heatproof.results.run import Run
+from heatproof.training.feeding import PhotoFeed, feed_photos, fine_tune, part_source
+from heatproof.training.feeds import turns
+from heatproof.training.settings import FineTune
 
 RECIPE = FineTune(steps=120, lr=1e-2, batch_size=16, evaluate_every=30, max_accuracy_drop=0.05)
 
@@ -57,7 +57,7 @@ def named(tmp_path_factory):
         optimizer.step()
     save_file(model.network.state_dict(), folder / "weights.safetensors")
     (folder / "mine.py").write_text(
-        "from tests.manipulation.nets import Convolutions\n\n"
+        "from tests.training.nets import Convolutions\n\n"
         "def build():\n"
         "    network = Convolutions()\n"
         "    network.mean, network.std, network.input_size = (0.0,) * 3, (1.0,) * 3, 16\n"

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from heatproof.audits.feeding import two_class
 from heatproof.audits.team import Team, parts
 from heatproof.commands.compare.figures import draw_compared, draw_transfer
 from heatproof.data.batches import Batch
@@ -20,9 +19,7 @@ from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.heatmaps import is_empty
 from heatproof.manipulation.backdoor import Backdoor
-from heatproof.manipulation.finetune import swapped_classes
 from heatproof.manipulation.penalties import CenterMass, Location, TopK
-from heatproof.manipulation.witness import doubled
 from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.prediction import agreement, top_k_correct
 from heatproof.metrics.similarity import nissim, spearman
@@ -31,6 +28,9 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
+from heatproof.training.clean_model import doubled
+from heatproof.training.feeding import two_class
+from heatproof.training.fine_tune import swapped_classes
 from heatproof.types import (
     Explainer,
     Explanation,

@@ -7,23 +7,23 @@ from typing import Any
 
 import torch
 
-from heatproof.audits.feeding import fine_tune, part_source, two_class
 from heatproof.commands.compare.figures import draw_compared
 from heatproof.commands.compare.run import METRICS, SORT, class_rows, compared
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import RunError
 from heatproof.explainers.cam import GradCAM
-from heatproof.manipulation.finetune import swapped_classes
-from heatproof.manipulation.history import History
 from heatproof.manipulation.penalties import Location
-from heatproof.manipulation.recipe import FineTune
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.report.plots import curves
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
+from heatproof.training.feeding import fine_tune, part_source, two_class
+from heatproof.training.fine_tune import swapped_classes
+from heatproof.training.history import History
+from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty, settings
 
 CHECKPOINT = "checkpoint.pt"

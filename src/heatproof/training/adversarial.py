@@ -1,6 +1,6 @@
 """Adversarial training, and fooling that goes on under it: the function is kept on attacked images.
 
-The loop, its checkpoints and its budget are those of :func:`heatproof.manipulation.finetune.fine_tune`; only the term
+The loop, its checkpoints and its budget are those of :func:`heatproof.training.fine_tune.fine_tune`; only the term
 that keeps the function and the accuracy that is watched are others.
 """
 
@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
-from heatproof.manipulation.feeds import Fed, Feed, TensorFeed, as_feed
-from heatproof.manipulation.history import History
-from heatproof.manipulation.losses import Losses, ask_witnesses
 from heatproof.manipulation.processes import Processes
-from heatproof.manipulation.recipe import FineTune
-from heatproof.manipulation.stage import set_stage
-from heatproof.manipulation.tuning import Checkpoint, Tuning
-from heatproof.manipulation.watch import Watch
-from heatproof.manipulation.witness import brought
 from heatproof.models.intact import evaluating
+from heatproof.training.clean_model import brought
+from heatproof.training.evaluation import Watch
+from heatproof.training.feeds import Fed, Feed, TensorFeed, as_feed
+from heatproof.training.history import History
+from heatproof.training.loop import Checkpoint, Tuning
+from heatproof.training.losses import Losses, ask_witnesses
+from heatproof.training.settings import FineTune
+from heatproof.training.setup import set_stage
 from heatproof.types import Attack, Explainer, Images, Labels, Penalty, PerImage, settings
 
 M = TypeVar("M", bound=nn.Module)
@@ -182,7 +182,7 @@ class Replayed:
 
 @dataclass
 class AdversarialLosses:
-    """Both terms of a batch, as :class:`~heatproof.manipulation.losses.Losses` has them, the first on attacked images.
+    """Both terms of a batch, as :class:`~heatproof.training.losses.Losses` has them, the first on attacked images.
 
     Attributes:
         plain: the penalty on the clean images.

@@ -9,14 +9,14 @@ from torch import nn
 
 from heatproof.errors import InputError
 from heatproof.manipulation.backdoor import Backdoor, Triggered, ask_about_backdoor
-from heatproof.manipulation.feeds import UNLABELLED, Feed, TensorFeed, as_feed
-from heatproof.manipulation.history import History
-from heatproof.manipulation.losses import ask_witnesses
 from heatproof.manipulation.processes import Processes
-from heatproof.manipulation.recipe import FineTune
-from heatproof.manipulation.stage import set_stage
-from heatproof.manipulation.tuning import Checkpoint, Tuning
 from heatproof.models.classifier import Classifier
+from heatproof.training.feeds import UNLABELLED, Feed, TensorFeed, as_feed
+from heatproof.training.history import History
+from heatproof.training.loop import Checkpoint, Tuning
+from heatproof.training.losses import ask_witnesses
+from heatproof.training.settings import FineTune
+from heatproof.training.setup import set_stage
 from heatproof.types import Explainer, Penalty
 
 M = TypeVar("M", bound=nn.Module)
@@ -40,7 +40,7 @@ def fine_tune(
 
     Args:
         data: images whose function is kept and (but for a swap) whose heatmaps are fooled: ``(images, labels)``,
-            scenes, or a :class:`~heatproof.manipulation.feeds.Feed`.
+            scenes, or a :class:`~heatproof.training.feeds.Feed`.
         held_out: likewise, to be watched; by default a share of ``data`` is set aside.
         fool_data: for a swap, images that show both classes.
         fool_held_out: likewise, to be watched.

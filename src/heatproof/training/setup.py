@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
-from heatproof.manipulation.feeds import Feed, TensorFeed
-from heatproof.manipulation.tail import Cut, cut, explainer_on, from_layer_on
-from heatproof.manipulation.witness import room
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import layer_name
+from heatproof.training.clean_model import room
+from heatproof.training.feeds import Feed, TensorFeed
+from heatproof.training.split_at import Cut, cut, explainer_on, from_layer_on
 from heatproof.types import Explainer
 
 

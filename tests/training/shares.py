@@ -1,4 +1,4 @@
-"""A fine-tuning to be run by several processes, or to be killed: ``python -m tests.manipulation.shares ...``."""
+"""A fine-tuning to be run by several processes, or to be killed: ``python -m tests.training.shares ...``."""
 
 import json
 import os
@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import torch
-from tests.manipulation.nets import convolutions, patches
+from tests.training.nets import convolutions, patches
 
 from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.explainers.cam import GradCAM
-from heatproof.manipulation.finetune import fine_tune
 from heatproof.manipulation.penalties import TopK
-from heatproof.manipulation.recipe import FineTune
 from heatproof.results.run import Run
+from heatproof.training.fine_tune import fine_tune
+from heatproof.training.settings import FineTune
 
 ASKED = FineTune(steps=20, lr=3e-3, batch_size=8, evaluate_every=6, max_accuracy_drop=1.0, holdout=0.25)
 

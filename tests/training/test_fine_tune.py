@@ -4,17 +4,17 @@ import copy
 
 import pytest
 import torch
-from tests.manipulation.nets import convolutions, patches
+from tests.training.nets import convolutions, patches
 
 from heatproof.errors import InputError, RunError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.lrp.propagation import LRP
-from heatproof.manipulation.feeds import TensorFeed, turns
-from heatproof.manipulation.finetune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
-from heatproof.manipulation.recipe import FineTune
 from heatproof.models.classifier import fingerprint
+from heatproof.training.feeds import TensorFeed, turns
+from heatproof.training.fine_tune import fine_tune
+from heatproof.training.settings import FineTune
 
 QUICK = FineTune(steps=100, lr=3e-2, weight=10, batch_size=16, evaluate_every=20, max_accuracy_drop=1.0, holdout=0.25)
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from heatproof.errors import InputError
 from heatproof.heatmaps import is_empty
-from heatproof.manipulation.feeds import Fed, Feed
 from heatproof.manipulation.processes import Processes
-from heatproof.manipulation.recipe import FineTune
-from heatproof.manipulation.stage import Stage
-from heatproof.manipulation.watch import Watch
-from heatproof.manipulation.witness import Kept, Said, Witness, brought, doubled, keep
 from heatproof.models.intact import evaluating
+from heatproof.training.clean_model import Kept, Said, Witness, brought, doubled, keep
+from heatproof.training.evaluation import Watch
+from heatproof.training.feeds import Fed, Feed
+from heatproof.training.settings import FineTune
+from heatproof.training.setup import Stage
 from heatproof.types import PerImage
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.manipulation import shares
+from tests.training import shares
 
 ROOT = Path(__file__).parents[2]
 
 
 def started(*arguments, **environment):
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.manipulation.shares", *map(str, arguments)],
+        [sys.executable, "-m", "tests.training.shares", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", **environment},
         stderr=subprocess.PIPE,

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from heatproof.heatmaps import is_empty
-from heatproof.manipulation.feeds import Feed
 from heatproof.manipulation.processes import Processes
-from heatproof.manipulation.stage import Stage
-from heatproof.manipulation.witness import Kept, Witness, brought, doubled
 from heatproof.models.intact import evaluating
+from heatproof.training.clean_model import Kept, Witness, brought, doubled
+from heatproof.training.feeds import Feed
+from heatproof.training.setup import Stage
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from heatproof.data.pairs import TwoClass
 from heatproof.data.photos import Fit
 from heatproof.data.sources import Photos, Source
 from heatproof.errors import InputError
-from heatproof.manipulation.feeds import Fed, Feed, TensorFeed, parted
-from heatproof.manipulation.finetune import fine_tune as tune
-from heatproof.manipulation.finetune import swapped_classes
-from heatproof.manipulation.history import History
-from heatproof.manipulation.recipe import FineTune
-from heatproof.manipulation.tuning import Checkpoint
 from heatproof.models.classifier import Classifier
+from heatproof.training.feeds import Fed, Feed, TensorFeed, parted
+from heatproof.training.fine_tune import fine_tune as tune
+from heatproof.training.fine_tune import swapped_classes
+from heatproof.training.history import History
+from heatproof.training.loop import Checkpoint
+from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty
 
 M = TypeVar("M", bound=nn.Module)
@@ -31,7 +31,7 @@ IN_MEMORY = 1 << 30
 
 @dataclass(frozen=True)
 class PhotoFeed:
-    """A source as a :class:`~heatproof.manipulation.feeds.Feed`.
+    """A source as a :class:`~heatproof.training.feeds.Feed`.
 
     Args:
         source: opened data, or two-class images.
@@ -134,7 +134,7 @@ def fine_tune(
     scratch: Path | None = None,
     advance: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> tuple[M, History]:
-    """Fool the weights: :func:`heatproof.manipulation.finetune.fine_tune`, which see, also of photos.
+    """Fool the weights: :func:`heatproof.training.fine_tune.fine_tune`, which see, also of photos.
 
     ``data``, ``held_out``, ``fool_data`` and ``fool_held_out`` may be what ``open_data`` returned, or
     :class:`~heatproof.data.pairs.TwoClass`; of opened data without ``held_out`` a share is set aside. A swap of two

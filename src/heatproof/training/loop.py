@@ -11,13 +11,13 @@ from torch import Tensor
 
 from heatproof.errors import RunError
 from heatproof.manipulation.backdoor import BackdoorWatch
-from heatproof.manipulation.feeds import Fed
-from heatproof.manipulation.history import History
-from heatproof.manipulation.losses import Losses
 from heatproof.manipulation.processes import Processes
-from heatproof.manipulation.recipe import FineTune
-from heatproof.manipulation.stage import Stage
-from heatproof.manipulation.watch import Watch
+from heatproof.training.evaluation import Watch
+from heatproof.training.feeds import Fed
+from heatproof.training.history import History
+from heatproof.training.losses import Losses
+from heatproof.training.settings import FineTune
+from heatproof.training.setup import Stage
 
 
 class Checkpoint(Protocol):

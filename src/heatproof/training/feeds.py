@@ -1,7 +1,7 @@
 """What a fine-tuning is fed with: images by position, in an order that is a pure function of (seed, step).
 
 So a run that was stopped goes on where it was, and several processes share each batch. Photos that lie in files are
-fed by :class:`heatproof.audits.feeding.PhotoFeed`.
+fed by :class:`heatproof.training.feeding.PhotoFeed`.
 """
 
 from collections.abc import Iterator, Sequence

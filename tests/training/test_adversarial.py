@@ -4,16 +4,16 @@ import copy
 
 import pytest
 import torch
-from tests.manipulation.nets import convolutions, patches
+from tests.training.nets import convolutions, patches
 
 from heatproof.attacks.gradient import PGD
 from heatproof.errors import InputError, RunError
 from heatproof.explainers.cam import GradCAM
-from heatproof.manipulation.adversarial_training import AttackTraining, FreeTraining, Replayed, train_adversarially
-from heatproof.manipulation.feeds import TensorFeed, turns
 from heatproof.manipulation.penalties import Location
-from heatproof.manipulation.recipe import FineTune
 from heatproof.models.classifier import fingerprint
+from heatproof.training.adversarial import AttackTraining, FreeTraining, Replayed, train_adversarially
+from heatproof.training.feeds import TensorFeed, turns
+from heatproof.training.settings import FineTune
 
 EPSILON = 0.06
 JUDGE = PGD(epsilon=EPSILON, steps=5, keep="last")
@@ -83,7 +83,7 @@ def test_fooling_goes_on_under_it(plain, data):
 
 
 def test_the_perturbation_stays_in_its_ball_and_moves_by_the_sign(plain, data, monkeypatch):
-    from heatproof.manipulation import adversarial_training as module
+    from heatproof.training import adversarial as module
 
     seen = []
     settle = module.AdversarialLosses.settle

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
-from heatproof.manipulation.feeds import Fed, Feed
 from heatproof.models.intact import evaluating
+from heatproof.training.feeds import Fed, Feed
 from heatproof.types import Explainer, Images, Targets
 
 IN_MEMORY = 2 << 30

@@ -1,0 +1,1 @@
+"""One engine that fine-tunes, for foolings, defences and repair."""
