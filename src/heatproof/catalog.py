@@ -31,9 +31,9 @@ from heatproof.studies.audit_benchmark import AuditBenchmark
 from heatproof.studies.chakraborty2022 import Chakraborty2022
 from heatproof.studies.fooling_frontier import FoolingFrontier
 from heatproof.studies.gradcam_layers import GradCAMLayers
-from heatproof.studies.heo2019 import Heo2019
-from heatproof.studies.heo2019_figure4 import Heo2019Figure4
-from heatproof.studies.heo2019_figure5 import Heo2019Figure5
+from heatproof.studies.heo2019.figure4 import Heo2019Figure4
+from heatproof.studies.heo2019.figure5 import Heo2019Figure5
+from heatproof.studies.heo2019.tables import Heo2019
 
 EXPLAINERS: dict[str, Callable[..., Any]] = {
     "cam": CAM,

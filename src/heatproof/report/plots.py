@@ -30,6 +30,7 @@ from heatproof.report.style import (
     styled,
     text_width,
 )
+from heatproof.results.table import interval
 
 TABLE = "Blues"
 """Unsigned tables: light, so that numbers are read and printed well."""
@@ -42,6 +43,13 @@ class Curve(NamedTuple):
     y: ArrayLike
     low: ArrayLike | None = None
     high: ArrayLike | None = None
+
+
+def mean_curve(values: NDArray, x: Any = None, seed: int = 0) -> Curve:
+    """The mean over images of each column of ``[images, steps]`` with its 95% interval, as a curve to plot."""
+    ends = [interval(column, seed=seed) for column in np.asarray(values, dtype=np.float64).T]
+    x = np.arange(len(ends)) if x is None else x
+    return Curve(x, [e.value for e in ends], [e.low for e in ends], [e.high for e in ends])
 
 
 @styled

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from heatproof.audits.section5 import mean_curve
 from heatproof.commands.explain import slug
 from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import Source
@@ -24,7 +23,7 @@ from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
-from heatproof.report.plots import Curve, curves
+from heatproof.report.plots import Curve, curves, mean_curve
 from heatproof.results.run import SORT, Run
 from heatproof.results.table import paired_test, summarise
 from heatproof.types import Explainer, settings

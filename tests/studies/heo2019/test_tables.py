@@ -11,9 +11,9 @@ from tests.training.nets import convolutions, patches
 from heatproof.errors import InputError
 from heatproof.models.loading import load
 from heatproof.results.run import Run
-from heatproof.studies import heo2019_numbers as paper
 from heatproof.studies import small_networks
-from heatproof.studies.heo2019 import Heo2019
+from heatproof.studies.heo2019 import published as paper
+from heatproof.studies.heo2019.tables import Heo2019
 from heatproof.training.feeds import TensorFeed
 
 

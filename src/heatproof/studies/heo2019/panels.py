@@ -12,7 +12,6 @@ import polars as pl
 from safetensors.torch import load_file
 
 from heatproof.attacks.gradient import PGD
-from heatproof.audits.section5 import ORDERS, attacked_rows, kept_model, mean_curve, removed, shaken_rows
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.explainers.cam import GradCAM
@@ -22,10 +21,11 @@ from heatproof.metrics.faithfulness import AOPC
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.report.plots import Curve, curves
+from heatproof.report.plots import Curve, curves, mean_curve
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
-from heatproof.studies.section5_answers import answer_a, answer_b, answer_c
+from heatproof.studies.heo2019.answers import answer_a, answer_b, answer_c
+from heatproof.studies.heo2019.section5 import ORDERS, attacked_rows, kept_model, removed, shaken_rows
 from heatproof.training.adversarial import FreeTraining, train_adversarially
 from heatproof.training.feeding import feed_photos, fine_tune, part_source
 from heatproof.training.settings import FineTune

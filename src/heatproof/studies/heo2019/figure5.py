@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from heatproof.audits.section5 import judged, kept_model
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
@@ -24,6 +23,7 @@ from heatproof.models.loading import load
 from heatproof.report.plots import Curve, curves
 from heatproof.results.run import SORT, Run
 from heatproof.results.table import summarise
+from heatproof.studies.heo2019.section5 import judged, kept_model
 from heatproof.studies.shared import named
 from heatproof.training.feeding import fine_tune
 from heatproof.training.settings import FineTune

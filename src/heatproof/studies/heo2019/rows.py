@@ -11,7 +11,7 @@ from heatproof.commands.compare.run import Fooled
 from heatproof.report.plots import matrix
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
-from heatproof.studies import heo2019_numbers as paper
+from heatproof.studies.heo2019 import published as paper
 from heatproof.types import Explainer
 
 

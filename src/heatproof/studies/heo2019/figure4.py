@@ -18,7 +18,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.results.run import SORT, Run
-from heatproof.studies.section5_panels import FINISH, PANELS
+from heatproof.studies.heo2019.panels import FINISH, PANELS
 from heatproof.studies.shared import named
 from heatproof.training.settings import FineTune
 from heatproof.types import settings

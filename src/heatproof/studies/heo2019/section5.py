@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,9 +22,7 @@ from heatproof.metrics.removal import unordered
 from heatproof.metrics.weight_noise import Shaken
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.report.plots import Curve
 from heatproof.results.run import Run
-from heatproof.results.table import interval
 from heatproof.training.history import History
 from heatproof.types import Attack, Explainer, Images, PerImage, Targets
 
@@ -150,13 +146,6 @@ def judged(
     heatmaps = heatmaps.detach().float()
     losses: PerImage = penalty.test_loss(heatmaps, heatmaps)
     return logits.argmax(1) == labels, is_fooled(losses, penalty.success)
-
-
-def mean_curve(values: NDArray, x: Any = None, seed: int = 0) -> Curve:
-    """The mean over images of each column of ``[images, steps]`` with its 95% interval, as a curve to plot."""
-    ends = [interval(column, seed=seed) for column in np.asarray(values, dtype=np.float64).T]
-    x = np.arange(len(ends)) if x is None else x
-    return Curve(x, [e.value for e in ends], [e.low for e in ends], [e.high for e in ends])
 
 
 def _who(batch: Batch, place: int, targets: Tensor) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.results.run import Run
-from heatproof.studies import heo2019_numbers as paper
 from heatproof.studies import small_networks
-from heatproof.studies.heo2019_tables import draw, sentences, table_1, table_2, table_3, table_5
+from heatproof.studies.heo2019 import published as paper
+from heatproof.studies.heo2019.rows import draw, sentences, table_1, table_2, table_3, table_5
 from heatproof.studies.shared import shared
 from heatproof.training.feeding import feed_photos
 from heatproof.training.feeds import parted

@@ -7,9 +7,9 @@ import pytest
 
 from heatproof.errors import InputError
 from heatproof.results.run import Run
-from heatproof.studies.heo2019_figure4 import Heo2019Figure4
-from heatproof.studies.heo2019_figure5 import Heo2019Figure5
-from heatproof.studies.section5_answers import answer_a, answer_b, answer_c
+from heatproof.studies.heo2019.answers import answer_a, answer_b, answer_c
+from heatproof.studies.heo2019.figure4 import Heo2019Figure4
+from heatproof.studies.heo2019.figure5 import Heo2019Figure5
 
 TINY = {
     "train": "demo/train",
