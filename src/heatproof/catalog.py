@@ -27,7 +27,7 @@ from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.studies.adversarial_photo import AdversarialPhoto
-from heatproof.studies.audit_benchmark import AuditBenchmark
+from heatproof.studies.audit_benchmark.run import AuditBenchmark
 from heatproof.studies.chakraborty2022 import Chakraborty2022
 from heatproof.studies.fooling_frontier import FoolingFrontier
 from heatproof.studies.gradcam_layers import GradCAMLayers

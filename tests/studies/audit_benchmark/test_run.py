@@ -6,8 +6,8 @@ import pytest
 
 from heatproof.errors import InputError
 from heatproof.results.run import Run
-from heatproof.studies.audit_benchmark import WITHOUT, AuditBenchmark, _models, roc
-from heatproof.studies.audit_population import BACKDOORS, FAMILIES, Member, members
+from heatproof.studies.audit_benchmark.population import BACKDOORS, FAMILIES, Member, members
+from heatproof.studies.audit_benchmark.run import WITHOUT, AuditBenchmark, _models, roc
 
 
 def test_the_population_has_the_size_that_was_asked_for() -> None:

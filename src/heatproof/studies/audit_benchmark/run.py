@@ -1,7 +1,7 @@
 """How well does the audit tell honest networks from lying ones? ROC per check and for the verdict, cost per photo.
 
-Every network is made once (:mod:`heatproof.studies.audit_population`) and audited once, each in a folder of its own:
-what is complete is not done again, and what was stopped goes on.
+Every network is made once (:mod:`heatproof.studies.audit_benchmark.population`) and audited once, each in a folder of
+its own: what is complete is not done again, and what was stopped goes on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,16 @@ from heatproof.report.plots import curves
 from heatproof.results.run import Run
 from heatproof.results.table import interval
 from heatproof.results.whole import write_whole
-from heatproof.studies.audit_population import BACKDOORS, EDITS, FAMILIES, HEO, TRIGGER, Member, Population, members
+from heatproof.studies.audit_benchmark.population import (
+    BACKDOORS,
+    EDITS,
+    FAMILIES,
+    HEO,
+    TRIGGER,
+    Member,
+    Population,
+    members,
+)
 from heatproof.studies.shared import named
 from heatproof.types import settings
 

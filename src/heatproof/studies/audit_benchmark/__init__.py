@@ -1,0 +1,1 @@
+"""How well does the audit tell honest networks from lying ones?"""
