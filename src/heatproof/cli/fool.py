@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from heatproof import catalog, spec
-from heatproof.audits.team import Team
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
@@ -20,6 +19,7 @@ from heatproof.errors import SpecError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
+from heatproof.processes import Processes, own_device
 from heatproof.results.reading import read_run
 from heatproof.training.settings import FineTune
 
@@ -85,7 +85,7 @@ def fool(
     """Make a copy of the model whose heatmaps lie and whose accuracy stays, by fine-tuning or by hand."""
     if (penalty is None) == (edit is None):
         raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
-    hardware = Hardware(Team.device(device), precision)  # type: ignore[arg-type]
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     if edit is not None:
         planned = Edit(
             edit=spec.build(edit, catalog.EDITS, "edit"),
@@ -165,8 +165,8 @@ def compare(
     json: options.Json = False,
 ) -> None:
     """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
-    team = Team.here(device)
-    hardware = Hardware(Team.device(device), precision)  # type: ignore[arg-type]
+    processes = Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     names = [fooled, *(more or [])]
     suspects = [_fooled(name) for name in names]
     asked = Compare(
@@ -184,7 +184,7 @@ def compare(
         if not run.done:
             source = _photos(data, base, limit, seed)
             with progress("comparing", source.count) as advance:
-                run_compare(asked, base, suspects, source, run, hardware=hardware, team=team, advance=advance)
+                run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
     show(run, json, COLUMNS)
 
 

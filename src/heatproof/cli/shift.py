@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import typer
 
 from heatproof import catalog, spec
-from heatproof.audits.team import Team
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
@@ -15,6 +14,7 @@ from heatproof.data.sources import open_data
 from heatproof.explainers.cam import GradCAM
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
+from heatproof.processes import Processes, own_device
 
 
 def shift(
@@ -46,8 +46,8 @@ def shift(
     json: options.Json = False,
 ) -> None:
     """Attack photos and compare the heatmaps before and after: NISSIM, MOD and VID per model."""
-    team = Team.here(device)
-    hardware = Hardware(Team.device(device), precision)  # type: ignore[arg-type]
+    processes = Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
     given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
@@ -72,7 +72,7 @@ def shift(
                     lambda model: open_data(data, classes=model.classes, limit=limit, seed=seed),
                     run,
                     hardware=hardware,
-                    team=team,
+                    processes=processes,
                     advance=advance,
                 )
     columns = {"model": "model", "attack": "attack", "epsilon": "epsilon", "explainer": "explainer"}

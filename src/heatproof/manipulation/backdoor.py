@@ -12,9 +12,9 @@ from heatproof.errors import InputError, did_you_mean
 from heatproof.heatmaps import Normalisation, is_empty, normalise
 from heatproof.manipulation.masks import MASKS, Cells, drawn, written_out
 from heatproof.manipulation.penalties import Success, check_pair, pearson, ssim
-from heatproof.manipulation.processes import Processes
 from heatproof.manipulation.trigger import Trigger
 from heatproof.models.classifier import Classifier
+from heatproof.processes import Processes
 from heatproof.training.clean_model import Kept, Witness, brought, keep
 from heatproof.training.feeds import UNLABELLED, Fed, Feed
 from heatproof.training.losses import Losses, caller

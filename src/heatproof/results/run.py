@@ -12,13 +12,14 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -28,6 +29,9 @@ from heatproof.results.folder import check_same, empty_folder, old_record, short
 from heatproof.results.lock import Lock
 from heatproof.results.reading import FORMAT, gather_parts, read_json
 from heatproof.results.whole import plain, refuse, write_json, write_whole
+
+if TYPE_CHECKING:  # torch loads slowly, and a report needs none
+    from heatproof.processes import Processes
 
 SORT = ("image", "model", "attack", "epsilon", "explainer", "layer", "condition", "target")
 """The columns that order ``images.parquet``, as far as it has them."""
@@ -265,6 +269,17 @@ class Run:
 
     def _save(self) -> None:
         write_json(self.folder / "run.json", self.record)
+
+
+@contextmanager
+def start_together(out: Path | str, processes: "Processes", **asked: Any) -> Iterator[Run]:
+    """:meth:`Run.start` for every one of several processes: process 0 first, the others when the folder is there."""
+    if processes.index:
+        processes.wait()
+    with Run.start(out, process=processes.index, **asked) as run:
+        if not processes.index:
+            processes.wait()
+        yield run
 
 
 def _now() -> str:

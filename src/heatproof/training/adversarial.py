@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
-from heatproof.manipulation.processes import Processes
 from heatproof.models.intact import evaluating
+from heatproof.processes import Processes
 from heatproof.training.clean_model import brought
 from heatproof.training.evaluation import Watch
 from heatproof.training.feeds import Fed, Feed, TensorFeed, as_feed

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from heatproof.heatmaps import is_empty
-from heatproof.manipulation.processes import Processes
 from heatproof.models.intact import evaluating
+from heatproof.processes import Processes
 from heatproof.training.clean_model import Kept, Witness, brought, doubled
 from heatproof.training.feeds import Feed
 from heatproof.training.setup import Stage

@@ -9,8 +9,8 @@ from torch import nn
 
 from heatproof.errors import InputError
 from heatproof.manipulation.backdoor import Backdoor, Triggered, ask_about_backdoor
-from heatproof.manipulation.processes import Processes
 from heatproof.models.classifier import Classifier
+from heatproof.processes import Processes
 from heatproof.training.feeds import UNLABELLED, Feed, TensorFeed, as_feed
 from heatproof.training.history import History
 from heatproof.training.loop import Checkpoint, Tuning

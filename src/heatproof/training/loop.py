@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heatproof.errors import RunError
 from heatproof.manipulation.backdoor import BackdoorWatch
-from heatproof.manipulation.processes import Processes
+from heatproof.processes import Processes
 from heatproof.training.evaluation import Watch
 from heatproof.training.feeds import Fed
 from heatproof.training.history import History

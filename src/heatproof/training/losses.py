@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from heatproof.errors import InputError
 from heatproof.heatmaps import is_empty
-from heatproof.manipulation.processes import Processes
 from heatproof.models.intact import evaluating
+from heatproof.processes import Processes
 from heatproof.training.clean_model import Kept, Said, Witness, brought, doubled, keep
 from heatproof.training.evaluation import Watch
 from heatproof.training.feeds import Fed, Feed

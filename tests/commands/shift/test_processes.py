@@ -17,22 +17,23 @@ pytestmark = pytest.mark.slow
 JOB = """
 import sys
 from heatproof.commands.shift.run import Shift, run_shift
-from heatproof.audits.team import Team, start_run
+from heatproof.processes import Processes
+from heatproof.results.run import start_together
 from heatproof.data.sources import open_data
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 
 if __name__ == "__main__":
     folder, out = sys.argv[1:]
-    asked, team = Shift(epsilons=(0.02, 0.1), part=2), Team.here("cpu")
-    with start_run(out, team, command="shift", settings={"asked": asked}) as run:
+    asked, processes = Shift(epsilons=(0.02, 0.1), part=2), Processes.here("cpu")
+    with start_together(out, processes, command="shift", settings={"asked": asked}) as run:
         run_shift(
             asked,
             [load("demo")],
             lambda model: open_data(folder, classes=model.classes),
             run,
             hardware=Hardware("cpu"),
-            team=team,
+            processes=processes,
             draw=False,
             advance=lambda count: print(count, flush=True),
         )

@@ -13,7 +13,6 @@ from polars.testing import assert_frame_equal
 from heatproof.attacks.gradient import FGSM, PGD
 from heatproof.attacks.noise import RandomSign
 from heatproof.attacks.objectives import misclassify
-from heatproof.audits.team import Team, start_run
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError, LayerError, ModelError
@@ -24,7 +23,9 @@ from heatproof.metrics.shift import mod, vid, vid_per_image
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.processes import Processes
 from heatproof.results import Run
+from heatproof.results.run import start_together
 from networks import small
 
 SIZE, CLASSES = 16, ("ant", "bee", "cat", "dog")
@@ -53,13 +54,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def shifted(out, folder, asked=ASKED, models=None, labels=True, team=Team(), draw=False, **more):
+def shifted(out, folder, asked=ASKED, models=None, labels=True, processes=Processes(), draw=False, **more):
     def source(model):
         return open_data(folder, classes=model.classes, labels=labels)
 
-    with start_run(out, team, command="shift", settings={"asked": asked}) as run:
-        summary = run_shift(asked, models or [network()], source, run, team=team, draw=draw, **more)
-    return summary, pl.DataFrame() if team.index else pl.read_parquet(Path(out) / "images.parquet")
+    with start_together(out, processes, command="shift", settings={"asked": asked}) as run:
+        summary = run_shift(asked, models or [network()], source, run, processes=processes, draw=draw, **more)
+    return summary, pl.DataFrame() if processes.index else pl.read_parquet(Path(out) / "images.parquet")
 
 
 def test_rows_are_what_the_pieces_give_by_hand(tmp_path, folder):
@@ -166,9 +167,9 @@ def test_two_processes_write_what_one_writes(tmp_path, folder):
     begun = Run.start(out, command="shift", settings={"asked": ASKED})
     assert begun._lock is not None
     begun._lock.free()
-    assert shifted(out, folder, team=Team(1, 2))[0] == {}
+    assert shifted(out, folder, processes=Processes(1, 2))[0] == {}
     assert len(list((out / "parts").glob("*.parquet"))) == 1
-    shared, table = shifted(out, folder, team=Team(0, 2))
+    shared, table = shifted(out, folder, processes=Processes(0, 2))
     assert_frame_equal(table, expected)
     assert shared["rows"] == summary["rows"]
 

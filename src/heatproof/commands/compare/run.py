@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from heatproof.audits.team import Team, parts
 from heatproof.commands.compare.figures import draw_compared, draw_transfer
 from heatproof.data.batches import Batch
+from heatproof.data.parts import parts
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
@@ -26,6 +26,7 @@ from heatproof.metrics.similarity import nissim, spearman
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
+from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.training.clean_model import doubled
@@ -119,7 +120,7 @@ def run_compare(
     run: Run,
     *,
     hardware: Hardware = Hardware(),
-    team: Team = Team(),
+    processes: Processes = Processes(),
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Measure every photo into the run folder; process 0 merges, draws and answers.
@@ -152,7 +153,7 @@ def run_compare(
 
     def measure(photos: Any, prefix: str, penalties: Sequence[Penalty], swap: tuple[int, int] | None) -> None:
         for number, batch, skipped in parts(
-            photos, clean.input_size, asked.part, team, lambda number: run.has_part(f"{prefix}{number:06d}")
+            photos, clean.input_size, asked.part, processes, lambda number: run.has_part(f"{prefix}{number:06d}")
         ):
             rows: list[dict[str, Any]] = []
             for name, model in zip(names, others, strict=True) if batch is not None else ():
@@ -168,8 +169,8 @@ def run_compare(
     for penalty, swap in swaps.items():
         pairs = two_class(source, swap, clean.input_size, asked.pairs)
         measure(pairs, f"pairs-{swap[0]}-{swap[1]}-", [penalty], swap)
-    team.wait()
-    if team.index:
+    processes.wait()
+    if processes.index:
         return {}
     skipped = run.skipped()
     table = run.merge((*SORT,))

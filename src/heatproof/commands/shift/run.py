@@ -11,18 +11,19 @@ from typing import Any
 import polars as pl
 import torch
 
-from heatproof.audits.team import Team, parts
 from heatproof.commands.explain import slug
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
 from heatproof.data.listing import unique
+from heatproof.data.parts import parts
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
+from heatproof.processes import Processes
 from heatproof.results.run import Run
 
 __all__ = ["Box", "Shift", "run_shift"]
@@ -35,7 +36,7 @@ def run_shift(
     run: Run,
     *,
     hardware: Hardware = Hardware(),
-    team: Team = Team(),
+    processes: Processes = Processes(),
     boxes: Mapping[str, Box] | None = None,
     draw: bool = True,
     advance: Callable[[int], None] = lambda count: None,
@@ -71,9 +72,9 @@ def run_shift(
         data={"name": sources[0].name, "count": sources[0].count, "sha256": sources[0].fingerprint()},
     )
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
-        _measure_all(asked, place, name, hardware.host(model), source, run, hardware, team, boxes or {}, advance)
-    team.wait()
-    if team.index:
+        _measure_all(asked, place, name, hardware.host(model), source, run, hardware, processes, boxes or {}, advance)
+    processes.wait()
+    if processes.index:
         return {}
     skipped = _skipped(run, sources)
     table = run.merge()
@@ -103,7 +104,7 @@ def _measure_all(
     source: Source,
     run: Run,
     hardware: Hardware,
-    team: Team,
+    processes: Processes,
     boxes: Mapping[str, Box],
     advance: Callable[[int], None],
 ) -> None:
@@ -112,7 +113,7 @@ def _measure_all(
 
     before = [n for n in range(-(-len(source) // asked.part)) if run.has_part(part_name(n))]
     advance(sum(min(asked.part, len(source) - n * asked.part) for n in before))
-    for number, batch, skipped in parts(source, model.input_size, asked.part, team, set(before).__contains__):
+    for number, batch, skipped in parts(source, model.input_size, asked.part, processes, set(before).__contains__):
         rows = [] if batch is None else list(measure(asked, name, model, batch, hardware, boxes))
         run.append_rows(part_name(number), rows, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))

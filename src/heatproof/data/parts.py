@@ -1,73 +1,17 @@
-"""Several processes that share one run: ``accelerate launch -m heatproof ...`` starts them, each takes its parts.
+"""The data in parts, of which each of several processes takes its own.
 
 A part is a fixed stretch of the data, so that what was done by one number of processes can be gone on with by another,
 and the merged rows do not depend on who did what.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import NamedTuple
 
 from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import Photo, Source
-from heatproof.results.run import Run
-
-PATIENCE = timedelta(days=7)
-"""How long a process waits for the slowest; the default of torch.distributed is half an hour."""
-
-
-@dataclass(frozen=True)
-class Team:
-    """The processes of one run, seen by one of them; alone by default.
-
-    Attributes:
-        index, count: the rank among so many.
-        wait: returns when all have called it.
-    """
-
-    index: int = 0
-    count: int = 1
-    wait: Callable[[], None] = lambda: None
-
-    @classmethod
-    def here(cls, device: str = "auto") -> "Team":
-        """What the launcher's environment says: accelerate's, torchrun's, or no launcher at all."""
-        if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
-            return cls()
-        # loads slowly, and only several processes need it
-        from accelerate import PartialState
-
-        state = PartialState(cpu=cls.device(device) == "cpu", timeout=PATIENCE)
-        return cls(state.process_index, state.num_processes, state.wait_for_everyone)
-
-    @staticmethod
-    def device(device: str = "auto") -> str:
-        """This process's own device: with ``auto`` and several GPUs the one of its local rank.
-
-        >>> Team.device("cpu")
-        'cpu'
-        """
-        if device != "auto":
-            return device
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def start_run(out: Path | str, team: Team, **asked: Any) -> Iterator[Run]:
-    """:meth:`Run.start` for every process of a team: process 0 first, the others when the folder is there."""
-    if team.index:
-        team.wait()
-    with Run.start(out, process=team.index, **asked) as run:
-        if not team.index:
-            team.wait()
-        yield run
+from heatproof.processes import Processes
 
 
 class Part(NamedTuple):
@@ -78,17 +22,17 @@ class Part(NamedTuple):
     skipped: list[dict[str, str]]
 
 
-def parts(source: Source, size: int, count: int, team: Team, done: Callable[[int], bool]) -> Iterator[Part]:
+def parts(source: Source, size: int, count: int, processes: Processes, done: Callable[[int], bool]) -> Iterator[Part]:
     """The parts of ``count`` photos that this process has yet to do, read ahead in threads.
 
     Args:
         source: the whole data.
         size: side of the images.
         count: photos in a part; the last one may have fewer.
-        team: of its processes this one takes every count-th part.
+        processes: of them this one takes every count-th part.
         done: whether a part need not be done.
     """
-    mine = [n for n in range(team.index, -(-len(source) // count), team.count) if not done(n)]
+    mine = [n for n in range(processes.index, -(-len(source) // count), processes.count) if not done(n)]
     view = _View(source, [p for n in mine for p in range(n * count, min((n + 1) * count, len(source)))])
     begins = {source.ids[position]: n for n in mine for position in range(n * count, min((n + 1) * count, len(source)))}
     waiting = iter(mine)
