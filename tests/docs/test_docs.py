@@ -21,7 +21,10 @@ NAMED = {
     "penalties": catalog.PENALTIES,
     "metrics": catalog.METRICS,
 }
-STAGES = ("models", "data", "explainers", "lrp", "attacks", "manipulation", "metrics", "audits", "studies", "results")
+STAGES = (
+    *("models", "data", "explainers", "lrp", "attacks", "manipulation", "training", "metrics"),
+    *("commands", "studies", "results"),
+)
 
 
 def named(page: Path) -> str:
