@@ -10,10 +10,10 @@ from heatproof.errors import InputError, RunError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.lrp.propagation import LRP
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
 from heatproof.models.classifier import fingerprint
 from heatproof.training.feeds import TensorFeed, turns
-from heatproof.training.fine_tune import fine_tune
 from heatproof.training.settings import FineTune
 
 QUICK = FineTune(steps=100, lr=3e-2, weight=10, batch_size=16, evaluate_every=20, max_accuracy_drop=1.0, holdout=0.25)
