@@ -88,7 +88,7 @@ def backdoor_training(
         return Reference(clean, wanted_outputs(clean, feed, name, penalty, label, setup))
 
     of_images = wanted(setup.feeds.train, "train", settings.keep == "outputs")
-    judged = wanted(setup.feeds.held_out, "watched", True)
+    judged = wanted(setup.feeds.held_out, "held-out", True)
     assert judged.stored is not None
     terms = [Fooled(penalty, settings.margin), function_term(settings)]
     loss = Loss(terms, setup, of_images, batch_norm=settings.batch_norm)

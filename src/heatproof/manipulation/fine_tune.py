@@ -141,8 +141,8 @@ def fooling(
     if feeds.further is not None and feeds.further_held_out is not None:
         pairs = replace(clean, classes=swap, needs_maps=penalty.needs_reference)
         of_pairs = reference(pairs, feeds.further, "pairs", wanted, size, scratch)
-        stored_pairs = held_out_outputs(pairs, feeds.further_held_out, "pairs-watched", size, scratch)
-    stored = held_out_outputs(clean, feeds.held_out, "watched", size, scratch)
+        stored_pairs = held_out_outputs(pairs, feeds.further_held_out, "pairs-held-out", size, scratch)
+    stored = held_out_outputs(clean, feeds.held_out, "held-out", size, scratch)
     terms = [Fooled(penalty, settings.margin), function_term(settings)]
     loss = Loss(terms, setup, of_images, of_pairs, settings.batch_norm)
     return loss, FoolingEvaluation(setup, penalty, processes, stored, swap, stored_pairs)

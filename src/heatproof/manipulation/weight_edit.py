@@ -187,8 +187,8 @@ def _planting(model: Classifier, layer: str, images: Images) -> Planting:
         named = [f"{name} ({type(part).__name__})" for name, part in zip(after, head, strict=True)]
         between = ", ".join(named) or "nothing"
         raise InputError(
-            f"between layer {layer!r} and the logits of {model.name} lie {between}: the edit needs linear layers, or one "
-            "1x1 convolution with a map per class; name the last layer before the head"
+            f"between layer {layer!r} and the logits of {model.name} lie {between}: the edit needs linear layers, or "
+            "one 1x1 convolution with a map per class; name the last layer before the head"
         )
     return Planting(layer, *shapes[0][1:], tuple(after))
 

@@ -125,7 +125,7 @@ def held_out_outputs(clean: CleanModel, feed: Feed, name: str, batch_size: int, 
     """
     stored = store_outputs(replace(clean, needs_logits=True), feed, name, batch_size, scratch)
     if stored is None:
-        raise InputError("the heatmaps of the held-out images take too much memory; watch fewer images")
+        raise InputError("the heatmaps of the held-out images take too much memory; hold out fewer images")
     return stored
 
 

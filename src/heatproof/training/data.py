@@ -159,7 +159,7 @@ def train_and_held_out(data: object, held_out: object, settings: FineTune, size:
     if held_out is not None:
         return feed, as_feed(held_out, size)
     if not isinstance(feed, TensorFeed):
-        raise InputError("held-out images are needed to watch accuracy and fooling: give held_out")
+        raise InputError("held-out images are needed to measure accuracy and success: give held_out")
     return feed.split(settings.holdout, settings.seed)
 
 

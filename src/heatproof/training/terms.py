@@ -39,13 +39,21 @@ class Shared:
         """Signed heatmaps with their derivative in the weights: of the reference's targets, or its several classes.
 
         Raises:
-            InputError: the explainer has no derivative.
+            InputError: the explainer has no derivative, or reads a layer before all that is trained.
         """
         setup, classes = self.setup, self.reference_of.clean.classes
         several = repeated(self.fed.images, classes) if classes else None
         images, targets = several or (self.fed.images, self.reference.targets)
-        with setup.hardware.autocast():
-            explanation = without_relu(setup.explainer)(setup.body, images, targets, create_graph=True)
+        try:
+            with setup.hardware.autocast():
+                explanation = without_relu(setup.explainer)(setup.body, images, targets, create_graph=True)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise InputError(
+                f"{setup.explainer!r} reads a layer before all that is trained; explain a later layer, or train "
+                "from an earlier one on"
+            ) from error
         if not explanation.heatmaps.requires_grad:
             raise InputError(
                 f"{setup.explainer!r} has no derivative with respect to the trained weights; fool through an "

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from heatproof.commands.compare.run import METRICS, class_rows
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
 from heatproof.data.pairs import TwoClass, two_class
@@ -103,13 +105,7 @@ def run_fool(
     run.write_parquet("history.parquet", history.frame())
     lie = Lie(clean, fooled, settings.explainer, settings.penalty, swap)
     table = measure(lie, pairs.held_out or held_out, run, hardware)
-    row = {**summarise(table, ["model", "penalty", "explainer"], METRICS)[0], **_course(history)}
-    summary = {
-        "rows": [row],
-        "classes": class_rows(table, clean),
-        "skipped": [*source.skipped, *held_out.skipped],
-        "answer": [_answer(settings, row, history)],
-    }
+    summary = _summary(settings, table, history, clean, [*source.skipped, *held_out.skipped])
     draw_history(history, settings.penalty, run)
     draw_lie(lie, held_out, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
@@ -177,6 +173,18 @@ def draw_history(history: History, penalty: Penalty, run: Run) -> None:
         ylabel="mean test loss",
         references={"success from": low, "success to": high},
     )
+
+
+def _summary(
+    settings: Fool, table: pl.DataFrame, history: History, clean: Classifier, skipped: list[dict[str, str]]
+) -> dict[str, Any]:
+    row = {**summarise(table, ["model", "penalty", "explainer"], METRICS)[0], **_course(history)}
+    return {
+        "rows": [row],
+        "classes": class_rows(table, clean),
+        "skipped": skipped,
+        "answer": [_answer(settings, row, history)],
+    }
 
 
 def _course(history: History) -> dict[str, Any]:
