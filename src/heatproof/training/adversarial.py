@@ -66,6 +66,7 @@ class AttackTraining:
 class Replayed:
     """A feed whose every batch comes several times in a row.
 
+    >>> from heatproof.training.feeds import TensorFeed
     >>> feed = Replayed(TensorFeed(torch.rand(4, 3, 8, 8), torch.arange(4)), times=2)
     >>> [fed.positions.tolist() for fed in feed.stream(batch_size=2, steps=3, seed=0)]
     [[2, 0], [2, 0], [1, 3]]
