@@ -24,6 +24,7 @@ from heatproof.explainers.occlusion import RISE, Occlusion
 from heatproof.explainers.together import explain_together
 from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, resize, topk_mask
 from heatproof.manipulation.backdoor import Backdoor
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
 from heatproof.manipulation.trigger import Trigger
 from heatproof.manipulation.weight_edit import WeightEdit
@@ -33,7 +34,6 @@ from heatproof.metrics.similarity import nissim, psnr, spearman, ssim, topk_inte
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import default_layer, list_layers
 from heatproof.models.loading import load
-from heatproof.training.feeding import fine_tune
 from heatproof.training.settings import FineTune
 from heatproof.types import Explanation
 

@@ -16,6 +16,7 @@ from heatproof.data.scenes import Scenes, scenes
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.heatmaps import is_empty, resize
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
 from heatproof.metrics.shift import mod, vid
 from heatproof.metrics.similarity import nissim
@@ -28,7 +29,6 @@ from heatproof.report.plots import Curve, curves
 from heatproof.results.run import Run
 from heatproof.results.table import interval
 from heatproof.results.viewer import add_view
-from heatproof.training.feeding import fine_tune
 from heatproof.training.settings import FineTune
 from heatproof.types import Heatmaps, Images
 

@@ -113,6 +113,20 @@ class TwoClass:
         raise InputError(f"fewer than two photos of class {wanted!r} can be read")
 
 
+def two_class(source: object, classes: tuple[int, int], size: int, count: int, seed: int = 0) -> TwoClass:
+    """``count`` images that show both classes, from the labelled photos of a source.
+
+    Raises:
+        InputError: the data are no opened photos, or have too few of a class.
+    """
+    if not isinstance(source, Source):
+        raise InputError(
+            "a swap of two classes makes its images from opened photos (open_data); with tensors give fool_data and "
+            "fool_held_out, images that show both classes"
+        )
+    return TwoClass(source, *classes, size=size, count=count, seed=seed)
+
+
 def _class(source: Source, wanted: int | str) -> int:
     if isinstance(wanted, int):
         return wanted

@@ -9,8 +9,8 @@ manipulation over weights. Next to the number that is trained on, each has the n
 Marks: [paper] Heo, Joo and Moon 2019, [code] their public code, [ours] a decision where both are silent.
 """
 
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import is_dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch import Tensor
 from heatproof.errors import InputError
 from heatproof.heatmaps import Normalisation, center_of_mass, normalise, ranks, topk_mask
 from heatproof.manipulation.masks import Cells, drawn, written_out
-from heatproof.types import Heatmaps, PerImage, settings
+from heatproof.types import Heatmaps, Penalty, PerImage, settings
 
 FRAME_AREA = 24 / 49
 """Of Heo et al.'s frame, two cells wide on their 14x14 maps and one on their 7x7 maps."""
@@ -265,20 +265,41 @@ class TargetMap:
         return _normalised(target[None], self.normalisation).expand_as(heatmaps)
 
 
-ORIGINAL: dict[str, dict[str, Any]] = {
+ORIGINAL: dict[str, dict[str, Penalty]] = {
     "paper": {"location": Location(), "top_k": TopK(power=1), "center_mass": CenterMass(), "active_swap": ActiveSwap()},
     "code": {"location": Location(), "top_k": TopK(), "center_mass": CenterMass(), "active_swap": ActiveSwap()},
 }
 """Heo et al.'s four as their paper and as their code has them, for Grad-CAM; :func:`for_relevance` suits LRP_T."""
 
 
-def for_relevance(penalty: Any) -> Any:
+def for_relevance(penalty: Penalty) -> Penalty:
     """The same penalty with the normalisation that Heo et al. give LRP_T and SimpleGrad_T: ReLU, then min-max [code].
+
+    Raises:
+        InputError: a penalty that has no normalisation to set.
 
     >>> for_relevance(Location())
     Location(normalisation='minmax')
     """
-    return replace(penalty, normalisation="minmax")
+    changed = _renormalised(penalty, "minmax")
+    if changed is None:
+        raise InputError(f"{penalty!r} has no field normalisation; expected one of Heo et al.'s penalties")
+    return changed
+
+
+def on_signed_maps(penalty: Penalty) -> Penalty | None:
+    """The same penalty on maps that keep their signs; ``None`` where it has no normalisation to set.
+
+    >>> on_signed_maps(Location())
+    Location(normalisation='absmax')
+    """
+    return _renormalised(penalty, "absmax")
+
+
+def _renormalised(penalty: Penalty, how: Normalisation) -> Penalty | None:
+    if not is_dataclass(penalty) or isinstance(penalty, type) or "normalisation" not in vars(penalty):
+        return None
+    return replace(penalty, normalisation=how)
 
 
 def _normalised(heatmaps: Heatmaps, how: Normalisation) -> Heatmaps:

@@ -184,10 +184,11 @@ def _planting(model: Classifier, layer: str, images: Images) -> Planting:
         and isinstance(_parent(network, after[0]), nn.Sequential)
     )
     if (not scores and not (head and all(type(part) is nn.Linear for part in head))) or len(set(after)) < len(after):
-        told = ", ".join(f"{name} ({type(part).__name__})" for name, part in zip(after, head, strict=True)) or "nothing"
+        named = [f"{name} ({type(part).__name__})" for name, part in zip(after, head, strict=True)]
+        between = ", ".join(named) or "nothing"
         raise InputError(
-            f"between layer {layer!r} and the logits of {model.name} lie {told}: the edit needs linear layers, or one "
-            "1x1 convolution with a map per class; name the last layer before the head"
+            f"between layer {layer!r} and the logits of {model.name} lie {between}: the edit needs linear layers, or "
+            "one 1x1 convolution with a map per class; name the last layer before the head"
         )
     return Planting(layer, *shapes[0][1:], tuple(after))
 

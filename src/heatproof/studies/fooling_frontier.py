@@ -12,23 +12,25 @@ from typing import Any
 import torch
 
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
-from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.data.batches import training_batches
+from heatproof.data.pairs import two_class
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, Location, TopK
+from heatproof.manipulation.swap import swapped_classes
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.report.plots import curves
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.reading import read_json
 from heatproof.results.run import Run
 from heatproof.studies.shared import shared
-from heatproof.training.feeding import PhotoFeed, fine_tune, two_class
+from heatproof.training.data import PhotoFeed
 from heatproof.training.feeds import TensorFeed
-from heatproof.training.fine_tune import swapped_classes
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
 from heatproof.types import Penalty, settings
@@ -189,7 +191,7 @@ class FoolingFrontier:
                 photos,
                 recipe,
                 held_out=halves[0],
-                checkpoint=RunCheckpoint(cell),
+                checkpoint=FileCheckpoint(cell.path("checkpoint.pt")),
                 scratch=cell.folder / "scratch",
                 advance=advance,
                 **pairs,

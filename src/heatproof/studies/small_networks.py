@@ -3,18 +3,19 @@
 ``small_networks.py:vgg@vgg.safetensors`` loads one; :func:`train` makes the file.
 """
 
-import io
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.whole import write_whole
+from heatproof.training.feeds import Fed, Feed
+from heatproof.training.plain import train as train_plainly
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -77,7 +78,7 @@ def _ready(network: nn.Sequential) -> nn.Sequential:
 def train(
     build: Callable[[], nn.Sequential],
     file: Path,
-    feed: Any,
+    feed: Feed,
     *,
     epochs: int = 6,
     batch_size: int = 64,
@@ -90,7 +91,7 @@ def train(
     Adam with a one-cycle learning rate; photos are mirrored half of the time.
 
     Args:
-        feed: a :class:`~heatproof.training.feeds.TensorFeed` of all training images.
+        feed: all training images.
     """
     if file.exists():
         return
@@ -101,37 +102,34 @@ def train(
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.mean, network.std))
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     each = len(feed) // batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * each)
-    state_file, begin = file.with_suffix(".partial.pt"), 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        generator.set_state(state["generator"])
-        begin = state["epoch"]
-    for epoch in range(begin, epochs):
-        network.train()
-        right = 0
-        for fed in feed.stream(batch_size, (epoch + 1) * each, seed, start=epoch * each):
-            mirrored = torch.rand(len(fed.labels), generator=generator) < 0.5
-            images = torch.where(mirrored[:, None, None, None], fed.images.flip(3), fed.images)
-            logits = network((images - mean) / std)
-            optimizer.zero_grad()
-            F.cross_entropy(logits, fed.labels).backward()
-            optimizer.step()
-            schedule.step()
-            right += int((logits.argmax(1) == fed.labels).sum())
-        say(f"{file.stem}: epoch {epoch + 1} of {epochs}, {right / (each * batch_size):.1%} right in training")
-        state = {
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "generator": generator.get_state(),
-            "epoch": epoch + 1,
-        }
-        packed = io.BytesIO()
-        torch.save(state, packed)
-        write_whole(state_file, packed.getvalue())
+    steps, right = epochs * each, 0
+
+    def loss(fed: Fed, step: int) -> Tensor:
+        nonlocal right
+        mirrored = torch.rand(len(fed.labels), generator=generator) < 0.5
+        images = torch.where(mirrored[:, None, None, None], fed.images.flip(3), fed.images)
+        logits = network((images - mean) / std)
+        right += int((logits.argmax(1) == fed.labels).sum())
+        return F.cross_entropy(logits, fed.labels)
+
+    def advance(done: int, loss: float) -> None:
+        nonlocal right
+        if done % each == 0:
+            say(f"{file.stem}: epoch {done // each} of {epochs}, {right / (each * batch_size):.1%} right in training")
+            right = 0
+
+    checkpoint = FileCheckpoint(file.with_suffix(".partial.pt"))
+    train_plainly(
+        network.train(),
+        optimizer,
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps),
+        lambda done: feed.stream(batch_size, steps, seed, done),
+        loss,
+        steps=steps,
+        checkpoint=checkpoint,
+        every=each,
+        generator=generator,
+        advance=advance,
+    )
     write_whole(file, save(network.state_dict()))
-    state_file.unlink(missing_ok=True)
+    checkpoint.path.unlink(missing_ok=True)

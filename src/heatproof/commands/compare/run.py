@@ -11,6 +11,7 @@ from torch import Tensor
 
 from heatproof.commands.compare.figures import draw_compared, draw_transfer
 from heatproof.data.batches import Batch
+from heatproof.data.pairs import two_class
 from heatproof.data.parts import parts
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
@@ -20,6 +21,7 @@ from heatproof.explainers.lrp.propagation import LRP
 from heatproof.heatmaps import is_empty
 from heatproof.manipulation.backdoor import Backdoor
 from heatproof.manipulation.penalties import CenterMass, Location, TopK
+from heatproof.manipulation.swap import swapped_classes
 from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.prediction import agreement, top_k_correct
 from heatproof.metrics.similarity import nissim, spearman
@@ -29,9 +31,7 @@ from heatproof.models.layers import default_layer
 from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
-from heatproof.training.clean_model import doubled
-from heatproof.training.feeding import two_class
-from heatproof.training.fine_tune import swapped_classes
+from heatproof.training.clean_model import repeated
 from heatproof.types import (
     Explainer,
     Explanation,
@@ -209,7 +209,7 @@ def compared(
     images, labels = hardware.bring(batch.images), batch.labels.to(hardware.place)
     ids = batch.ids
     if swap:
-        images, targets = doubled(images, swap)
+        images, targets = repeated(images, swap)
         labels, ids = labels.repeat_interleave(2), [image for image in ids for _ in swap]
     else:
         with hardware.autocast(), torch.no_grad():

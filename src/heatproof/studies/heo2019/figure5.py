@@ -13,6 +13,7 @@ from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.explainers.gradient import SimpleGrad, SmoothGrad
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.prediction import top_k_correct
@@ -25,7 +26,6 @@ from heatproof.results.run import SORT, Run
 from heatproof.results.table import summarise
 from heatproof.studies.heo2019.section5 import judged, kept_model
 from heatproof.studies.shared import named
-from heatproof.training.feeding import fine_tune
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, settings
 

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 
 from heatproof.attacks.gradient import PGD
 from heatproof.data.batches import batches
-from heatproof.data.sources import Source
+from heatproof.data.sources import Source, part_source
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.lrp.propagation import LRP
+from heatproof.manipulation.adversarial import train_adversarially
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location, TopK, for_relevance
 from heatproof.metrics.faithfulness import AOPC
 from heatproof.metrics.weight_noise import WeightNoise
@@ -26,8 +28,8 @@ from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.studies.heo2019.answers import answer_a, answer_b, answer_c
 from heatproof.studies.heo2019.section5 import ORDERS, attacked_rows, kept_model, removed, shaken_rows
-from heatproof.training.adversarial import FreeTraining, train_adversarially
-from heatproof.training.feeding import feed_photos, fine_tune, part_source
+from heatproof.training.adversarial import FreeTraining
+from heatproof.training.data import feed_photos
 from heatproof.training.settings import FineTune
 
 

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from heatproof.attacks.objectives import misclassify
-from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.data.batches import Batch
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.faithfulness import AOPC
@@ -22,6 +21,7 @@ from heatproof.metrics.removal import unordered
 from heatproof.metrics.weight_noise import Shaken
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.training.history import History
 from heatproof.types import Attack, Explainer, Images, PerImage, Targets
@@ -34,7 +34,7 @@ def kept_model(
     run: Run,
     name: str,
     clean: Classifier,
-    tune: Callable[[RunCheckpoint], tuple[Classifier, History]],
+    tune: Callable[[FileCheckpoint], tuple[Classifier, History]],
 ) -> tuple[Classifier, list[dict[str, Any]]]:
     """A model of an earlier start of this run, or one that is made now and kept; and the rows of its history.
 
@@ -49,7 +49,7 @@ def kept_model(
         made.network.load_state_dict(load_file(path))
         told = json.loads(run.path(rows).read_text())
     else:
-        made, history = tune(RunCheckpoint(run, f"checkpoint-{name}.pt"))
+        made, history = tune(FileCheckpoint(run.path(f"checkpoint-{name}.pt")))
         told = [{**row, "best": row["step"] == history.best, "stopped": history.stopped} for row in history.rows]
         # the rows first: a model without its history would never get one
         run.write_json(rows, told)

@@ -14,7 +14,7 @@ import polars as pl
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
 from heatproof.commands.explain import slug
 from heatproof.commands.fool.run import Fool, run_fool
-from heatproof.data.sources import Source, open_data
+from heatproof.data.sources import Source, open_data, parted
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
@@ -29,8 +29,7 @@ from heatproof.studies import small_networks
 from heatproof.studies.heo2019 import published as paper
 from heatproof.studies.heo2019.rows import draw, sentences, table_1, table_2, table_3, table_5
 from heatproof.studies.shared import shared
-from heatproof.training.feeding import feed_photos
-from heatproof.training.feeds import parted
+from heatproof.training.data import feed_photos
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty, settings
 
