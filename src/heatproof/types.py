@@ -51,7 +51,7 @@ class Explainer(Protocol):
 class Objective(Protocol):
     """What an attack raises, one value per image; up is success."""
 
-    def __call__(self, images: Images) -> PerImage: ...
+    def __call__(self, images: Images, /) -> PerImage: ...
 
 
 @runtime_checkable

@@ -50,7 +50,7 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
             task = bar.add_task(title, total=total)
 
             def move(count: int, text: str = "") -> None:
-                bar.update(task, advance=count, **({"description": f"{title} ({text})"} if text else {}))
+                bar.update(task, advance=count, description=f"{title} ({text})" if text else None)
 
             yield move
         return

@@ -56,8 +56,12 @@ class _View:
     positions: Sequence[int]
     reasons: dict[str, str] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def ids(self) -> Sequence[str]:
+        return self._ids
+
+    @cached_property
+    def _ids(self) -> Sequence[str]:
         return [self.source.ids[place] for place in self.positions]
 
     def __len__(self) -> int:

@@ -64,9 +64,13 @@ class Source:
     positions: Sequence[int] = field(repr=False)
     _left_out: dict[str, str] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    @property
     def ids(self) -> list[str]:
         """Every photo's id, in order; nothing is read."""
+        return self._ids
+
+    @cached_property
+    def _ids(self) -> list[str]:
         return [self.listing.ids[place] for place in self.positions]
 
     @cached_property

@@ -90,18 +90,19 @@ def explainer_on(explainer: Any, model: nn.Module, halves: Cut, images: Images) 
     A layer may have several names (a container and its last member), of which the tail kept some: one of these is
     taken. It is tried on two images, so whatever needs the pixels, or the head, is found out.
     """
+    at_layer: Any = explainer
     if not is_dataclass(explainer) or "layer" not in {entry.name for entry in fields(explainer)}:
         return None
     images = images[:2]
     try:
         with evaluating(halves.head), torch.no_grad():
             activation = halves.head(images)
-        whole = explainer(model, images)
-        names = _same(model, layer_name(model, explainer.layer, images), images)
+        whole = at_layer(model, images)
+        names = _same(model, layer_name(model, at_layer.layer, images), images)
     except HeatproofError:
         return None
     for name in names:
-        candidate: Any = replace(explainer, layer=name)  # type: ignore[type-var]
+        candidate: Any = replace(at_layer, layer=name)
         try:
             part = candidate(halves.tail, activation, whole.targets)
         except Exception:  # an explainer of the user's may fail as it likes on half a network

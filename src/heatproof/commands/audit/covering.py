@@ -187,7 +187,8 @@ def jump(heatmap: Heatmaps, answers: Answers) -> PerImage:
         return heatmap.new_full((len(heatmap),), torch.nan)
     first = sum(answers.sizes[:MIDDLE])
     middle = answers.covers[first : first + answers.sizes[MIDDLE]]
-    left = 1 - F.adaptive_avg_pool2d(middle[None], heatmap.shape[1:]).to(heatmap)
+    rows, cols = heatmap.shape[1:]
+    left = 1 - F.adaptive_avg_pool2d(middle[None], (rows, cols)).to(heatmap)
     away = ((heatmap[:, None] - answers.maps) * left).flatten(2).norm(dim=2)
     away = away / heatmap.flatten(1).norm(dim=1)[:, None]
     return ((away.amax(1) + LEAST) / (away.median(1).values + LEAST)).log()
@@ -203,7 +204,8 @@ def unseen(heatmaps: Heatmaps, answers: Answers, targets: Targets, score: Score 
     **Range** at most 1: one square alone takes the answer, and the map shows nothing there; 0: the map stands out
     wherever the answer does; NaN for answers that are equal everywhere.
     """
-    fine = heatmaps if heatmaps.shape[1:] == answers.covers.shape[1:] else resize(heatmaps, answers.covers.shape[1:])
+    rows, cols = answers.covers.shape[1:]
+    fine = heatmaps if heatmaps.shape[1:] == answers.covers.shape[1:] else resize(heatmaps, (rows, cols))
     told = torch.einsum("nhw,mhw->nm", fine, answers.covers.to(fine))
     falls = answers.drops(targets, score)
     found = [

@@ -145,10 +145,11 @@ def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, r
         }
         for i, image in enumerate(batch.ids)
     ]
+    height, width = witness.shape[1:]
     kept = {
         "tiles": (tile(images) * 255).round().to(torch.uint8),
         "maps": heatmaps,
-        "witness": F.adaptive_avg_pool2d(witness[:, None], [min(side, CELLS) for side in witness.shape[1:]])[:, 0],
+        "witness": F.adaptive_avg_pool2d(witness[:, None], (min(height, CELLS), min(width, CELLS)))[:, 0],
         "targets": grid.targets,
         "by_class": _by_class(maps.get("bare", maps["map"]), grid.targets, answers),
     }

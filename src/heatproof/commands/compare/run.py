@@ -176,7 +176,7 @@ def run_compare(
     table = run.merge((*SORT,))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
-    summary = {
+    summary: dict[str, Any] = {
         "rows": summarise(table, ["model", "penalty", "explainer"], METRICS),
         "classes": class_rows(table, clean),
         "transfer": transfer_rows(table, fooled, names),
