@@ -48,6 +48,27 @@ class Explainer(Protocol):
 
 
 @runtime_checkable
+class Signed(Protocol):
+    """An explainer that says whether its maps have two sides; others are taken for one-sided in figures."""
+
+    @property
+    def signed(self) -> bool: ...
+
+
+@runtime_checkable
+class AtLayer(Protocol):
+    """An explainer that reads a layer; ``None`` or ``"default"``: the model's default layer."""
+
+    @property
+    def layer(self) -> str | None: ...
+
+
+def is_signed(explainer: Explainer) -> bool:
+    """Whether zero is the middle of its maps' scale."""
+    return isinstance(explainer, Signed) and bool(explainer.signed)
+
+
+@runtime_checkable
 class Objective(Protocol):
     """What an attack raises, one value per image; up is success."""
 
@@ -59,6 +80,23 @@ class Attack(Protocol):
     """Changes pixels inside a ball to raise an objective; knows no model."""
 
     def __call__(self, objective: Objective, images: Images) -> Images: ...
+
+
+@runtime_checkable
+class BallAttack(Attack, Protocol):
+    """An attack with a radius, which audits set to each of their epsilons."""
+
+    @property
+    def epsilon(self) -> float: ...
+
+
+@runtime_checkable
+class DirectedAttack(BallAttack, Protocol):
+    """An attack whose direction does not depend on its epsilon: computed once, then followed to each."""
+
+    def direction(self, objective: Objective, images: Images) -> Images: ...
+
+    def along(self, images: Images, direction: Images) -> Images: ...
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -34,6 +34,7 @@ class Photo(NamedTuple):
     label: int
 
 
+@runtime_checkable
 class Photos(Protocol):
     """What batches are made of: photos by position, each a pure function of it."""
 
