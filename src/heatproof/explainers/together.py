@@ -1,7 +1,7 @@
 """One forward pass for many heatmaps: several layers, several classes, several explainers of the same images."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -140,8 +140,10 @@ def _gradients(
     found = torch.autograd.grad(
         total, sources, create_graph=create_graph, retain_graph=create_graph or keep, allow_unused=True
     )
-    # a layer that the logits do not depend on (an unused branch) has a gradient of zero, not an error
-    return [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
+    # a layer that the logits do not depend on (an unused branch) has a gradient of zero, not an error; torch's
+    # own types forget allow_unused
+    given = zip(sources, cast("Sequence[Tensor | None]", found), strict=True)
+    return [torch.zeros_like(s) if g is None else g for s, g in given]
 
 
 def _full(tensor: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from heatproof.training.settings import FineTune
 from heatproof.training.setup import Stage
 
 
+@runtime_checkable
 class Checkpoint(Protocol):
     """Where a fine-tuning is kept while it lasts: tensors, numbers and texts in a dict."""
 
