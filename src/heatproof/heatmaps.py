@@ -48,7 +48,7 @@ def normalise(heatmaps: Heatmaps, how: Normalisation = "max") -> Heatmaps:
     return heatmaps / torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
-def resize(heatmaps: Heatmaps, size: tuple[int, int]) -> Heatmaps:
+def resize(heatmaps: Heatmaps, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
     """Bilinear interpolation to ``size = (rows, cols)``, pixel centres aligned (``align_corners=False``)."""
     return F.interpolate(heatmaps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 

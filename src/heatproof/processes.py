@@ -43,7 +43,11 @@ class Processes:
         from accelerate import PartialState
 
         state = PartialState(cpu=own.type == "cpu", timeout=PATIENCE)
-        return cls(state.process_index, state.num_processes, own if state.num_processes == 1 else state.device)
+        return cls(
+            state.process_index,
+            state.num_processes,
+            own if state.num_processes == 1 else torch.device(state.device or own),
+        )
 
     @property
     def shard(self) -> tuple[int, int]:

@@ -83,6 +83,23 @@ class Attack(Protocol):
 
 
 @runtime_checkable
+class BallAttack(Attack, Protocol):
+    """An attack with a radius, which audits set to each of their epsilons."""
+
+    @property
+    def epsilon(self) -> float: ...
+
+
+@runtime_checkable
+class DirectedAttack(BallAttack, Protocol):
+    """An attack whose direction does not depend on its epsilon: computed once, then followed to each."""
+
+    def direction(self, objective: Objective, images: Images) -> Images: ...
+
+    def along(self, images: Images, direction: Images) -> Images: ...
+
+
+@runtime_checkable
 class Penalty(Protocol):
     """How far heatmaps are from lying as wanted, one value per image; low is fooled.
 

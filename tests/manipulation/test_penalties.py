@@ -17,8 +17,10 @@ from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, T
 from heatproof.metrics.fooling import fooling_success_rate
 from heatproof.spec import build
 
-EVERY = [Location(), Location(mask="corner"), TopK(), TopK(power=1), CenterMass(), ActiveSwap(0, 1), TargetMap()]
-EVERY += [TargetMap(target="left", distance="ssim"), for_relevance(Location())]
+EVERY = [
+    *(Location(), Location(mask="corner"), TopK(), TopK(power=1), CenterMass(), ActiveSwap(0, 1), TargetMap()),
+    *(TargetMap(target="left", distance="ssim"), for_relevance(Location())),
+]
 DIFFERENTIABLE = [
     GradCAM("last"),
     GradCAM("last", relu=False),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.shapes import unchecked
 
 from heatproof.errors import InputError
 from heatproof.metrics.agreement import correlation, patch_correlation
@@ -29,6 +30,7 @@ def test_what_is_constant_has_no_correlation() -> None:
     assert patch_correlation(torch.rand(1, 4, 4), torch.full((1, 16), 0.3), covers).isnan().all()
 
 
+@unchecked()
 def test_numbers_that_do_not_fit() -> None:
     with pytest.raises(InputError, match="one drop per image and patch"):
         patch_correlation(torch.ones(1, 4, 4), torch.ones(1, 3), torch.ones(2, 4, 4))

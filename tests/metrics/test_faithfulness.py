@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.shapes import unchecked
 
 from heatproof.errors import InputError, SpecError
 from heatproof.metrics.faithfulness import AOPC, Deletion, Insertion, area
@@ -151,6 +152,7 @@ def test_the_first_of_equal_regions_goes_first():
     assert ragged[0, 4, 4] == 8
 
 
+@unchecked()
 def test_bad_input_is_named():
     model, images = small(), photos(2)
     heatmaps = images[:, 0]

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tests.shapes import unchecked
 
 from heatproof.errors import InputError
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
@@ -94,6 +95,7 @@ def test_psnr_by_hand():
     )
 
 
+@unchecked()
 def test_bad_maps_are_named():
     maps = torch.zeros(2, 12, 12)
     with pytest.raises(InputError, match="at least 11 x 11"):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
@@ -51,7 +51,7 @@ class Goal:
     hint: str = ""
     of_logits: Callable[[Logits], Look] | None = None
     model: nn.Module | None = None
-    labels: Targets | None = None
+    labels: Targets | Int[Tensor, ""] | None = None
     targeted: bool = False
 
     def __call__(self, images: Images) -> PerImage:

@@ -10,8 +10,9 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
+from heatproof.commands.audit.calibration import run_calibration
 from heatproof.commands.audit.measure import OVERHEAD
-from heatproof.commands.audit.run import Audit, calibrated, run_audit
+from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import DOUBTFUL, MANIPULATED, TOO_FEW, Thresholds
 from heatproof.data.sources import open_data
 from heatproof.errors import SpecError
@@ -86,7 +87,7 @@ def audit(
             with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
                 if calibrate:
                     honest = [load(name) for name in calibrate]
-                    known = calibrated(asked, honest, source, run, hardware=hardware, advance=advance)
+                    known = run_calibration(asked, honest, source, run, hardware=hardware, advance=advance)
                 run_audit(
                     asked,
                     audited,

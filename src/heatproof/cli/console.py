@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -35,6 +35,7 @@ def fail(text: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
+@runtime_checkable
 class Advance(Protocol):
     """Told how much more is done, and in words how it goes."""
 
@@ -50,7 +51,7 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
             task = bar.add_task(title, total=total)
 
             def move(count: int, text: str = "") -> None:
-                bar.update(task, advance=count, **({"description": f"{title} ({text})"} if text else {}))
+                bar.update(task, advance=count, description=f"{title} ({text})" if text else None)
 
             yield move
         return

@@ -8,7 +8,8 @@ import torch
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.measure import Audit, measure
-from heatproof.commands.audit.run import completed, judged, mosaics
+from heatproof.commands.audit.numbers import checks_of, with_joint_columns
+from heatproof.commands.audit.run import with_mosaics
 from heatproof.commands.audit.verdict import HONEST, Thresholds, conclude
 from heatproof.commands.explain import STANDARD, add_grid_view, draw_grid
 from heatproof.data.batches import Batch
@@ -204,8 +205,9 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> d
     answer, rows, images = [], [], []
     for name, model in models.items():
         found = measure(asked, model, batch, hardware, asked.randomised)
-        table = completed(pl.DataFrame([{**row, "place": i} for i, row in enumerate(found.rows)]), found.kept)
-        checks = judged(asked, table, found.kept | mosaics(asked, model, found.kept, hardware), thresholds)
+        rows_placed = pl.DataFrame([{**row, "place": i} for i, row in enumerate(found.rows)])
+        table = with_joint_columns(rows_placed, found.tensors)
+        checks = checks_of(asked, table, with_mosaics(asked, model, found.tensors, hardware), thresholds)
         verdict, speaking = conclude(checks)
         because = f" ({', '.join(check.number for check in speaking)})" if verdict != HONEST else ""
         answer.append(f"{name} is {verdict}{because}")

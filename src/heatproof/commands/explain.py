@@ -18,12 +18,12 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer, layer_name
+from heatproof.models.layers import check_layer, default_layer
 from heatproof.report.figures import explanation_grid
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.results.viewer import add_view
-from heatproof.types import Explainer, settings
+from heatproof.types import AtLayer, Explainer, is_signed, settings
 
 STANDARD = (GradCAM(), GradCAM(relu=False), GradCAM(counterfactual=True))
 """What speaks for the class, what speaks for and against it, and what speaks against it."""
@@ -56,7 +56,7 @@ def at_layers(explainers: Sequence[Explainer], layers: Sequence[str]) -> tuple[E
     """
     expanded: list[Explainer] = []
     for explainer in explainers:
-        free = getattr(explainer, "layer", "") is None
+        free = isinstance(explainer, AtLayer) and explainer.layer is None
         expanded += [replace(explainer, layer=layer) for layer in layers] if free and layers else [explainer]  # type: ignore[type-var]
     return tuple(expanded)
 
@@ -83,8 +83,7 @@ def run_explain(
         InputError: where no photo could be explained.
     """
     for explainer in asked.explainers:
-        if layer := getattr(explainer, "layer", None):
-            layer_name(model, layer)
+        check_layer(model, explainer)
     run.describe(
         model=[{"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)}],
         data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
@@ -140,7 +139,7 @@ def add_grid_view(
     maps = [
         {
             "name": f"{column_title(explainer, model)} · {model.class_name(target)}".replace("\n", " "),
-            "signed": bool(getattr(explainer, "signed", False)),
+            "signed": is_signed(explainer),
             "condition": "clean",
             "explainer": repr(explainer),
             "target": target,
@@ -176,7 +175,7 @@ def figure_names(images: Sequence[str]) -> dict[str, str]:
     return {image: f"{slug(image) if name in shared else name}.png" for image, name in bare.items()}
 
 
-def column_title(explainer: Any, model: Classifier) -> str:
+def column_title(explainer: Explainer, model: Classifier) -> str:
     """What a figure calls an explainer: its method and its layer.
 
     Grad-CAM's three forms carry the field's own words for them.
@@ -188,7 +187,7 @@ def column_title(explainer: Any, model: Classifier) -> str:
             name = "Counterfactual Grad-CAM"
         elif not explainer.relu:
             name = "Grad-CAM without ReLU"
-    layer = getattr(explainer, "layer", "")
+    layer = explainer.layer if isinstance(explainer, AtLayer) else ""
     if layer is None or layer == "default":
         layer = default_layer(model) if type(explainer).__name__ != "LRP" or layer else ""
     return f"{name}\n{layer}" if layer else name
@@ -213,7 +212,7 @@ def draw_grid(
         [(model.class_name(c), float(probabilities[c])) for c in classes],
         [column_title(explainer, model) for explainer in explainers],
         [[maps[place, row].float().cpu().numpy() for maps in grid.heatmaps] for row in range(len(classes))],
-        [bool(getattr(explainer, "signed", False)) for explainer in explainers],
+        [is_signed(explainer) for explainer in explainers],
         path,
         title=title,
         predictions=[

@@ -67,9 +67,13 @@ class TwoClass:
             raise InputError(f"expected two classes, got {self.first!r} and {self.second!r}")
         return [[place for place, label in enumerate(self.source.labels) if label == number] for number in numbers]
 
-    @cached_property
+    @property
     def ids(self) -> list[str]:
         """``pair-00000`` and so on."""
+        return self._ids
+
+    @cached_property
+    def _ids(self) -> list[str]:
         return [f"pair-{place:05}" for place in range(self.count)]
 
     @property

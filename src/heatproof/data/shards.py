@@ -83,7 +83,7 @@ def _index(shard: Path) -> tuple[dict[str, tuple[_Place | None, _Place | None]],
     try:
         with tarfile.open(shard, "r:") as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # or it would keep every header
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  (typeshed lacks it) # or it would keep every header
                 name = member.name.removeprefix("./")
                 folder, slash, file = name.rpartition("/")
                 stem, _, ending = file.partition(".")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -34,6 +34,7 @@ class Photo(NamedTuple):
     label: int
 
 
+@runtime_checkable
 class Photos(Protocol):
     """What batches are made of: photos by position, each a pure function of it."""
 
@@ -64,9 +65,13 @@ class Source:
     positions: Sequence[int] = field(repr=False)
     _left_out: dict[str, str] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    @property
     def ids(self) -> list[str]:
         """Every photo's id, in order; nothing is read."""
+        return self._ids
+
+    @cached_property
+    def _ids(self) -> list[str]:
         return [self.listing.ids[place] for place in self.positions]
 
     @cached_property

@@ -20,7 +20,7 @@ from heatproof.types import Heatmaps, Images, Targets
 Order = Literal["most", "least", "random"]
 """Which goes first: what the map calls the most relevant, the least relevant, or any."""
 Filling = float | Literal["noise", "mean", "blur"]
-Turns = Int[Tensor, "batch rows cols"]
+Turns = Int[Tensor, "batch height width"]
 """When each pixel goes; 0 first, pixels of one region together."""
 
 

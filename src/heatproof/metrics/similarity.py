@@ -50,9 +50,7 @@ def ssim(a: Heatmaps, b: Heatmaps) -> PerImage:
     return torch.cat(values).to(a.dtype) if values else a.new_zeros(0)
 
 
-def _ssim(
-    a: Heatmaps, b: Heatmaps, down: Float[Tensor, "windows rows"], across: Float[Tensor, "windows cols"]
-) -> PerImage:
+def _ssim(a: Heatmaps, b: Heatmaps, down: Float[Tensor, "tops rows"], across: Float[Tensor, "lefts cols"]) -> PerImage:
     # the Gaussian window is separable: two products with banded matrices, far faster than a convolution in float64
     moments = down @ torch.stack([a, b, a * a, b * b, a * b]) @ across.T
     mean_a, mean_b, square_a, square_b, product = moments
@@ -70,7 +68,11 @@ def _band(size: int, device: torch.device) -> Float[Tensor, "windows size"]:
 
 
 def nissim(
-    a: Heatmaps, b: Heatmaps, *, size: int | tuple[int, int] = 224, normalisation: Literal["max", "minmax"] = "max"
+    a: Heatmaps,
+    b: Float[Tensor, "batch other_rows other_cols"],
+    *,
+    size: int | tuple[int, int] = 224,
+    normalisation: Literal["max", "minmax"] = "max",
 ) -> PerImage:
     """Normalised inverted structural similarity: NISSIM = (1 - SSIM) / 2.
 

@@ -88,7 +88,10 @@ def curves(
     figure = Figure(figsize=(5.4, 2.9), layout="constrained")
     axes = figure.add_subplot()
     for i, (name, given) in enumerate(series.items()):
-        curve = Curve(*(None if part is None else np.asarray(part, dtype=np.float64) for part in given))
+        x, y, *ends = (None if part is None else np.asarray(part, dtype=np.float64) for part in given)
+        assert x is not None
+        assert y is not None
+        curve = Curve(x, y, *ends)
         lengths = {len(np.atleast_1d(part)) for part in curve if part is not None}
         if len(lengths) != 1:
             raise InputError(f"expected as many x as y values for the curve {name!r}, got lengths {sorted(lengths)}")

@@ -216,7 +216,8 @@ def paired_test(a: ArrayLike, b: ArrayLike, *, seed: int = 0, draws: int = 2000)
         # scipy.stats loads slowly, and only this function needs it
         from scipy.stats import wilcoxon
 
-        p_value = float(wilcoxon(differences, zero_method="pratt", method="approx", correction=True).pvalue)
+        tested: Any = wilcoxon(differences, zero_method="pratt", method="approx", correction=True)
+        p_value = float(tested.pvalue)
     return PairedTest(value, low, high, p_value, count)
 
 

@@ -85,7 +85,7 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
         if getattr(network, name, None) is not None:
             setattr(network, name, None)
     if hasattr(network, "aux_logits"):
-        network.aux_logits = False
+        setattr(network, "aux_logits", False)  # noqa: B010 (torch types every attribute of a module as a tensor)
     heads = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     if not heads:
         raise ModelError(f"{model.name} has no linear layer or convolution that could be its head")

@@ -113,7 +113,7 @@ def two_layers(model: torch.nn.Module) -> tuple[str, ...]:
     return (finer[-1], last) if finer else (last,)
 
 
-def cam_sentence(model: Any, images: Images, targets: list[int]) -> str:
+def cam_sentence(model: Classifier, images: Images, targets: list[int]) -> str:
     """Whether Grad-CAM without ReLU equals CAM / Z here, with the largest error relative to the map's maximum."""
     wanted = torch.tensor(targets[:1], device=images.device)
     try:

@@ -33,7 +33,16 @@ class DenseLayer(nn.Module):
         return torch.cat([x, self.conv(self.relu(self.norm(x)))], 1)
 
 
-def vgg() -> nn.Sequential:
+class SmallNetwork(nn.Sequential):
+    """A Sequential that says on itself what images it takes."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_size: int
+    classes: list[str]
+
+
+def vgg() -> SmallNetwork:
     """Six 3x3 convolutions with batch norm, three max poolings and two linear layers, as VGG ends.
 
     Heo et al.'s layer, the output of the last ReLU before the last pooling (96x8x8), is ``features.19``.
@@ -45,10 +54,10 @@ def vgg() -> nn.Sequential:
         features += [nn.MaxPool2d(2)] if pooled else []
         inputs = width
     head = [nn.Flatten(), nn.Linear(96 * 16, 128), nn.ReLU(), nn.Linear(128, 10)]
-    return _ready(nn.Sequential(OrderedDict(features=nn.Sequential(*features), classifier=nn.Sequential(*head))))
+    return _ready(SmallNetwork(OrderedDict(features=nn.Sequential(*features), classifier=nn.Sequential(*head))))
 
 
-def densenet(growth: int = 16) -> nn.Sequential:
+def densenet(growth: int = 16) -> SmallNetwork:
     """Two dense blocks of six layers at 16x16 and 8x8, with a halving transition between them.
 
     Heo et al.'s layer, the input of the last dense layer (140x8x8), is ``block2.layer5``.
@@ -58,7 +67,9 @@ def densenet(growth: int = 16) -> nn.Sequential:
     )
     width = 24
     for number in (1, 2):
-        layers = OrderedDict((f"layer{i + 1}", DenseLayer(width + i * growth, growth)) for i in range(6))
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            (f"layer{i + 1}", DenseLayer(width + i * growth, growth)) for i in range(6)
+        )
         parts[f"block{number}"] = nn.Sequential(layers)
         width += 6 * growth
         parts[f"norm{number}"] = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU())
@@ -66,10 +77,10 @@ def densenet(growth: int = 16) -> nn.Sequential:
             parts["transition"] = nn.Sequential(nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2))
             width //= 2
     parts |= OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), head=nn.Linear(width, 10))
-    return _ready(nn.Sequential(parts))
+    return _ready(SmallNetwork(parts))
 
 
-def _ready(network: nn.Sequential) -> nn.Sequential:
+def _ready(network: SmallNetwork) -> SmallNetwork:
     network.mean, network.std = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
     network.input_size, network.classes = 32, CLASSES
     return network.eval()

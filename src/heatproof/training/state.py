@@ -1,7 +1,7 @@
 """The state of a training between two steps, which a checkpoint keeps."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -9,6 +9,7 @@ from heatproof.errors import RunError
 from heatproof.training.history import History
 
 
+@runtime_checkable
 class Checkpoint(Protocol):
     """Where the state lies while a training lasts: tensors, numbers and texts in a dict."""
 

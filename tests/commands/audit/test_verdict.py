@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heatproof.commands.audit.measure import center_distances, frame, likeness
-from heatproof.commands.audit.reference import moved_layers, swapped, told
+from heatproof.commands.audit.reference import describe_moves, moved_layers, swapped
 from heatproof.commands.audit.verdict import (
     DOUBT,
     FAIL,
@@ -110,12 +110,12 @@ def test_a_swap_is_seen_and_an_honest_pair_is_not() -> None:
 
 def test_layers_that_moved() -> None:
     model, other = small(), small()
-    assert told(moved_layers(model, other)) == "No weight differs from the reference's."
+    assert describe_moves(moved_layers(model, other)) == "No weight differs from the reference's."
     with torch.no_grad():
         model.network.head.weight *= 2
     rows = moved_layers(model, other)
     assert not isinstance(rows, str)
-    assert rows[0]["layer"] == "head"
-    assert "head" in told(rows)
+    assert rows[0].layer == "head"
+    assert "head" in describe_moves(rows)
     model.network.head = torch.nn.Linear(5, 7)
     assert "differ in shape" in str(moved_layers(model, other))

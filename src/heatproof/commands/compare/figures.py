@@ -1,9 +1,9 @@
 """Pictures of a comparison: maps before and after, and which explainer's lie is told by which other."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,10 +16,27 @@ from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.plots import matrix
 from heatproof.results.run import Run
+from heatproof.types import Explainer, is_signed
+
+
+@runtime_checkable
+class Compared(Protocol):
+    """Settings that say whose maps are drawn, and of how many photos."""
+
+    @property
+    def explainers(self) -> Sequence[Explainer]: ...
+
+    @property
+    def shown(self) -> int: ...
 
 
 def draw_compared(
-    asked: Any, clean: Classifier, fooled: Mapping[str, Classifier], source: Source, run: Run, hardware: Hardware
+    asked: Compared,
+    clean: Classifier,
+    fooled: Mapping[str, Classifier],
+    source: Source,
+    run: Run,
+    hardware: Hardware,
 ) -> None:
     """``figures/compared-<model>.png``: a row per photo; the photo, then each explainer before and after.
 
@@ -40,7 +57,7 @@ def draw_compared(
             for when, network in (("before", clean), ("after", model)):
                 columns.append(f"{title}\n{when}")
                 with hardware.autocast():
-                    maps.append((explainer(network, there, targets), bool(getattr(explainer, "signed", False))))
+                    maps.append((explainer(network, there, targets), is_signed(explainer)))
         panels = []
         for i in range(len(ids)):
             photo = images[i].permute(1, 2, 0).numpy()

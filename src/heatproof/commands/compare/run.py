@@ -13,7 +13,7 @@ from heatproof.commands.compare.figures import draw_compared, draw_transfer
 from heatproof.data.batches import Batch
 from heatproof.data.pairs import two_class
 from heatproof.data.parts import parts
-from heatproof.data.sources import Source
+from heatproof.data.sources import Photos, Source
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
@@ -151,7 +151,7 @@ def run_compare(
     clean, *others = (hardware.host(model) for model in everyone)
     names = _told_apart([entry.model.name for entry in fooled])
 
-    def measure(photos: Any, prefix: str, penalties: Sequence[Penalty], swap: tuple[int, int] | None) -> None:
+    def measure(photos: Photos, prefix: str, penalties: Sequence[Penalty], swap: tuple[int, int] | None) -> None:
         for number, batch, skipped in parts(
             photos, clean.input_size, asked.part, processes, lambda number: run.has_part(f"{prefix}{number:06d}")
         ):
@@ -176,7 +176,7 @@ def run_compare(
     table = run.merge((*SORT,))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
-    summary = {
+    summary: dict[str, Any] = {
         "rows": summarise(table, ["model", "penalty", "explainer"], METRICS),
         "classes": class_rows(table, clean),
         "transfer": transfer_rows(table, fooled, names),

@@ -22,7 +22,19 @@ from heatproof.heatmaps import is_empty, mass, normalise
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, topk_intersection
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.types import Attack, Explainer, Heatmaps, Images, Labels, Logits, Penalty, PerImage, settings
+from heatproof.types import (
+    Attack,
+    BallAttack,
+    DirectedAttack,
+    Explainer,
+    Heatmaps,
+    Images,
+    Labels,
+    Logits,
+    Penalty,
+    PerImage,
+    settings,
+)
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of an object, as shares of the image that the network sees."""
@@ -67,7 +79,7 @@ class Shift:
         if not self.attacks or not self.explainers:
             raise InputError("shift needs at least one attack and one explainer")
         for attack in self.attacks:
-            if not hasattr(attack, "epsilon"):
+            if not isinstance(attack, BallAttack):
                 raise InputError(
                     f"an attack needs a field epsilon, which is set to each of the epsilons; got {attack!r}"
                 )
@@ -88,7 +100,8 @@ class Shift:
 
     def levels(self, attack: Attack) -> tuple[float, ...]:
         """The epsilons of an attack."""
-        return self.epsilons or (attack.epsilon,)  # type: ignore[attr-defined]
+        assert isinstance(attack, BallAttack)
+        return self.epsilons or (attack.epsilon,)
 
 
 class Condition(NamedTuple):
@@ -142,20 +155,20 @@ def attacked(
         with hardware.autocast():
             direction = _direction(attack, goal, images, clean)
         for epsilon in asked.levels(attack):
-            sized = replace(attack, epsilon=epsilon)  # type: ignore[type-var]
+            sized: Any = replace(attack, epsilon=epsilon)  # pyright: ignore[reportArgumentType] (a dataclass, as all settings are)
             with hardware.autocast():
                 # one sign map, or one pattern of noise, for all epsilons
-                adversarial = sized(goal, images) if direction is None else sized.along(images, direction)  # type: ignore[attr-defined]
+                adversarial = sized(goal, images) if direction is None else sized.along(images, direction)
                 targets = None if asked.explain == "adversarial" else clean.targets
                 grid = explain_together(model, adversarial, asked.explainers, targets)
             yield Condition(_named(attack), epsilon, adversarial, grid, _success(asked, goal, clean, grid))
 
 
-def _direction(attack: Any, goal: Goal, images: Images, clean: Grid) -> Images | None:
+def _direction(attack: Attack, goal: Goal, images: Images, clean: Grid) -> Images | None:
     if isinstance(attack, FGSM) and clean.slope is not None:
         check_gradient(clean.slope)
         return steepest(clean.slope)
-    return attack.direction(goal, images) if hasattr(attack, "along") else None
+    return attack.direction(goal, images) if isinstance(attack, DirectedAttack) else None
 
 
 def _success(asked: Shift, goal: Goal, clean: Grid, grid: Grid) -> Tensor:

@@ -22,9 +22,10 @@ from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer, layer_name
+from heatproof.models.layers import check_layer, default_layer
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.types import is_signed
 
 __all__ = ["Box", "Shift", "run_shift"]
 
@@ -60,8 +61,7 @@ def run_shift(
     """
     for model in models:
         for explainer in asked.explainers:
-            if getattr(explainer, "layer", None):
-                layer_name(model, explainer.layer)  # type: ignore[attr-defined]
+            check_layer(model, explainer)
     names = unique([model.name for model in models])
     sources = [open_source(model) for model in models]
     run.describe(
@@ -154,7 +154,7 @@ def _show(asked: Shift, model: Classifier, source: Source, hardware: Hardware, i
     attack = asked.attacks[0]
     first = replace(asked, attacks=(attack,), epsilons=(max(asked.levels(attack)),), explainers=asked.explainers[:1])
     clean, *others = attacked(first, model, images, labels, hardware)
-    return Shown(image, _seen(clean), _seen(others[-1]), bool(getattr(asked.explainers[0], "signed", False)))
+    return Shown(image, _seen(clean), _seen(others[-1]), is_signed(asked.explainers[0]))
 
 
 def _seen(condition: Condition) -> Seen:

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from heatproof.commands.audit.run import Audit, numbers, read_audit, run_audit
+from heatproof.commands.audit.numbers import numbers
+from heatproof.commands.audit.run import Audit, read_audit, run_audit
 from heatproof.commands.audit.verdict import MANIPULATED, NUMBERS, Thresholds, calibrate, conclude, judge, score
 from heatproof.data.photos import fit
 from heatproof.data.sources import open_data
@@ -254,8 +255,8 @@ def auc(lies: Sequence[float] | np.ndarray, honest: Sequence[float] | np.ndarray
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    table, kept = read_audit(folder)
-    values = {name: [v for v in given if v is not None] for name, given in numbers(table, kept).items()}
+    table, tensors = read_audit(folder)
+    values = {name: [v for v in given if v is not None] for name, given in numbers(table, tensors).items()}
     means = {name: float(np.mean(given)) if given else None for name, given in values.items()}
     return {"values": values, "numbers": means, "trust": table["trust"].drop_nulls().to_list()}
 

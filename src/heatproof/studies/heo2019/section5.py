@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from heatproof.attacks.objectives import misclassify
 from heatproof.data.batches import Batch
@@ -135,7 +135,7 @@ def attacked_rows(
 
 
 def judged(
-    model: Any, explainer: Explainer, penalty: Any, images: Images, labels: Targets, hardware: Hardware
+    model: nn.Module, explainer: Explainer, penalty: Any, images: Images, labels: Targets, hardware: Hardware
 ) -> tuple[Tensor, Tensor]:
     """Whether the label is predicted and whether the label's heatmap lies as the penalty wants it.
 
