@@ -11,6 +11,7 @@ from heatproof.commands.audit.measure import Audit, measure
 from heatproof.commands.audit.run import completed, judged, mosaics
 from heatproof.commands.audit.verdict import HONEST, Thresholds, conclude
 from heatproof.commands.explain import STANDARD, add_grid_view, draw_grid
+from heatproof.commands.record import model_record
 from heatproof.data.batches import Batch
 from heatproof.data.scenes import Scenes, scenes
 from heatproof.explainers.cam import GradCAM
@@ -19,7 +20,7 @@ from heatproof.heatmaps import is_empty, resize
 from heatproof.manipulation.penalties import Location
 from heatproof.metrics.shift import mod, vid
 from heatproof.metrics.similarity import nissim
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
@@ -55,7 +56,7 @@ def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dic
     model = hardware.host(load("demo"))
     seen = scenes(MEASURED, seed)
     run.describe(
-        model=[{"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)}],
+        model=[model_record(model)],
         data={"name": "demo scenes", "count": MEASURED, "sha256": None},
     )
     images = hardware.bring(seen.images)
