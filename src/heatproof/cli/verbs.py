@@ -10,6 +10,8 @@ from heatproof.cli import audit, compare, demo, explain, fool, listing, report, 
 app = typer.Typer(
     name="heatproof",
     help="Can this network's heatmaps be trusted? Explain, attack, fool and audit convolutional networks.",
+    epilog="Exit status: 0 done, 1 failed, 2 wrong usage, 3 an audit's gate is shut, 130 interrupted, 143 terminated. "
+    "A run that was stopped goes on by the same command.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
