@@ -13,7 +13,7 @@ ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "vision": set(),
-    "processes": set(),
+    "processes": {"errors"},
     "heatmaps": {"types", "errors"},
     "spec": {"errors"},
     "models": GROUND | {"heatmaps"},

@@ -7,7 +7,7 @@ import pytest
 import typer.main
 
 from heatproof import catalog
-from heatproof.cli import app
+from heatproof.cli.verbs import app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -12,6 +12,7 @@ from heatproof.commands.audit.numbers import checks_of, with_joint_columns
 from heatproof.commands.audit.run import with_mosaics
 from heatproof.commands.audit.verdict import HONEST, Thresholds, conclude
 from heatproof.commands.explain import STANDARD, add_grid_view, draw_grid
+from heatproof.commands.record import model_record
 from heatproof.data.batches import Batch
 from heatproof.data.scenes import Scenes, scenes
 from heatproof.explainers.cam import GradCAM
@@ -21,7 +22,7 @@ from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
 from heatproof.metrics.shift import mod, vid
 from heatproof.metrics.similarity import nissim
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
@@ -56,7 +57,7 @@ def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dic
     model = hardware.host(load("demo"))
     seen = scenes(MEASURED, seed)
     run.describe(
-        model=[{"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)}],
+        model=[model_record(model)],
         data={"name": "demo scenes", "count": MEASURED, "sha256": None},
     )
     images = hardware.bring(seen.images)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from heatproof import heatmaps as algebra
+from heatproof.commands.record import describe
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer, default_layer
 from heatproof.report.figures import explanation_grid
@@ -84,10 +85,7 @@ def run_explain(
     """
     for explainer in asked.explainers:
         check_layer(model, explainer)
-    run.describe(
-        model=[{"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)}],
-        data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
-    )
+    describe(run, [model], source)
     model = hardware.host(model)
     names = figure_names(source.ids)
     for number, batch in enumerate(batches(source, model.input_size, batch_size)):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+import heatproof
 from heatproof.errors import HeatproofError, RunError
 from heatproof.results.folder import check_same, empty_folder, old_record, shorten, sweep
 from heatproof.results.lock import Lock
@@ -273,13 +274,31 @@ class Run:
 
 @contextmanager
 def start_together(out: Path | str, processes: "Processes", **asked: Any) -> Iterator[Run]:
-    """:meth:`Run.start` for every one of several processes: process 0 first, the others when the folder is there."""
-    if processes.index:
-        processes.wait()
-    with Run.start(out, process=processes.index, **asked) as run:
-        if not processes.index:
-            processes.wait()
+    """:meth:`Run.start` for every one of several processes: process 0 first, the others when the folder is there.
+
+    Raises:
+        RunError: as :meth:`Run.start`, and in the others where process 0 could not start.
+    """
+    first: Run | None = None
+    try:
+        if processes.index == 0:
+            first = Run.start(out, **asked)
+    finally:
+        started = _agree(processes, first is not None)
+    if not started:
+        raise RunError(f"process 0 could not begin in {out}; what it said tells why")
+    with first or Run.start(out, process=processes.index, **asked) as run:
         yield run
+
+
+def _agree(processes: "Processes", yes: bool) -> bool:
+    """What process 0 says, in every process, once it is there to say it."""
+    if processes.count == 1:
+        return yes
+    import torch
+
+    said = torch.tensor([float(yes and processes.index == 0)], device=processes.device)
+    return bool(processes.sum(said).item())
 
 
 def _now() -> str:
@@ -287,8 +306,8 @@ def _now() -> str:
 
 
 def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in ("heatproof", "torch", "torchvision", "timm"):
+    found: dict[str, str | None] = {"python": platform.python_version(), "heatproof": heatproof.__version__}
+    for name in ("torch", "torchvision", "timm"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -14,12 +14,13 @@ from heatproof.attacks.balls import Norm
 from heatproof.attacks.gradient import PGD, examine
 from heatproof.attacks.objectives import reach
 from heatproof.commands.explain import slug
+from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.metrics.similarity import nissim, psnr
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
@@ -73,13 +74,13 @@ class AdversarialPhoto:
         rows, described, answer = [], [], []
         for name in self.models:
             model = hardware.host(load(name))
-            described.append({"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)})
+            described.append(model_record(model))
             image = next(iter(batches(photos, model.input_size, 1)))
             row = self._attack(model, hardware, image.images, run.path(f"figures/{slug(model.name)}.png"))
             rows.append({"image": image.ids[0], **row})
             answer.append(_sentence(rows[-1]))
             say(answer[-1])
-        run.describe(model=described, data={"name": photos.name, "count": photos.count, "sha256": photos.fingerprint()})
+        run.describe(model=described, data=data_record(photos))
         run.write_parquet("images.parquet", rows)
         summary = {"answer": answer, "rows": rows, "skipped": photos.skipped}
         run.write_json("summary.json", summary)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
+from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import training_batches
 from heatproof.data.pairs import two_class
 from heatproof.data.sources import Source, open_data
@@ -20,9 +21,8 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, Location, TopK
 from heatproof.manipulation.swap import swapped_classes
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
@@ -104,7 +104,7 @@ class FoolingFrontier:
         for name in self.models:
             known = name in TRAINABLE
             model = hardware.host(load(f"{shared('weights/zoo.py')}:{name}" if known else name))
-            described.append({"name": name, "sha256": fingerprint(model), "layer": default_layer(model)})
+            described.append(model_record(model, name))
             test = open_data(self.test or str(shared("data/imagenet-val/labels.csv")), classes=model.classes)
             halves = [replace(test, positions=list(test.positions)[start::2]) for start in (0, 1)]
             photos = self._photos(model)
@@ -119,7 +119,7 @@ class FoolingFrontier:
                 rows.append(self._judged(name, wanted, model, fooled, penalty, halves[1], run, hardware))
                 answer.append(_judgement(rows[-1], self.budget))
             draw(name, courses, run.path(f"figures/frontier-{name}.png"))
-        run.describe(model=described, data={"name": test.name, "count": test.count, "sha256": test.fingerprint()})
+        run.describe(model=described, data=data_record(test))
         run.write_parquet("images.parquet", [{"image": f"{i}", **row} for i, row in enumerate(rows)])
         for line in answer:
             say(line)

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from heatproof.commands.compare.figures import draw_compared, draw_transfer
+from heatproof.commands.record import describe
 from heatproof.data.batches import Batch
 from heatproof.data.pairs import two_class
 from heatproof.data.parts import parts
@@ -25,9 +26,8 @@ from heatproof.manipulation.swap import swapped_classes
 from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.prediction import agreement, top_k_correct
 from heatproof.metrics.similarity import nissim, spearman
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
@@ -144,10 +144,7 @@ def run_compare(
                 "it was made from"
             )
     everyone = [clean, *(entry.model for entry in fooled)]
-    run.describe(
-        model=[{"name": m.name, "sha256": fingerprint(m), "layer": default_layer(m)} for m in everyone],
-        data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
-    )
+    describe(run, everyone, source)
     clean, *others = (hardware.host(model) for model in everyone)
     names = _told_apart([entry.model.name for entry in fooled])
 

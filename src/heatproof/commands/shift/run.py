@@ -12,6 +12,7 @@ import polars as pl
 import torch
 
 from heatproof.commands.explain import slug
+from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
@@ -20,9 +21,9 @@ from heatproof.data.parts import parts
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import check_layer, default_layer
+from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.types import is_signed
@@ -64,13 +65,7 @@ def run_shift(
             check_layer(model, explainer)
     names = unique([model.name for model in models])
     sources = [open_source(model) for model in models]
-    run.describe(
-        model=[
-            {"name": name, "sha256": fingerprint(model), "layer": default_layer(model)}
-            for name, model in zip(names, models, strict=True)
-        ],
-        data={"name": sources[0].name, "count": sources[0].count, "sha256": sources[0].fingerprint()},
-    )
+    describe(run, models, sources[0], names=names)
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
         _measure_all(asked, place, name, hardware.host(model), source, run, hardware, processes, boxes or {}, advance)
     processes.wait()

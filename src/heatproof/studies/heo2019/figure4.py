@@ -10,10 +10,11 @@ from typing import Any
 
 import polars as pl
 
+from heatproof.commands.record import data_record, model_record
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 from heatproof.metrics.weight_noise import LEVELS, WeightNoise
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
@@ -152,11 +153,11 @@ class Heo2019Figure4:
             place = "abc".index(panel)
             model = hardware.host(load(named(self.models[place], "models")))
             model.default_layer = self.layers[place] or default_layer(model)
-            described.append({"name": model.name, "sha256": fingerprint(model), "layer": model.default_layer})
+            described.append(model_record(model))
             if model.name not in opened:
                 opened[model.name] = self.open(model)
             data, train = opened[model.name]
-            run.describe(data={"name": data.name, "count": data.count, "sha256": data.fingerprint()})
+            run.describe(data=data_record(data))
             told.append(PANELS[panel](self, run, model, train, data, hardware, say))
         run.describe(model=described)
         table = run.merge(("panel", *SORT, "noise", "draw"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from heatproof.commands.record import describe
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
@@ -17,9 +18,7 @@ from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.prediction import top_k_correct
-from heatproof.models.classifier import fingerprint
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.report.plots import Curve, curves
 from heatproof.results.run import SORT, Run
@@ -121,10 +120,7 @@ class Heo2019Figure5:
         train = open_data(
             named(self.train, "train"), classes=clean.classes, limit=self.train_images or None, seed=self.seed
         )
-        run.describe(
-            model=[{"name": clean.name, "sha256": fingerprint(clean), "layer": default_layer(clean)}],
-            data={"name": data.name, "count": data.count, "sha256": data.fingerprint()},
-        )
+        describe(run, [clean], data)
         penalty = Location(success=(0.0, self.success))
         explainers: dict[str, Explainer] = {
             "simple_grad": SimpleGrad(self.layer),
