@@ -21,8 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "explainers": GROUND | {"heatmaps", "models"},
     "attacks": GROUND | {"heatmaps", "models"},
     # what is not parted yet: the engine knows backdoors, and these their own losses
-    "training": GROUND | {"heatmaps", "models", "data", "manipulation"},
-    "manipulation": GROUND | {"heatmaps", "models", "training"},
+    "training": GROUND | {"heatmaps", "models", "data", "metrics", "manipulation"},
+    "manipulation": GROUND | {"heatmaps", "models", "metrics", "training"},
     "metrics": GROUND | {"heatmaps", "models"},
     "results": {"types", "errors", "processes"},
     # a report is made from files: never a model

@@ -16,8 +16,7 @@ from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import LayerExplainer, explain_together
-from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise
-from heatproof.metrics.agreement import correlation
+from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, pearson
 from heatproof.metrics.confidence import read
 from heatproof.metrics.randomisation import Randomisation
 from heatproof.metrics.removal import Order, check_region, filling, turns, unordered, watch
@@ -124,7 +123,7 @@ def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, r
             values["randomised"] = _padded(drawn[0].spearman_absolute, len(images))
     for name in ("contrast", "softmax_contrast"):
         if name in maps:
-            values[name] = correlation(heatmaps.flatten(1), maps[name][:, 0].flatten(1))
+            values[name] = pearson(heatmaps, maps[name][:, 0])
     values |= {
         "frame": mass(heatmaps, frame(*heatmaps.shape[1:]).to(heatmaps)),
         "empty": unordered(heatmaps, "most") | is_empty(heatmaps),

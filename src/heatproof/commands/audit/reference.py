@@ -11,9 +11,8 @@ from torch import Tensor
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.together import explain_together
-from heatproof.heatmaps import resize
+from heatproof.heatmaps import pearson, resize
 from heatproof.manipulation.penalties import CenterMass, Location, TopK
-from heatproof.metrics.agreement import correlation
 from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.similarity import nissim, spearman
 from heatproof.models.classifier import Classifier
@@ -67,7 +66,7 @@ def beside(
     classes = own.shape[1]
     a = own.repeat_interleave(classes, 1).flatten(0, 1).flatten(1)
     b = maps.repeat(1, classes, 1, 1).flatten(0, 1).flatten(1)
-    return rows, {"likeness_to_reference": correlation(a, b).view(len(images), classes, classes)}
+    return rows, {"likeness_to_reference": pearson(a, b).view(len(images), classes, classes)}
 
 
 def swapped(likeness: Tensor, targets: Tensor) -> tuple[float, tuple[int, int]] | None:
