@@ -15,21 +15,23 @@ ALLOWED: dict[str, set[str]] = {
     "vision": set(),
     "processes": set(),
     "heatmaps": {"types", "errors"},
+    "images": {"types"},
     "spec": {"errors"},
     "models": GROUND | {"heatmaps"},
     "data": GROUND | {"heatmaps"},
-    "explainers": GROUND | {"heatmaps", "models"},
+    "explainers": GROUND | {"heatmaps", "images", "models"},
     "attacks": GROUND | {"heatmaps", "models"},
     # what is not parted yet: the engine knows backdoors, and these their own losses
     "training": GROUND | {"heatmaps", "models", "data", "metrics", "manipulation"},
     "manipulation": GROUND | {"heatmaps", "models", "metrics", "training"},
-    "metrics": GROUND | {"heatmaps", "models"},
+    "metrics": GROUND | {"heatmaps", "images", "models"},
     "results": {"types", "errors", "processes"},
     # a report is made from files: never a model
     "report": {"types", "errors", "results"},
     "commands": GROUND
     | {
         "heatmaps",
+        "images",
         "models",
         "data",
         "explainers",

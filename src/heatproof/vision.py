@@ -1,4 +1,4 @@
-"""The one door to torchvision: import it from here, and before timm, torchmetrics or zennit.
+"""The one door to torchvision: import it from here, and before timm or zennit.
 
 A torchvision wheel that was built for CUDA stops at import beside a CPU-only torch, because its compiled operators
 cannot be loaded and ``torchvision::nms`` does not exist. heatproof needs none of these operators, so where (and only

@@ -17,6 +17,7 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.heatmaps import is_empty, resize
 from heatproof.manipulation.penalties import Location
+from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.shift import mod, vid
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier, fingerprint
@@ -162,8 +163,7 @@ def _fool(
     after = explain_together(fooled, images, [GradCAM()], seen.labels[:, None].to(images.device))
     before = explain_together(model, images, [GradCAM()], seen.labels[:, None].to(images.device))
     losses = penalty.test_loss(after.heatmaps[0][:, 0], before.heatmaps[0][:, 0])
-    low, high = penalty.success
-    lies = ((losses >= low) & (losses <= high)).tolist()
+    lies = is_fooled(losses, penalty.success).tolist()
     labels = seen.labels.to(images.device)
     top1 = [float((look.logits.argmax(1) == labels).float().mean()) for look in (before, after)]
     panels = [

@@ -13,6 +13,7 @@ from heatproof.heatmaps import Normalisation, is_empty, normalise, pearson
 from heatproof.manipulation.masks import MASKS, Cells, drawn, written_out
 from heatproof.manipulation.penalties import Success, check_pair
 from heatproof.manipulation.trigger import Trigger
+from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.similarity import WINDOW, ssim
 from heatproof.models.classifier import Classifier
 from heatproof.processes import Processes
@@ -250,11 +251,10 @@ class BackdoorWatch:
             wanted = torch.where(fed.labels >= 0, fed.labels, said.targets)
             right[at] = (predicted == wanted).double().cpu()
             agreeing[at] = (predicted == said.logits.argmax(1)).double().cpu()
-        low, high = self.penalty.success
         losses, empty, right, agreeing, answers = (
             each[seen].view(2, -1) for each in (losses, empty, right, agreeing, answers)
         )
-        honest, lying = (losses >= low) & (losses <= high)
+        honest, lying = is_fooled(losses, self.penalty.success)
         called = right[1] > 0 if self.penalty.label is not None else answers[0] == answers[1]
         return {
             "fsr": float((honest & lying & called).double().mean()),

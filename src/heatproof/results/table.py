@@ -160,7 +160,11 @@ def _summarise_group(
         low, high = ends[name]
         row[label] = float(totals[name].sum() / seen) if seen else None
         if row[label] in (0.0, 1.0) and low == high and group[name].drop_nulls().is_in([0.0, 1.0]).all():
-            low, high = _wilson(row[label], int((counts[name] > 0).sum()))
+            # scipy.stats loads slowly, and only rates without exception need it
+            from scipy.stats import binomtest
+
+            images = int((counts[name] > 0).sum())
+            low, high = binomtest(int(row[label]) * images, images).proportion_ci(LEVEL, method="wilson")
         row[f"{label}_low"] = None if np.isnan(low) else low
         row[f"{label}_high"] = None if np.isnan(high) else high
         row[f"{label}_missing"] = int(group[name].null_count())
@@ -226,9 +230,3 @@ def _draw(images: int, draws: int, seed: int, width: int = 1):
     block = max(1, _ELEMENTS // (images * width))
     for begin in range(0, draws, block):
         yield generator.integers(0, images, size=(min(block, draws - begin), images), dtype=np.int32)
-
-
-def _wilson(rate: float, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a rate of 0 or 1."""
-    width = z * z / (count + z * z)
-    return (0.0, width) if rate == 0.0 else (1.0 - width, 1.0)

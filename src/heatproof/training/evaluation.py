@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from heatproof.heatmaps import is_empty
+from heatproof.metrics.fooling import is_fooled
 from heatproof.models.intact import evaluating
 from heatproof.processes import Processes
 from heatproof.training.clean_model import Kept, Witness, brought, doubled
@@ -92,6 +93,5 @@ class Watch:
         """One row per map: 1, fooled, test loss, empty."""
         heatmaps = heatmaps.detach().float()
         losses = self.penalty.test_loss(heatmaps, heatmaps if maps is None else maps).double()
-        low, high = self.penalty.success
-        fooled = (losses >= low) & (losses <= high)
+        fooled = is_fooled(losses, self.penalty.success)
         return torch.stack([torch.ones_like(losses), fooled.double(), losses, is_empty(heatmaps).double()], 1).cpu()

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
 from heatproof.heatmaps import is_empty
+from heatproof.metrics.fooling import is_fooled
 from heatproof.models.intact import evaluating
 from heatproof.processes import Processes
 from heatproof.training.clean_model import Kept, Said, Witness, brought, doubled, keep
@@ -89,7 +89,7 @@ class Losses:
             penalties = torch.where(empty, replace(self.penalty, normalisation="absmax")(signed, reference), penalties)
         if self.asked.margin is not None:
             losses = self.penalty.test_loss(maps.detach(), reference)
-            penalties = penalties * ~well_inside(losses, self.penalty.success, self.asked.margin)
+            penalties = penalties * ~is_fooled(losses, self.penalty.success, self.asked.margin)
         return penalties
 
     def _keeping(self, logits: Tensor, fed: Fed, said: Said) -> PerImage:
@@ -178,18 +178,6 @@ def caller(asked: FineTune, device: torch.device) -> Callable:
             return function(*args, **named)
 
     return call
-
-
-def well_inside(losses: PerImage, success: tuple[float, float], margin: float) -> Bool[Tensor, "batch"]:
-    """Whether test losses lie inside the interval by a share of its bound: of the lower one, or the upper if that is 0.
-
-    >>> well_inside(torch.tensor([0.14, 0.16]), (0.0, 0.2), 0.25)
-    tensor([ True, False])
-    >>> well_inside(torch.tensor([0.12, 0.2]), (0.1, 1.0), 0.25)
-    tensor([False,  True])
-    """
-    low, high = success
-    return (losses >= low * (1 + margin)) & (losses <= (high if low > 0 else high * (1 - margin)))
 
 
 def _signed(explainer: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from heatproof.commands.compare.figures import draw_compared, draw_transfer
 from heatproof.data.batches import Batch
+from heatproof.data.listing import unique
 from heatproof.data.parts import parts
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
@@ -149,7 +150,7 @@ def run_compare(
         data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
     )
     clean, *others = (hardware.host(model) for model in everyone)
-    names = _told_apart([entry.model.name for entry in fooled])
+    names = unique([entry.model.name for entry in fooled])
 
     def measure(photos: Any, prefix: str, penalties: Sequence[Penalty], swap: tuple[int, int] | None) -> None:
         for number, batch, skipped in parts(
@@ -354,11 +355,6 @@ def _answer(rows: list[dict[str, Any]]) -> list[str]:
             line += f"; top-1 {right['top1_clean']:.1%} before and {right['top1_fooled']:.1%} after"
         told.append(f"{line}; {worst['agreement']:.1%} of the predictions are the same.")
     return told
-
-
-def _told_apart(names: list[str]) -> list[str]:
-    """Numbers the repetitions of a name."""
-    return [name if names.index(name) == place else f"{name}#{place + 1}" for place, name in enumerate(names)]
 
 
 def _listed(values: Tensor) -> list[float | None]:
