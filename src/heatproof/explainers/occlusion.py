@@ -107,10 +107,10 @@ class RISE:
         total = torch.zeros_like(images[:, 0])
         black = torch.zeros_like(images)
         for some in self._masks(*images.shape[2:]):
-            for kept, scores in masked_scores(
+            for group, scores in masked_scores(
                 model, images, black, some.to(images), targets, self.score, self.at_once, create_graph=create_graph
             ):
-                total = total + torch.einsum("nm,mhw->nhw", scores, kept)
+                total = total + torch.einsum("nm,mhw->nhw", scores, group)
         return Explanation(total / (self.masks * self.keep), logits, targets)
 
     def _masks(self, rows: int, cols: int) -> Iterator[Masks]:
@@ -156,8 +156,8 @@ def masked_scores(
     count = len(images)
     for some in masks.split(max(1, at_once // count)):
         # [batch, masks, channels, rows, cols] as one long batch
-        kept = some[None, :, None]
-        mixed = (images[:, None] * kept + filling[:, None] * (1 - kept)).flatten(0, 1)
+        mask = some[None, :, None]
+        mixed = (images[:, None] * mask + filling[:, None] * (1 - mask)).flatten(0, 1)
         logits = predict(model, mixed, create_graph=create_graph)
         scores: PerImage = explained(logits, targets.repeat_interleave(len(some)), score)
         yield some, scores.view(count, len(some))

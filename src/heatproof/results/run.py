@@ -92,13 +92,13 @@ class Run:
                 now, or cannot be written.
         """
         folder = Path(out)
-        asked = {"command": command, "settings": plain(settings), "seed": seed}
+        wanted = {"command": command, "settings": plain(settings), "seed": seed}
         try:
             old = old_record(folder)
             # the others find what process 0 has just begun, emptied or not
             empty = overwrite and process == 0 and old is not None
             if old is not None and not empty:
-                check_same(folder, old, asked)
+                check_same(folder, old, wanted)
                 if old["status"] == "complete":
                     return cls(folder, old, done=True, process=process)
             if process != 0:
@@ -113,7 +113,7 @@ class Run:
             sweep(folder)
         except OSError as error:
             refuse(folder, error)
-        run = cls(folder, _fresh(asked, options, old), resumed=old is not None, _lock=lock)
+        run = cls(folder, _fresh(wanted, options, old), resumed=old is not None, _lock=lock)
         run._save()
         return run
 
@@ -143,8 +143,8 @@ class Run:
         Raises:
             RunError: the folder was begun or made with a model or data whose hash or count was another.
         """
-        told = {"model": plain(list(model)), "data": plain(data)}
-        for key, new in told.items():
+        described = {"model": plain(list(model)), "data": plain(data)}
+        for key, new in described.items():
             old = self.record.get(key)
             if old and new and old != new:
                 raise RunError(
@@ -152,7 +152,7 @@ class Run:
                     "the same names have changed; choose another --out, or --overwrite to begin anew"
                 )
         if not self.done:
-            self.record.update({key: new for key, new in told.items() if new})
+            self.record.update({key: new for key, new in described.items() if new})
             if self.process == 0:
                 self._save()
 
@@ -272,11 +272,11 @@ class Run:
 
 
 @contextmanager
-def start_together(out: Path | str, processes: "Processes", **asked: Any) -> Iterator[Run]:
+def start_together(out: Path | str, processes: "Processes", **wanted: Any) -> Iterator[Run]:
     """:meth:`Run.start` for every one of several processes: process 0 first, the others when the folder is there."""
     if processes.index:
         processes.wait()
-    with Run.start(out, process=processes.index, **asked) as run:
+    with Run.start(out, process=processes.index, **wanted) as run:
         if not processes.index:
             processes.wait()
         yield run
@@ -296,13 +296,13 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
-def _fresh(asked: dict[str, Any], options: Mapping[str, Any] | None, old: dict[str, Any] | None) -> dict[str, Any]:
+def _fresh(wanted: dict[str, Any], options: Mapping[str, Any] | None, old: dict[str, Any] | None) -> dict[str, Any]:
     """A new record; of a run that is gone on with it keeps what was described, and remembers the earlier starts."""
     before = old or {}
     resumed = [*before.get("resumed", []), {"start": before.get("start"), "versions": before.get("versions")}]
     return {
         "format": FORMAT,
-        **asked,
+        **wanted,
         "options": plain(options or {}),
         "versions": _versions(),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},

@@ -8,7 +8,8 @@ import pytest
 from heatproof.errors import InputError
 from heatproof.results.run import Run
 from heatproof.studies.audit_benchmark.population import BACKDOORS, FAMILIES, Member, members
-from heatproof.studies.audit_benchmark.run import WITHOUT, AuditBenchmark, _models, auc, roc
+from heatproof.studies.audit_benchmark.rates import WITHOUT, auc, roc, verdict_rates
+from heatproof.studies.audit_benchmark.run import AuditBenchmark
 
 
 def test_the_population_has_the_size_that_was_asked_for() -> None:
@@ -34,7 +35,7 @@ def test_no_network_is_judged_by_thresholds_of_its_own_training() -> None:
         level = (0.1 if member.family == "densenet" else 0.5) + 0.01 * place
         numbers = {"all_classes": level}
         found[member.name] = {"values": {"all_classes": [level] * 12}, "numbers": numbers, "trust": [], "made": {}}
-    rows, table = _models(everyone, found)
+    rows, table = verdict_rates(everyone, found)
     verdicts = {row["model"]: row["verdict"] for row in table if row["how"] == WITHOUT}
     assert verdicts["densenet-0"] == "manipulated"
     assert {verdict for name, verdict in verdicts.items() if name.startswith("vgg")} == {"honest"}

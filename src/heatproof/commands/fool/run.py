@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from heatproof.commands.compare.figures import draw_compared
-from heatproof.commands.compare.run import METRICS, SORT, class_rows, compared
+from heatproof.commands.compare.measure import SORT, compared
+from heatproof.commands.compare.summary import METRICS, class_rows
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import RunError
