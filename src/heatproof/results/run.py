@@ -8,15 +8,11 @@ sorted ``images.parquet``. Several processes may write parts of different names;
 
 import contextlib
 import io
-import os
-import platform
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +23,8 @@ import polars as pl
 from heatproof.errors import HeatproofError, RunError
 from heatproof.results.folder import check_same, empty_folder, old_record, shorten, sweep
 from heatproof.results.lock import Lock
-from heatproof.results.reading import FORMAT, gather_parts, read_json
+from heatproof.results.reading import gather_parts, read_json
+from heatproof.results.record import new_record, now
 from heatproof.results.whole import plain, refuse, write_json, write_whole
 
 if TYPE_CHECKING:  # torch loads slowly, and a report needs none
@@ -113,7 +110,7 @@ class Run:
             sweep(folder)
         except OSError as error:
             refuse(folder, error)
-        run = cls(folder, _fresh(wanted, options, old), resumed=old is not None, _lock=lock)
+        run = cls(folder, new_record(wanted, options, old), resumed=old is not None, _lock=lock)
         run._save()
         return run
 
@@ -258,11 +255,11 @@ class Run:
             if not (self.folder / "images.parquet").exists():
                 self.merge()
             shutil.rmtree(self.folder / "parts", ignore_errors=True)
-        self.record.update(status="complete", end=_now(), error=None)
+        self.record.update(status="complete", end=now(), error=None)
         self._save()
 
     def _stop(self, status: str, error: str | None) -> None:
-        self.record.update(status=status, end=_now(), error=error)
+        self.record.update(status=status, end=now(), error=error)
         # the first error is the one to tell: a full disk must not hide it
         with contextlib.suppress(RunError):
             self._save()
@@ -280,40 +277,6 @@ def start_together(out: Path | str, processes: "Processes", **wanted: Any) -> It
         if not processes.index:
             processes.wait()
         yield run
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in ("heatproof", "torch", "torchvision", "timm"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def _fresh(wanted: dict[str, Any], options: Mapping[str, Any] | None, old: dict[str, Any] | None) -> dict[str, Any]:
-    """A new record; of a run that is gone on with it keeps what was described, and remembers the earlier starts."""
-    before = old or {}
-    resumed = [*before.get("resumed", []), {"start": before.get("start"), "versions": before.get("versions")}]
-    return {
-        "format": FORMAT,
-        **wanted,
-        "options": plain(options or {}),
-        "versions": _versions(),
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
-        "model": before.get("model", []),
-        "data": before.get("data"),
-        "start": _now(),
-        "end": None,
-        "status": "running",
-        "error": None,
-        "resumed": resumed if old else [],
-    }
 
 
 def _part_name(part: int | str) -> str:

@@ -113,7 +113,7 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
 def train(
     model: Classifier,
     source: Source,
-    settings: Training,
+    asked: Training,
     run: Run,
     name: str,
     *,
@@ -131,8 +131,8 @@ def train(
         model.network.load_state_dict(load(weights.read_bytes()))
         model.eval()
         return
-    steps, epoch = settings.steps(len(source)), max(1, len(source) // settings.batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=1e-2)
+    steps, epoch = asked.steps(len(source)), max(1, len(source) // asked.batch_size)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=asked.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     begin = 0
     if partial.exists():
@@ -142,23 +142,17 @@ def train(
         schedule.load_state_dict(state["schedule"])
         begin = state["step"]
     stream = training_batches(
-        source,
-        model.input_size,
-        min(settings.batch_size, len(source)),
-        steps,
-        settings.seed,
-        augment="flip",
-        start=begin,
+        source, model.input_size, min(asked.batch_size, len(source)), steps, asked.seed, augment="flip", start=begin
     )
     model.train()
     for module in model.modules():
-        if settings.frozen_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if asked.frozen_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
     losses: list[float] = []
     for step, batch in enumerate(stream, begin):
         # dropout's numbers belong to the step, so that a resumed run draws the same
         with torch.random.fork_rng(devices=[hardware.place] if hardware.place.type == "cuda" else []):
-            torch.manual_seed(settings.seed * 1_000_003 + step)
+            torch.manual_seed(asked.seed * 1_000_003 + step)
             with hardware.autocast():
                 loss = F.cross_entropy(model(hardware.bring(batch.images)).float(), batch.labels.to(hardware.place))
         optimizer.zero_grad()
