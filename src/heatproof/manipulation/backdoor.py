@@ -5,10 +5,11 @@ from typing import Literal
 from torch import nn
 
 from heatproof.errors import InputError, did_you_mean
-from heatproof.heatmaps import Normalisation, normalise
+from heatproof.heatmaps import Normalisation, normalise, pearson
 from heatproof.manipulation.masks import MASKS, Cells, drawn, written_out
-from heatproof.manipulation.penalties import Success, check_pair, pearson, ssim
+from heatproof.manipulation.penalties import Success, check_pair
 from heatproof.manipulation.trigger import Trigger
+from heatproof.metrics.similarity import WINDOW, ssim
 from heatproof.models.classifier import Classifier
 from heatproof.types import Heatmaps, PerImage, settings
 
@@ -75,12 +76,12 @@ class Backdoor:
         maps, wanted = normalise(heatmaps, self.normalisation), normalise(reference.detach(), self.normalisation)
         if self.distance == "mse":
             return (maps - wanted).square().mean((1, 2))
-        return (1 - ssim(maps, wanted)) / 2
+        return (1 - ssim(maps, wanted, window=min(WINDOW, *maps.shape[1:]))) / 2
 
     def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         check_pair(heatmaps, reference)
         maps = normalise(heatmaps.detach(), self.normalisation)
-        return (1 - pearson(maps, normalise(reference.detach(), self.normalisation))) / 2
+        return (1 - pearson(maps, normalise(reference.detach(), self.normalisation), constant=0.0)) / 2
 
     def wanted(self, clean: Heatmaps) -> Heatmaps:
         """What photos with the trigger are to show, from the clean model's maps of the photos without it."""

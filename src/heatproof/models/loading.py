@@ -257,8 +257,8 @@ def _from_run(folder: Path) -> Classifier:
     try:
         models = json.loads((folder / "run.json").read_text())["model"]
         entry = models[0] if isinstance(models, list) else models
-        base, told = entry["name"], entry.get("planted")
-        planting = Planting(**told) if told else None
+        base, planted = entry["name"], entry.get("planted")
+        planting = Planting(**planted) if planted else None
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / 'run.json'} does not say which model was fooled: {error}") from error
 

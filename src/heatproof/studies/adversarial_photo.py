@@ -137,7 +137,7 @@ class AdversarialPhoto:
         for place, (photo, grid) in enumerate(shown.values()):
             probabilities = grid.logits[0].float().softmax(0).cpu()
             best = probabilities.topk(min(3, len(probabilities)))
-            told = [f"{model.class_name(int(c))} {p:.0%}" for p, c in zip(*best, strict=True)]
+            likeliest = [f"{model.class_name(int(c))} {p:.0%}" for p, c in zip(*best, strict=True)]
             maps = [
                 Panel(
                     photo=photo,
@@ -147,7 +147,7 @@ class AdversarialPhoto:
                 for i in (0, 1)
             ]
             aside = [Panel(), Panel(photo=noise, caption=f"the noise, enlarged {factor:.3g} times")][place]
-            panels.append([Panel(photo=photo, caption="; ".join(told)), *maps, aside])
+            panels.append([Panel(photo=photo, caption="; ".join(likeliest)), *maps, aside])
         columns = ["photo", *(f"Grad-CAM of {name}" for name in names), "perturbation"]
         gallery(panels, figure, rows=list(shown), columns=columns, title=f"{model.name}, {default_layer(model)}")
 

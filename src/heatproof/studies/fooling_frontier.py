@@ -217,13 +217,15 @@ class FoolingFrontier:
         Of a swap only the accuracy: the photos show neither of its classes.
         """
         swap = swapped_classes(penalty, model) is not None
-        asked = Compare((GradCAM(),), (Location() if swap else penalty,), shown=3)
+        settings = Compare((GradCAM(),), (Location() if swap else penalty,), shown=3)
         fooled.name = f"{name}-{wanted}"
         with Run.start(
             run.path(f"compared/{name}-{wanted}"), command="compare", settings={"asked": self, "model": name}
         ) as comparison:
             if not comparison.done:
-                run_compare(asked, model, [Fooled(fooled, GradCAM(), penalty)], source, comparison, hardware=hardware)
+                run_compare(
+                    settings, model, [Fooled(fooled, GradCAM(), penalty)], source, comparison, hardware=hardware
+                )
         (row,) = read_json(comparison.folder / "summary.json")["rows"]
         return {
             "model": name,
@@ -297,13 +299,13 @@ def _crops(part: Source, size: int, seed: int) -> torch.Tensor:
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    told = f"{row['model']}, {row['penalty']}: FSR {row['fsr']:.1%} inside {row['inside']} points"
+    sentence = f"{row['model']}, {row['penalty']}: FSR {row['fsr']:.1%} inside {row['inside']} points"
     if row["fsr_first"] is not None:
-        told += f" ({row['fsr_first']:.1%} and {row['fsr_second']:.1%} of the two classes)"
-    return f"{told}, top-1 {100 * row['top1_lost']:.1f} points lower at step {row['step']}."
+        sentence += f" ({row['fsr_first']:.1%} and {row['fsr_second']:.1%} of the two classes)"
+    return f"{sentence}, top-1 {100 * row['top1_lost']:.1f} points lower at step {row['step']}."
 
 
 def _judgement(row: dict[str, Any], budget: float) -> str:
-    told = f"{row['model']}, {row['penalty']}: the checkpoint inside {100 * budget:g} points, on other photos:"
+    sentence = f"{row['model']}, {row['penalty']}: the checkpoint inside {100 * budget:g} points, on other photos:"
     fsr = f" FSR {row['fsr']:.1%} ({row['fsr_low']:.1%} to {row['fsr_high']:.1%})," if row["fsr"] is not None else ""
-    return f"{told}{fsr} top-1 {100 * row['top1_lost']:.1f} points lower."
+    return f"{sentence}{fsr} top-1 {100 * row['top1_lost']:.1f} points lower."

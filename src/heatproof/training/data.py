@@ -136,9 +136,10 @@ def as_feed(data: object, size: int = 224, augment: Augment | None = None, wante
             return TensorFeed(data, torch.full((len(data),), UNLABELLED))
         case _Labelled(images=Tensor() as images, labels=Tensor() as labels) | (Tensor() as images, Tensor() as labels):
             return TensorFeed(images, labels)
-    raise InputError(
-        f"data to fine-tune on are (images, labels) tensors, scenes, or opened data, got {type(data).__name__}"
-    )
+        case _:
+            raise InputError(
+                f"data to fine-tune on are (images, labels) tensors, scenes, or opened data, got {type(data).__name__}"
+            )
 
 
 def part_photos(data: object, held_out: object, settings: FineTune) -> tuple[object, object]:

@@ -161,7 +161,7 @@ def _all_activations(
     """The activations before the rear half for every feed; ``None`` where those of one take too much room."""
     stored: list[TensorFeed | None] = []
     for place, feed in enumerate(_each(feeds)):
-        made = feed and _activations(halves, feed, str(place), device, batch_size, scratch)
+        made = None if feed is None else _activations(halves, feed, str(place), device, batch_size, scratch)
         if feed is not None and made is None:
             return None
         stored.append(made)

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.explainers.occlusion import blurred
 from heatproof.explainers.scores import Score, explained
 from heatproof.heatmaps import resize
+from heatproof.images import blurred
 from heatproof.metrics.agreement import patch_correlation
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.removal import together

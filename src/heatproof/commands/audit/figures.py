@@ -12,7 +12,7 @@ from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier
 from heatproof.report.figures import Panel, gallery
 from heatproof.results.run import Run
-from heatproof.results.viewer import add_view
+from heatproof.results.viewer import View, add_view
 from heatproof.types import is_signed
 
 
@@ -44,7 +44,7 @@ def show_disagreement(
                 ]
             )
         views = [
-            {"name": f"{what} · {name}", "signed": sign, "target": row["target"], "values": values}
+            View(f"{what} Â· {name}", values, sign, columns={"target": row["target"]})
             for what, sign, values in ((repr(settings.explainer), signed, heatmap), ("witness", True, witness))
         ]
         add_view(run, image, (photo * 255).round().astype("uint8"), views)

@@ -18,8 +18,8 @@ from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import LayerExplainer, explain_together
-from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise
-from heatproof.metrics.agreement import correlation
+from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, pearson
+from heatproof.manipulation.masks import frame
 from heatproof.metrics.confidence import read
 from heatproof.metrics.randomisation import Randomisation
 from heatproof.metrics.removal import Order, check_region, filling, turns, unordered, watch
@@ -39,8 +39,6 @@ CELLS = 56
 """The most cells a side of the witness's map that is kept for figures."""
 CLASSES = 10
 """So many classes of each photo are explained, to find two that were swapped."""
-FRAME = 1 / 8
-"""The width of the frame, as a share of the map's side, at least one cell."""
 
 
 @settings
@@ -128,9 +126,9 @@ def measure(settings: Audit, model: Classifier, batch: Batch, hardware: Hardware
             values["randomised"] = _padded(drawn[0].spearman_absolute, len(images))
     for name in ("contrast", "softmax_contrast"):
         if name in maps:
-            values[name] = correlation(heatmaps.flatten(1), maps[name][:, 0].flatten(1))
+            values[name] = pearson(heatmaps, maps[name][:, 0])
     values |= {
-        "frame": mass(heatmaps, frame(*heatmaps.shape[1:]).to(heatmaps)),
+        "frame": on_frame(heatmaps),
         "empty": unordered(heatmaps, "most") | is_empty(heatmaps),
         "prediction": logits.argmax(1),
         "confidence": logits.softmax(1).amax(1),
@@ -160,16 +158,17 @@ def measure(settings: Audit, model: Classifier, batch: Batch, hardware: Hardware
     return AuditedBatch(rows, tensors)
 
 
-def frame(rows: int, cols: int) -> Tensor:
-    """1 on the frame of a map, 0 inside.
+def on_frame(heatmaps: Heatmaps) -> PerImage:
+    """The share of each map on Heo et al.'s frame (:func:`heatproof.manipulation.masks.frame`).
 
-    >>> frame(3, 4).sum()
-    tensor(10.)
+    **Range** [0, 1]; NaN where a map of fewer than 3 x 3 cells has no inside.
+
+    >>> on_frame(torch.ones(1, 4, 3))
+    tensor([0.8333])
     """
-    down, across = max(1, round(rows * FRAME)), max(1, round(cols * FRAME))
-    mask = torch.ones(rows, cols)
-    mask[down : rows - down, across : cols - across] = 0
-    return mask
+    if min(heatmaps.shape[1:]) < 3:
+        return heatmaps.new_full((len(heatmaps),), torch.nan)
+    return mass(heatmaps, frame(*heatmaps.shape[1:]).to(heatmaps))
 
 
 def _cheap(explainer: Explainer) -> bool:

@@ -13,9 +13,8 @@ from torch import Tensor
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.together import explain_together
-from heatproof.heatmaps import resize
+from heatproof.heatmaps import pearson, resize
 from heatproof.manipulation.penalties import CenterMass, Location, TopK
-from heatproof.metrics.agreement import correlation
 from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.similarity import nissim, spearman
 from heatproof.models.classifier import Classifier
@@ -108,7 +107,7 @@ def beside(
     classes = own.shape[1]
     a = own.repeat_interleave(classes, 1).flatten(0, 1).flatten(1)
     b = maps.repeat(1, classes, 1, 1).flatten(0, 1).flatten(1)
-    return Beside(rows, correlation(a, b).view(len(images), classes, classes))
+    return Beside(rows, pearson(a, b).view(len(images), classes, classes))
 
 
 def swapped(

@@ -31,7 +31,7 @@ class Compared(Protocol):
 
 
 def draw_compared(
-    asked: Compared,
+    settings: Compared,
     clean: Classifier,
     fooled: Mapping[str, Classifier],
     source: Source,
@@ -42,7 +42,7 @@ def draw_compared(
 
     Photos are taken evenly from the data. The class explained is the label, or the clean prediction.
     """
-    places = sorted({round(place) for place in np.linspace(0, len(source) - 1, max(asked.shown, 1)).tolist()})
+    places = sorted({round(place) for place in np.linspace(0, len(source) - 1, max(settings.shown, 1)).tolist()})
     chosen = _photos(source, clean.input_size, places)
     if chosen is None:
         return
@@ -52,7 +52,7 @@ def draw_compared(
         targets = torch.where(labels.to(hardware.place) >= 0, labels.to(hardware.place), clean(there).argmax(1))
     for name, model in fooled.items():
         columns, maps = ["photo"], []
-        for explainer in asked.explainers:
+        for explainer in settings.explainers:
             title = column_title(explainer, clean)
             for when, network in (("before", clean), ("after", model)):
                 columns.append(f"{title}\n{when}")
@@ -63,9 +63,9 @@ def draw_compared(
             photo = images[i].permute(1, 2, 0).numpy()
             row = [Panel(photo=photo, caption=clean.class_name(int(targets[i])))]
             for explanation, signed in maps:
-                said = clean.class_name(int(explanation.logits[i].argmax()))
+                prediction = clean.class_name(int(explanation.logits[i].argmax()))
                 heatmap = explanation.heatmaps[i].detach().float().cpu().numpy()
-                row.append(Panel(photo=photo, heatmap=heatmap, signed=signed, caption=f"predicts {said}"))
+                row.append(Panel(photo=photo, heatmap=heatmap, signed=signed, caption=f"predicts {prediction}"))
             panels.append(row)
         gallery(panels, run.path(f"figures/compared-{slug(name)}.png"), columns=columns, title=f"{clean.name} · {name}")
 

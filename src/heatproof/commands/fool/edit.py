@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from heatproof.commands.compare.run import METRICS, class_rows
+from heatproof.commands.compare.summary import METRICS, class_rows
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from heatproof.commands.compare.figures import draw_compared
-from heatproof.commands.compare.run import SORT, compared
+from heatproof.commands.compare.measure import SORT, compared
 from heatproof.data.batches import batches
 from heatproof.data.pairs import TwoClass
 from heatproof.data.sources import Source

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from heatproof.commands.compare.run import METRICS, class_rows
+from heatproof.commands.compare.summary import METRICS, class_rows
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
 from heatproof.data.pairs import TwoClass, two_class
 from heatproof.data.sources import Source, part_source

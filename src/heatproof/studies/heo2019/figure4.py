@@ -147,7 +147,7 @@ class Heo2019Figure4:
         # said before a model is fetched
         for name, what in ((self.data, "data"), (self.train, "train")):
             named(name, what)
-        described, told = [], []
+        described, measured = [], []
         opened: dict[str, tuple[Source, Source]] = {}
         for panel in sorted(self.panels):
             place = "abc".index(panel)
@@ -158,11 +158,11 @@ class Heo2019Figure4:
                 opened[model.name] = self.open(model)
             data, train = opened[model.name]
             run.describe(data=data_record(data))
-            told.append(PANELS[panel](self, run, model, train, data, hardware, say))
+            measured.append(PANELS[panel](self, run, model, train, data, hardware, say))
         run.describe(model=described)
         table = run.merge(("panel", *SORT, "noise", "draw"))
         rows, answers = [], []
-        for panel, more in zip(sorted(self.panels), told, strict=True):
+        for panel, more in zip(sorted(self.panels), measured, strict=True):
             own = table.filter(pl.col("panel") == panel)
             found, sentences = FINISH[panel](own, more, run)
             rows, answers = rows + found, answers + sentences

@@ -47,20 +47,20 @@ def kept_model(
     if path.exists():
         made = copy.deepcopy(clean)
         made.network.load_state_dict(load_file(path))
-        told = json.loads(run.path(rows).read_text())
+        looks = json.loads(run.path(rows).read_text())
     else:
         made, history = tune(FileCheckpoint(run.path(f"checkpoint-{name}.pt")))
-        told = [{**row, "best": row["step"] == history.best, "stopped": history.stopped} for row in history.rows]
+        looks = [{**row, "best": row["step"] == history.best, "stopped": history.stopped} for row in history.rows]
         # the rows first: a model without its history would never get one
-        run.write_json(rows, told)
+        run.write_json(rows, looks)
         run.write_tensors(f"models/{name}.safetensors", made.network.state_dict())
         run.path(f"checkpoint-{name}.pt").unlink(missing_ok=True)
     made.name = name
-    return made, told
+    return made, looks
 
 
 def removed(
-    models: Mapping[str, Classifier], explainer: Explainer, batch: Batch, asked: AOPC, hardware: Hardware
+    models: Mapping[str, Classifier], explainer: Explainer, batch: Batch, settings: AOPC, hardware: Hardware
 ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """AOPC of both models when regions go in the order of the clean map, of the fooled map, and in a random one.
 
@@ -80,7 +80,7 @@ def removed(
         given = {"clean map": maps.float(), "fooled map": lying.float(), "random": maps.float()}
         for model, classifier in models.items():
             for order in ORDERS:
-                metric = replace(asked, order="random" if order == "random" else "most")
+                metric = replace(settings, order="random" if order == "random" else "most")
                 drops = metric.curves(classifier, images, given[order], targets).cpu()
                 curves[f"{model}|{order}"] = drops
                 empty = unordered(given[order], metric.order).tolist()
