@@ -16,7 +16,7 @@ from heatproof.data.sources import open_data
 from heatproof.errors import ModelError
 from heatproof.explainers.cam import CAM, GradCAM, cam_layer
 from heatproof.explainers.together import explain_together
-from heatproof.models.classifier import fingerprint
+from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, list_layers
 from heatproof.models.loading import load

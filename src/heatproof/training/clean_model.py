@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
@@ -73,7 +74,9 @@ class Witness:
             return self.call(self.model, images).float()
 
 
-def doubled(images: Images, swap: tuple[int, int]) -> tuple[Images, Targets]:
+def doubled(
+    images: Images, swap: tuple[int, int]
+) -> tuple[Float[Tensor, "twice channels height width"], Int[Tensor, "twice"]]:
     """Every image twice in a row, to be explained for the first class and for the second."""
     targets = torch.tensor(swap, device=images.device).repeat(len(images))
     return images.repeat_interleave(2, 0), targets
