@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
@@ -42,7 +42,7 @@ class Losses:
     kept: Kept | None
     kept_pairs: Kept | None
 
-    def of(self, fed: Fed, fool: Fed | None) -> tuple[PerImage, PerImage]:
+    def of(self, fed: Fed, fool: Fed | None) -> tuple[PerImage, Float[Tensor, "maps"]]:
         """Both terms, one value per image; one forward pass serves both (a swap has images of its own)."""
         fed = brought(fed, self.device)
         said = self._said(self.kept, self.witness, fed)
