@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.shapes import unchecked
 from tests.training.nets import residual
 from torch.autograd import gradcheck
 
@@ -148,6 +149,7 @@ def test_a_penalty_that_does_not_fit_says_so(penalty, shape, told):
         penalty(torch.rand(shape), torch.rand(shape))
 
 
+@unchecked()
 def test_shapes_and_settings_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="same shape"):
         TopK()(torch.rand(1, 7, 7), torch.rand(1, 8, 8))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
@@ -68,7 +69,9 @@ class CleanModel:
         return Explanation(heatmaps.detach(), logits.detach(), explained)
 
 
-def repeated(images: Images, classes: tuple[int, ...]) -> tuple[Images, Targets]:
+def repeated(
+    images: Images, classes: tuple[int, ...]
+) -> tuple[Float[Tensor, "rows channels height width"], Int[Tensor, "rows"]]:
     """Every image once for each class in a row, and these classes, to be explained."""
     targets = torch.tensor(classes, device=images.device).repeat(len(images))
     return images.repeat_interleave(len(classes), 0), targets

@@ -271,7 +271,7 @@ def center_distances(heatmaps: Heatmaps) -> PerImage:
     return away.masked_fill(~known, torch.nan)
 
 
-def _padded(values: PerImage, count: int) -> PerImage:
+def _padded(values: Float[Tensor, "some"], count: int) -> PerImage:
     return torch.cat([values, values.new_full((count - len(values),), torch.nan)])
 
 
