@@ -15,16 +15,19 @@ from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, Smoot
 from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import RISE, Occlusion
+from heatproof.explainers.random_map import RandomMap
 from heatproof.manipulation.backdoor import Backdoor
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
 from heatproof.manipulation.trigger import Trigger
 from heatproof.manipulation.weight_edit import WeightEdit
+from heatproof.metrics.evaluation import Metric
 from heatproof.metrics.faithfulness import AOPC, Deletion, Insertion
-from heatproof.metrics.localisation import box_iou, pointing_game
+from heatproof.metrics.localisation import BoxIoU, PointingGame
 from heatproof.metrics.randomisation import Randomisation
 from heatproof.metrics.road import ROAD
 from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
+from heatproof.metrics.stability import Stability
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.studies.adversarial_photo import AdversarialPhoto
 from heatproof.studies.audit_benchmark.run import AuditBenchmark
@@ -73,24 +76,35 @@ EDITS: dict[str, Callable[..., Any]] = {
     "weight_edit": WeightEdit,
 }
 
-METRICS: dict[str, Callable[..., Any]] = {
+METRICS: dict[str, Callable[..., Metric]] = {
+    "aopc": AOPC,
+    "deletion": Deletion,
+    "insertion": Insertion,
+    "road": ROAD,
+    "infidelity": Infidelity,
+    "sensitivity_max": SensitivityMax,
+    "stability": Stability,
+    "weight_noise": WeightNoise,
+    "pointing_game": PointingGame,
+    "box_iou": BoxIoU,
+    "randomisation": Randomisation,
+}
+"""What ``heatproof evaluate --metric`` takes."""
+
+SIMILARITIES: dict[str, Callable[..., Any]] = {
     "ssim": ssim,
     "nissim": nissim,
     "spearman": spearman,
     "topk_intersection": topk_intersection,
     "center_distance": center_distance,
     "psnr": psnr,
-    "aopc": AOPC,
-    "deletion": Deletion,
-    "insertion": Insertion,
-    "road": ROAD,
-    "sensitivity_max": SensitivityMax,
-    "infidelity": Infidelity,
-    "pointing_game": pointing_game,
-    "box_iou": box_iou,
-    "randomisation": Randomisation,
-    "weight_noise": WeightNoise,
 }
+"""Measures of two maps, and of two images: what ``shift`` and ``compare`` measure, and ``stability(by="ssim")``."""
+
+CONTROLS: dict[str, Callable[..., Any]] = {
+    "random_map": RandomMap,
+}
+"""What looks like an explainer and explains nothing; ``evaluate`` takes it where it takes an explainer."""
 
 STUDIES: dict[str, Callable[..., Any]] = {
     "fooling-frontier": FoolingFrontier,

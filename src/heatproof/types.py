@@ -68,13 +68,6 @@ class Penalty(Protocol):
     def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage: ...
 
 
-@runtime_checkable
-class Metric(Protocol):
-    """One value per image, from two sets of heatmaps, images or logits."""
-
-    def __call__(self, *args: Any) -> PerImage: ...
-
-
 def _text(self: Any) -> str:
     """``GradCAM(layer='layer4')``: the fields that differ from their defaults, as Python and the CLI read them."""
     shown = []

@@ -19,9 +19,9 @@ NAMED = {
     "explainers": catalog.EXPLAINERS,
     "attacks": catalog.ATTACKS,
     "penalties": catalog.PENALTIES,
-    "metrics": catalog.METRICS,
+    "metrics": catalog.METRICS | catalog.SIMILARITIES,
 }
-STAGES = ("models", "data", "explainers", "lrp", "attacks", "manipulation", "metrics", "audits", "studies", "results")
+STAGES = ("models", "data", "explainers", "lrp", "attacks", "manipulation", "metrics", "commands", "studies", "results")
 
 
 def named(page: Path) -> str:

@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from heatproof.cli import audit, demo, explain, fool, listing, report, shift, study
+from heatproof.cli import audit, demo, evaluate, explain, fool, listing, report, shift, study
 from heatproof.cli.console import fail
 from heatproof.errors import HeatproofError, LayerError, SpecError
 
@@ -28,6 +28,7 @@ app.command("shift")(shift.shift)
 app.command("fool")(fool.fool)
 app.command("compare")(fool.compare)
 app.command("audit")(audit.audit)
+app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("study")(study.study)
 

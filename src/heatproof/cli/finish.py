@@ -29,8 +29,12 @@ def filling(out: Path, command: str, settings: Mapping[str, Any], seed: int, ove
         write_report([out])
 
 
-def show(run: Run, as_json: bool, columns: Mapping[str, str]) -> None:
-    """The summary on the screen: the answer in words, the table, what was skipped, and what to open."""
+def show(run: Run, as_json: bool, columns: Mapping[str, str], rows: str = "rows") -> None:
+    """The summary on the screen: the answer in words, the table, what was skipped, and what to open.
+
+    Args:
+        rows: which table of the summary.
+    """
     if run.process != 0:
         return
     if run.done:
@@ -39,7 +43,7 @@ def show(run: Run, as_json: bool, columns: Mapping[str, str]) -> None:
     if as_json:
         show_json(summary)
     else:
-        show_rows(summary["rows"], columns)
+        show_rows(summary[rows], columns)
         for sentence in summary.get("answer", []):
             say(sentence)
     show_skipped(summary.get("skipped", []))

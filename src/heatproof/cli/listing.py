@@ -30,6 +30,8 @@ def list_(
         _models()
     elif what in shelves:
         _shelf(what, shelves[what])
+        if what == "metrics":
+            _shelf("similarities (of two maps: stability(by=...), shift, compare)", catalog.SIMILARITIES)
     elif not what:
         for name, shelf in shelves.items():
             _shelf(name, shelf)
