@@ -19,7 +19,7 @@ NAMED = {
     "explainers": catalog.EXPLAINERS,
     "attacks": catalog.ATTACKS,
     "penalties": catalog.PENALTIES,
-    "metrics": catalog.METRICS,
+    "metrics": {**catalog.METRICS, **catalog.SIMILARITIES},
 }
 STAGES = (
     *("models", "data", "explainers", "lrp", "attacks", "manipulation", "training", "metrics"),

@@ -55,8 +55,12 @@ def filling(
         write_report([out])
 
 
-def show(run: "Run", as_json: bool, columns: Mapping[str, str]) -> None:
-    """The summary on the screen: the answer in words, the table, what was skipped, and what to open."""
+def show(run: "Run", as_json: bool, columns: Mapping[str, str], rows: str = "rows") -> None:
+    """The summary on the screen: the answer in words, the table, what was skipped, and what to open.
+
+    Args:
+        rows: which table of the summary.
+    """
     if run.process != 0:
         return
     if run.done:
@@ -65,7 +69,7 @@ def show(run: "Run", as_json: bool, columns: Mapping[str, str]) -> None:
     if as_json:
         show_json(summary)
     else:
-        show_rows(summary["rows"], columns)
+        show_rows(summary[rows], columns)
         for sentence in summary.get("answer", []):
             say(sentence)
     show_skipped(summary.get("skipped", []))
