@@ -10,7 +10,7 @@ from torch import nn
 from heatproof.attacks.balls import check_inside
 from heatproof.attacks.gradient import FGSM, PGD, examine
 from heatproof.attacks.noise import GaussianNoise, RandomSign
-from heatproof.attacks.objectives import begin, misclassify, move_heatmap, reach
+from heatproof.attacks.objectives import Goal, Look, begin, misclassify, move_heatmap, reach
 from heatproof.errors import InputError, ModelError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
@@ -145,6 +145,9 @@ def test_an_attack_that_loses_the_class_it_was_to_keep_is_no_success(model, imag
     kept = model(adversarial).argmax(1) == model(images).argmax(1)
     assert not kept.all()
     assert not attacked.success[~kept].any()
+    # there, but not to be handed out
+    yes, no = torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.bool)
+    assert not examine(Goal(lambda pixels: Look(pixels.flatten(1).sum(1), yes, no)), images, images).success.any()
     # a plain function of the pixels says of no image that it is there
     assert not examine(lambda pixels: pixels.flatten(1).sum(1), images + 0.1, images).success.any()
 
