@@ -25,7 +25,7 @@ from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.metrics.stability import Stability
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.processes import Processes
-from heatproof.results.run import start_together
+from heatproof.results.run import Run
 from heatproof.types import Explanation, settings
 from networks import small
 
@@ -75,7 +75,7 @@ def boxes(source):
 
 def measured(folder, source, asked=ASKED, processes=Processes(), **more):
     model = small(dtype=torch.float32)
-    with start_together(folder, processes, command="evaluate", settings={"asked": asked}) as run:
+    with Run.start(folder, process=processes.index, command="evaluate", settings={"asked": asked}) as run:
         return run_evaluate(asked, model, source, run, processes=processes, **more)
 
 
@@ -149,7 +149,7 @@ def test_two_processes_write_the_rows_of_one(tmp_path, source, boxes, monkeypatc
     # each waits for nobody: the second has done its parts before the first merges
     monkeypatch.setattr(Processes, "wait", lambda self: None)
     first = Processes(0, 2)
-    with start_together(tmp_path / "shared", first, command="evaluate", settings={"asked": ASKED}) as run:
+    with Run.start(tmp_path / "shared", command="evaluate", settings={"asked": ASKED}) as run:
         assert measured(tmp_path / "shared", source, processes=Processes(1, 2), boxes=boxes) == {}
         assert run.parts() == ["000001"]
         shared = run_evaluate(ASKED, small(dtype=torch.float32), source, run, processes=first, boxes=boxes)

@@ -13,13 +13,13 @@ from heatproof.commands.evaluate.answer import answer
 from heatproof.commands.evaluate.figures import draw_curves, draw_gallery, draw_randomisation, draw_weight_noise
 from heatproof.commands.evaluate.measure import STANDARD, Evaluate, measure
 from heatproof.commands.evaluate.summary import meanings, merged, side_by_side, summary_rows
+from heatproof.commands.record import describe
 from heatproof.data.boxes import Box, Boxes
 from heatproof.data.parts import parts
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.processes import Processes
 from heatproof.results.run import Run
 
@@ -59,10 +59,7 @@ def run_evaluate(
     asked.check(model, boxes)
     if boxes is not None and not any(boxes.get(image) for image in source.ids):
         raise InputError("the pointing game needs annotations, and none of the boxes belongs to an image of the data")
-    run.describe(
-        model=[{"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)}],
-        data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
-    )
+    describe(run, [model], source)
     model = hardware.host(model)
     done = {number for number in range(-(-len(source) // asked.part)) if run.has_part(number)}
     advance(sum(min(asked.part, len(source) - number * asked.part) for number in done))
