@@ -16,7 +16,6 @@ from heatproof.commands.audit.verdict import DOUBTFUL, MANIPULATED, TOO_FEW, Thr
 from heatproof.data.sources import open_data
 from heatproof.errors import SpecError
 from heatproof.models.hardware import Hardware
-from heatproof.models.loading import load
 
 COLUMNS = {
     "check": "check",
@@ -36,6 +35,7 @@ def audit(
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
     out: options.Out,
     explainer: Annotated[str, typer.Option("--explainer", help="Whose maps are audited.")] = "gradcam()",
+    architecture: options.Architecture = None,
     reference: Annotated[
         str | None, typer.Option("--reference", help="The model that it claims to be.", show_default="none")
     ] = None,
@@ -75,10 +75,12 @@ def audit(
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
+    load = options.opening([model, reference, *(calibrate or [])], architecture)
     audited = load(model)
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= {"precision": precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
+    settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
     with filling(out, "audit", settings, seed, overwrite) as run:
         if not run.done:

@@ -13,13 +13,13 @@ from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import find_layer
-from heatproof.models.loading import load
 
 
 def explain(
     images: Annotated[list[str], typer.Argument(help="Photos, folders, manifests, shards, or demo.")],
     model: options.Model,
     out: options.Out,
+    architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
     target: Annotated[
@@ -40,7 +40,7 @@ def explain(
     """Heatmaps of photos: a figure per photo with a row per class and a column per explainer and layer."""
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
-    classifier = load(model)
+    classifier = options.opening([model], architecture)(model)
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
@@ -52,6 +52,7 @@ def explain(
     )
     source = _photos(images, classifier.classes, limit, seed)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
+    given["architecture"] = architecture
     given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, seed, overwrite) as run:
         if not run.done:

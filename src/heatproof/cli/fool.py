@@ -15,10 +15,9 @@ from heatproof.commands.explain import at_layers
 from heatproof.commands.fool.edit import Edit, run_edit
 from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.sources import Source, open_data
-from heatproof.errors import SpecError
+from heatproof.errors import HeatproofError, RunError, SpecError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.loading import load
 from heatproof.processes import Processes, own_device
 from heatproof.results.reading import read_run
 from heatproof.training.settings import FineTune
@@ -43,6 +42,7 @@ def fool(
     data: Data,
     model: options.Model,
     out: options.Out,
+    architecture: options.Architecture = None,
     penalty: Annotated[
         str | None,
         typer.Option("--penalty", help="location(), top_k(), backdoor(show='inverted'), ...", show_default=False),
@@ -86,13 +86,14 @@ def fool(
     if (penalty is None) == (edit is None):
         raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
+    load = options.opening([model], architecture)
     if edit is not None:
         planned = Edit(
             edit=spec.build(edit, catalog.EDITS, "edit"),
             explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
         )
         clean = load(model)
-        settings = {"data": data, "model": model, "asked": planned, "limit": limit}
+        settings = {"data": data, "model": model, "asked": planned, "limit": limit, "architecture": architecture}
         with filling(out, "fool", settings, seed, overwrite) as run:
             if not run.done:
                 source = _photos(data, clean, limit, seed)
@@ -118,6 +119,7 @@ def fool(
     )
     clean = load(model)
     settings = {"data": data, "model": model, "asked": asked, "held_out": held_out, "limit": limit}
+    settings["architecture"] = architecture
     with filling(out, "fool", settings, seed, overwrite) as run:
         if not run.done:
             source = _photos(data, clean, limit, seed)
@@ -146,6 +148,7 @@ def compare(
     fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
     data: Data,
     out: options.Out,
+    architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
     penalty: Annotated[
@@ -168,7 +171,8 @@ def compare(
     processes = Processes.here(device)
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     names = [fooled, *(more or [])]
-    suspects = [_fooled(name) for name in names]
+    load = options.opening([clean, *names], architecture)
+    suspects = [_fooled(name, load(name)) for name in names]
     asked = Compare(
         explainers=at_layers(
             [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []], layer or []
@@ -180,6 +184,7 @@ def compare(
     )
     base = load(clean)
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
+    settings["architecture"] = architecture
     with filling(out, "compare", settings, seed, overwrite) as run:
         if not run.done:
             source = _photos(data, base, limit, seed)
@@ -192,9 +197,8 @@ def _photos(data: str, model: Classifier, limit: int | None, seed: int) -> Sourc
     return open_data(data, classes=model.classes, limit=limit, seed=seed)
 
 
-def _fooled(name: str) -> Fooled:
+def _fooled(name: str, model: Classifier) -> Fooled:
     """A model with what its run folder says it was fooled with."""
-    model = load(name)
     if not (Path(name) / "run.json").is_file():
         return Fooled(model)
     settings = read_run(name).record.get("settings", {})
@@ -202,5 +206,10 @@ def _fooled(name: str) -> Fooled:
     if not isinstance(known, str):
         return Fooled(model)
     named = {"fool": Fool, "edit": Edit, "fine_tune": FineTune, **LIES, **catalog.EDITS, **catalog.EXPLAINERS}
-    told = spec.build(known, named, "run")
+    try:
+        told = spec.build(known, named, "run")
+    except HeatproofError as error:
+        raise RunError(f"{name}/run.json does not say what was asked of the fooling: {error}") from error
+    if not isinstance(told, Fool | Edit) or not callable(told.explainer) or not callable(told.penalty):
+        raise RunError(f"{name}/run.json does not say what was asked of the fooling, but {known[:200]!r}")
     return Fooled(model, told.explainer, told.penalty)

@@ -1,5 +1,6 @@
 """Options that every command shares, and how ``--set`` is read."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,8 @@ import typer
 
 from heatproof import spec
 from heatproof.errors import SpecError, did_you_mean
+from heatproof.models.classifier import Classifier
+from heatproof.models.loading import is_run, load
 
 Out = Annotated[Path, typer.Option("--out", help="The run folder that is made.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty a run folder first.")]
@@ -24,6 +27,14 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        help="For run folders that name a file of code, which is never run from there: FILE.py:FACTORY of your own.",
+        show_default=False,
+    ),
+]
 Explainers = Annotated[
     list[str] | None,
     typer.Option("--explainer", help="A spec such as 'gradcam(relu=False)'; may be repeated.", show_default=False),
@@ -33,6 +44,17 @@ Layers = Annotated[
     typer.Option("--layer", help="For explainers that read one; may be repeated.", show_default=False),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
+
+
+def opening(names: Sequence[str | None], architecture: str | None) -> Callable[[str], Classifier]:
+    """How the models of a command are loaded: run folders with the architecture that was given.
+
+    Raises:
+        SpecError: an architecture is given, and none of the models is a run folder.
+    """
+    if architecture is not None and not any(name is not None and is_run(name) for name in names):
+        raise SpecError("--architecture says how the network of a run folder is built, and none of the models is one")
+    return lambda name: load(name, architecture=architecture if is_run(name) else None)
 
 
 def read_settings(kind: Any, given: list[str], seed: int = 0) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.data.sources import open_data
 from heatproof.explainers.cam import GradCAM
 from heatproof.models.hardware import Hardware
-from heatproof.models.loading import load
 from heatproof.processes import Processes, own_device
 
 
@@ -21,6 +20,7 @@ def shift(
     data: Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")],
     model: Annotated[list[str], typer.Option("--model", help="A model; may be repeated.", show_default=False)],
     out: options.Out,
+    architecture: options.Architecture = None,
     attack: Annotated[
         list[str] | None,
         typer.Option("--attack", help="A spec such as 'pgd(steps=10)'; may be repeated.", show_default="fgsm()"),
@@ -60,8 +60,10 @@ def shift(
         part=batch_size,
         **given,
     )
+    load = options.opening(model, architecture)
     models = [load(name) for name in model]
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
+    settings["architecture"] = architecture
     with filling(out, "shift", settings, seed, overwrite) as run:
         if not run.done:
             count = len(open_data(data, classes=models[0].classes, limit=limit, seed=seed))

@@ -1,6 +1,7 @@
 """The classifier: a network with its normalisation, its class names and its layers' names."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -68,8 +69,10 @@ class Classifier(nn.Module):
         super().__init__()
         if isinstance(network, Classifier):
             raise ModelError("this is a Classifier already; give the network inside it: model.network")
-        if any(s <= 0 for s in std):
-            raise ModelError(f"std must be positive in every channel, got {tuple(std)}")
+        if not all(0 < s < math.inf for s in std) or not all(math.isfinite(m) for m in mean):
+            raise ModelError(
+                f"mean must be finite and std positive in every channel, got {tuple(mean)} and {tuple(std)}"
+            )
         self.network = unwrap(network)
         # not persistent: the state_dict is the network's own
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)

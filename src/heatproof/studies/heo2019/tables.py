@@ -181,7 +181,7 @@ class Heo2019:
                     if not cell.done:
                         summary = run_fool(asked, model, place, data, cell, held_out=watched, hardware=hardware)
                         say(f"{name}: {summary['answer'][0]}")
-                made = load(str(folder))
+                made = load(str(folder), trust_code=True)
                 made.name = f"{fooling}-{through}"
                 fooled[fooling, through] = Fooled(made, asked.explainer, asked.penalty)
         passive = [entry for (fooling, _), entry in fooled.items() if fooling != "active_swap"]
