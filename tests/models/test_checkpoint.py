@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
 import heatproof as hp
 from heatproof.models.checkpoint import check_weights
 from heatproof.models.hardware import Hardware
+from heatproof.vision import torchvision
 from networks import small
 
 NAME = "features.3.squeeze.weight"
@@ -29,6 +29,7 @@ def load(file: Path) -> hp.Classifier:
     return hp.load(f"squeezenet1_1@{file}")
 
 
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # torch calls quantised tensors deprecated
 @pytest.mark.parametrize(
     ("change", "said"),
     [

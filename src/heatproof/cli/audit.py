@@ -1,6 +1,5 @@
 """``heatproof audit``: is this checkpoint's explanation honest? With a gate for pipelines."""
 
-import json as parser
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +11,11 @@ from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
 from heatproof.commands.audit.measure import OVERHEAD
 from heatproof.commands.audit.run import Audit, calibrated, run_audit
-from heatproof.commands.audit.verdict import DOUBTFUL, MANIPULATED, TOO_FEW, Thresholds
+from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED, Thresholds
 from heatproof.data.sources import open_data
 from heatproof.errors import SpecError
 from heatproof.models.hardware import Hardware
+from heatproof.results.strict import read_summary
 
 COLUMNS = {
     "check": "check",
@@ -26,8 +26,8 @@ COLUMNS = {
     "verdict": "verdict",
 }
 GATES = {DOUBTFUL: (DOUBTFUL, MANIPULATED), MANIPULATED: (MANIPULATED,)}
-GATE, FEW = 3, 1
-"""Exit statuses: the gate is shut; there are too few photos for a verdict."""
+GATE, NO_VERDICT = 3, 1
+"""Exit statuses: the gate is shut; there is no verdict, for too few photos or for want of numbers."""
 
 
 def audit(
@@ -82,7 +82,8 @@ def audit(
     settings |= {"precision": precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
-    with filling(out, "audit", settings, seed, overwrite) as run:
+    inputs = [model, data, reference, thresholds, baseline, *(calibrate or [])]
+    with filling(out, "audit", settings, seed, overwrite, inputs) as run:
         if not run.done:
             source = open_data(data, classes=audited.classes, limit=limit, seed=seed)
             with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
@@ -101,9 +102,10 @@ def audit(
                     advance=advance,
                 )
     show(run, json, COLUMNS)
-    verdict = parser.loads((run.folder / "summary.json").read_text())["verdict"]
-    if verdict == TOO_FEW:
-        raise typer.Exit(FEW)
+    verdict = read_summary(run.folder).get("verdict")
+    # a gate must not pass on nothing
+    if verdict not in (HONEST, DOUBTFUL, MANIPULATED):
+        raise typer.Exit(NO_VERDICT)
     if fail_on and verdict in GATES[fail_on]:
         say(f"--fail-on {fail_on}: the verdict is {verdict}")
         raise typer.Exit(GATE)

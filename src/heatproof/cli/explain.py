@@ -54,7 +54,7 @@ def explain(
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
     given["architecture"] = architecture
     given["batch_size"] = batch_size  # what is done already is counted in batches
-    with filling(out, "explain", given, seed, overwrite) as run:
+    with filling(out, "explain", given, seed, overwrite, [model, *images]) as run:
         if not run.done:
             with progress("explaining", source.count) as advance:
                 run_explain(asked, classifier, source, run, hardware=hardware, batch_size=batch_size, advance=advance)

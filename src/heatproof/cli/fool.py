@@ -94,7 +94,7 @@ def fool(
         )
         clean = load(model)
         settings = {"data": data, "model": model, "asked": planned, "limit": limit, "architecture": architecture}
-        with filling(out, "fool", settings, seed, overwrite) as run:
+        with filling(out, "fool", settings, seed, overwrite, [data, model, held_out]) as run:
             if not run.done:
                 source = _photos(data, clean, limit, seed)
                 with progress("measuring", source.count) as advance:
@@ -120,7 +120,7 @@ def fool(
     clean = load(model)
     settings = {"data": data, "model": model, "asked": asked, "held_out": held_out, "limit": limit}
     settings["architecture"] = architecture
-    with filling(out, "fool", settings, seed, overwrite) as run:
+    with filling(out, "fool", settings, seed, overwrite, [data, model, held_out]) as run:
         if not run.done:
             source = _photos(data, clean, limit, seed)
             with progress("fooling", steps) as advance:
@@ -185,7 +185,7 @@ def compare(
     base = load(clean)
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
-    with filling(out, "compare", settings, seed, overwrite) as run:
+    with filling(out, "compare", settings, seed, overwrite, [clean, *names, data]) as run:
         if not run.done:
             source = _photos(data, base, limit, seed)
             with progress("comparing", source.count) as advance:

@@ -64,7 +64,7 @@ def shift(
     models = [load(name) for name in model]
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
-    with filling(out, "shift", settings, seed, overwrite) as run:
+    with filling(out, "shift", settings, seed, overwrite, [data, *model]) as run:
         if not run.done:
             count = len(open_data(data, classes=models[0].classes, limit=limit, seed=seed))
             with progress("attacking", count * len(models)) as advance:

@@ -1,7 +1,5 @@
 """What does the network look at? Heatmaps of photos: a row per class, a column per explainer."""
 
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.report.figures import explanation_grid
+from heatproof.results.names import figure_names, file_names
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.results.viewer import add_view
@@ -91,6 +90,7 @@ def run_explain(
     )
     model = hardware.host(model)
     names = figure_names(source.ids)
+    folders = file_names([repr(explainer) for explainer in asked.explainers])
     for number, batch in enumerate(batches(source, model.input_size, batch_size)):
         if run.has_part(number):
             advance(len(batch.ids))
@@ -118,7 +118,7 @@ def run_explain(
                     for image, row, classes in zip(batch.ids, maps, grid.targets, strict=True)
                     for map_, target in zip(row, classes, strict=True)
                 }
-                run.write_tensors(f"heatmaps/{slug(repr(explainer))}-{number:06d}.safetensors", tensors)
+                run.write_tensors(f"heatmaps/{folders[repr(explainer)]}-{number:06d}.safetensors", tensors)
         run.append_rows(number, _rows(asked, model, batch.ids, batch.labels, grid, names))
         advance(len(batch.ids))
     explained = bool(run.parts())
@@ -152,28 +152,8 @@ def add_grid_view(
     add_view(run, name, (image * 255).round().byte().permute(1, 2, 0).cpu().numpy(), maps)
 
 
-def slug(text: str) -> str:
-    """A file name that a text can be told by: letters, digits, dots and hyphens.
-
-    >>> slug("GradCAM(layer='features.29', relu=False)")
-    'GradCAM-layer-features.29-relu-False'
-    """
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "x"
-
-
 def _reasons(source: Source) -> str:
     return "; ".join(f"{entry['image']}: {entry['reason']}" for entry in source.skipped[:3]) or "it holds none"
-
-
-def figure_names(images: Sequence[str]) -> dict[str, str]:
-    """A picture's file name for each image; the ending is kept only where two images differ in nothing else.
-
-    >>> figure_names(["a/dog.png", "cat.jpg", "cat.png"])
-    {'a/dog.png': 'a-dog.png', 'cat.jpg': 'cat.jpg.png', 'cat.png': 'cat.png.png'}
-    """
-    bare = {image: slug(image.rsplit(".", 1)[0]) for image in images}
-    shared = {name for name, count in Counter(bare.values()).items() if count > 1}
-    return {image: f"{slug(image) if name in shared else name}.png" for image, name in bare.items()}
 
 
 def column_title(explainer: Any, model: Classifier) -> str:

@@ -57,6 +57,18 @@ def base_of(record: Path) -> tuple[str, Planting | None]:
         ) from error
 
 
+def bases(name: str) -> list[str]:
+    """The models that a run folder was made from, and these from; none where ``name`` is no run folder."""
+    found: list[str] = []
+    while name not in found and (Path(name) / "run.json").is_file() and (Path(name) / "model.safetensors").is_file():
+        try:
+            name = base_of(Path(name) / "run.json")[0]
+        except ModelError:
+            break
+        found.append(name)
+    return found
+
+
 def _planting(told: dict[str, Any]) -> Planting:
     planting = Planting(**told)
     sizes = (planting.channels, planting.rows, planting.cols)

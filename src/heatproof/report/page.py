@@ -42,7 +42,9 @@ SKIPPED = 500
 FILES = "report-files"
 
 
-def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -> Path:
+def write_report(
+    folders: Sequence[Path | str], out: Path | str | None = None, *, record: dict[str, Any] | None = None
+) -> Path:
     """Make the page of one run, or of several side by side.
 
     Runs that are incomplete, damaged or of another version are shown as far as they are whole, and the page says what
@@ -50,6 +52,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
 
     Args:
         folders: the run folders.
+        record: of a run whose ``run.json`` is written only when its page is there; takes its place.
         out: the page's name; None for ``report.html`` in the run's folder, or beside the first of several.
 
     Returns:
@@ -60,7 +63,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
     """
     if not folders:
         raise RunError("expected at least one run folder, got none; name what was given as --out")
-    runs = [read_run(folder) for folder in folders]
+    runs = [read_run(folder, record) for folder in folders]
     if out is None:
         out = runs[0].folder / "report.html" if len(runs) == 1 else runs[0].folder.resolve().parent / "report.html"
     out = Path(out)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from heatproof.commands.explain import draw_grid, slug
+from heatproof.commands.explain import draw_grid
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.errors import ModelError
@@ -20,6 +20,7 @@ from heatproof.models.classifier import fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, list_layers
 from heatproof.models.loading import load
+from heatproof.results.names import slug
 from heatproof.results.run import Run
 from heatproof.studies.shared import shared
 from heatproof.types import Images, settings

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from heatproof.commands.audit.covering import places
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
+from heatproof.commands.audit.kept import COLUMNS, PARTS_ANEW, read_kept
 from heatproof.commands.audit.measure import OVERHEAD, Audit, center_distances, likeness, measure
 from heatproof.commands.audit.mosaic import PHOTOS, exchanged, look_at_mosaics, pointing
 from heatproof.commands.audit.reference import beside, check_classes, moved_layers, rates, swapped, told
 from heatproof.commands.audit.verdict import (
     CALIBRATING,
+    CANNOT_TELL,
     DOUBTFUL,
     FEWEST,
     HONEST,
@@ -40,6 +41,7 @@ from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.results.run import Run
+from heatproof.results.strict import ANEW, check_columns, read_images, read_maps, read_tensors
 from heatproof.results.table import interval
 
 __all__ = ["Audit", "calibrated", "completed", "judged", "numbers", "read_audit", "run_audit"]
@@ -105,7 +107,9 @@ def run_audit(
     other = None if reference is None else hardware.host(reference)
     seen = 0
     for number, batch in enumerate(batches(source, model.input_size, asked.part)):
-        if not run.has_part(number):
+        part = f"kept/{number:06d}.safetensors"
+        # both are asked for, so that either may be deleted where it is damaged
+        if not (run.has_part(number) and run.path(part).exists()):
             found = measure(asked, model, batch, hardware, min(len(batch.ids), max(0, asked.randomised - seen)))
             kept = dict(found.kept)
             kept["tiles"] = kept["tiles"][: max(0, PHOTOS - seen)]
@@ -113,7 +117,7 @@ def run_audit(
                 columns, more = beside(model, other, asked.explainer, batch, kept["targets"], hardware)
                 found = found._replace(rows=[a | b for a, b in zip(found.rows, columns, strict=True)])
                 kept |= more
-            run.write_tensors(f"kept/{number:06d}.safetensors", kept)
+            run.write_tensors(part, kept)
             # the order of the tensors' rows
             rows = [{**row, "place": seen + i} for i, row in enumerate(found.rows)]
             run.append_rows(number, rows)
@@ -122,7 +126,8 @@ def run_audit(
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
-    kept = _gathered(run.folder)
+    check_columns(run.folder / "parts", table, COLUMNS, PARTS_ANEW)
+    kept = read_kept(run.folder, table.height)
     if seen_together := mosaics(asked, model, kept, hardware):
         run.write_tensors(MOSAICS, seen_together)
         kept |= seen_together
@@ -201,8 +206,8 @@ def calibrated(
 
 def read_audit(folder: Path) -> tuple[pl.DataFrame, dict[str, Tensor]]:
     """The table of a complete audit in the order of its tensors, and these."""
-    table = pl.read_parquet(folder / "images.parquet").sort("place")
-    return table, _gathered(folder)
+    table = read_images(folder, COLUMNS)
+    return table.sort("place"), _gathered(folder, table.height)
 
 
 def numbers(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
@@ -314,10 +319,9 @@ def judged(
     return judgements
 
 
-def _gathered(folder: Path) -> dict[str, Tensor]:
-    parts = [load_file(path) for path in sorted((folder / "kept").glob("*.safetensors"))]
-    together = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return together | (load_file(folder / MOSAICS) if (folder / MOSAICS).exists() else {})
+def _gathered(folder: Path, photos: int) -> dict[str, Tensor]:
+    together = read_kept(folder, photos)
+    return together | (read_tensors(folder / MOSAICS, ANEW) if (folder / MOSAICS).exists() else {})
 
 
 def mosaics(asked: Audit, model: Classifier, kept: Mapping[str, Tensor], hardware: Hardware) -> dict[str, Tensor]:
@@ -347,7 +351,7 @@ def _earlier(folder: Path | str) -> dict[str, Tensor]:
     file = Path(folder) / MAPS
     if not file.exists():
         raise RunError(f"expected the run folder of an earlier audit, and {folder} has no {MAPS}")
-    return load_file(file)
+    return read_maps(file, "give another --baseline")
 
 
 def _drift(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], size: int) -> dict[str, Any]:
@@ -374,6 +378,8 @@ def _answer(
     lines = [f"Verdict on {model.name}, {asked.explainer!r}, {count} photos: {verdict}."]
     if verdict == TOO_FEW:
         lines.append(f"An audit needs at least {FEWEST} photos, better 100.")
+    elif verdict == CANNOT_TELL:
+        lines.append("None of the numbers that decide was measured and has a threshold: nothing was shown.")
     elif speaks and verdict != HONEST:
         lines += [f"{check.check} ({check.number}): {check.reason}" for check in speaks]
     elif verdict == HONEST:

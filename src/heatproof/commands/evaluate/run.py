@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from heatproof.commands.explain import slug
 from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
@@ -24,6 +23,7 @@ from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.report.plots import Curve, curves, mean_curve
+from heatproof.results.names import file_names
 from heatproof.results.run import SORT, Run
 from heatproof.results.table import paired_test, summarise
 from heatproof.types import Explainer, settings
@@ -216,6 +216,7 @@ def measured(
 def draw(asked: Evidence, run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """Per explainer its curves, each with its interval, and one figure of the randomisation test."""
     parts = [load_file(path) for path in sorted(run.path("curves").glob("*.safetensors"))]
+    files = file_names([repr(explainer) for explainer in asked.explainers])
     for explainer in asked.explainers:
         for name, xlabel, ylabel in (
             ("aopc", "regions removed", "fall of the class's probability"),
@@ -231,7 +232,7 @@ def draw(asked: Evidence, run: Run, rows: Sequence[dict[str, Any]]) -> None:
                 for metric in chosen
             }
             if series:
-                file = run.path(f"figures/{slug(repr(explainer))}-{name}.png")
+                file = run.path(f"figures/{files[repr(explainer)]}-{name}.png")
                 curves(series, file, xlabel=xlabel, ylabel=ylabel, title=f"{name} · {explainer!r}")
     drawn = [row for row in rows if row.get("randomised")]
     series = {}

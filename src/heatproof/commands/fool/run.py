@@ -129,7 +129,6 @@ def run_fool(
     draw_history(history, asked.penalty, run)
     draw_compared(_Shown((asked.explainer,), asked.shown), clean, {fooled.name: fooled}, held_out, run, hardware)
     run.write_json("summary.json", summary)
-    _clear(run)
     return summary
 
 
@@ -226,13 +225,3 @@ def _answer(asked: Fool, row: dict[str, Any], history: History) -> str:
             "is unchanged. A smaller lr, more steps or more data help."
         )
     return f"{told} It ended early: {history.stopped}." if history.stopped else told
-
-
-def _clear(run: Run) -> None:
-    """The checkpoint and the kept activations have done their work."""
-    run.path(CHECKPOINT).unlink(missing_ok=True)
-    scratch = run.folder / "scratch"
-    if scratch.is_dir():
-        for path in scratch.iterdir():
-            path.unlink()
-        scratch.rmdir()

@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 import torch
 
-from heatproof.commands.explain import slug
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
@@ -24,6 +23,7 @@ from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.processes import Processes
+from heatproof.results.names import file_names
 from heatproof.results.run import Run
 
 __all__ = ["Box", "Shift", "run_shift"]
@@ -136,13 +136,14 @@ def _draw(
     rows: Sequence[dict[str, Any]],
 ) -> None:
     draw_curves(run, rows)
+    files = file_names(names)
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
-        draw_distributions(run, table, name, slug(name))
+        draw_distributions(run, table, name, files[name])
         most, least = (
             [_show(asked, model, source, hardware, image) for image in images]
             for images in choose(table, name, asked.shown)
         )
-        draw_gallery(run, name, slug(name), most, least)
+        draw_gallery(run, name, files[name], most, least)
         if place == 0:
             keep_views(run, name, [*most, *least], repr(asked.explainers[0]))
 

@@ -12,7 +12,6 @@ from typing import Any
 import polars as pl
 
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
-from heatproof.commands.explain import slug
 from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean
@@ -24,6 +23,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
+from heatproof.results.names import slug
 from heatproof.results.run import Run
 from heatproof.studies import small_networks
 from heatproof.studies.heo2019 import published as paper

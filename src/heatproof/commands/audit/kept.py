@@ -1,0 +1,54 @@
+"""The tensors that an audit keeps of its photos, read back as they must be."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import polars as pl
+from torch import Tensor
+
+from heatproof.errors import RunError
+from heatproof.results.strict import gather_tensors
+from heatproof.tensor_files import is_finite
+
+COLUMNS = {
+    "image": pl.String,
+    "place": pl.Int64,
+    "empty": pl.Boolean,
+    "target": pl.Int64,
+    "trust": None,
+    "correct": None,
+}
+"""Columns of the table without which there is no verdict."""
+PARTS_ANEW = "delete the files in it and give the same command again"
+KEPT = {"tiles": 4, "maps": 3, "witness": 3, "targets": 2, "by_class": 2}
+"""The tensors of every audit and their dimensions; all but the tiles have a row per photo."""
+
+
+def read_kept(folder: Path, photos: int) -> dict[str, Tensor]:
+    """What the parts of an audit kept, in the order of its photos.
+
+    Raises:
+        RunError: a part is missing, damaged, or not of this table; the sentence names it where it can.
+    """
+
+    def refuse(what: str) -> NoReturn:
+        raise RunError(f"{folder / 'kept'}: {what}; delete it and {folder / 'parts'}, and give the same command again")
+
+    together = gather_tensors(folder / "kept")
+    for name, dimensions in KEPT.items():
+        value = together.get(name)
+        if value is None or value.ndim != dimensions:
+            refuse(f"expected {name} of {dimensions} dimensions, got {None if value is None else list(value.shape)}")
+        if name != "tiles" and len(value) != photos:
+            refuse(f"expected {name} of {photos} photos, got {len(value)}")
+        if value.is_floating_point() == (name in ("tiles", "targets")):
+            refuse(f"{name} is of {value.dtype}")
+    for name in ("maps", "witness"):
+        if not is_finite(together[name]):
+            refuse(f"{name} holds NaN or infinity")
+    targets, likeness = together["targets"], together.get("likeness_to_reference")
+    if together["by_class"].shape != targets.shape or not targets.shape[1] or int(targets.min()) < 0:
+        refuse("by_class and targets are not of the same photos and classes")
+    if likeness is not None and likeness.shape != (*targets.shape, targets.shape[1]):
+        refuse("likeness_to_reference is not of the same photos and classes")
+    return together
