@@ -174,21 +174,17 @@ def gather_tensors(folder: Path, remedy: str = KEPT_ANEW) -> "dict[str, Tensor]"
     return {name: torch.cat([part[name] for part in parts]) for name in first}
 
 
-def read_images(folder: Path, columns: Mapping[str, type[pl.DataType] | None] = {}) -> pl.DataFrame:
-    """``images.parquet`` of a complete run, with at least these columns.
-
-    Args:
-        columns: each with its type, or ``None`` for any.
+def read_images(folder: Path, remedy: str = ANEW) -> pl.DataFrame:
+    """``images.parquet`` of a complete run.
 
     Raises:
-        RunError: it is missing, damaged, or lacks a column.
+        RunError: it is missing or damaged.
     """
     path = folder / "images.parquet"
     problems: list[str] = []
     table = read_table(path, problems)
     if table is None:
-        raise RunError(f"{path}: {problems[0]}; {ANEW}")
-    check_columns(path, table, columns)
+        raise RunError(f"{path}: {problems[0]}; {remedy}")
     return table
 
 
@@ -197,14 +193,20 @@ def check_columns(
 ) -> None:
     """Stop a table that lacks a column, or has it of another type.
 
+    Args:
+        columns: each with its type, or ``None`` for any that holds numbers.
+
     Raises:
         RunError: naming the first.
     """
     for name, kind in columns.items():
         if name not in table.columns:
             _refuse(path, f"has no column {name}", remedy)
-        if kind is not None and table.schema[name] != kind:
-            _refuse(path, f"has the column {name} of {table.schema[name]}, and {kind.__name__} is expected", remedy)
+        found = table.schema[name]
+        numeric = found.is_numeric() or found in (pl.Boolean, pl.Null)
+        if found != kind if kind is not None else not numeric:
+            wanted = "number" if kind is None else kind.__name__
+            _refuse(path, f"has the column {name} of {found}, and {wanted} is expected", remedy)
 
 
 def is_number(value: Any) -> bool:

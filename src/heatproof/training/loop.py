@@ -12,9 +12,10 @@ from torch import Tensor
 from heatproof.errors import RunError
 from heatproof.manipulation.backdoor import BackdoorWatch
 from heatproof.processes import Processes
+from heatproof.tensor_files import is_finite, why_not_plain
 from heatproof.training.evaluation import Watch
 from heatproof.training.feeds import Fed
-from heatproof.training.history import History
+from heatproof.training.history import COLUMNS, History
 from heatproof.training.losses import Losses
 from heatproof.training.settings import FineTune
 from heatproof.training.setup import Stage
@@ -25,6 +26,23 @@ class Checkpoint(Protocol):
 
     def load(self) -> dict[str, Any] | None: ...
     def save(self, state: dict[str, Any]) -> None: ...
+
+
+STATE: dict[str, Any] = {
+    "spec": str,
+    "step": int,
+    "weights": dict,
+    "good": dict,
+    "optimizer": dict,
+    "rows": list,
+    "best": int,
+    "stopped": str,
+    "key": list,
+    "waited": int,
+    "weight": float | int,
+    "seconds": float | int,
+}
+"""What a checkpoint holds, and of which type."""
 
 
 @dataclass
@@ -181,18 +199,69 @@ class Tuning:
             }
         )
 
+    def _put_optimizer(self, kept: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+        """The moments of a checkpoint; rates and other settings are this run's."""
+        own, moments = optimizer.state_dict(), kept.get("state")
+        sizes = [parameter.shape for parameter in self.stage.trained.values()]
+        whole = isinstance(moments, dict) and all(
+            type(place) is int
+            and 0 <= place < len(sizes)
+            and isinstance(entry, dict)
+            and {"step", "exp_avg", "exp_avg_sq"} == entry.keys()
+            and all(isinstance(value, Tensor) and is_finite(value) for value in entry.values())
+            and entry["step"].numel() == 1
+            and entry["exp_avg"].shape == entry["exp_avg_sq"].shape == sizes[place]
+            for place, entry in moments.items()
+        )
+        if not whole:
+            raise RunError("the checkpoint's optimizer does not fit this model; delete it to begin anew")
+        optimizer.load_state_dict({**own, "state": moments})
+
     def _resume(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> int:
         if state["spec"] != self.spec:
             raise RunError(
                 f"the checkpoint was made with {state['spec']} and this is {self.spec}; "
                 "give the same settings to go on, or begin anew in another folder"
             )
+        own = self._weights()
+        for kept in (state["weights"], state["good"]):
+            odd = [n for n in {*own, *kept} if n not in own or n not in kept or own[n].shape != kept[n].shape]
+            if odd:
+                raise RunError(f"the checkpoint has no {sorted(odd)[0]} of this model's shape; delete it to begin anew")
         self._put(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
+        self._put_optimizer(state["optimizer"], optimizer)
         self.history.rows, self.history.best, self.history.stopped = state["rows"], state["best"], state["stopped"]
         self.good, self.key, self.waited = state["good"], tuple(state["key"]), state["waited"]
         self.weight, self.seconds = state["weight"], state["seconds"]
         return state["step"]
+
+
+def check_state(state: Any) -> None:
+    """Stop what is no state of a fine-tuning.
+
+    Raises:
+        ValueError: what it is instead, as the rest of a sentence after the file's name.
+    """
+    if not isinstance(state, dict):
+        raise ValueError(f"holds no fine-tuning, but {type(state).__name__}")
+    for name, kind in STATE.items():
+        value = state.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"holds no fine-tuning: its {name} is {type(value).__name__}")
+        if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"holds no fine-tuning: its {name} is {value}")
+    for kept in (state["weights"], state["good"]):
+        for name, value in kept.items():
+            if not isinstance(value, Tensor) or why_not_plain(value) or not is_finite(value):
+                raise ValueError(f"holds weights that are no finite numbers: {str(name)[:100]}")
+    rows, key = state["rows"], state["key"]
+    known = all(isinstance(row, dict) and type(row.get("step")) is int and row.keys() <= COLUMNS.keys() for row in rows)
+    if not rows or not known or [row["step"] for row in rows] != list(range(state["step"] + 1)):
+        raise ValueError(f"holds no history of {state['step']} steps")
+    if any(not isinstance(value, int | float | None) for row in rows for value in row.values()):
+        raise ValueError("holds a history of other things than numbers")
+    if len(key) != 2 or not all(isinstance(value, int | float) and math.isfinite(value) for value in key):
+        raise ValueError("does not say how good its best weights are")
 
 
 def _part(fed: Fed, part: int, parts: int) -> Fed:

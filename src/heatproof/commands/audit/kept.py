@@ -7,34 +7,45 @@ import polars as pl
 from torch import Tensor
 
 from heatproof.errors import RunError
-from heatproof.results.strict import gather_tensors
+from heatproof.results.strict import KEPT_ANEW, check_columns, gather_tensors
 from heatproof.tensor_files import is_finite
 
-COLUMNS = {
-    "image": pl.String,
-    "place": pl.Int64,
-    "empty": pl.Boolean,
-    "target": pl.Int64,
-    "trust": None,
-    "correct": None,
-}
+TEXTS = ("image", "model", "explainer")
+COLUMNS = {"image": pl.String, "place": pl.Int64, "empty": pl.Boolean, "target": pl.Int64}
 """Columns of the table without which there is no verdict."""
-PARTS_ANEW = "delete the files in it and give the same command again"
 KEPT = {"tiles": 4, "maps": 3, "witness": 3, "targets": 2, "by_class": 2}
 """The tensors of every audit and their dimensions; all but the tiles have a row per photo."""
 
 
-def read_kept(folder: Path, photos: int) -> dict[str, Tensor]:
+def check_table(path: Path, table: pl.DataFrame, remedy: str) -> None:
+    """Stop a table that is none of an audit: all columns but the texts hold numbers.
+
+    Raises:
+        RunError: naming the column.
+    """
+    check_columns(path, table, COLUMNS, remedy)
+    check_columns(path, table, dict.fromkeys(TEXTS, pl.String), remedy)
+    numbers = [name for name in (*table.columns, "trust", "correct") if name not in TEXTS]
+    check_columns(path, table, dict.fromkeys(numbers), remedy)
+    if table["place"].sort().to_list() != list(range(table.height)) or sum(table.select(COLUMNS).null_count().row(0)):
+        raise RunError(f"{path} does not hold each photo of an audit once; {remedy}")
+
+
+def read_kept(folder: Path, photos: int, remedy: str = "") -> dict[str, Tensor]:
     """What the parts of an audit kept, in the order of its photos.
+
+    Args:
+        remedy: what to do where it is damaged; by default, to measure the photos again.
 
     Raises:
         RunError: a part is missing, damaged, or not of this table; the sentence names it where it can.
     """
 
     def refuse(what: str) -> NoReturn:
-        raise RunError(f"{folder / 'kept'}: {what}; delete it and {folder / 'parts'}, and give the same command again")
+        raise RunError(f"{kept}: {what}; {remedy or f'delete it and {parts}, and give the same command again'}")
 
-    together = gather_tensors(folder / "kept")
+    kept, parts = folder / "kept", folder / "parts"
+    together = gather_tensors(kept, remedy or KEPT_ANEW)
     for name, dimensions in KEPT.items():
         value = together.get(name)
         if value is None or value.ndim != dimensions:

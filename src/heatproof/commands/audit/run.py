@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heatproof.commands.audit.covering import places
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
-from heatproof.commands.audit.kept import COLUMNS, PARTS_ANEW, read_kept
+from heatproof.commands.audit.kept import check_table, read_kept
 from heatproof.commands.audit.measure import OVERHEAD, Audit, center_distances, likeness, measure
 from heatproof.commands.audit.mosaic import PHOTOS, exchanged, look_at_mosaics, pointing
 from heatproof.commands.audit.reference import beside, check_classes, moved_layers, rates, swapped, told
@@ -41,7 +41,7 @@ from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.results.run import Run
-from heatproof.results.strict import ANEW, check_columns, read_images, read_maps, read_tensors
+from heatproof.results.strict import read_images, read_maps, read_tensors
 from heatproof.results.table import interval
 
 __all__ = ["Audit", "calibrated", "completed", "judged", "numbers", "read_audit", "run_audit"]
@@ -126,7 +126,8 @@ def run_audit(
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
-    check_columns(run.folder / "parts", table, COLUMNS, PARTS_ANEW)
+    parts = run.folder / "parts"
+    check_table(parts, table, "delete it and give the same command again")
     kept = read_kept(run.folder, table.height)
     if seen_together := mosaics(asked, model, kept, hardware):
         run.write_tensors(MOSAICS, seen_together)
@@ -206,8 +207,12 @@ def calibrated(
 
 def read_audit(folder: Path) -> tuple[pl.DataFrame, dict[str, Tensor]]:
     """The table of a complete audit in the order of its tensors, and these."""
-    table = read_images(folder, COLUMNS)
-    return table.sort("place"), _gathered(folder, table.height)
+    remedy = f"delete the folder {folder} and give the same command again"
+    table = read_images(folder, remedy)
+    check_table(folder / "images.parquet", table, remedy)
+    kept = read_kept(folder, table.height, remedy)
+    seen_together = read_tensors(folder / MOSAICS, remedy) if (folder / MOSAICS).exists() else {}
+    return table.sort("place"), kept | seen_together
 
 
 def numbers(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
@@ -317,11 +322,6 @@ def judged(
             values = [value for value in found.get(name, []) if value is not None]
             judgements.append(judge(name, interval(values), thresholds, why.get(name, "")))
     return judgements
-
-
-def _gathered(folder: Path, photos: int) -> dict[str, Tensor]:
-    together = read_kept(folder, photos)
-    return together | (read_tensors(folder / MOSAICS, ANEW) if (folder / MOSAICS).exists() else {})
 
 
 def mosaics(asked: Audit, model: Classifier, kept: Mapping[str, Tensor], hardware: Hardware) -> dict[str, Tensor]:

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import Source
-from heatproof.errors import InputError
+from heatproof.errors import InputError, RunError
 from heatproof.explainers.cam import GradCAM
 from heatproof.metrics.faithfulness import AOPC, Deletion, Insertion
 from heatproof.metrics.localisation import box_iou, pointing_game
@@ -25,6 +23,7 @@ from heatproof.models.layers import default_layer, layer_name
 from heatproof.report.plots import Curve, curves, mean_curve
 from heatproof.results.names import file_names
 from heatproof.results.run import SORT, Run
+from heatproof.results.strict import gather_tensors
 from heatproof.results.table import paired_test, summarise
 from heatproof.types import Explainer, settings
 
@@ -131,9 +130,11 @@ def run_evidence(
     model = hardware.host(model)
     seen = 0
     for number, batch in enumerate(batches(source, model.input_size, asked.part)):
-        if not run.has_part(number):
+        part = f"curves/{number:06d}.safetensors"
+        # both are asked for, so that either may be deleted where it is damaged
+        if not (run.has_part(number) and run.path(part).exists()):
             rows, found = measured(asked, model, batch, boxes, hardware, max(0, asked.randomised - seen))
-            run.write_tensors(f"curves/{number:06d}.safetensors", found)
+            run.write_tensors(part, found)
             run.append_rows(number, rows)
         seen += len(batch.ids)
         advance(len(batch.ids))
@@ -215,7 +216,7 @@ def measured(
 
 def draw(asked: Evidence, run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """Per explainer its curves, each with its interval, and one figure of the randomisation test."""
-    parts = [load_file(path) for path in sorted(run.path("curves").glob("*.safetensors"))]
+    lines = gather_tensors(run.path("curves")) if any(_drawn(metric) for metric in asked.metrics) else {}
     files = file_names([repr(explainer) for explainer in asked.explainers])
     for explainer in asked.explainers:
         for name, xlabel, ylabel in (
@@ -227,7 +228,7 @@ def draw(asked: Evidence, run: Run, rows: Sequence[dict[str, Any]]) -> None:
             chosen = [metric for metric in asked.metrics if COLUMNS[type(metric).__name__] == name]
             series = {
                 f"{metric.order} relevant first" if metric.order != "random" else "random order": mean_curve(
-                    np.concatenate([part[f"{explainer!r}|{column(metric)}"].numpy() for part in parts])
+                    _lines(run, lines, f"{explainer!r}|{column(metric)}").numpy()
                 )
                 for metric in chosen
             }
@@ -249,6 +250,18 @@ def draw(asked: Evidence, run: Run, rows: Sequence[dict[str, Any]]) -> None:
             title="Does the map depend on the weights?",
             references={"no dependence": 1.0, "no likeness": 0.0},
         )
+
+
+def _drawn(metric: Any) -> bool:
+    """Whether a metric comes from a curve."""
+    return not isinstance(metric, SensitivityMax | Infidelity)
+
+
+def _lines(run: Run, lines: Mapping[str, Tensor], name: str) -> Tensor:
+    values = lines.get(name)
+    if values is None or values.ndim != 2 or not values.is_floating_point() or bool(values.isinf().any()):
+        raise RunError(f"{run.path('curves')} holds no curves {name}; delete it and give the same command again")
+    return values
 
 
 def answer(asked: Evidence, maps: pl.DataFrame, rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -20,9 +20,11 @@ from heatproof.models.layers import default_layer
 from heatproof.report.plots import curves
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
+from heatproof.tensor_files import read_pickled
 from heatproof.training.feeding import fine_tune, part_source, two_class
 from heatproof.training.fine_tune import swapped_classes
 from heatproof.training.history import History
+from heatproof.training.loop import check_state
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty, settings
 
@@ -150,9 +152,11 @@ class RunCheckpoint:
         if not path.exists():
             return None
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error}); delete it to begin anew") from error
+            state = read_pickled(path)
+            check_state(state)
+        except ValueError as error:  # DamagedFile among them
+            raise RunError(f"{path} {error}; delete it to begin anew") from error
+        return state
 
     def save(self, state: dict[str, Any]) -> None:
         file = io.BytesIO()
