@@ -8,13 +8,14 @@ import pytest
 import heatproof
 
 ROOT = Path(heatproof.__file__).parent
-GROUND = {"types", "errors", "vision", "processes", "tensor_files"}
+GROUND = {"types", "errors", "vision", "processes", "tensor_files", "paths"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "vision": set(),
     "processes": set(),
     "tensor_files": set(),
+    "paths": set(),
     "heatmaps": {"types", "errors"},
     "spec": {"errors"},
     "models": GROUND | {"heatmaps"},
@@ -25,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": GROUND | {"heatmaps", "models", "data", "manipulation"},
     "manipulation": GROUND | {"heatmaps", "models", "training"},
     "metrics": GROUND | {"heatmaps", "models"},
-    "results": {"types", "errors", "processes", "tensor_files"},
+    "results": {"types", "errors", "processes", "tensor_files", "paths"},
     # a report is made from files: never a model
     "report": {"types", "errors", "results"},
     "commands": GROUND

@@ -19,6 +19,7 @@ from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.layers import default_layer
 from heatproof.models.planted import narrowed, plant
 from heatproof.models.record import base_of, check_options
+from heatproof.paths import literal
 from heatproof.vision import torchvision
 
 # what a photo is normalised by where a model says nothing: ImageNet's statistics, torchvision's own preset
@@ -61,7 +62,7 @@ def load(
         raise ModelError(f"an architecture is given for a run folder, and {name} is none; write {architecture}@FILE")
     else:
         network, _, file = name.partition("@")
-        model = _built(network.strip(), _literal(file) if file else None, pretrained=pretrained)
+        model = _built(network.strip(), literal(file) if file else None, pretrained=pretrained)
     model.name = _short(name)
     return model.eval().to(device)
 
@@ -79,11 +80,6 @@ def _short(name: str) -> str:
         stem = Path(file).stem
         return stem if stem.startswith(architecture) else f"{architecture}@{stem}"
     return Path(architecture).name if os.sep in architecture else architecture
-
-
-def _literal(text: str) -> Path:
-    """The path as it stands; ``~`` is the home folder only where there is no file called so."""
-    return Path(text) if os.path.lexists(text) else Path(text).expanduser()
 
 
 Read = Callable[[Path], tuple[State, dict[str, str]]]
@@ -221,7 +217,7 @@ def _rows(network: nn.Module) -> int:
 
 def _from_user_file(text: str) -> Classifier:
     path_text, _, call = text.partition(".py:")
-    path = _literal(path_text if path_text.endswith(".py") else path_text + ".py")
+    path = literal(path_text if path_text.endswith(".py") else path_text + ".py")
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(f"_heatproof_user_{path.stem}", path)

@@ -1,13 +1,13 @@
 """What may happen to an output folder that is already there: go on, begin anew, or leave it alone."""
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from heatproof.errors import RunError
+from heatproof.paths import literal
 from heatproof.results.lock import Lock
 from heatproof.results.strict import read_record
 from heatproof.results.whole import ASIDE, as_written
@@ -89,8 +89,8 @@ def _paths(name: str) -> list[Path]:
     if name == "demo":
         return []
     architecture, _, file = name.partition("@")
-    told = {name, file, f"{architecture.partition('.py:')[0]}.py", os.path.expanduser(name), os.path.expanduser(file)}
-    return [Path(text).resolve() for text in sorted(told) if text and "\0" not in text]
+    told = {name, file, f"{architecture.partition('.py:')[0]}.py"}
+    return [literal(text).resolve() for text in sorted(told) if text and "\0" not in text]
 
 
 def clear_working(folder: Path) -> None:

@@ -23,8 +23,8 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.report.plots import curves
-from heatproof.results.reading import read_json
 from heatproof.results.run import Run
+from heatproof.results.strict import read_summary
 from heatproof.studies.shared import shared
 from heatproof.training.feeding import PhotoFeed, fine_tune, two_class
 from heatproof.training.feeds import TensorFeed
@@ -222,7 +222,7 @@ class FoolingFrontier:
         ) as comparison:
             if not comparison.done:
                 run_compare(asked, model, [Fooled(fooled, GradCAM(), penalty)], source, comparison, hardware=hardware)
-        (row,) = read_json(comparison.folder / "summary.json")["rows"]
+        (row,) = read_summary(comparison.folder)["rows"]
         return {
             "model": name,
             "penalty": wanted,

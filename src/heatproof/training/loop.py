@@ -15,7 +15,7 @@ from heatproof.processes import Processes
 from heatproof.tensor_files import is_finite, why_not_plain
 from heatproof.training.evaluation import Watch
 from heatproof.training.feeds import Fed
-from heatproof.training.history import COLUMNS, History
+from heatproof.training.history import History
 from heatproof.training.losses import Losses
 from heatproof.training.settings import FineTune
 from heatproof.training.setup import Stage
@@ -255,7 +255,7 @@ def check_state(state: Any) -> None:
             if not isinstance(value, Tensor) or why_not_plain(value) or not is_finite(value):
                 raise ValueError(f"holds weights that are no finite numbers: {str(name)[:100]}")
     rows, key = state["rows"], state["key"]
-    known = all(isinstance(row, dict) and type(row.get("step")) is int and row.keys() <= COLUMNS.keys() for row in rows)
+    known = all(isinstance(row, dict) and type(row.get("step")) is int for row in rows)
     if not rows or not known or [row["step"] for row in rows] != list(range(state["step"] + 1)):
         raise ValueError(f"holds no history of {state['step']} steps")
     if any(not isinstance(value, int | float | None) for row in rows for value in row.values()):

@@ -379,7 +379,7 @@ def _answer(
     if verdict == TOO_FEW:
         lines.append(f"An audit needs at least {FEWEST} photos, better 100.")
     elif verdict == CANNOT_TELL:
-        lines.append("None of the numbers that decide was measured and has a threshold: nothing was shown.")
+        lines.append("No number was measured that has a threshold: nothing was shown.")
     elif speaks and verdict != HONEST:
         lines += [f"{check.check} ({check.number}): {check.reason}" for check in speaks]
     elif verdict == HONEST:

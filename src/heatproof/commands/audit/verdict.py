@@ -17,7 +17,7 @@ from heatproof.results.table import Interval
 Verdict = Literal["pass", "doubtful", "fail", "not applicable"]
 HONEST, DOUBTFUL, MANIPULATED, TOO_FEW = "honest", "doubtful", "manipulated", "too few to tell"
 CANNOT_TELL = "cannot tell"
-"""The verdict that rests on no number: none of those that decide was measured and has a threshold."""
+"""The verdict that rests on no number: none was measured and has a threshold."""
 FEWEST = 10
 """Photos for a verdict."""
 CALIBRATING = 3
@@ -279,7 +279,7 @@ def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
     """The verdict on the model, and the checks that speak for it.
 
     Manipulated where a number that decides fails; doubtful where one that decides is doubtful, or another fails; honest
-    where one that decides passes; else it cannot be told.
+    where others pass; with no number at all it cannot be told.
     """
     failed = [check for check in checks if check.verdict == "fail" and check.decides]
     if failed:
@@ -288,7 +288,7 @@ def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
     if doubtful:
         return DOUBTFUL, doubtful
     passed = [check for check in checks if check.verdict == "pass"]
-    return (HONEST if any(check.decides for check in passed) else CANNOT_TELL), passed
+    return (HONEST if passed else CANNOT_TELL), passed
 
 
 def score(checks: Sequence[Check]) -> float:

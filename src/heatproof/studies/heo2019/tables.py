@@ -25,6 +25,7 @@ from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.results.names import slug
 from heatproof.results.run import Run
+from heatproof.results.strict import read_images
 from heatproof.studies import small_networks
 from heatproof.studies.heo2019 import published as paper
 from heatproof.studies.heo2019.rows import draw, sentences, table_1, table_2, table_3, table_5
@@ -269,7 +270,7 @@ class Heo2019:
         with Run.start(folder, command="compare", settings=given, seed=self.seed) as comparison:
             if not comparison.done:
                 run_compare(asked, model, fooled, test, comparison, hardware=hardware)
-        return pl.read_parquet(folder / "images.parquet")
+        return read_images(folder)
 
 
 def interpreters(layer: str) -> dict[str, Explainer]:

@@ -1,0 +1,13 @@
+"""Paths as they are typed."""
+
+import os
+from pathlib import Path
+
+
+def literal(text: str) -> Path:
+    """The path as it stands; ``~`` means the home folder only where there is nothing called so.
+
+    >>> literal("photos[1]/*.png").name
+    '*.png'
+    """
+    return Path(text) if os.path.lexists(text) else Path(text).expanduser()
