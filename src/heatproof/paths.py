@@ -11,3 +11,12 @@ def literal(text: str) -> Path:
     '*.png'
     """
     return Path(text) if os.path.lexists(text) else Path(text).expanduser()
+
+
+def as_text(name: str) -> str:
+    """A name as every file can hold it: bytes that are no text, which Python keeps as half characters, escaped.
+
+    >>> as_text("bad\\udcff.png")
+    'bad\\\\udcff.png'
+    """
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -85,7 +85,8 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, float):
         return str(value)
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    return f"{value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else "")
+    known = isinstance(low, int | float) and isinstance(high, int | float)
+    return f"{value:.4g}" + (f" [{float(low):.4g}, {float(high):.4g}]" if known else "")
 
 
 def show_skipped(skipped: Sequence[Mapping[str, str]]) -> None:

@@ -209,7 +209,7 @@ def _fooled(name: str, model: Classifier) -> Fooled:
     try:
         told = spec.build(known, named, "run")
     except HeatproofError as error:
-        raise RunError(f"{name}/run.json does not say what was asked of the fooling: {error}") from error
+        raise RunError(f"{name}/run.json does not say what was asked of the fooling: {str(error)[:300]}") from error
     if not isinstance(told, Fool | Edit) or not callable(told.explainer) or not callable(told.penalty):
         raise RunError(f"{name}/run.json does not say what was asked of the fooling, but {known[:200]!r}")
     return Fooled(model, told.explainer, told.penalty)

@@ -111,7 +111,7 @@ class _Room:
 
     def link(self, file: Path) -> str:
         """The address of a file, relative to the page."""
-        return quote(os.path.relpath(file.resolve(), self.out.resolve().parent).replace(os.sep, "/"))
+        return quote(os.fsencode(os.path.relpath(file.resolve(), self.out.resolve().parent).replace(os.sep, "/")))
 
 
 def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _placed(views: list[dict[str, Any]], run: RunFiles, n: int, room: _Room) -> 
     room.take(room.left - spare)
     if rest:
         room.beside = True
-        name = f"{quote(room.out.stem)}-{n}-"
+        name = f"{quote(os.fsencode(room.out.stem))}-{n}-"
         for chunk in range(0, len(rest), CHUNK):
             content = script_json(
                 [{k: v for k, v in view.items() if k != "file"} for view in rest[chunk : chunk + CHUNK]]

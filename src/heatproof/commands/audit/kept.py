@@ -27,7 +27,8 @@ def check_table(path: Path, table: pl.DataFrame, remedy: str) -> None:
     check_columns(path, table, dict.fromkeys(TEXTS, pl.String), remedy)
     numbers = [name for name in (*table.columns, "trust", "correct") if name not in TEXTS]
     check_columns(path, table, dict.fromkeys(numbers), remedy)
-    if table["place"].sort().to_list() != list(range(table.height)) or sum(table.select(COLUMNS).null_count().row(0)):
+    unknown = sum(table.select(list(COLUMNS)).null_count().row(0))
+    if unknown or table["place"].sort().to_list() != list(range(table.height)):
         raise RunError(f"{path} does not hold each photo of an audit once; {remedy}")
 
 
