@@ -33,14 +33,14 @@ def load(file: Path) -> hp.Classifier:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda w: w * torch.nan, "holds NaN or infinity"),
-        (lambda w: torch.where(torch.arange(w.numel()).view_as(w) == 7, torch.inf, w), "holds NaN or infinity"),
+        (lambda w: w * torch.nan, "holds NaN or infinite numbers"),
+        (lambda w: torch.where(torch.arange(w.numel()).view_as(w) == 7, torch.inf, w), "holds NaN or infinite numbers"),
         (lambda w: w.to(torch.complex64), "is complex"),
         (lambda w: w.flatten(1).to_sparse(), "is sparse"),
         (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "is quantised"),
         (lambda w: w.to("meta"), "is on the meta device"),
         (lambda w: w.to(torch.int64), "is of int64"),
-        (lambda w: w.double() * 1e300, "holds NaN or infinity"),
+        (lambda w: w.double() * 1e300, "holds NaN or infinite numbers"),
         (lambda w: torch.zeros(1).expand(10**9), "holds fewer"),
     ],
 )
@@ -68,7 +68,7 @@ def test_a_model_given_in_python_is_held_to_the_same() -> None:
     model = small()
     with torch.no_grad():
         next(model.parameters()).view(-1)[3] = torch.nan
-    with pytest.raises(hp.ModelError, match="holds NaN or infinity"):
+    with pytest.raises(hp.ModelError, match="holds NaN or infinite numbers"):
         Hardware("cpu").host(model)
     with pytest.raises(hp.ModelError, match="std positive"):
         hp.Classifier(nn.Identity(), std=(float("nan"),))

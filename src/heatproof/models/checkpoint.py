@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from heatproof.errors import ModelError, nearest
+from heatproof.models.classifier import Classifier
 from heatproof.tensor_files import DamagedFile, is_finite, read_pickled, read_safetensors, why_not_plain
 
 State = dict[str, Tensor]
@@ -89,13 +90,14 @@ def check_weights(model: nn.Module) -> None:
     Raises:
         ModelError: naming the first tensor with NaN or infinity, or complex, sparse, quantised or on the meta device.
     """
-    for name, value in model.named_parameters():
+    network = model.network if isinstance(model, Classifier) else model
+    for name, value in network.named_parameters():
         if reason := why_not_plain(value):
             raise ModelError(f"{_named(model)}: the weight {name} {reason}; heatmaps need dense floating-point numbers")
         if not value.is_floating_point():
             raise ModelError(f"{_named(model)}: the weight {name} is of {value.dtype}; heatmaps need floating point")
         _check_numbers(name, value, _named(model))
-    for name, value in model.named_buffers():
+    for name, value in network.named_buffers():
         # a mask of attention may hold infinities
         if reason := why_not_plain(value):
             raise ModelError(f"{_named(model)}: the buffer {name} {reason}; heatmaps need dense floating-point numbers")
@@ -110,7 +112,7 @@ def _named(model: nn.Module) -> str:
 def _check_numbers(name: str, value: Tensor, source: str, own: Tensor | None = None) -> None:
     # what the architecture itself makes infinite (a mask of attention) may be so
     if not is_finite(value) and (own is None or is_finite(own) or bool(value.isnan().any())):
-        raise ModelError(f"{source}: the tensor {name} holds NaN or infinity; give weights that are finite")
+        raise ModelError(f"{source}: the tensor {name} holds NaN or infinite numbers; give weights that are finite")
 
 
 def shape_differences(own: State, state: State) -> list[str]:
