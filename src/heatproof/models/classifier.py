@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, did_you_mean
+from heatproof.tensor_files import why_not_plain
 from heatproof.types import Images, Logits, Targets
 
 # room for the rounding of an attack's projection or of a resize, far below one grey level of 1/255
@@ -173,10 +174,15 @@ def fingerprint(model: nn.Module) -> str:
     """sha256 over the names, shapes, types and bytes of the state_dict, in the order of the names.
 
     **Range** 64 hexadecimal digits; equal weights give equal digits, whatever file they came from.
+
+    Raises:
+        ModelError: a tensor is complex, sparse, quantised or on the meta device.
     """
     digest = hashlib.sha256()
     network = model.network if isinstance(model, Classifier) else unwrap(model)
     for name, value in sorted(network.state_dict().items()):
+        if reason := why_not_plain(value):
+            raise ModelError(f"the tensor {name} {reason}; heatmaps need dense floating-point numbers")
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
