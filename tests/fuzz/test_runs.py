@@ -150,7 +150,9 @@ def test_kept_parts(audited: Path, tmp_path: Path) -> None:
             path.write_bytes(whole[path])
         (folder / "mosaics.safetensors").write_bytes(mosaics)
         path = draw.choice(paths)
-        if draw.random() < 0.1:
+        if draw.random() < 0.3:
+            (folder / "mosaics.safetensors").write_bytes(changed_tensors(mosaics, draw))
+        elif draw.random() < 0.1:
             path.unlink()
         else:
             path.write_bytes(changed_tensors(whole[path], draw))

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import polars as pl
+import torch
 from torch import Tensor
 
 from heatproof.errors import RunError
-from heatproof.results.strict import KEPT_ANEW, check_columns, gather_tensors
+from heatproof.results.strict import KEPT_ANEW, check_columns, gather_tensors, read_tensors
 from heatproof.tensor_files import is_finite
 
 TEXTS = ("image", "model", "explainer")
@@ -63,4 +64,30 @@ def read_kept(folder: Path, photos: int, remedy: str = "") -> dict[str, Tensor]:
         refuse("by_class and targets are not of the same photos and classes")
     if likeness is not None and likeness.shape != (*targets.shape, targets.shape[1]):
         refuse("likeness_to_reference is not of the same photos and classes")
+    # NaN stands where a map is empty; infinity nowhere
+    if any(bool(value.isinf().any()) for value in together.values()):
+        refuse("a tensor holds infinity")
     return together
+
+
+def read_mosaics(path: Path, remedy: str) -> dict[str, Tensor]:
+    """What the mosaics of an audit showed; nothing where none were made.
+
+    Raises:
+        RunError: the file is damaged, or its tensors are not of the same mosaics.
+    """
+    if not path.exists():
+        return {}
+    found = read_tensors(path, remedy)
+    shares = found.get("mosaic_shares")
+    if shares is not None and shares.ndim == 3:
+        count, classes = shares.shape[:2]
+        wanted = {"tiles": (count, 4), "classes": (count, classes), "shares": (count, classes, classes)}
+        wanted |= {"quarters": (count,), "maps": (count, classes, *found.get("mosaic_maps", shares).shape[2:])}
+        if {f"mosaic_{name}": torch.Size(shape) for name, shape in wanted.items()} == {
+            name: value.shape for name, value in found.items()
+        } and not any(bool(value.isinf().any()) for value in found.values()):
+            numbers = [found[f"mosaic_{name}"].is_floating_point() for name in wanted]
+            if numbers == [False, False, True, False, True]:
+                return found
+    raise RunError(f"{path} holds no mosaics of an audit; {remedy}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heatproof.commands.audit.covering import places
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
-from heatproof.commands.audit.kept import check_table, read_kept
+from heatproof.commands.audit.kept import check_table, read_kept, read_mosaics
 from heatproof.commands.audit.measure import OVERHEAD, Audit, center_distances, likeness, measure
 from heatproof.commands.audit.mosaic import PHOTOS, exchanged, look_at_mosaics, pointing
 from heatproof.commands.audit.reference import beside, check_classes, moved_layers, rates, swapped, told
@@ -41,7 +41,7 @@ from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.results.run import Run
-from heatproof.results.strict import read_images, read_maps, read_tensors
+from heatproof.results.strict import read_images, read_maps
 from heatproof.results.table import interval
 
 __all__ = ["Audit", "calibrated", "completed", "judged", "numbers", "read_audit", "run_audit"]
@@ -211,8 +211,7 @@ def read_audit(folder: Path) -> tuple[pl.DataFrame, dict[str, Tensor]]:
     table = read_images(folder, remedy)
     check_table(folder / "images.parquet", table, remedy)
     kept = read_kept(folder, table.height, remedy)
-    seen_together = read_tensors(folder / MOSAICS, remedy) if (folder / MOSAICS).exists() else {}
-    return table.sort("place"), kept | seen_together
+    return table.sort("place"), kept | read_mosaics(folder / MOSAICS, remedy)
 
 
 def numbers(table: pl.DataFrame, kept: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
