@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from heatproof.paths import as_text
 from heatproof.results.whole import plain
 
 remarks = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -21,12 +22,12 @@ results = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
 def say(text: str) -> None:
     """One remark, as it is: brackets in file names are no markup."""
-    remarks.print(Text(text))
+    remarks.print(Text(as_text(text)))
 
 
 def write(text: str) -> None:
     """One line of a result on standard output, as it is and unbroken."""
-    results.print(Text(text), soft_wrap=True)
+    results.print(Text(as_text(text)), soft_wrap=True)
 
 
 def fail(text: str, status: int) -> NoReturn:
@@ -83,7 +84,7 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     if value is None:
         return "-"
     if not isinstance(value, float):
-        return str(value)
+        return as_text(str(value))
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
     known = isinstance(low, int | float) and isinstance(high, int | float)
     return f"{value:.4g}" + (f" [{float(low):.4g}, {float(high):.4g}]" if known else "")
