@@ -5,6 +5,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -30,8 +32,24 @@ FOOL = ["--batch-size", "8", "--set", "evaluate_every=1", "--set", "holdout=0.2"
 LASTING = ("seconds",)
 
 
-class Stopped(BaseException):
-    """Never raised: a child of the test that should have been killed ends with it."""
+KILLED = """
+import os, sys
+from heatproof import cli
+from heatproof.results import whole
+
+at, after, left, rename = int(sys.argv.pop(1)), sys.argv.pop(1) == "after", [0], os.replace
+
+def replace(*names):
+    left[0] += 1
+    if left[0] == at and not after:
+        os._exit(9)
+    rename(*names)
+    if left[0] == at:
+        os._exit(9)
+
+whole.os.replace = replace
+cli.main()
+"""
 
 
 def photos(folder: Path) -> Path:
@@ -76,11 +94,7 @@ def test_stopped_at_a_write(verb: str, tmp_path: Path, monkeypatch: pytest.Monke
         writes += 1
         if writes == stop_at and how == "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if writes == stop_at and how == "killed before":
-            os._exit(9)
         rename(*names)  # type: ignore[arg-type]
-        if writes == stop_at and how == "killed after":
-            os._exit(9)
         if writes == stop_at and how == "interrupted":
             raise KeyboardInterrupt
 
@@ -96,13 +110,8 @@ def test_stopped_at_a_write(verb: str, tmp_path: Path, monkeypatch: pytest.Monke
         how = draw.choice(["full", "killed before", "killed after", "interrupted"])
         out, stop_at, writes = tmp_path / "out", at, 0
         if how.startswith("killed"):
-            child = os.fork()
-            if not child:
-                try:
-                    heatproof(*words, "--out", str(out))
-                finally:
-                    os._exit(0)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9, (verb, at)
+            told = [sys.executable, "-c", KILLED, str(at), how.split()[1], *words, "--out", str(out)]
+            assert subprocess.run(told, check=False, capture_output=True).returncode == 9, (verb, at)
         else:
             assert heatproof(*words, "--out", str(out)) == (1 if how == "full" else 130), (verb, at)
         stop_at = 0
