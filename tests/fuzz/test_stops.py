@@ -99,8 +99,9 @@ def test_stopped_at_a_write(verb: str, tmp_path: Path, monkeypatch: pytest.Monke
             raise KeyboardInterrupt
 
     monkeypatch.setattr(whole.os, "replace", replace)
-    assert heatproof(*words, "--out", str(tmp_path / "whole")) == 0
-    expected, count = ended(tmp_path / "whole"), writes
+    # a fooled model is called as its folder
+    assert heatproof(*words, "--out", str(tmp_path / "whole" / "out")) == 0
+    expected, count = ended(tmp_path / "whole" / "out"), writes
     assert expected["page"]
     assert expected["left"] == []
     draw, tried = random.Random(verb), 0
