@@ -1,6 +1,7 @@
 """The page's words: what was asked, titles, and tables of numbers with their intervals."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -112,8 +113,8 @@ def number(value: float) -> str:
     >>> [number(v) for v in (0.123456, -2.0, 1e-7, 12345678.0)]
     ['0.1235', '−2', '1.00e−7', '1.23e7']
     """
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else "–"
     if 0.0005 <= abs(value) < 1e6:
         text = f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
     else:

@@ -208,7 +208,9 @@ class Tuning:
             and 0 <= place < len(sizes)
             and isinstance(entry, dict)
             and {"step", "exp_avg", "exp_avg_sq"} == entry.keys()
-            and all(isinstance(value, Tensor) and is_finite(value) for value in entry.values())
+            and all(
+                isinstance(value, Tensor) and not why_not_plain(value) and is_finite(value) for value in entry.values()
+            )
             and entry["step"].numel() == 1
             and entry["exp_avg"].shape == entry["exp_avg_sq"].shape == sizes[place]
             for place, entry in moments.items()

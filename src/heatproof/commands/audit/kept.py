@@ -14,6 +14,7 @@ from heatproof.tensor_files import is_finite
 TEXTS = ("image", "model", "explainer")
 COLUMNS = {"image": pl.String, "place": pl.Int64, "empty": pl.Boolean, "target": pl.Int64}
 """Columns of the table without which there is no verdict."""
+NUMERIC = ("trust", "correct", "agreement", "aopc", "aopc_random", "aopc_witness")
 KEPT = {"tiles": 4, "maps": 3, "witness": 3, "targets": 2, "by_class": 2}
 """The tensors of every audit and their dimensions; all but the tiles have a row per photo."""
 
@@ -26,7 +27,7 @@ def check_table(path: Path, table: pl.DataFrame, remedy: str) -> None:
     """
     check_columns(path, table, COLUMNS, remedy)
     check_columns(path, table, dict.fromkeys(TEXTS, pl.String), remedy)
-    numbers = [name for name in (*table.columns, "trust", "correct") if name not in TEXTS]
+    numbers = [name for name in (*table.columns, *NUMERIC) if name not in TEXTS]
     check_columns(path, table, dict.fromkeys(numbers), remedy)
     unknown = sum(table.select(list(COLUMNS)).null_count().row(0))
     if unknown or table["place"].sort().to_list() != list(range(table.height)):
