@@ -1,6 +1,7 @@
 """Every kind of data name gives the photos and labels that lie there, in an order and under ids that stay."""
 
 import io
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from heatproof.data.listing import unique
+from heatproof.data.shards import expand
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 
@@ -238,6 +241,27 @@ def shards(tmp_path: Path) -> Path:
         for number in range(10):
             writer.write({"__key__": f"{number:04}", "png": png(number), "cls": number % 3, "json": b"{}"})
     return folder
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("s-{08..11}.tar", ["s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar"]),
+        ("{a,b}/{0..1}.tar", ["a/0.tar", "a/1.tar", "b/0.tar", "b/1.tar"]),
+        ("plain.tar", ["plain.tar"]),
+    ],
+)
+def test_braces_expand_as_in_bash(pattern: str, names: list[str]) -> None:
+    assert list(map(str, expand(pattern))) == names
+    found = subprocess.run(["bash", "-c", f"echo {pattern}"], capture_output=True, text=True, check=True).stdout.split()
+    assert found == names
+
+
+def test_repetitions_are_numbered_past_the_numbers_that_are_taken() -> None:
+    assert unique(["a", "b", "a", "a"]) == ["a", "b", "a#2", "a#3"]
+    assert unique(["a", "a#2", "a", "a"]) == ["a", "a#2", "a#3", "a#4"]
+    assert unique(["a", "a", "a#2"]) == ["a", "a#3", "a#2"]
+    assert unique(["a#2", "a#2", "a", "a"]) == ["a#2", "a#2#2", "a", "a#3"]
 
 
 class TestShards:

@@ -7,7 +7,7 @@ import pytest
 import typer.main
 
 from heatproof import catalog
-from heatproof.cli import app
+from heatproof.cli.verbs import app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -21,7 +21,10 @@ NAMED = {
     "penalties": catalog.PENALTIES,
     "metrics": catalog.METRICS,
 }
-STAGES = ("models", "data", "explainers", "lrp", "attacks", "manipulation", "metrics", "audits", "studies", "results")
+STAGES = (
+    *("models", "data", "explainers", "lrp", "attacks", "manipulation", "training", "metrics"),
+    *("commands", "studies", "results"),
+)
 
 
 def named(page: Path) -> str:

@@ -14,18 +14,21 @@ from tests.command_line import heatproof
 from tests.fuzz.broken import CASES, as_json, in_other_words, told, torn
 
 from heatproof.cli.finish import show
-from heatproof.commands.audit.kept import check_table, read_kept
-from heatproof.commands.audit.run import Audit, _earlier, judged, read_audit
+from heatproof.commands.audit.kept import check_table
+from heatproof.commands.audit.numbers import checks_of
+from heatproof.commands.audit.run import Audit, read_audit
+from heatproof.commands.audit.summary import read_baseline
+from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import Thresholds, conclude
-from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.data.sources import open_data
 from heatproof.errors import HeatproofError
 from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
 from heatproof.models.loading import load as load_model
 from heatproof.report.page import write_report
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
-from heatproof.training.feeding import fine_tune
 from heatproof.training.settings import FineTune
 
 pytestmark = pytest.mark.fuzz
@@ -156,8 +159,8 @@ def test_kept_parts(audited: Path, tmp_path: Path) -> None:
             path.unlink()
         else:
             path.write_bytes(changed_tensors(whole[path], draw))
-        table, kept = read_audit(folder)
-        conclude(judged(Audit(budget=33), table, kept, Thresholds.shipped(), with_reference=True))
+        table, tensors = read_audit(folder)
+        conclude(checks_of(Audit(budget=33), table, tensors, Thresholds.shipped(), with_reference=True))
 
     told(case, "kept parts")
 
@@ -193,8 +196,8 @@ def test_tables_of_parts(audited: Path, tmp_path: Path) -> None:
         run = Run(folder, {})
         merged = run.merge(("image",))
         check_table(parts, merged, "delete it")
-        kept = read_kept(folder, merged.height)
-        judged(Audit(budget=33), merged, kept, Thresholds.shipped(), with_reference=True)
+        tensors = AuditTensors.load(folder, merged.height)
+        checks_of(Audit(budget=33), merged, tensors, Thresholds.shipped(), with_reference=True)
 
     told(case, "tables of parts")
 
@@ -206,7 +209,7 @@ def test_baselines(audited: Path, tmp_path: Path) -> None:
 
     def case(draw: random.Random) -> None:
         place.write_bytes(changed_tensors(whole, draw))
-        assert all(bool(value.isfinite().all()) for value in _earlier(tmp_path).values())
+        assert all(bool(value.isfinite().all()) for value in read_baseline(tmp_path).values())
 
     told(case, "baselines")
 
@@ -226,7 +229,7 @@ def test_lists_of_skipped_photos(tmp_path: Path) -> None:
 def test_states_of_foolings(tmp_path: Path) -> None:
     model, data = load_model("demo"), open_data("demo", limit=24)
     settings = FineTune(steps=2, batch_size=8, evaluate_every=1, holdout=0.3)
-    checkpoint = RunCheckpoint(Run(tmp_path, {}))
+    checkpoint = FileCheckpoint(tmp_path / "checkpoint.pt")
 
     class Cut(Exception):
         pass
@@ -277,7 +280,7 @@ def _saved(state: dict) -> bytes:
 
 
 def test_a_fooled_models_record_in_compare(tmp_path: Path) -> None:
-    from heatproof.cli.fool import _fooled
+    from heatproof.cli.compare import _fooled
 
     model, folder = load_model("demo"), tmp_path / "run"
     folder.mkdir()

@@ -1,7 +1,7 @@
 """``heatproof audit``: is this checkpoint's explanation honest? With a gate for pipelines."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,13 +9,10 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
-from heatproof.commands.audit.measure import OVERHEAD
-from heatproof.commands.audit.run import Audit, calibrated, run_audit
-from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED, Thresholds
-from heatproof.data.sources import open_data
 from heatproof.errors import SpecError
-from heatproof.models.hardware import Hardware
-from heatproof.results.strict import read_summary
+
+if TYPE_CHECKING:
+    from heatproof.results.run import Run
 
 COLUMNS = {
     "check": "check",
@@ -25,7 +22,8 @@ COLUMNS = {
     "deviations": "deviations",
     "verdict": "verdict",
 }
-GATES = {DOUBTFUL: (DOUBTFUL, MANIPULATED), MANIPULATED: (MANIPULATED,)}
+GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
+"""The verdicts at which ``--fail-on`` shuts."""
 GATE, NO_VERDICT = 3, 1
 """Exit statuses: the gate is shut; there is no verdict, for too few photos or for want of numbers."""
 
@@ -34,14 +32,20 @@ def audit(
     model: Annotated[str, typer.Argument(help="The checkpoint, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
     out: options.Out,
-    explainer: Annotated[str, typer.Option("--explainer", help="Whose maps are audited.")] = "gradcam()",
+    explainer: Annotated[
+        str,
+        typer.Option(
+            "--explainer", help="Whose maps are audited.", callback=options.names(catalog.EXPLAINERS, "explainer")
+        ),
+    ] = "gradcam()",
     architecture: options.Architecture = None,
     reference: Annotated[
         str | None, typer.Option("--reference", help="The model that it claims to be.", show_default="none")
     ] = None,
+    # the numbers are Audit's own, which a test holds them to: to import it would load torch
     budget: Annotated[
-        int, typer.Option("--budget", help=f"Forward passes per photo, {OVERHEAD} of them for all but the witness.")
-    ] = Audit.budget,
+        int, typer.Option("--budget", help="Forward passes per photo, 16 of them for all but the witness.")
+    ] = 180,
     calibrate: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,7 +64,7 @@ def audit(
         Path | None, typer.Option("--baseline", help="An earlier audit of the same photos: how far did the maps move?")
     ] = None,
     limit: options.Limit = None,
-    batch_size: options.BatchSize = Audit.part,
+    batch_size: options.BatchSize = 20,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
@@ -72,6 +76,12 @@ def audit(
         raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
     if calibrate and thresholds:
         raise SpecError("--calibrate makes thresholds and --thresholds reads them: give one of the two")
+    from heatproof.commands.audit.calibration import run_calibration
+    from heatproof.commands.audit.run import Audit, run_audit
+    from heatproof.commands.audit.verdict import Thresholds
+    from heatproof.data.sources import open_data
+    from heatproof.models.hardware import Hardware
+
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
@@ -83,25 +93,34 @@ def audit(
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
     inputs = [model, data, reference, thresholds, baseline, *(calibrate or [])]
-    with filling(out, "audit", settings, seed, overwrite, inputs) as run:
+    with filling(out, "audit", settings, seed, overwrite, inputs=inputs) as run:
         if not run.done:
             source = open_data(data, classes=audited.classes, limit=limit, seed=seed)
             with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
                 if calibrate:
                     honest = [load(name) for name in calibrate]
-                    known = calibrated(asked, honest, source, run, hardware=hardware, advance=advance)
+                    known = run_calibration(asked, honest, source, run, hardware=hardware, advance=advance)
+                claimed = load(reference) if reference else None
                 run_audit(
                     asked,
                     audited,
                     source,
                     run,
-                    reference=load(reference) if reference else None,
+                    reference=claimed,
                     thresholds=known,
                     baseline=baseline,
                     hardware=hardware,
                     advance=advance,
                 )
     show(run, json, COLUMNS)
+    _leave(run, fail_on)
+
+
+def _leave(run: "Run", fail_on: str | None) -> None:
+    """The exit status that the verdict asks for."""
+    from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED
+    from heatproof.results.strict import read_summary
+
     verdict = read_summary(run.folder).get("verdict")
     # a gate must not pass on nothing
     if verdict not in (HONEST, DOUBTFUL, MANIPULATED):

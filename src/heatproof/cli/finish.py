@@ -1,16 +1,16 @@
 """How every command that fills a run folder begins and ends."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heatproof.cli.console import say, show_json, show_rows, show_skipped
-from heatproof.models.record import bases
-from heatproof.report.page import write_report
-from heatproof.results.run import Run
-from heatproof.results.strict import read_summary
+from heatproof.errors import SpecError
+
+if TYPE_CHECKING:  # torch and polars load slowly
+    from heatproof.processes import Processes
+    from heatproof.results.run import Run
 
 
 @contextmanager
@@ -20,41 +20,57 @@ def filling(
     settings: Mapping[str, Any],
     seed: int,
     overwrite: bool,
+    processes: "Processes | None" = None,
+    *,
     inputs: Sequence[Path | str | None] = (),
-) -> Iterator[Run]:
+) -> Iterator["Run"]:
     """The run folder of a command; when the work is done, its page ``report.html``, and only then it is complete.
 
     A folder in which the same command is complete is handed out with ``run.done``: nothing is to be done.
 
     Args:
+        processes: that share the work; ``None``: the command works in one process only.
         inputs: paths and names of models that the command reads; ``--overwrite`` never empties these.
+
+    Raises:
+        SpecError: several processes were launched for a command that works in one.
     """
-    process = int(os.environ.get("RANK", "0"))
+    from heatproof.models.record import bases
+    from heatproof.processes import Processes, launched
+    from heatproof.report.page import write_report
+    from heatproof.results.run import start_together
+
+    if processes is None and launched()[1] > 1:
+        raise SpecError(
+            f"heatproof {command} works in one process and was launched in {launched()[1]}: "
+            "give the same command without torchrun or accelerate launch"
+        )
+    processes = processes or Processes()
+    wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
+    read = [name for given in inputs if given for name in (given, *bases(str(given)))]
+
+    def make_page(folder: Path, record: dict[str, Any]) -> None:
+        write_report([folder], record=record)
+
     try:
-        with Run.start(
-            out,
-            command=command,
-            settings=settings,
-            seed=seed,
-            overwrite=overwrite,
-            process=process,
-            inputs=[name for given in inputs if given for name in (given, *bases(str(given)))],
-            page=lambda folder, record: write_report([folder], record=record),
-        ) as run:
+        with start_together(out, processes, **wanted, inputs=read, page=make_page) as run:
             yield run
     except KeyboardInterrupt:
-        say(f"interrupted; the same command goes on from what {out} holds")
+        if processes.index == 0:
+            say(f"interrupted; the same command goes on from what {out} holds")
         raise
-    if process == 0 and run.done and not (out / "report.html").is_file():
+    if processes.index == 0 and run.done and not (out / "report.html").is_file():
         write_report([out])
 
 
-def show(run: Run, as_json: bool, columns: Mapping[str, str]) -> None:
+def show(run: "Run", as_json: bool, columns: Mapping[str, str]) -> None:
     """The summary on the screen: the answer in words, the table, what was skipped, and what to open."""
     if run.process != 0:
         return
     if run.done:
         say(f"{run.folder} is complete already; --overwrite makes it anew")
+    from heatproof.results.strict import read_summary
+
     summary = read_summary(run.folder)
     if as_json:
         show_json(summary)

@@ -1,16 +1,38 @@
 """Options that every command shares, and how ``--set`` is read."""
 
-from collections.abc import Callable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heatproof import spec
+from heatproof import catalog, spec
 from heatproof.errors import SpecError, did_you_mean
-from heatproof.models.classifier import Classifier
-from heatproof.models.loading import is_run, load
+
+if TYPE_CHECKING:  # torch loads slowly
+    from heatproof.models.classifier import Classifier
+
+LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
+"""What the spec of a penalty may name."""
+
+
+def each(check: Callable[[str], object]) -> Callable[[Any], Any]:
+    """For ``callback=``: every text given is checked when it is read, before anything that loads slowly."""
+
+    def checked(given: Any) -> Any:
+        for text in [given] if isinstance(given, str) else given or []:
+            check(text)
+        return given
+
+    return checked
+
+
+def names(entries: Mapping[str, Callable[..., Any]], kind: str) -> Callable[[Any], Any]:
+    """For ``callback=``: every text given is a spec whose names are in the catalog."""
+    return each(lambda text: spec.check(text, entries, kind))
+
 
 Out = Annotated[Path, typer.Option("--out", help="The run folder that is made.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty a run folder first.")]
@@ -35,9 +57,15 @@ Architecture = Annotated[
         show_default=False,
     ),
 ]
+Data = Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")]
 Explainers = Annotated[
     list[str] | None,
-    typer.Option("--explainer", help="A spec such as 'gradcam(relu=False)'; may be repeated.", show_default=False),
+    typer.Option(
+        "--explainer",
+        help="A spec such as 'gradcam(relu=False)'; may be repeated.",
+        show_default=False,
+        callback=names(catalog.EXPLAINERS, "explainer"),
+    ),
 ]
 Layers = Annotated[
     list[str] | None,
@@ -46,12 +74,14 @@ Layers = Annotated[
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
 
 
-def opening(names: Sequence[str | None], architecture: str | None) -> Callable[[str], Classifier]:
+def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[[str], Classifier]":
     """How the models of a command are loaded: run folders with the architecture that was given.
 
     Raises:
         SpecError: an architecture is given, and none of the models is a run folder.
     """
+    from heatproof.models.loading import is_run, load
+
     if architecture is not None and not any(name is not None and is_run(name) for name in names):
         raise SpecError("--architecture says how the network of a run folder is built, and none of the models is one")
     return lambda name: load(name, architecture=architecture if is_run(name) else None)

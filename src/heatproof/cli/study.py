@@ -9,7 +9,6 @@ from heatproof.cli import options
 from heatproof.cli.console import say
 from heatproof.cli.finish import filling, show
 from heatproof.errors import SpecError, did_you_mean
-from heatproof.models.hardware import Hardware
 
 
 def study(
@@ -29,12 +28,14 @@ def study(
     """Repeat a published experiment, with its own settings or yours."""
     if name not in catalog.STUDIES:
         raise SpecError(f"there is no study {name!r}; {did_you_mean(name, catalog.STUDIES)}")
+    from heatproof.models.hardware import Hardware
+
     kind = catalog.STUDIES[name]
     asked = kind(**{**_preset(kind, preset, name), **options.read_settings(kind, given or [], seed)})
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     settings = {"study": name, "asked": asked, "precision": precision}
     inputs = [text.partition("=")[2] for text in given or []]
-    with filling(out, "study", settings, seed, overwrite, inputs) as run:
+    with filling(out, "study", settings, seed, overwrite, inputs=inputs) as run:
         if not run.done:
             asked(run, hardware=hardware, say=say)
     show(run, json, getattr(kind, "columns", {"model": "model"}))

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from braceexpand import braceexpand
+
 from heatproof.data import folders
 from heatproof.data.classes import class_indices, unknown_class
 from heatproof.data.listing import UNLABELLED, Listing, file_stamp
@@ -27,9 +29,7 @@ def expand(pattern: str) -> list[Path]:
     >>> [path.name for path in expand("shards-{000..002}.tar")]
     ['shards-000.tar', 'shards-001.tar', 'shards-002.tar']
     """
-    from webdataset.shardlists import expand_urls  # a second of import, for shards only
-
-    return [Path(name) for name in expand_urls(pattern)]
+    return [Path(name) for name in braceexpand(pattern)]
 
 
 def from_shards(shards: Sequence[Path], classes: Sequence[str] | None, labels: bool = True) -> Listing:
@@ -83,7 +83,7 @@ def _index(shard: Path) -> tuple[dict[str, tuple[_Place | None, _Place | None]],
     try:
         with tarfile.open(shard, "r:") as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # or it would keep every header
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  (typeshed lacks it) # or it would keep every header
                 name = member.name.removeprefix("./")
                 folder, slash, file = name.rpartition("/")
                 stem, _, ending = file.partition(".")

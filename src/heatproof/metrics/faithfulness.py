@@ -179,7 +179,7 @@ def area(curves: Curves) -> PerImage:
 
 
 def _pixelwise(
-    asked: Deletion | Insertion,
+    settings: Deletion | Insertion,
     model: Model,
     images: Images,
     fill: Images,
@@ -187,11 +187,11 @@ def _pixelwise(
     targets: Targets | None,
 ) -> Curves:
     targets = _checked(model, images, heatmaps, targets)
-    turn = turns(heatmaps, (images.shape[2], images.shape[3]), 1, asked.order, seed=asked.seed)
+    turn = turns(heatmaps, (images.shape[2], images.shape[3]), 1, settings.order, seed=settings.seed)
     pixels = turn[0].numel()
-    levels = [round(step * pixels / asked.steps) for step in range(asked.steps + 1)]
-    answer = watch(model, images, fill, turn, levels, targets, answer=asked.answer, at_once=asked.at_once)
-    return _known(answer, heatmaps, asked.order)
+    levels = [round(step * pixels / settings.steps) for step in range(settings.steps + 1)]
+    answer = watch(model, images, fill, turn, levels, targets, answer=settings.answer, at_once=settings.at_once)
+    return _known(answer, heatmaps, settings.order)
 
 
 def _checked(model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None) -> Targets:

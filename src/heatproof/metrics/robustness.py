@@ -110,8 +110,8 @@ class Infidelity:
             moved = (images[:, None] - moves).flatten(0, 1)
             there = answers(model, moved, targets.repeat_interleave(len(moves)), self.answer)
             drop = here[:, None] - there.view(len(images), len(moves))
-            told = torch.einsum("mhw,nhw->nm", moves.sum(1), fine).to(drop)
-            sums += torch.stack([told.square().sum(1), (told * drop).sum(1), drop.square().sum(1)])
+            foretold = torch.einsum("mhw,nhw->nm", moves.sum(1), fine).to(drop)
+            sums += torch.stack([foretold.square().sum(1), (foretold * drop).sum(1), drop.square().sum(1)])
         known, both, dropped = sums / self.samples
         scale = both / torch.where(known > 0, known, torch.ones_like(known)) if self.scaled else torch.ones_like(both)
         found = (scale.square() * known - 2 * scale * both + dropped).clamp(min=0)

@@ -121,7 +121,7 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
     except KeyError:
         entries = [entry.name for entry in published]
         raise ModelError(f"{name} has no weights {wanted!r}; {did_you_mean(str(wanted), entries)}") from None
-    meta = weights or published.DEFAULT
+    meta: Any = weights or published["DEFAULT"]
     preset: Any = meta.transforms()
     classes = meta.meta.get("categories")
 
@@ -193,7 +193,7 @@ def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Cl
 
 
 def _imagenet_names() -> list[str]:
-    return list(torchvision.models.get_model_weights("resnet50").DEFAULT.meta["categories"])
+    return list(torchvision.models.get_model_weights("resnet50")["DEFAULT"].meta["categories"])
 
 
 def _with_checkpoint(

@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ import polars as pl
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+import heatproof
 from heatproof.errors import RunError
 from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload
@@ -91,7 +92,7 @@ def write_report(
         css=Markup(css),
         js=Markup(js),
         look=Markup(script_json(look)),
-        version=metadata.version("heatproof"),
+        version=heatproof.__version__,
     )
     return write_whole(out, page.encode("utf-8", "backslashreplace"))
 

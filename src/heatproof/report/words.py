@@ -35,8 +35,8 @@ def lead(runs: Sequence[RunFiles]) -> str:
     models = list(dict.fromkeys(str(m.get("name", "?")) for run in runs for m in _dicts(run.record.get("model"))))
     data = list(dict.fromkeys(str(_dict(run.record.get("data")).get("name", "")) for run in runs))
     days = sorted({str(run.record.get("start", ""))[:10] for run in runs} - {""})
-    told = [", ".join(models), ", ".join(name for name in data if name), " to ".join(sorted({*days[:1], *days[-1:]}))]
-    return " · ".join(part for part in told if part)
+    parts = [", ".join(models), ", ".join(name for name in data if name), " to ".join(sorted({*days[:1], *days[-1:]}))]
+    return " · ".join(part for part in parts if part)
 
 
 def labels(runs: Sequence[RunFiles]) -> list[str]:
@@ -50,16 +50,16 @@ def asked(run: RunFiles) -> list[tuple[str, str, str]]:
     record = run.record
     if not record:
         return [("run.json", "missing or damaged: what was asked is unknown", "")]
-    told: list[tuple[str, str, str]] = [("command", f"heatproof {run.command}", "")]
+    rows: list[tuple[str, str, str]] = [("command", f"heatproof {run.command}", "")]
     for model in _dicts(record.get("model")):
         layer = f", layer {model['layer']}" if model.get("layer") else ""
-        told.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
+        rows.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
     data = _dict(record.get("data"))
     if data:
         count = f", {data['count']} images" if data.get("count") is not None else ""
-        told.append(("data", f"{data.get('name', '?')}{count}", _hash(data)))
-    told.append(("seed", _text(record.get("seed")), ""))
-    return told
+        rows.append(("data", f"{data.get('name', '?')}{count}", _hash(data)))
+    rows.append(("seed", _text(record.get("seed")), ""))
+    return rows
 
 
 def details(run: RunFiles) -> list[tuple[str, str, str]]:
@@ -67,17 +67,17 @@ def details(run: RunFiles) -> list[tuple[str, str, str]]:
     record = run.record
     if not record:
         return []
-    told: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, str, str]] = []
     for group in ("settings", "options"):
-        told += [(name, _text(value), "") for name, value in _dict(record.get(group)).items() if value is not None]
+        rows += [(name, _text(value), "") for name, value in _dict(record.get(group)).items() if value is not None]
     versions = [f"{name} {version}" for name, version in _dict(record.get("versions")).items() if version]
-    told.append(("versions", ", ".join(versions), ""))
+    rows.append(("versions", ", ".join(versions), ""))
     machine = _dict(record.get("machine"))
-    told.append(("machine", f"{machine.get('platform', '?')}, {machine.get('cpus', '?')} CPU cores", ""))
-    told.append(("time", _times(record), ""))
+    rows.append(("machine", f"{machine.get('platform', '?')}, {machine.get('cpus', '?')} CPU cores", ""))
+    rows.append(("time", _times(record), ""))
     if isinstance(record.get("resumed"), list) and record["resumed"]:
-        told.append(("resumed", f"{len(record['resumed'])} times", ""))
-    return told
+        rows.append(("resumed", f"{len(record['resumed'])} times", ""))
+    return rows
 
 
 def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None) -> dict[str, Any] | None:
@@ -159,12 +159,12 @@ def _hash(entry: Mapping[str, Any]) -> str:
 
 def _times(record: Mapping[str, Any]) -> str:
     start, end = record.get("start"), record.get("end")
-    told = f"{start or '?'} to {end or '?'}"
+    span = f"{start or '?'} to {end or '?'}"
     try:
         seconds = (datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds()
     except (ValueError, TypeError):
-        return told
-    return f"{told} ({_duration(seconds)})"
+        return span
+    return f"{span} ({_duration(seconds)})"
 
 
 def _duration(seconds: float) -> str:

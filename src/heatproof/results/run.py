@@ -25,7 +25,7 @@ from heatproof.errors import HeatproofError, RunError
 from heatproof.results.folder import check_inputs, check_same, clear_working, empty_folder, old_record, shorten, sweep
 from heatproof.results.lock import Lock
 from heatproof.results.reading import gather_parts
-from heatproof.results.record import fresh, now
+from heatproof.results.record import new_record, now
 from heatproof.results.strict import read_skipped
 from heatproof.results.whole import plain, refuse, write_json, write_whole
 
@@ -97,13 +97,13 @@ class Run:
                 now, or cannot be written; it would be emptied and is an input.
         """
         folder = Path(out)
-        asked = {"command": command, "settings": plain(settings), "seed": seed}
+        wanted = {"command": command, "settings": plain(settings), "seed": seed}
         try:
             old = old_record(folder)
             # the others find what process 0 has just begun, emptied or not
             empty = overwrite and process == 0 and old is not None
             if old is not None and not empty:
-                check_same(folder, old, asked)
+                check_same(folder, old, wanted)
                 if old["status"] == "complete":
                     if process == 0:
                         # a process that was killed between the last word and the last broom
@@ -123,7 +123,7 @@ class Run:
             sweep(folder)
         except OSError as error:
             refuse(folder, error)
-        run = cls(folder, fresh(asked, options, old), resumed=old is not None, page=page, _lock=lock)
+        run = cls(folder, new_record(wanted, options, old), resumed=old is not None, page=page, _lock=lock)
         run._save()
         return run
 
@@ -154,8 +154,8 @@ class Run:
         Raises:
             RunError: the folder was begun or made with a model or data whose hash or count was another.
         """
-        told = {"model": plain(list(model)), "data": plain(data)}
-        for key, new in told.items():
+        described = {"model": plain(list(model)), "data": plain(data)}
+        for key, new in described.items():
             old = self.record.get(key)
             if old and new and old != new:
                 raise RunError(
@@ -163,7 +163,7 @@ class Run:
                     "the same names have changed; choose another --out, or --overwrite to begin anew"
                 )
         if not self.done:
-            self.record.update({key: new for key, new in told.items() if new})
+            self.record.update({key: new for key, new in described.items() if new})
             if self.process == 0:
                 self._save()
 
@@ -294,14 +294,32 @@ class Run:
 
 
 @contextmanager
-def start_together(out: Path | str, processes: "Processes", **asked: Any) -> Iterator[Run]:
-    """:meth:`Run.start` for every one of several processes: process 0 first, the others when the folder is there."""
-    if processes.index:
-        processes.wait()
-    with Run.start(out, process=processes.index, **asked) as run:
-        if not processes.index:
-            processes.wait()
+def start_together(out: Path | str, processes: "Processes", **wanted: Any) -> Iterator[Run]:
+    """:meth:`Run.start` for every one of several processes: process 0 first, the others when the folder is there.
+
+    Raises:
+        RunError: as :meth:`Run.start`, and in the others where process 0 could not start.
+    """
+    first: Run | None = None
+    try:
+        if processes.index == 0:
+            first = Run.start(out, **wanted)
+    finally:
+        started = _agree(processes, first is not None)
+    if not started:
+        raise RunError(f"process 0 could not begin in {out}; what it said tells why")
+    with first or Run.start(out, process=processes.index, **wanted) as run:
         yield run
+
+
+def _agree(processes: "Processes", yes: bool) -> bool:
+    """What process 0 says, in every process, once it is there to say it."""
+    if processes.count == 1:
+        return yes
+    import torch
+
+    said = torch.tensor([float(yes and processes.index == 0)], device=processes.device)
+    return bool(processes.sum(said).item())
 
 
 def _part_name(part: int | str) -> str:

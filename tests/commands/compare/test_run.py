@@ -11,16 +11,17 @@ from tests.training.nets import Convolutions, convolutions, patches
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
 from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.listing import Listing
-from heatproof.data.sources import Source
+from heatproof.data.sources import Source, part_source
 from heatproof.errors import InputError, RunError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import Occlusion
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.loading import load
 from heatproof.results.run import Run
-from heatproof.training.feeding import PhotoFeed, feed_photos, fine_tune, part_source
+from heatproof.training.data import PhotoFeed, feed_photos
 from heatproof.training.feeds import turns
 from heatproof.training.settings import FineTune
 

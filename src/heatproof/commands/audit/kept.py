@@ -15,8 +15,12 @@ TEXTS = ("image", "model", "explainer")
 COLUMNS = {"image": pl.String, "place": pl.Int64, "empty": pl.Boolean, "target": pl.Int64}
 """Columns of the table without which there is no verdict."""
 NUMERIC = ("trust", "correct", "agreement", "aopc", "aopc_random", "aopc_witness")
-KEPT = {"tiles": 4, "maps": 3, "witness": 3, "targets": 2, "by_class": 2}
-"""The tensors of every audit and their dimensions; all but the tiles have a row per photo."""
+PARTS = "kept"
+"""The folder of a run with a file for each part of the photos."""
+MOSAICS = "mosaics.safetensors"
+REQUIRED = {"maps": 3, "witness": 3, "targets": 2, "by_class": 2, "tiles": 4}
+"""Tensors that every part has, and their dimensions; all but the tiles have a row per photo. A part that was made with
+a reference also has ``likeness_to_reference``."""
 
 
 def check_table(path: Path, table: pl.DataFrame, remedy: str) -> None:
@@ -34,7 +38,7 @@ def check_table(path: Path, table: pl.DataFrame, remedy: str) -> None:
         raise RunError(f"{path} does not hold each photo of an audit once; {remedy}")
 
 
-def read_kept(folder: Path, photos: int, remedy: str = "") -> dict[str, Tensor]:
+def read_parts(folder: Path, photos: int | None = None, remedy: str = "") -> dict[str, Tensor]:
     """What the parts of an audit kept, in the order of its photos.
 
     Args:
@@ -47,13 +51,17 @@ def read_kept(folder: Path, photos: int, remedy: str = "") -> dict[str, Tensor]:
     def refuse(what: str) -> NoReturn:
         raise RunError(f"{kept}: {what}; {remedy or f'delete it and {parts}, and give the same command again'}")
 
-    kept, parts = folder / "kept", folder / "parts"
+    kept, parts = folder / PARTS, folder / "parts"
+    if not any(kept.glob("*.safetensors")):
+        raise RunError(f"expected the run folder of an audit, and {folder} has no {PARTS}/*.safetensors")
     together = gather_tensors(kept, remedy or KEPT_ANEW)
-    for name, dimensions in KEPT.items():
-        value = together.get(name)
-        if value is None or value.ndim != dimensions:
-            refuse(f"expected {name} of {dimensions} dimensions, got {None if value is None else list(value.shape)}")
-        if name != "tiles" and len(value) != photos:
+    if missing := [name for name in REQUIRED if name not in together]:
+        refuse(f"it has no {', '.join(missing)}")
+    for name, dimensions in REQUIRED.items():
+        value = together[name]
+        if value.ndim != dimensions:
+            refuse(f"expected {name} of {dimensions} dimensions, got {list(value.shape)}")
+        if name != "tiles" and len(value) != (photos := len(value) if photos is None else photos):
             refuse(f"expected {name} of {photos} photos, got {len(value)}")
         if value.is_floating_point() == (name in ("tiles", "targets")):
             refuse(f"{name} is of {value.dtype}")
@@ -72,7 +80,7 @@ def read_kept(folder: Path, photos: int, remedy: str = "") -> dict[str, Tensor]:
 
 
 def read_mosaics(path: Path, remedy: str) -> dict[str, Tensor]:
-    """What the mosaics of an audit showed; nothing where none were made.
+    """What the mosaics of an audit showed, in the order of its fields; nothing where none were made.
 
     Raises:
         RunError: the file is damaged, or its tensors are not of the same mosaics.
@@ -90,5 +98,5 @@ def read_mosaics(path: Path, remedy: str) -> dict[str, Tensor]:
         } and not any(bool(value.isinf().any()) for value in found.values()):
             numbers = [found[f"mosaic_{name}"].is_floating_point() for name in wanted]
             if numbers == [False, False, True, False, True]:
-                return found
+                return {name: found[f"mosaic_{name}"] for name in wanted}
     raise RunError(f"{path} holds no mosaics of an audit; {remedy}")

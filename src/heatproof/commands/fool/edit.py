@@ -1,11 +1,11 @@
 """Plant a heatmap by hand, into a run folder from which the edited network can be loaded again."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from heatproof.commands.compare.figures import draw_compared
-from heatproof.commands.compare.run import METRICS, SORT, class_rows, compared
+from heatproof.commands.compare.summary import METRICS, class_rows
+from heatproof.commands.fool.measure import Lie, draw_lie, measure
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
@@ -43,7 +43,7 @@ class Edit:
 
 
 def run_edit(
-    asked: Edit,
+    settings: Edit,
     model: Classifier,
     name: str,
     source: Source,
@@ -70,7 +70,7 @@ def run_edit(
     first = next(iter(batches(source, model.input_size, 8)), None)
     if first is None:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
-    edited = asked.edit(model, first.images)
+    edited = settings.edit(model, first.images)
     planting = planting_of(edited)
     assert planting is not None
     run.describe(
@@ -81,29 +81,19 @@ def run_edit(
     )
     edited.name = run.folder.name
     run.write_tensors("model.safetensors", edited.network.state_dict())
-    clean, lying = hardware.host(model), hardware.host(edited)
-    for number, batch in enumerate(batches(source, model.input_size, 32)):
-        rows = compared(clean, lying, edited.name, batch, [asked.explainer], [asked.penalty], hardware)
-        run.append_rows(f"judged-{number:06d}", rows)
-        advance(len(batch.ids))
-    table = run.merge(SORT)
+    lie = Lie(hardware.host(model), hardware.host(edited), settings.explainer, settings.penalty)
+    table = measure(lie, source, run, hardware, advance)
     row = summarise(table, ["model", "penalty", "explainer"], METRICS)[0]
     answer = (
-        f"{row['fsr']:.1%} of the heatmaps of {asked.explainer!r} lie as {asked.edit!r} wants, behind "
+        f"{row['fsr']:.1%} of the heatmaps of {settings.explainer!r} lie as {settings.edit!r} wants, behind "
         f"{planting.layer}; {row['agreement']:.1%} of the predictions are the same."
     )
     summary = {
         "rows": [row],
-        "classes": class_rows(table, clean),
+        "classes": class_rows(table, lie.clean),
         "skipped": source.skipped,
         "answer": [answer],
     }
-    draw_compared(_Shown((asked.explainer,), asked.shown), clean, {edited.name: lying}, source, run, hardware)
+    draw_lie(lie, source, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
     return summary
-
-
-@dataclass(frozen=True)
-class _Shown:
-    explainers: tuple[Explainer, ...]
-    shown: int

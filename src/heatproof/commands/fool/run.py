@@ -1,30 +1,26 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
-import io
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
+import polars as pl
 
-from heatproof.commands.compare.figures import draw_compared
-from heatproof.commands.compare.run import METRICS, SORT, class_rows, compared
-from heatproof.data.batches import batches
-from heatproof.data.sources import Source
-from heatproof.errors import RunError
+from heatproof.commands.compare.summary import METRICS, class_rows
+from heatproof.commands.fool.measure import Lie, draw_lie, measure
+from heatproof.data.pairs import TwoClass, two_class
+from heatproof.data.sources import Source, part_source
 from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
+from heatproof.manipulation.swap import swapped_classes
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.report.plots import curves
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
-from heatproof.tensor_files import read_pickled
-from heatproof.training.feeding import fine_tune, part_source, two_class
-from heatproof.training.fine_tune import swapped_classes
 from heatproof.training.history import History
-from heatproof.training.loop import check_state
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty, settings
 
@@ -53,7 +49,7 @@ class Fool:
 
 
 def run_fool(
-    asked: Fool,
+    settings: Fool,
     model: Classifier,
     name: str,
     source: Source,
@@ -61,7 +57,7 @@ def run_fool(
     *,
     held_out: Source | None = None,
     hardware: Hardware = Hardware(),
-    advance: Callable[[dict[str, Any]], None] = lambda row: None,
+    advance: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Fine-tune, then measure the held-out photos; ``hp.load(run.folder)`` gives the fooled model.
 
@@ -82,8 +78,41 @@ def run_fool(
         InputError: data that do not fit; an explainer without derivative.
         RunError: the folder holds a run with other settings, or the disk is full; what was done is kept.
     """
+    recipe = settings.recipe
     if held_out is None:
-        source, held_out = part_source(source, asked.recipe.holdout, asked.recipe.seed)
+        source, held_out = part_source(source, recipe.holdout, recipe.seed)
+    _describe(run, name, model, source, held_out)
+    clean = hardware.host(model)
+    swap = swapped_classes(settings.penalty, model)
+    pairs = _pairs(settings, swap, model.input_size, source, held_out)
+    fooled, history = fine_tune(
+        clean,
+        settings.explainer,
+        settings.penalty,
+        source,
+        recipe,
+        held_out=held_out,
+        fool_data=pairs.train,
+        fool_held_out=pairs.held_out,
+        checkpoint=FileCheckpoint(run.path(CHECKPOINT)),
+        scratch=run.folder / "scratch",
+        advance=advance,
+    )
+    if run.process:
+        return {}
+    fooled.name = run.folder.name
+    run.write_tensors("model.safetensors", fooled.network.state_dict())
+    run.write_parquet("history.parquet", history.frame())
+    lie = Lie(clean, fooled, settings.explainer, settings.penalty, swap)
+    table = measure(lie, pairs.held_out or held_out, run, hardware)
+    summary = _summary(settings, table, history, clean, [*source.skipped, *held_out.skipped])
+    draw_history(history, settings.penalty, run)
+    draw_lie(lie, held_out, settings.shown, run, hardware)
+    run.write_json("summary.json", summary)
+    return summary
+
+
+def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
     run.describe(
         model=[{"name": name, "sha256": fingerprint(model), "layer": default_layer(model)}],
         data={
@@ -93,78 +122,26 @@ def run_fool(
             "held_out": {"name": held_out.name, "count": held_out.count, "sha256": held_out.fingerprint()},
         },
     )
-    swap = swapped_classes(asked.penalty, model)
-    clean = hardware.host(model)
-    pairs: dict[str, Any] = {}
-    if swap:
-        pairs["fool_data"] = two_class(source, swap, model.input_size, asked.pairs, asked.recipe.seed)
-        pairs["fool_held_out"] = two_class(held_out, swap, model.input_size, asked.pairs_held_out, asked.recipe.seed)
-    fooled, history = fine_tune(
-        clean,
-        asked.explainer,
-        asked.penalty,
-        source,
-        asked.recipe,
-        held_out=held_out,
-        checkpoint=RunCheckpoint(run),
-        scratch=run.folder / "scratch",
-        advance=advance,
-        **pairs,
+
+
+class _Pairs(NamedTuple):
+    """A swap's two-class images; nothing for every other penalty."""
+
+    train: TwoClass | None = None
+    held_out: TwoClass | None = None
+
+
+def _pairs(settings: Fool, swap: tuple[int, int] | None, size: int, source: Source, held_out: Source) -> _Pairs:
+    if swap is None:
+        return _Pairs()
+    seed = settings.recipe.seed
+    return _Pairs(
+        two_class(source, swap, size, settings.pairs, seed),
+        two_class(held_out, swap, size, settings.pairs_held_out, seed),
     )
-    if run.process:
-        return {}
-    fooled.name = run.folder.name
-    run.write_tensors("model.safetensors", fooled.network.state_dict())
-    run.write_parquet("history.parquet", history.frame())
-    judged = pairs.get("fool_held_out", held_out)
-    for number, batch in enumerate(batches(judged, model.input_size, 32)):
-        rows = compared(clean, fooled, fooled.name, batch, [asked.explainer], [asked.penalty], hardware, swap)
-        run.append_rows(f"judged-{number:06d}", rows)
-    table = run.merge(SORT)
-    row = {**summarise(table, ["model", "penalty", "explainer"], METRICS)[0], **_course(history)}
-    summary = {
-        "rows": [row],
-        "classes": class_rows(table, clean),
-        "skipped": [*source.skipped, *held_out.skipped],
-        "answer": [_answer(asked, row, history)],
-    }
-    draw_history(history, asked.penalty, run)
-    draw_compared(_Shown((asked.explainer,), asked.shown), clean, {fooled.name: fooled}, held_out, run, hardware)
-    run.write_json("summary.json", summary)
-    return summary
 
 
-@dataclass(frozen=True)
-class _Shown:
-    explainers: tuple[Explainer, ...]
-    shown: int
-
-
-@dataclass(frozen=True)
-class RunCheckpoint:
-    """A fine-tuning's state in a run folder, in one file that appears whole or not at all."""
-
-    run: Run
-    name: str = CHECKPOINT
-
-    def load(self) -> dict[str, Any] | None:
-        path = self.run.path(self.name)
-        if not path.exists():
-            return None
-        try:
-            state = read_pickled(path)
-            check_state(state)
-        except ValueError as error:  # DamagedFile among them
-            raise RunError(f"{path} {error}; delete it to begin anew") from error
-        return state
-
-    def save(self, state: dict[str, Any]) -> None:
-        file = io.BytesIO()
-        torch.save(state, file)
-        self.run.write_bytes(self.name, file.getvalue())
-
-
-def draw_history(history: History, penalty: Any, run: Run) -> None:
+def draw_history(history: History, penalty: Penalty, run: Run) -> None:
     """``figures/loss.png`` and ``figures/rate.png``: Heo et al.'s Figures 7 to 10."""
     steps = [row for row in history.rows if row.get("loss") is not None]
     losses = {
@@ -172,11 +149,11 @@ def draw_history(history: History, penalty: Any, run: Run) -> None:
         for name, column in (("kept function", "loss_kept"), ("penalty", "loss_fooled"))
     }
     curves(losses, run.path("figures/loss.png"), xlabel="step", ylabel="loss, mean over the batch (down)")
-    looks = history.looks
-    at = [row["step"] for row in looks]
+    evaluations = history.looks
+    at = [row["step"] for row in evaluations]
     rates = {
-        "fooling success rate": (at, [row["fsr"] for row in looks]),
-        "top-1 accuracy": (at, [row["accuracy"] for row in looks]),
+        "fooling success rate": (at, [row["fsr"] for row in evaluations]),
+        "top-1 accuracy": (at, [row["accuracy"] for row in evaluations]),
     }
     clean = history.clean["accuracy"]
     curves(
@@ -189,7 +166,7 @@ def draw_history(history: History, penalty: Any, run: Run) -> None:
     )
     low, high = penalty.success
     curves(
-        {"test loss": (at, [row["test_loss"] for row in looks])},
+        {"test loss": (at, [row["test_loss"] for row in evaluations])},
         run.path("figures/test-loss.png"),
         xlabel="step",
         ylabel="mean test loss",
@@ -197,8 +174,20 @@ def draw_history(history: History, penalty: Any, run: Run) -> None:
     )
 
 
+def _summary(
+    settings: Fool, table: pl.DataFrame, history: History, clean: Classifier, skipped: list[dict[str, str]]
+) -> dict[str, Any]:
+    row = {**summarise(table, ["model", "penalty", "explainer"], METRICS)[0], **_course(history)}
+    return {
+        "rows": [row],
+        "classes": class_rows(table, clean),
+        "skipped": skipped,
+        "answer": [_answer(settings, row, history)],
+    }
+
+
 def _course(history: History) -> dict[str, Any]:
-    """What the watching saw at the weights that were handed out; the accuracy is that of all held-out photos."""
+    """The evaluation of the weights that were handed out; the accuracy is that of all held-out photos."""
     seen, clean = history.handed_out, history.clean
     return {
         "watched_fsr": seen["fsr"],
@@ -216,16 +205,17 @@ def _course(history: History) -> dict[str, Any]:
     }
 
 
-def _answer(asked: Fool, row: dict[str, Any], history: History) -> str:
+def _answer(settings: Fool, row: dict[str, Any], history: History) -> str:
     drop = 100 * row["accuracy_drop"]
-    told = (
-        f"After {row['best']} steps {row['fsr']:.1%} of the held-out heatmaps of {asked.explainer!r} lie as "
-        f"{asked.penalty!r} wants; top-1 {row['watched_accuracy_clean']:.1%} before and "
+    sentence = (
+        f"After {row['best']} steps {row['fsr']:.1%} of the held-out heatmaps of {settings.explainer!r} lie as "
+        f"{settings.penalty!r} wants; top-1 {row['watched_accuracy_clean']:.1%} before and "
         f"{row['watched_accuracy_fooled']:.1%} after ({drop:+.1f} points lost)."
     )
     if not history.best:
-        told = (
-            f"No checkpoint fooled more heatmaps inside the budget of {asked.recipe.max_accuracy_drop:.1%}: the model "
-            "is unchanged. A smaller lr, more steps or more data help."
+        budget = settings.recipe.max_accuracy_drop
+        sentence = (
+            f"No checkpoint fooled more heatmaps inside the budget of {budget:.1%}: the model is unchanged. A smaller "
+            "lr, more steps or more data help."
         )
-    return f"{told} It ended early: {history.stopped}." if history.stopped else told
+    return f"{sentence} It ended early: {history.stopped}." if history.stopped else sentence

@@ -1,0 +1,71 @@
+"""What an audit needs of its photos besides the table: maps, the witness's, and what later sums are taken from."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from heatproof.commands.audit.kept import MOSAICS, PARTS, REQUIRED, read_mosaics, read_parts
+from heatproof.commands.audit.mosaic import PHOTOS, Mosaics
+from heatproof.results.run import Run
+
+
+@dataclass(frozen=True)
+class AuditTensors:
+    """Tensors of some photos, in the order of the table's ``place``.
+
+    Attributes:
+        maps: of the predicted class.
+        witness: the black box's own map, at most 56 cells a side.
+        targets: the classes that were explained, the predicted one first.
+        by_class: agreement of the map of each of these with the witness; NaN where unknown.
+        tiles: the first photos at half their size, in grey levels of 0..255: what mosaics are made of.
+        likeness_to_reference: Pearson's correlation of the maps of these classes (rows) with the reference's (columns).
+        mosaics: what mosaics of the tiles show, once all photos are there.
+    """
+
+    maps: Float[Tensor, "photos rows cols"]
+    witness: Float[Tensor, "photos high wide"]
+    targets: Int[Tensor, "photos classes"]
+    by_class: Float[Tensor, "photos classes"]
+    tiles: UInt8[Tensor, "tiles channels height width"]
+    likeness_to_reference: Float[Tensor, "photos classes classes"] | None = None
+    mosaics: Mosaics | None = None
+
+    def with_tiles(self, at_most: int) -> "AuditTensors":
+        """The same with fewer tiles."""
+        return replace(self, tiles=self.tiles[: max(0, at_most)])
+
+    def save(self, run: Run, part: int, seen: int) -> None:
+        """Write one part of the photos into the run.
+
+        Args:
+            seen: photos in earlier parts, whose tiles count too.
+        """
+        less = self.with_tiles(PHOTOS - seen)
+        tensors = {"tiles": less.tiles, **{name: getattr(less, name) for name in REQUIRED if name != "tiles"}}
+        if less.likeness_to_reference is not None:
+            tensors["likeness_to_reference"] = less.likeness_to_reference
+        run.write_tensors(f"{PARTS}/{part:06d}.safetensors", tensors)
+
+    @classmethod
+    def load(cls, folder: Path, photos: int | None = None, remedy: str = "") -> "AuditTensors":
+        """All parts of a run in order, and the mosaics where there are some; tensors of other names are left alone.
+
+        Args:
+            photos: how many there must be, where that is known.
+            remedy: what to do where a file is damaged; by default, to measure its photos again.
+
+        Raises:
+            RunError: the folder has no parts; one lacks a tensor, is damaged, or is not of the same photos.
+        """
+        together = read_parts(folder, photos, remedy)
+        mosaics = read_mosaics(folder / MOSAICS, remedy or "delete it and give the same command again")
+        likeness = together.get("likeness_to_reference")
+        return cls(*(together[name] for name in REQUIRED), likeness, Mosaics(*mosaics.values()) if mosaics else None)
+
+    def save_mosaics(self, run: Run) -> None:
+        """Write the mosaics into the run, where there are some."""
+        if self.mosaics is not None:
+            run.write_tensors(MOSAICS, {f"mosaic_{name}": found for name, found in self.mosaics._asdict().items()})
