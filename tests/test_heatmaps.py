@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from heatproof.heatmaps import pearson
+from heatproof.errors import InputError
+from heatproof.heatmaps import normalise, pearson, topk_mask
 
 
 def test_pearson_by_hand() -> None:
@@ -36,3 +37,12 @@ def test_what_is_constant_but_for_rounding_has_no_correlation() -> None:
     assert pearson(flat, other).isnan().all()
     assert pearson(flat, other, constant=0.0).item() == 0
     assert math.isfinite(pearson(flat, other, rounding=0).item())  # which is asked for where values are exact
+
+
+def test_what_makes_no_sense_is_named() -> None:
+    maps = torch.rand(1, 2, 2)
+    with pytest.raises(InputError, match="normalise knows max, minmax, absmax and sum, got 'l1'"):
+        normalise(maps, "l1")  # type: ignore[arg-type]
+    for fraction in (0.0, 1.5):
+        with pytest.raises(InputError, match=r"fraction must lie in \(0, 1\]"):
+            topk_mask(maps, fraction)

@@ -117,24 +117,39 @@ EDITS = Entries(
 
 METRICS = Entries(
     {
+        "aopc": "heatproof.metrics.faithfulness:AOPC",
+        "deletion": "heatproof.metrics.faithfulness:Deletion",
+        "insertion": "heatproof.metrics.faithfulness:Insertion",
+        "road": "heatproof.metrics.road:ROAD",
+        "infidelity": "heatproof.metrics.robustness:Infidelity",
+        "sensitivity_max": "heatproof.metrics.robustness:SensitivityMax",
+        "stability": "heatproof.metrics.stability:Stability",
+        "weight_noise": "heatproof.metrics.weight_noise:WeightNoise",
+        "pointing_game": "heatproof.metrics.localisation:PointingGame",
+        "box_iou": "heatproof.metrics.localisation:BoxIoU",
+        "randomisation": "heatproof.metrics.randomisation:Randomisation",
+    }
+)
+"""What ``heatproof evaluate --metric`` takes."""
+
+SIMILARITIES = Entries(
+    {
         "ssim": "heatproof.metrics.similarity:ssim",
         "nissim": "heatproof.metrics.similarity:nissim",
         "spearman": "heatproof.metrics.similarity:spearman",
         "topk_intersection": "heatproof.metrics.similarity:topk_intersection",
         "center_distance": "heatproof.metrics.similarity:center_distance",
         "psnr": "heatproof.metrics.similarity:psnr",
-        "aopc": "heatproof.metrics.faithfulness:AOPC",
-        "deletion": "heatproof.metrics.faithfulness:Deletion",
-        "insertion": "heatproof.metrics.faithfulness:Insertion",
-        "road": "heatproof.metrics.road:ROAD",
-        "sensitivity_max": "heatproof.metrics.robustness:SensitivityMax",
-        "infidelity": "heatproof.metrics.robustness:Infidelity",
-        "pointing_game": "heatproof.metrics.localisation:pointing_game",
-        "box_iou": "heatproof.metrics.localisation:box_iou",
-        "randomisation": "heatproof.metrics.randomisation:Randomisation",
-        "weight_noise": "heatproof.metrics.weight_noise:WeightNoise",
     }
 )
+"""Measures of two maps, and of two images: what ``shift`` and ``compare`` measure, and ``stability(by="ssim")``."""
+
+CONTROLS = Entries(
+    {
+        "random_map": "heatproof.explainers.random_map:RandomMap",
+    }
+)
+"""What looks like an explainer and explains nothing; ``evaluate`` takes it where it takes an explainer."""
 
 STUDIES = Entries(
     {

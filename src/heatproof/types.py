@@ -119,13 +119,6 @@ class Penalty(Protocol):
 
 
 @runtime_checkable
-class Metric(Protocol):
-    """One value per image, from two sets of heatmaps, images or logits."""
-
-    def __call__(self, *args: Any) -> PerImage: ...
-
-
-@runtime_checkable
 class Rectified(Protocol):
     """An explainer that can leave out the ReLU over its maps."""
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
-from heatproof.commands.evaluate.run import Evidence, run_evidence
+from heatproof.commands.evaluate.run import Evaluate, run_evaluate
 from heatproof.commands.explain import Explain, run_explain
 from heatproof.commands.fool.edit import Edit, run_edit
 from heatproof.commands.fool.run import Fool, run_fool
@@ -27,7 +27,7 @@ VERBS: dict[str, Callable[[Classifier, Run], object]] = {
     "audit": lambda model, run: run_audit(Audit(budget=33), model, DATA, run),
     "reference": lambda model, run: run_audit(Audit(budget=33), load("demo"), DATA, run, reference=model),
     "compare": lambda model, run: run_compare(Compare(), load("demo"), [Fooled(model)], DATA, run),
-    "evaluate": lambda model, run: run_evidence(Evidence(), model, DATA, run),
+    "evaluate": lambda model, run: run_evaluate(Evaluate(), model, DATA, run),
     "fool": lambda model, run: run_fool(Fool(), model, "demo", DATA, run),
     "edit": lambda model, run: run_edit(Edit(), model, "demo", DATA, run),
 }

@@ -63,19 +63,23 @@ def filling(
         write_report([out])
 
 
-def show(run: "Run", as_json: bool, columns: Mapping[str, str]) -> None:
-    """The summary on the screen: the answer in words, the table, what was skipped, and what to open."""
+def show(run: "Run", as_json: bool, columns: Mapping[str, str], rows: str = "rows") -> None:
+    """The summary on the screen: the answer in words, the table, what was skipped, and what to open.
+
+    Args:
+        rows: which table of the summary.
+    """
     if run.process != 0:
         return
     if run.done:
         say(f"{run.folder} is complete already; --overwrite makes it anew")
     from heatproof.results.strict import read_summary
 
-    summary = read_summary(run.folder)
+    summary = read_summary(run.folder, rows)
     if as_json:
         show_json(summary)
     else:
-        show_rows(summary["rows"], columns)
+        show_rows(summary[rows], columns)
         for sentence in summary["answer"]:
             say(sentence)
     show_skipped(summary["skipped"])

@@ -36,6 +36,8 @@ def list_(
         _models()
     elif what in lists:
         _list(what, lists[what])
+        if what == "metrics":
+            _list("similarities (of two maps: stability(by=...), shift, compare)", catalog.SIMILARITIES)
     elif not what:
         for name, entries in lists.items():
             _list(name, entries)

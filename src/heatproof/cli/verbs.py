@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import heatproof
-from heatproof.cli import audit, compare, demo, explain, fool, listing, report, shift, study
+from heatproof.cli import audit, compare, demo, evaluate, explain, fool, listing, report, shift, study
 
 app = typer.Typer(
     name="heatproof",
@@ -24,6 +24,7 @@ app.command("shift")(shift.shift)
 app.command("fool")(fool.fool)
 app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
+app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("study")(study.study)
 

@@ -80,6 +80,15 @@ def check_region(region: int, size: tuple[int, int], ragged: bool) -> None:
     )
 
 
+def named(order: Order) -> str:
+    """An order in words.
+
+    >>> named("least"), named("random")
+    ('least relevant first', 'in random order')
+    """
+    return "in random order" if order == "random" else f"{order} relevant first"
+
+
 def unordered(heatmaps: Heatmaps, order: Order) -> Bool[Tensor, "batch"]:
     """Where a map gives no order: it is empty, or equal everywhere; a random order asks no map."""
     flat = heatmaps.flatten(1)

@@ -29,7 +29,17 @@ from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload
 from heatproof.report.pictures import embed_figure
 from heatproof.report.style import DIVERGING, SEQUENTIAL, palette
-from heatproof.report.words import asked, details, joint_table, labels, lead, number_table, title
+from heatproof.report.words import (
+    asked,
+    column_help,
+    details,
+    joint_table,
+    labels,
+    lead,
+    number_table,
+    side_by_side,
+    title,
+)
 from heatproof.results import RunFiles, read_run, write_whole
 
 LIMIT = 4_900_000
@@ -125,6 +135,8 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "label": label,
         "status": run.status,
         "answer": run.answer,
+        "side_by_side": side_by_side(run),
+        "columns": column_help(run),
         "table": number_table(run.rows),
         "asked": asked(run),
         "details": details(run),

@@ -14,6 +14,7 @@ TITLES = {
     "fool": "Fooling the network's heatmaps",
     "compare": "Clean and fooled network compared",
     "audit": "Can these heatmaps be trusted?",
+    "evaluate": "Explainers side by side",
     "demo": "Demonstration",
 }
 
@@ -99,6 +100,17 @@ def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None) ->
         ],
         "rows": table,
     }
+
+
+def column_help(run: RunFiles) -> list[tuple[str, str, str]]:
+    """What the columns mean, where the summary says so, as (term, value, hash)."""
+    entries = _dicts(run.summary.get("columns"))
+    return [(str(entry.get("column", "?")).replace("_", " "), str(entry.get("help", "")), "") for entry in entries]
+
+
+def side_by_side(run: RunFiles) -> dict[str, Any] | None:
+    """The table with a column per explainer, where the summary has one."""
+    return number_table(_dicts(run.summary.get("side_by_side")))
 
 
 def joint_table(runs: Sequence[RunFiles]) -> dict[str, Any] | None:

@@ -74,15 +74,18 @@ def read_record(path: Path, remedy: str) -> dict[str, Any]:
     return record
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
+def read_summary(folder: Path, *tables: str) -> dict[str, Any]:
     """``summary.json``: ``rows`` and ``skipped`` are lists of objects, ``answer`` is a list of sentences.
+
+    Args:
+        tables: further lists of objects in it.
 
     Raises:
         RunError: it is missing, damaged or holds something else.
     """
     path = folder / "summary.json"
     summary = read_object(path, ANEW)
-    for name in ("rows", "skipped"):
+    for name in ("rows", "skipped", *tables):
         entries = summary.setdefault(name, [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             _refuse(path, f"is damaged: its {name} are no list of objects", ANEW)

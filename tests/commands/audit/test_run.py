@@ -1,5 +1,6 @@
 """The audit as a user meets it: an honest network passes, a lie is found, the gate shuts, odd input is named."""
 
+import html
 import json
 from pathlib import Path
 
@@ -41,16 +42,22 @@ def summary(folder: Path) -> dict:
 
 
 def test_the_honest_network_is_not_called_manipulated(honest: Path) -> None:
-    found = summary(honest)
-    assert found["verdict"] in ("honest", "doubtful")
-    assert {row["check"] for row in found["rows"]} == {about.check for about in NUMBERS.values()}
-    assert found["reference"]["agreement"] == 1.0
-    assert found["reference"]["layers"][0]["moved"] == 0.0
-    assert found["queries"] <= 33
-    assert any("trigger" in line for line in found["cannot_see"])
+    told = summary(honest)
+    # not a number as far out as a lie's; the verdict says what the rows say
+    assert "fail" not in {row["verdict"] for row in told["rows"] if row["decides"]}
+    outside = [row["number"] for row in told["rows"] if row["decides"] and row["verdict"] == "doubtful"]
+    assert told["verdict"] == ("doubtful" if outside else "honest")
+    assert set(outside) <= set(told["speaks"])
+    assert told["score"] == max(row["deviations"] for row in told["rows"] if row["decides"])
+    assert {row["check"] for row in told["rows"]} == {about.check for about in NUMBERS.values()}
+    assert told["reference"]["agreement"] == 1.0
+    assert told["reference"]["layers"][0]["moved"] == 0.0
+    assert told["queries"] <= 33
+    assert any("trigger" in line for line in told["cannot_see"])
     assert pl.read_parquet(honest / "images.parquet").height == 12
     assert (honest / "figures/disagreement.png").exists()
-    assert "black-box" in (honest / "report.html").read_text() or (honest / "report.html").stat().st_size > 10_000
+    page = html.unescape((honest / "report.html").read_text())
+    assert all(sentence in page for sentence in told["answer"])
 
 
 def test_a_planted_map_is_found_and_shuts_the_gate(edited: Path, honest: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
+from scipy.stats import mannwhitneyu
 
 from heatproof.errors import InputError
 from heatproof.results.run import Run
@@ -74,8 +76,16 @@ def test_a_small_population_from_end_to_end_and_again(tmp_path) -> None:
     told: list[str] = []
     with Run.start(tmp_path / "out", command="study", settings={"asked": asked}) as run:
         summary = asked(run, say=told.append)
-    areas = {r["lie"]: r["value"] for r in summary["rows"] if r["table"].startswith("AUC") and r["number"] == "score"}
-    assert 0 <= areas["edit"] <= 1
+    (area,) = [
+        row["value"]
+        for row in summary["rows"]
+        if (row["table"], row["lie"], row["number"]) == (f"AUC of networks, {WITHOUT}", "edit", "score")
+    ]
+    table = pl.read_parquet(tmp_path / "out" / "images.parquet").filter(pl.col("how") == WITHOUT)
+    lies, honest = (table.filter(chosen)["score"] for chosen in (pl.col("lie") == "edit", pl.col("honest")))
+    assert (len(lies), len(honest)) == (4, 4)
+    assert area == mannwhitneyu(lies, honest).statistic / 16
+    assert area > 0.9
     thresholds = json.loads((tmp_path / "out" / "thresholds.json").read_text())
     assert thresholds["provenance"]["networks"] == ["vgg-0", "densenet-0", "vgg-1", "densenet-1"]
     assert (tmp_path / "out" / "figures" / "roc.png").exists()

@@ -26,12 +26,13 @@ from heatproof.commands.audit.summary import (
 )
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import Thresholds
+from heatproof.commands.record import describe
 from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import check_layer, default_layer
+from heatproof.models.layers import check_layer
 from heatproof.results.run import Run
 from heatproof.results.strict import read_images
 
@@ -130,10 +131,7 @@ def with_mosaics(settings: Audit, model: Classifier, tensors: AuditTensors, hard
 
 def _describe(run: Run, source: Source, model: Classifier, reference: Classifier | None) -> None:
     models = [model] if reference is None else [model, reference]
-    run.describe(
-        model=[{"name": m.name, "sha256": fingerprint(m), "layer": default_layer(m)} for m in models],
-        data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
-    )
+    describe(run, models, source)
 
 
 def _audit_parts(

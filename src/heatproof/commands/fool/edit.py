@@ -6,6 +6,7 @@ from typing import Any
 
 from heatproof.commands.compare.summary import METRICS, class_rows
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
+from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
@@ -13,9 +14,8 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.penalties import TargetMap, TopK
 from heatproof.manipulation.weight_edit import RANDOM, WeightEdit
 from heatproof.models.checkpoint import check_weights
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.models.planted import planting_of
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
@@ -73,12 +73,7 @@ def run_edit(
     edited = settings.edit(model, first.images)
     planting = planting_of(edited)
     assert planting is not None
-    run.describe(
-        model=[
-            {"name": name, "sha256": fingerprint(model), "layer": default_layer(model), "planted": asdict(planting)}
-        ],
-        data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
-    )
+    run.describe(model=[model_record(model, name, planted=asdict(planting))], data=data_record(source))
     edited.name = run.folder.name
     run.write_tensors("model.safetensors", edited.network.state_dict())
     lie = Lie(hardware.host(model), hardware.host(edited), settings.explainer, settings.penalty)

@@ -7,15 +7,15 @@ import polars as pl
 
 from heatproof.commands.compare.summary import METRICS, class_rows
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
+from heatproof.commands.record import describe
 from heatproof.data.pairs import TwoClass, two_class
 from heatproof.data.sources import Source, part_source
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
 from heatproof.manipulation.swap import swapped_classes
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
@@ -113,15 +113,7 @@ def run_fool(
 
 
 def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
-    run.describe(
-        model=[{"name": name, "sha256": fingerprint(model), "layer": default_layer(model)}],
-        data={
-            "name": source.name,
-            "count": source.count,
-            "sha256": source.fingerprint(),
-            "held_out": {"name": held_out.name, "count": held_out.count, "sha256": held_out.fingerprint()},
-        },
-    )
+    describe(run, [model], source, names=[name], held_out=held_out)
 
 
 class _Pairs(NamedTuple):
