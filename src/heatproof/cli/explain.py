@@ -40,8 +40,10 @@ def explain(
     from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
     from heatproof.models.hardware import Hardware
     from heatproof.models.layers import find_layer
+    from heatproof.processes import Processes, own_device
 
-    hardware = Hardware(device, precision)  # type: ignore[arg-type]
+    processes = Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     classifier = options.opening([model], architecture)(model)
     for name in layer or []:
@@ -57,10 +59,19 @@ def explain(
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
     given["architecture"] = architecture
     given["batch_size"] = batch_size  # what is done already is counted in batches
-    with filling(out, "explain", given, seed, overwrite, inputs=[model, *images]) as run:
+    with filling(out, "explain", given, seed, overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
             with progress("explaining", source.count) as advance:
-                run_explain(asked, classifier, source, run, hardware=hardware, batch_size=batch_size, advance=advance)
+                run_explain(
+                    asked,
+                    classifier,
+                    source,
+                    run,
+                    hardware=hardware,
+                    processes=processes,
+                    batch_size=batch_size,
+                    advance=advance,
+                )
     show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})
 
 
