@@ -1,6 +1,7 @@
 """The door to data: a name in, photos out, whatever kind of data the name stands for."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -181,9 +182,9 @@ def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> L
     path = Path(names[0]).expanduser()
     is_shard = [part.casefold().endswith((".tar", ".tar.gz", ".tgz")) for part in names]
     if all(is_shard):
-        found = [shard for part in names for shard in ([Path(part)] if Path(part).exists() else shards.expand(part))]
+        found = [shard for part in names for shard in ([Path(part)] if os.path.exists(part) else shards.expand(part))]
         return shards.from_shards(found, classes, labels)
-    if len(names) == 1 and path.is_dir():
+    if len(names) == 1 and os.path.isdir(path):
         found = sorted(path.glob("*.tar"))
         return shards.from_shards(found, classes, labels) if found else folders.from_folder(path, classes, labels)
     if len(names) == 1 and path.suffix.casefold() in manifests.SUFFIXES:
