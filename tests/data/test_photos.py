@@ -209,12 +209,11 @@ def test_only_the_listed_formats_are_decoded(tmp_path: Path, monkeypatch: pytest
 def test_the_budget_holds_in_bytes_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photos, "MAX_BYTES", 120_000)
     assert read_photo(encoded(Image.new("RGB", (100, 100)))).shape == (3, 100, 100)
+    large = [encoded(Image.new("RGB", (101, 100))), encoded(Image.new("RGB", (99, 99)), "webp")]
     monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("it was decoded"))
-    for image, kind in ((Image.new("RGB", (101, 100)), "png"), (Image.new("RGB", (99, 99)), "webp")):
-        with pytest.raises(
-            InputError, match=r"decoding its \d+ x \d+ pixels takes about 0 MiB, expected at most 0 MiB"
-        ):
-            read_photo(encoded(image, kind))
+    for content in large:
+        with pytest.raises(InputError, match=r"decoding its \d+ x \d+ pixels takes about 0 MiB, expected at most"):
+            read_photo(content)
 
 
 def test_threads_share_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.report.figures import explanation_grid
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.results.viewer import add_view
 from heatproof.types import Explainer, settings
@@ -125,7 +126,7 @@ def run_explain(
     table = run.merge()
     summary = {
         "rows": summarise(table, ["model", "explainer"], ["confidence", "empty"]) if explained else [],
-        "skipped": source.skipped,
+        "skipped": all_skipped(run, source),
     }
     run.write_json("summary.json", summary)
     if not explained:

@@ -40,6 +40,7 @@ from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import interval
 
 __all__ = ["Audit", "calibrated", "completed", "judged", "numbers", "read_audit", "run_audit"]
@@ -147,7 +148,7 @@ def run_audit(
         "disagree": [{"image": image, "trust": value} for image, value in disagree[:VIEWED]],
         "queries": OVERHEAD + sum(step**2 for step in places(asked.questions)),
         "thresholds": thresholds.plain(),
-        "skipped": source.skipped,
+        "skipped": all_skipped(run, source),
         "worst": {"column": "trust", "descending": False},
     }
     if reference is not None:

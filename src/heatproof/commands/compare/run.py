@@ -28,6 +28,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.training.clean_model import doubled
 from heatproof.training.feeding import two_class
@@ -172,7 +173,7 @@ def run_compare(
     processes.wait()
     if processes.index:
         return {}
-    skipped = run.skipped()
+    skipped = all_skipped(run, source)
     table = run.merge((*SORT,))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")

@@ -25,6 +25,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.report.plots import Curve, curves, mean_curve
 from heatproof.results.run import SORT, Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import paired_test, summarise
 from heatproof.types import Explainer, settings
 
@@ -148,7 +149,7 @@ def run_evidence(
         ranks = ["spearman", "spearman_absolute", "ssim"]
         rows += summarise(drawn.sort("turn", maintain_order=True), ["model", "explainer", "randomised"], ranks)
     draw(asked, run, rows)
-    summary = {"rows": rows, "skipped": source.skipped, "answer": answer(asked, maps, rows)}
+    summary = {"rows": rows, "skipped": all_skipped(run, source), "answer": answer(asked, maps, rows)}
     run.write_json("summary.json", summary)
     return summary
 

@@ -17,6 +17,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.planted import planting_of
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.types import Explainer, Penalty, settings
 
@@ -93,7 +94,7 @@ def run_edit(
     summary = {
         "rows": [row],
         "classes": class_rows(table, clean),
-        "skipped": source.skipped,
+        "skipped": all_skipped(run, source),
         "answer": [answer],
     }
     draw_compared(_Shown((asked.explainer,), asked.shown), clean, {edited.name: lying}, source, run, hardware)

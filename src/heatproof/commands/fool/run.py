@@ -1,7 +1,7 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.report.plots import curves
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.training.feeding import fine_tune, part_source, two_class
 from heatproof.training.fine_tune import swapped_classes
@@ -104,7 +105,7 @@ def run_fool(
         source,
         asked.recipe,
         held_out=held_out,
-        checkpoint=RunCheckpoint(run),
+        checkpoint=RunCheckpoint(run, sources=(source, held_out)),
         scratch=run.folder / "scratch",
         advance=advance,
         **pairs,
@@ -123,7 +124,7 @@ def run_fool(
     summary = {
         "rows": [row],
         "classes": class_rows(table, clean),
-        "skipped": [*source.skipped, *held_out.skipped],
+        "skipped": all_skipped(run, source, held_out),
         "answer": [_answer(asked, row, history)],
     }
     draw_history(history, asked.penalty, run)
@@ -145,6 +146,7 @@ class RunCheckpoint:
 
     run: Run
     name: str = CHECKPOINT
+    sources: Sequence[Source] = ()
 
     def load(self) -> dict[str, Any] | None:
         path = self.run.path(self.name)
@@ -159,6 +161,8 @@ class RunCheckpoint:
         file = io.BytesIO()
         torch.save(state, file)
         self.run.write_bytes(self.name, file.getvalue())
+        # a photo that was met in vain may not be met again
+        all_skipped(self.run, *self.sources)
 
 
 def draw_history(history: History, penalty: Any, run: Run) -> None:
