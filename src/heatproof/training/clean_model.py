@@ -1,5 +1,6 @@
 """What the clean model says: the classes to explain, its heatmaps and its logits; once, where that is possible."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from heatproof.errors import InputError
+from heatproof.errors import InputError, RunError
 from heatproof.models.intact import evaluating
 from heatproof.training.feeds import Fed, Feed
 from heatproof.types import Explainer, Images, Targets
@@ -126,7 +127,11 @@ def keep(
 
 
 def room(shape: tuple[int, ...], scratch: Path | None, name: str) -> Tensor | None:
-    """Zeros of this shape in memory, or in a file where they are too many; ``None`` where there is no folder for it."""
+    """Zeros of this shape in memory, or in a file where they are too many; ``None`` where there is no folder for it.
+
+    Raises:
+        RunError: the disk is full.
+    """
     count = int(torch.Size(shape).numel())
     if count * 4 <= IN_MEMORY:
         return torch.zeros(shape)
@@ -134,7 +139,22 @@ def room(shape: tuple[int, ...], scratch: Path | None, name: str) -> Tensor | No
         return None
     scratch.mkdir(parents=True, exist_ok=True)
     file = scratch / f"{name}.bin"
+    _allocate(file, count * 4)
     return torch.from_file(str(file), shared=True, size=count, dtype=torch.float32).view(shape)
+
+
+def _allocate(file: Path, size: int) -> None:
+    """Take the room on the disk now: a mapped file that finds none later ends the process without a word (SIGBUS)."""
+    try:
+        with file.open("ab") as handle:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle.fileno(), 0, size)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {file}: {error.strerror or error} ({size:,} bytes wanted for the clean model's heatmaps); "
+            "make room and give the same command again, it goes on where it stopped"
+        ) from error
 
 
 def brought(fed: Fed, device: torch.device) -> Fed:
