@@ -122,6 +122,17 @@ class TestFolders:
             "cannot be read: the disk says File name too long",
         ]
 
+    @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="no such file here")
+    def test_a_file_that_fails_when_it_is_read(self, paint) -> None:
+        source = open_data(["/proc/self/mem", paint("a.png")])
+        assert len(list(source)) == 1
+        assert source.skipped[0]["reason"].startswith("cannot be read: the disk says ")
+
+    def test_what_is_named_is_text(self, paint, tmp_path: Path) -> None:
+        paint("a.png")
+        (tmp_path / "caf\udce9.heic").write_bytes(b"x")
+        assert [entry["image"] for entry in open_data(tmp_path).skipped] == ["caf\\udce9.heic"]
+
     def test_nothing_but_other_formats(self, tmp_path: Path) -> None:
         (tmp_path / "b.heic").write_bytes(b"x")
         with pytest.raises(InputError, match=r"no photo in .* can be read \(1 left out\): b\.heic: HEIC is not read"):
@@ -284,6 +295,16 @@ class TestManifests:
             with pytest.raises(InputError, match=f"{name} cannot be read as a table"):
                 open_data(tmp_path / name)
 
+    def test_columns_of_one_name_and_of_odd_types(self, paint, tmp_path: Path) -> None:
+        paint("a.png")
+        (tmp_path / "t.csv").write_text("path, path ,label\na.png,a.png,1\n")
+        with pytest.raises(InputError, match=r"t\.csv cannot be read as a table"):
+            open_data(tmp_path / "t.csv", classes=CLASSES)
+        for odd in ([[1], []], [b"\xff", b""]):
+            pl.DataFrame({"id": odd, "image": [png(1), png(2)], "label": [0, 1]}).write_parquet(tmp_path / "t.parquet")
+            with pytest.raises(InputError, match=r"t\.parquet cannot be read as a table"):
+                open_data(tmp_path / "t.parquet", classes=CLASSES)
+
     def test_blank_last_lines_are_no_rows(self, paint, tmp_path: Path) -> None:
         paint("a.png")
         (tmp_path / "t.csv").write_text("path,label\na.png,1\n\n  \n,\n")
@@ -418,6 +439,13 @@ class TestDamagedShards:
         assert [entry["image"] for entry in source.skipped] == named
         (damage,) = [entry["reason"] for entry in source.skipped if entry["image"] == "t.tar"]
         assert damage.startswith("the archive is damaged after ")
+
+    def test_a_tail_of_zeros_as_a_power_cut_leaves_it(self, tmp_path: Path, whole: bytes) -> None:
+        (tmp_path / "t.tar").write_bytes(whole[: 8 * 1024] + bytes(40_000))
+        source = open_data(tmp_path / "t.tar")
+        assert len(source) == 4
+        (damage,) = source.skipped
+        assert "its last 40,000 bytes are zeros, which is no archive's end" in damage["reason"]
 
     def test_archives_one_after_the_other_are_both_read(self, tmp_path: Path, whole: bytes) -> None:
         (tmp_path / "t.tar").write_bytes(whole + archive_of(tmp_path / "u.tar", [("u.png", png(7))]).read_bytes())

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 BLOCK = tarfile.BLOCKSIZE
+RECORD = tarfile.RECORDSIZE  # archives end in two blocks of zeros and are filled up to a multiple of this
 LONGEST_NAME = 1 << 16  # bytes of a pax header or a long name; a longer one is hostile
 _FIRST, _MOST = 64, 8192  # blocks that are searched at once for the next whole header
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
@@ -66,7 +67,7 @@ def members(path: Path) -> Iterator[Member | Loss]:
             if following > place:
                 empty = _is_zero(file, place, following)
                 ended = following == end
-                if not (ended and empty and following - place >= 2 * BLOCK):
+                if not (ended and empty and 2 * BLOCK <= following - place < RECORD + 2 * BLOCK):
                     yield _loss(place, following, ended, empty)
                 place = following
                 continue
@@ -79,6 +80,8 @@ def members(path: Path) -> Iterator[Member | Loss]:
 
 
 def _loss(begin: int, following: int, ended: bool, empty: bool) -> Loss:
+    if ended and empty:
+        return Loss(begin, following, f"its last {following - begin:,} bytes are zeros, which is no archive's end")
     if ended:
         return Loss(begin, following, f"what begins at byte {begin:,} is cut off or no member; it is left out")
     what = "are zeros" if empty else "is no whole header"

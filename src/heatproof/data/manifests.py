@@ -53,7 +53,7 @@ def from_manifest(path: Path, classes: Sequence[str] | None, labels: bool = True
     if photos == "image":
         return _with_bytes(path, frame, table, numbers, names)
 
-    paths = table["path"].cast(pl.String).to_list()
+    paths = _read(path, lambda: table["path"].cast(pl.String).to_list())
     for row, text in enumerate(paths, start=1):
         if not text:
             raise InputError(f"{path.name} has no path in row {row}")
@@ -74,7 +74,7 @@ def _scan(path: Path) -> pl.LazyFrame:
     separator = "\t" if path.suffix.casefold() == ".tsv" else ","
     # text throughout: a class may be named 007
     table = _read(path, lambda: pl.read_csv(path, separator=separator, infer_schema=False))
-    return _without_blank_end(table.rename(str.strip)).lazy()
+    return _read(path, lambda: _without_blank_end(table.rename(str.strip))).lazy()
 
 
 def _without_blank_end(table: pl.DataFrame) -> pl.DataFrame:
@@ -126,7 +126,7 @@ def _with_bytes(
     elif kind != pl.Binary:
         raise InputError(f"the column image of {path.name} holds {kind}: expected encoded photos (bytes)")
     if "id" in table.columns:
-        ids = table["id"].cast(pl.String).fill_null("").to_list()
+        ids = _read(path, lambda: table["id"].cast(pl.String).fill_null("").to_list())
     else:
         ids = [""] * len(numbers)
     digits = len(str(len(numbers)))

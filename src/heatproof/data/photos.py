@@ -218,7 +218,10 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _pixels(file: BinaryIO, max_pixels: int) -> np.ndarray:
-    head = file.read(16)
+    try:
+        head = file.read(16)
+    except OSError as error:
+        raise InputError(f"the disk says {error.strerror or error}") from error
     if not head:
         raise InputError("the file is empty")
     file.seek(0)

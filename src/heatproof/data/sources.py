@@ -14,7 +14,7 @@ from torch import Tensor
 
 from heatproof.data import folders, manifests, shards
 from heatproof.data.classes import class_indices
-from heatproof.data.listing import Listing
+from heatproof.data.listing import Listing, plain_text
 from heatproof.data.photos import read_photo
 from heatproof.errors import InputError
 
@@ -90,7 +90,8 @@ class Source:
         """``{"image", "reason"}`` of what was left out so far, in the order of the data."""
         places = {name: place for place, name in enumerate(self.ids)}
         met = sorted(self._left_out.items(), key=lambda entry: places.get(entry[0], 0))
-        return [*self.listing.skipped, *({"image": image, "reason": reason} for image, reason in met)]
+        entries = [*self.listing.skipped, *({"image": image, "reason": reason} for image, reason in met)]
+        return [{key: plain_text(text) for key, text in entry.items()} for entry in entries]
 
     def skip(self, image: str, reason: str) -> None:
         """Note that a photo was left out; a photo is noted once."""
