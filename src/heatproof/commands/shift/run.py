@@ -25,6 +25,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, layer_name
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 
 __all__ = ["Box", "Shift", "run_shift"]
 
