@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml constraints.txt
+COVERED := --cov --cov-append --cov-report=
 
-.PHONY: demo test test-slow test-peers test-browser lint bench docs serve-docs clean
+.PHONY: demo test test-slow coverage test-peers test-browser lint bench docs serve-docs clean
 
 demo: .venv/.made-run
 	$(BIN)/heatproof demo --out demo --overwrite
@@ -14,6 +15,13 @@ test: .venv/.made-dev
 
 test-slow: .venv/.made-dev
 	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu"
+
+# both of the above in one go, with the lines and branches of src that no test reaches
+coverage: .venv/.made-dev
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu" -n 2 $(COVERED)
+	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu" $(COVERED)
+	$(BIN)/coverage report
 
 test-peers: .venv/.made-peers
 	$(BIN)/python -m pytest -m "peers and not gpu"
@@ -37,7 +45,7 @@ serve-docs: .venv/.made-docs
 	$(BIN)/mkdocs serve
 
 clean:
-	rm -rf .venv demo site .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .coverage demo site .pytest_cache .ruff_cache .hypothesis
 
 # torch first and alone: an open range would pull a CUDA build of several gigabytes
 .venv/.made-run: $(SOURCES)

@@ -15,9 +15,9 @@ from benchmarks.explain import model_and_images
 from benchmarks.timing import interleaved, peak_memory, table
 from heatproof.data.sources import open_data
 from heatproof.explainers.lrp.propagation import LRP
-from heatproof.training.feeding import PhotoFeed
+from heatproof.manipulation.fine_tune import prepare
+from heatproof.training.data import PhotoFeed
 from heatproof.training.feeds import Fed
-from heatproof.training.fine_tune import prepare
 from heatproof.types import Explainer, Penalty
 
 BATCH = 8
@@ -45,12 +45,10 @@ def fooling(explainer: Explainer, penalty: Penalty, cached: bool = False, traina
     # steps beyond the data's length make the loop keep the clean maps
     asked = hp.FineTune(steps=2 if cached else 1, batch_size=BATCH, lr=LR, trainable=trainable)
     data = (images, labels) if cached else (torch.cat([images, images]), torch.cat([labels, labels]))
-    tuning = prepare(model, explainer, penalty, data, asked, held_out=(images[:1], labels[:1]))
-    optimizer = tuning.optimizer()
-    train = tuning.stage.feeds[0]
-    assert train is not None
-    fed: Fed = next(iter(train.stream(BATCH, 1, seed=0)))
-    return lambda: tuning.step(optimizer, fed, None)
+    loop = prepare(model, explainer, penalty, data, asked, held_out=(images[:1], labels[:1]))
+    optimizer = loop.optimizer()
+    fed: Fed = next(iter(loop.setup.feeds.train.stream(BATCH, 1, seed=0)))
+    return lambda: loop.step(optimizer, fed, None)
 
 
 CASES: dict[str, Callable[[], Callable]] = {

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from heatproof.data.scenes import DIGITS, Scenes, scenes
 from heatproof.models.demo import WEIGHTS, build
+from heatproof.training.plain import train as train_plainly
 from heatproof.types import Images
 
 SOURCE = {
@@ -70,14 +71,18 @@ def train(steps: int, lr: float, seed: int) -> nn.Module:
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     start = time.process_time()
-    for step, (images, wanted) in enumerate(islice(rounds(seed), steps), 1):
-        loss = F.cross_entropy(network(normalised(network, images)), wanted)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 100 == 0:
-            print(f"step {step}/{steps}: loss {loss:.3f}, {time.process_time() - start:.0f} s", flush=True)
+
+    def loss(drawn: tuple[Images, Tensor], step: int) -> Tensor:
+        images, wanted = drawn
+        return F.cross_entropy(network(normalised(network, images)), wanted)
+
+    def advance(done: int, loss: float) -> None:
+        if done % 100 == 0:
+            print(f"step {done}/{steps}: loss {loss:.3f}, {time.process_time() - start:.0f} s", flush=True)
+
+    train_plainly(
+        network, optimizer, schedule, lambda done: islice(rounds(seed), done, steps), loss, steps=steps, advance=advance
+    )
     return network.eval().to(memory_format=torch.contiguous_format)
 
 

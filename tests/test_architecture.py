@@ -8,28 +8,30 @@ import pytest
 import heatproof
 
 ROOT = Path(heatproof.__file__).parent
+REPOSITORY = Path(__file__).parents[1]
 GROUND = {"types", "errors", "vision", "processes"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "vision": set(),
-    "processes": set(),
+    "processes": {"errors"},
     "heatmaps": {"types", "errors"},
+    "images": {"types"},
     "spec": {"errors"},
     "models": GROUND | {"heatmaps"},
     "data": GROUND | {"heatmaps"},
-    "explainers": GROUND | {"heatmaps", "models"},
+    "explainers": GROUND | {"heatmaps", "images", "models"},
     "attacks": GROUND | {"heatmaps", "models"},
-    # what is not parted yet: the engine knows backdoors, and these their own losses
-    "training": GROUND | {"heatmaps", "models", "data", "manipulation"},
-    "manipulation": GROUND | {"heatmaps", "models", "training"},
-    "metrics": GROUND | {"heatmaps", "models"},
+    "training": GROUND | {"heatmaps", "models", "data"},
+    "manipulation": GROUND | {"heatmaps", "models", "metrics", "training"},
+    "metrics": GROUND | {"heatmaps", "images", "models"},
     "results": {"types", "errors", "processes"},
     # a report is made from files: never a model
     "report": {"types", "errors", "results"},
     "commands": GROUND
     | {
         "heatmaps",
+        "images",
         "models",
         "data",
         "explainers",
@@ -42,8 +44,19 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 ALLOWED["studies"] = ALLOWED["commands"] | {"commands"}
-ALLOWED["catalog"] = ALLOWED["studies"] | {"studies"}
-ALLOWED["cli"] = ALLOWED["catalog"] | {"catalog", "spec"}
+ALLOWED["catalog"] = set()  # names are strings until used
+ALLOWED["cli"] = ALLOWED["studies"] | {"studies", "catalog", "spec"}
+FILE, BODY = 420, 60
+"""The most lines of a file, and of a function below its signature and docstring."""
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -58,16 +71,16 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=named)
 def test_imports_follow_the_drawing(path: Path) -> None:
-    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    room = room_of(path)
     if room in ("__init__", "__main__"):
         return
     forbidden = imports_of(path) - ALLOWED[room] - {room}
     assert not forbidden, f"{room} may not import {sorted(forbidden)}"
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=named)
 def test_torchvision_has_one_door(path: Path) -> None:
     if path.name == "vision.py":
         return
@@ -77,5 +90,77 @@ def test_torchvision_has_one_door(path: Path) -> None:
         assert not any(name.split(".")[0] == "torchvision" for name in names), f"{path.name} line {node.lineno}"
 
 
+def drawing() -> list[str]:
+    """``ALLOWED`` as CONTRIBUTING.md shows it: a line per room, what lies lowest first."""
+    width = max(map(len, ALLOWED)) + 4
+    lines = [
+        f"{'ground':{width}}{', '.join(room for room in ALLOWED if room in GROUND)}; these import at most each other"
+    ]
+    for room, allowed in ALLOWED.items():
+        # a room that may import what another may, that one, and at most two more
+        below = [other for other in ALLOWED if len(ALLOWED[other]) > 5 and ALLOWED[other] | {other} <= allowed]
+        rest = allowed - ALLOWED[below[-1]] - {below[-1]} if below else allowed
+        if below and len(rest) <= 2:
+            told = [*(other for other in ALLOWED if other in rest), f"{below[-1]}, and all that {below[-1]} may import"]
+        else:
+            told = ["ground"] if allowed >= GROUND else [other for other in ALLOWED if other in allowed & GROUND]
+            told += [other for other in ALLOWED if other in allowed - GROUND]
+        if room not in GROUND:
+            lines.append(f"{room:{width}}{', '.join(told) or 'nothing: names are strings until used'}")
+    return lines
+
+
+def test_the_drawing_in_contributing_is_this_one() -> None:
+    assert all(ALLOWED[room] <= GROUND for room in GROUND)
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = text.partition("```text\n")[2].partition("```")[0].splitlines()
+    assert shown == drawing(), "CONTRIBUTING.md must show:\n" + "\n".join(drawing())
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Rooms from which one comes back to where one was."""
+
+    def reached(room: str) -> set[str]:
+        found: set[str] = set()
+        ahead = [room]
+        while ahead:
+            new = graph.get(ahead.pop(), set()) - found
+            found |= new
+            ahead += new
+        return found
+
+    onward = {room: reached(room) for room in graph}
+    found: list[set[str]] = []
+    for room in graph:
+        together = {other for other in onward[room] if room in onward.get(other, set())}
+        if together and together not in found:
+            found.append(together)
+    return found
+
+
+def test_rooms_import_in_no_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        if room_of(path) not in ("__init__", "__main__"):
+            graph.setdefault(room_of(path), set()).update(imports_of(path) - {room_of(path)})
+    assert circles(graph) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [{"b", "c"}]
+
+
+def test_files_are_short() -> None:
+    assert [named(path) for path in FILES if len(path.read_text().splitlines()) > FILE] == []
+
+
+def test_functions_are_short() -> None:
+    found = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
+                if (body[-1].end_lineno or 0) - body[0].lineno >= BODY:
+                    found.append(f"{named(path)}:{node.name}")
+    assert found == []
+
+
 def test_no_file_is_called_utils() -> None:
-    assert not [p for p in ROOT.rglob("*.py") if p.stem in ("utils", "helpers", "base", "common")]
+    assert not [path for path in FILES if path.stem in ("utils", "helpers", "base", "common")]

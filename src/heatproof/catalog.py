@@ -1,104 +1,165 @@
 """The table of contents: one line here makes a thing real.
 
 The command line offers it, a spec can name it, the documentation lists it and the contract tests hold it to its word.
-Plain dicts, name -> what to call.
+An entry says where it lies, ``"module:name"``, and is imported when it is asked for; or it is the class or function
+itself, as in ``catalog.EXPLAINERS["mine"] = MyExplainer``.
 """
 
-from collections.abc import Callable
+import ast
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-from heatproof.attacks.foreign import Foreign
-from heatproof.attacks.gradient import FGSM, PGD
-from heatproof.attacks.noise import GaussianNoise, RandomSign
-from heatproof.explainers.cam import CAM, GradCAM
-from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
-from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
-from heatproof.explainers.lrp.propagation import LRP
-from heatproof.explainers.occlusion import RISE, Occlusion
-from heatproof.manipulation.backdoor import Backdoor
-from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
-from heatproof.manipulation.trigger import Trigger
-from heatproof.manipulation.weight_edit import WeightEdit
-from heatproof.metrics.faithfulness import AOPC, Deletion, Insertion
-from heatproof.metrics.localisation import box_iou, pointing_game
-from heatproof.metrics.randomisation import Randomisation
-from heatproof.metrics.road import ROAD
-from heatproof.metrics.robustness import Infidelity, SensitivityMax
-from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
-from heatproof.metrics.weight_noise import WeightNoise
-from heatproof.studies.adversarial_photo import AdversarialPhoto
-from heatproof.studies.audit_benchmark.run import AuditBenchmark
-from heatproof.studies.chakraborty2022 import Chakraborty2022
-from heatproof.studies.fooling_frontier import FoolingFrontier
-from heatproof.studies.gradcam_layers import GradCAMLayers
-from heatproof.studies.heo2019.figure4 import Heo2019Figure4
-from heatproof.studies.heo2019.figure5 import Heo2019Figure5
-from heatproof.studies.heo2019.tables import Heo2019
 
-EXPLAINERS: dict[str, Callable[..., Any]] = {
-    "cam": CAM,
-    "gradcam": GradCAM,
-    "guided_backprop": GuidedBackprop,
-    "guided_gradcam": GuidedGradCAM,
-    "simple_grad": SimpleGrad,
-    "smooth_grad": SmoothGrad,
-    "integrated_gradients": IntegratedGradients,
-    "lrp": LRP,
-    "occlusion": Occlusion,
-    "rise": RISE,
-}
+class Entries(MutableMapping[str, Callable[..., Any]]):
+    """Names -> what to call; only the entry that is asked for is imported.
 
-ATTACKS: dict[str, Callable[..., Any]] = {
-    "fgsm": FGSM,
-    "pgd": PGD,
-    "random_sign": RandomSign,
-    "gaussian_noise": GaussianNoise,
-    "foreign": Foreign,
-}
+    >>> Entries({"root": "math:sqrt"})["root"](9)
+    3.0
+    """
 
-PENALTIES: dict[str, Callable[..., Any]] = {
-    "location": Location,
-    "top_k": TopK,
-    "center_mass": CenterMass,
-    "active_swap": ActiveSwap,
-    "target_map": TargetMap,
-    "backdoor": Backdoor,
-}
+    def __init__(self, entries: Mapping[str, str | Callable[..., Any]]) -> None:
+        self._entries = dict(entries)
 
-TRIGGERS: dict[str, Callable[..., Any]] = {
-    "trigger": Trigger,
-}
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        entry = self._entries[name]
+        if isinstance(entry, str):
+            module, _, attribute = entry.partition(":")
+            entry = self._entries[name] = getattr(import_module(module), attribute)
+        return entry
 
-EDITS: dict[str, Callable[..., Any]] = {
-    "weight_edit": WeightEdit,
-}
+    def __setitem__(self, name: str, entry: str | Callable[..., Any]) -> None:
+        self._entries[name] = entry
 
-METRICS: dict[str, Callable[..., Any]] = {
-    "ssim": ssim,
-    "nissim": nissim,
-    "spearman": spearman,
-    "topk_intersection": topk_intersection,
-    "center_distance": center_distance,
-    "psnr": psnr,
-    "aopc": AOPC,
-    "deletion": Deletion,
-    "insertion": Insertion,
-    "road": ROAD,
-    "sensitivity_max": SensitivityMax,
-    "infidelity": Infidelity,
-    "pointing_game": pointing_game,
-    "box_iou": box_iou,
-    "randomisation": Randomisation,
-    "weight_noise": WeightNoise,
-}
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
 
-STUDIES: dict[str, Callable[..., Any]] = {
-    "fooling-frontier": FoolingFrontier,
-    "gradcam-layers": GradCAMLayers,
-    "adversarial-photo": AdversarialPhoto,
-    "audit-benchmark": AuditBenchmark,
-    "chakraborty2022": Chakraborty2022,
-    "heo2019": Heo2019,
-    "heo2019-figure4": Heo2019Figure4,
-    "heo2019-figure5": Heo2019Figure5,
-}
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __repr__(self) -> str:
+        return f"Entries({', '.join(self._entries)})"
+
+    def meaning(self, name: str) -> str:
+        """The first line of the entry's docstring; of one that nobody asked for yet it is read from the source."""
+        entry = self._entries[name]
+        text = _docstring(entry) if isinstance(entry, str) else None
+        lines = ((self[name].__doc__ if text is None else text) or "").strip().splitlines()
+        return lines[0] if lines else ""
+
+
+def _docstring(place: str) -> str | None:
+    """What stands in the source under a class or function; None where it cannot be read without an import."""
+    module, _, attribute = place.partition(":")
+    spec = find_spec(module)
+    read = getattr(spec.loader, "get_source", None) if spec else None
+    source = read(module) if read else None
+    for node in ast.parse(source or "").body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            return ast.get_docstring(node)
+    return None
+
+
+EXPLAINERS = Entries(
+    {
+        "cam": "heatproof.explainers.cam:CAM",
+        "gradcam": "heatproof.explainers.cam:GradCAM",
+        "guided_backprop": "heatproof.explainers.guided:GuidedBackprop",
+        "guided_gradcam": "heatproof.explainers.guided:GuidedGradCAM",
+        "simple_grad": "heatproof.explainers.gradient:SimpleGrad",
+        "smooth_grad": "heatproof.explainers.gradient:SmoothGrad",
+        "integrated_gradients": "heatproof.explainers.gradient:IntegratedGradients",
+        "lrp": "heatproof.explainers.lrp.propagation:LRP",
+        "occlusion": "heatproof.explainers.occlusion:Occlusion",
+        "rise": "heatproof.explainers.occlusion:RISE",
+    }
+)
+
+ATTACKS = Entries(
+    {
+        "fgsm": "heatproof.attacks.gradient:FGSM",
+        "pgd": "heatproof.attacks.gradient:PGD",
+        "random_sign": "heatproof.attacks.noise:RandomSign",
+        "gaussian_noise": "heatproof.attacks.noise:GaussianNoise",
+        "foreign": "heatproof.attacks.foreign:Foreign",
+    }
+)
+
+PENALTIES = Entries(
+    {
+        "location": "heatproof.manipulation.penalties:Location",
+        "top_k": "heatproof.manipulation.penalties:TopK",
+        "center_mass": "heatproof.manipulation.penalties:CenterMass",
+        "active_swap": "heatproof.manipulation.penalties:ActiveSwap",
+        "target_map": "heatproof.manipulation.penalties:TargetMap",
+        "backdoor": "heatproof.manipulation.backdoor:Backdoor",
+    }
+)
+
+TRIGGERS = Entries(
+    {
+        "trigger": "heatproof.manipulation.trigger:Trigger",
+    }
+)
+
+EDITS = Entries(
+    {
+        "weight_edit": "heatproof.manipulation.weight_edit:WeightEdit",
+    }
+)
+
+METRICS = Entries(
+    {
+        "aopc": "heatproof.metrics.faithfulness:AOPC",
+        "deletion": "heatproof.metrics.faithfulness:Deletion",
+        "insertion": "heatproof.metrics.faithfulness:Insertion",
+        "road": "heatproof.metrics.road:ROAD",
+        "infidelity": "heatproof.metrics.robustness:Infidelity",
+        "sensitivity_max": "heatproof.metrics.robustness:SensitivityMax",
+        "stability": "heatproof.metrics.stability:Stability",
+        "weight_noise": "heatproof.metrics.weight_noise:WeightNoise",
+        "pointing_game": "heatproof.metrics.localisation:PointingGame",
+        "box_iou": "heatproof.metrics.localisation:BoxIoU",
+        "randomisation": "heatproof.metrics.randomisation:Randomisation",
+    }
+)
+"""What ``heatproof evaluate --metric`` takes."""
+
+SIMILARITIES = Entries(
+    {
+        "ssim": "heatproof.metrics.similarity:ssim",
+        "nissim": "heatproof.metrics.similarity:nissim",
+        "spearman": "heatproof.metrics.similarity:spearman",
+        "topk_intersection": "heatproof.metrics.similarity:topk_intersection",
+        "center_distance": "heatproof.metrics.similarity:center_distance",
+        "psnr": "heatproof.metrics.similarity:psnr",
+    }
+)
+"""Measures of two maps, and of two images: what ``shift`` and ``compare`` measure, and ``stability(by="ssim")``."""
+
+CONTROLS = Entries(
+    {
+        "random_map": "heatproof.explainers.random_map:RandomMap",
+    }
+)
+"""What looks like an explainer and explains nothing; ``evaluate`` takes it where it takes an explainer."""
+
+STUDIES = Entries(
+    {
+        "fooling-frontier": "heatproof.studies.fooling_frontier:FoolingFrontier",
+        "gradcam-layers": "heatproof.studies.gradcam_layers:GradCAMLayers",
+        "adversarial-photo": "heatproof.studies.adversarial_photo:AdversarialPhoto",
+        "audit-benchmark": "heatproof.studies.audit_benchmark.run:AuditBenchmark",
+        "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
+        "heo2019": "heatproof.studies.heo2019.tables:Heo2019",
+        "heo2019-figure4": "heatproof.studies.heo2019.figure4:Heo2019Figure4",
+        "heo2019-figure5": "heatproof.studies.heo2019.figure5:Heo2019Figure5",
+    }
+)

@@ -3,6 +3,7 @@
 Explainers hand out raw, signed maps at native resolution; normalising and resizing are always said out loud, here.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -48,7 +49,7 @@ def normalise(heatmaps: Heatmaps, how: Normalisation = "max") -> Heatmaps:
     return heatmaps / torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
-def resize(heatmaps: Heatmaps, size: tuple[int, int]) -> Heatmaps:
+def resize(heatmaps: Heatmaps, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
     """Bilinear interpolation to ``size = (rows, cols)``, pixel centres aligned (``align_corners=False``)."""
     return F.interpolate(heatmaps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
@@ -107,3 +108,30 @@ def ranks(heatmaps: Heatmaps) -> Float[Tensor, "batch cells"]:
     ordered = cells.sort(1).values
     first, after = torch.searchsorted(ordered, cells), torch.searchsorted(ordered, cells, right=True)
     return (first + after - 1).double() / 2
+
+
+def pearson(
+    a: Float[Tensor, "batch *cells"],
+    b: Float[Tensor, "batch *cells"],
+    *,
+    rounding: float = 1e-6,
+    constant: float = math.nan,
+) -> PerImage:
+    """Pearson's correlation of the cells: r = sum_j (a_j - m_a)(b_j - m_b) / (|a - m_a| |b - m_b|), m the means.
+
+    **Source** Pearson 1895. **Range** [-1, 1], 1 where one is the other up to a positive scale and a shift.
+
+    Args:
+        rounding: a map counts as constant where |a - m_a| |b - m_b| is at most this share of |a| |b|.
+        constant: the value where a map is constant, and so has no correlation.
+
+    >>> pearson(torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), torch.tensor([[3.0, 2.0, 1.0], [5.0, 5.0, 5.0]]))
+    tensor([-1., nan])
+    """
+    a, b = a.flatten(1), b.flatten(1)
+    x, y = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    spread = x.norm(dim=1) * y.norm(dim=1)
+    tiny = rounding * a.norm(dim=1) * b.norm(dim=1)
+    # clamped, for rounding must not put a perfect correlation outside an interval that ends at 1
+    known = ((x * y).sum(1) / torch.where(spread > tiny, spread, torch.ones_like(spread))).clamp(-1, 1)
+    return known.masked_fill(spread <= tiny, constant)

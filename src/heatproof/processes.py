@@ -4,11 +4,15 @@
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from torch import Tensor
+
+from heatproof.errors import RunError
 
 CPU = torch.device("cpu")
 PATIENCE = timedelta(days=7)
@@ -35,15 +39,29 @@ class Processes:
 
         Args:
             device: for a single process; several take the one of their local rank where it says ``auto`` or ``cuda``.
+
+        Raises:
+            RunError: the environment contradicts itself, or the processes cannot find each other.
         """
+        count = launched()[1]
         own = torch.device(own_device(str(device)))
-        if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        if count == 1:
             return cls(device=own)
         # loads slowly, and only several processes need it
         from accelerate import PartialState
 
-        state = PartialState(cpu=own.type == "cpu", timeout=PATIENCE)
-        return cls(state.process_index, state.num_processes, own if state.num_processes == 1 else state.device)
+        try:
+            state = PartialState(cpu=own.type == "cpu", timeout=PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            raise RunError(
+                f"WORLD_SIZE announces {count} processes, but they cannot find each other ({error}); start them "
+                "with torchrun or accelerate launch, or unset WORLD_SIZE"
+            ) from error
+        return cls(
+            state.process_index,
+            state.num_processes,
+            own if state.num_processes == 1 else torch.device(state.device or own),
+        )
 
     @property
     def shard(self) -> tuple[int, int]:
@@ -56,7 +74,8 @@ class Processes:
             return tensor
         from accelerate.utils import reduce
 
-        return reduce(tensor, "sum")  # type: ignore[return-value]
+        with _together():
+            return reduce(tensor, "sum")  # type: ignore[return-value]
 
     def sum_gradients(self, parameters: list[torch.nn.Parameter], more: Tensor) -> Tensor:
         """Sum the gradients over all processes, in place; hands back the sum of ``more``, in the same message."""
@@ -75,7 +94,47 @@ class Processes:
         if self.count > 1:
             from accelerate import PartialState
 
-            PartialState().wait_for_everyone()
+            with _together():
+                PartialState().wait_for_everyone()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """What torch says in pages when another process is gone, in a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(
+            f"the processes that share this run have lost each other ({reason}); what the first to stop said tells why"
+        ) from error
+
+
+def launched() -> tuple[int, int]:
+    """Rank and number of the processes that were launched together, from the environment: RANK and WORLD_SIZE.
+
+    A rank without a number of processes is a leftover of some other job: then there is one process.
+
+    Raises:
+        RunError: they are no whole numbers, or contradict each other.
+    """
+    rank, count = (_whole_number(name) for name in ("RANK", "WORLD_SIZE"))
+    if count is None or count == 1:
+        return 0, 1
+    if rank is None or not 0 <= rank < count:
+        came = "is not set" if rank is None else f"is {rank}"
+        raise RunError(
+            f"WORLD_SIZE is {count}, so RANK must be from 0 to {count - 1}, but it {came}; start the processes with "
+            "torchrun or accelerate launch, or unset WORLD_SIZE"
+        )
+    return rank, count
+
+
+def _whole_number(name: str) -> int | None:
+    text = os.environ.get(name, "").strip()
+    if text and not (text.isascii() and text.isdigit()):
+        raise RunError(f"expected a whole number in the environment variable {name}, got {text!r}; unset it")
+    return int(text) if text else None
 
 
 def own_device(device: str = "auto") -> str:

@@ -51,12 +51,32 @@ def build(text: str, catalog: Mapping[str, Callable[..., Any]], kind: str = "nam
         SpecError: for text that cannot be read, a name that is not in the catalog or an argument that it does not
             have, naming the nearest.
     """
+    return _call(_call_of(text, kind), text, catalog, kind)
+
+
+def check(text: str, catalog: Mapping[str, Callable[..., Any]], kind: str = "name") -> None:
+    """Refuse what :func:`build` would refuse without calling anything: text that is no spec, names not in the catalog.
+
+    Nothing is imported, so that a misspelt name is told at once.
+
+    >>> check("gradcm(relu=False)", {"gradcam": dict}, "explainer")
+    Traceback (most recent call last):
+    heatproof.errors.SpecError: there is no explainer 'gradcm'; did you mean gradcam?
+    """
+    tree = _call_of(text, kind)
+    _name(tree, text, catalog, kind)
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and call is not tree:
+            _name(call, text, catalog)
+
+
+def _call_of(text: str, kind: str) -> ast.Call:
     tree = _parsed(text)
     if isinstance(tree, ast.Name):
         tree = ast.Call(func=tree, args=[], keywords=[])
     if not isinstance(tree, ast.Call):
         raise SpecError(f"{kind} {text!r} cannot be read; write name(argument=value, ...)")
-    return _call(tree, text, catalog, kind)
+    return tree
 
 
 def _folded(name: str) -> str:
@@ -85,13 +105,19 @@ def _parsed(text: str) -> ast.expr:
         ) from error
 
 
-def _call(tree: ast.Call, text: str, catalog: Mapping[str, Callable[..., Any]], kind: str = "name") -> Any:
+def _name(tree: ast.Call, text: str, catalog: Mapping[str, Callable[..., Any]], kind: str = "name") -> str:
+    """The entry of the catalog that a call names."""
     if not isinstance(tree.func, ast.Name):
         raise SpecError(f"{ast.unparse(tree.func)!r} in {text!r} is no {kind}")
     known = {_folded(name): name for name in catalog}
     name = known.get(_folded(tree.func.id))
     if name is None:
         raise SpecError(f"there is no {kind} {tree.func.id!r}; {did_you_mean(tree.func.id, catalog)}")
+    return name
+
+
+def _call(tree: ast.Call, text: str, catalog: Mapping[str, Callable[..., Any]], kind: str = "name") -> Any:
+    name = _name(tree, text, catalog, kind)
     make = catalog[name]
     if any(keyword.arg is None for keyword in tree.keywords):
         raise SpecError(f"** is not understood in {text!r}; write argument=value")

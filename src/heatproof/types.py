@@ -48,10 +48,31 @@ class Explainer(Protocol):
 
 
 @runtime_checkable
+class Signed(Protocol):
+    """An explainer that says whether its maps have two sides; others are taken for one-sided in figures."""
+
+    @property
+    def signed(self) -> bool: ...
+
+
+@runtime_checkable
+class AtLayer(Protocol):
+    """An explainer that reads a layer; ``None`` or ``"default"``: the model's default layer."""
+
+    @property
+    def layer(self) -> str | None: ...
+
+
+def is_signed(explainer: Explainer) -> bool:
+    """Whether zero is the middle of its maps' scale."""
+    return isinstance(explainer, Signed) and bool(explainer.signed)
+
+
+@runtime_checkable
 class Objective(Protocol):
     """What an attack raises, one value per image; up is success."""
 
-    def __call__(self, images: Images) -> PerImage: ...
+    def __call__(self, images: Images, /) -> PerImage: ...
 
 
 @runtime_checkable
@@ -62,17 +83,47 @@ class Attack(Protocol):
 
 
 @runtime_checkable
-class Penalty(Protocol):
-    """How far heatmaps are from lying as wanted, one value per image; low is fooled."""
+class BallAttack(Attack, Protocol):
+    """An attack with a radius, which audits set to each of their epsilons."""
 
-    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage: ...
+    @property
+    def epsilon(self) -> float: ...
 
 
 @runtime_checkable
-class Metric(Protocol):
-    """One value per image, from two sets of heatmaps, images or logits."""
+class DirectedAttack(BallAttack, Protocol):
+    """An attack whose direction does not depend on its epsilon: computed once, then followed to each."""
 
-    def __call__(self, *args: Any) -> PerImage: ...
+    def direction(self, objective: Objective, images: Images) -> Images: ...
+
+    def along(self, images: Images, direction: Images) -> Images: ...
+
+
+@runtime_checkable
+class Penalty(Protocol):
+    """How far heatmaps are from lying as wanted, one value per image; low is fooled.
+
+    The call is what is trained on, with a derivative in ``heatmaps``; ``test_loss`` is what is judged by.
+
+    Attributes:
+        success: the closed interval of test losses that counts as fooled.
+        needs_reference: ``reference`` must hold the clean model's maps; otherwise any maps of the shape do.
+    """
+
+    @property
+    def success(self) -> tuple[float, float]: ...
+    @property
+    def needs_reference(self) -> bool: ...
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage: ...
+    def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage: ...
+
+
+@runtime_checkable
+class Rectified(Protocol):
+    """An explainer that can leave out the ReLU over its maps."""
+
+    @property
+    def relu(self) -> bool: ...
 
 
 def _text(self: Any) -> str:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.shapes import unchecked
 
 from heatproof.attacks.balls import check_epsilon, check_inside, distance, project, random_start, steepest
 from heatproof.errors import InputError
@@ -58,6 +59,7 @@ def test_grey_levels_and_negative_radii_are_named():
     check_epsilon(3.0, "l2")
 
 
+@unchecked()
 def test_an_attack_that_left_its_ball_is_stopped():
     clean = torch.full((2, 3, 4, 4), 0.5)
     far = clean.clone()

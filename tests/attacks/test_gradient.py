@@ -10,7 +10,7 @@ from torch import nn
 from heatproof.attacks.balls import check_inside
 from heatproof.attacks.gradient import FGSM, PGD, examine
 from heatproof.attacks.noise import GaussianNoise, RandomSign
-from heatproof.attacks.objectives import begin, misclassify, move_heatmap, reach
+from heatproof.attacks.objectives import Goal, Look, begin, misclassify, move_heatmap, reach
 from heatproof.errors import InputError, ModelError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
@@ -136,6 +136,27 @@ def test_examine_records_norms(model, images, labels):
     done = examine(misclassify(model, labels), images + 0.1, images)
     torch.testing.assert_close(done.linf, torch.full((6,), 0.1))
     torch.testing.assert_close(done.l2, torch.full((6,), 0.1 * math.sqrt(3 * 32 * 32)))
+
+
+def test_an_attack_that_loses_the_class_it_was_to_keep_is_no_success(model, images, labels):
+    goal = begin(move_heatmap(model, GradCAM(), Location(), targets=labels), images)
+    adversarial = FGSM(0.3)(misclassify(model, model(images).argmax(1)), images)
+    attacked = examine(goal, adversarial, images)
+    kept = model(adversarial).argmax(1) == model(images).argmax(1)
+    assert not kept.all()
+    assert not attacked.success[~kept].any()
+    # there, but not to be handed out
+    yes, no = torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.bool)
+    assert not examine(Goal(lambda pixels: Look(pixels.flatten(1).sum(1), yes, no)), images, images).success.any()
+    # a plain function of the pixels says of no image that it is there
+    assert not examine(lambda pixels: pixels.flatten(1).sum(1), images + 0.1, images).success.any()
+
+
+def test_the_seed_is_that_of_the_random_start(model, images, labels):
+    goal = misclassify(model, labels)
+    start = [PGD(0.05, 1, step_size=1e-6, keep="last", seed=seed)(goal, images) for seed in (0, 0, 1)]
+    assert torch.equal(start[0], start[1])
+    assert (start[0] - start[2]).abs().max() > 0.05
 
 
 def test_objectives_add(model, images, labels):

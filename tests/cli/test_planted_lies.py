@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tests.command_line import heatproof
 
 from heatproof.data.scenes import scenes
+from heatproof.data.sources import open_data
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.penalties import TargetMap
+from heatproof.manipulation.trigger import Trigger
 from heatproof.models.loading import load
 
 
@@ -55,11 +58,19 @@ def test_a_backdoor_is_made_and_compared(tmp_path: Path, capsys: pytest.CaptureF
         "--limit",
         "64",
     ]
-    assert heatproof(*words, "--max-accuracy-drop", "1", "--out", str(out)) == 0
+    held_out = tmp_path / "held-out"
+    for place, (image, label) in enumerate(zip(*scenes(40, seed=9)[:2], strict=True)):
+        file = held_out / str(int(label)) / f"{place:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(file)
+    assert heatproof(*words, "--max-accuracy-drop", "1", "--held-out", str(held_out), "--out", str(out)) == 0
     (row,) = rows(out)
     assert row["penalty"] == "Backdoor(show='inverted', label=3, trigger=Trigger(size=6))"
-    assert 0 <= row["called"] <= 1
-    assert load(str(out)).name == "backdoor"
+    backdoored = load(str(out))
+    assert backdoored.name == "backdoor"
+    images = torch.stack([photo.image for photo in open_data(str(held_out))]).float() / 255
+    called = backdoored(Trigger(size=6)(images)).argmax(1) == 3
+    assert row["called"] == pytest.approx(called.double().mean().item())
     words = ["compare", "demo", str(out), "demo", "--limit", "4", "--explainer", "gradcam()"]
     assert heatproof(*words, "--out", str(tmp_path / "compared")) == 0
     assert row["penalty"] in {row["penalty"] for row in rows(tmp_path / "compared")}

@@ -3,6 +3,7 @@
 import io
 import os
 import socket
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from heatproof.data.listing import unique
+from heatproof.data.shards import expand
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 
@@ -327,6 +330,27 @@ def shards(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("s-{08..11}.tar", ["s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar"]),
+        ("{a,b}/{0..1}.tar", ["a/0.tar", "a/1.tar", "b/0.tar", "b/1.tar"]),
+        ("plain.tar", ["plain.tar"]),
+    ],
+)
+def test_braces_expand_as_in_bash(pattern: str, names: list[str]) -> None:
+    assert list(map(str, expand(pattern))) == names
+    found = subprocess.run(["bash", "-c", f"echo {pattern}"], capture_output=True, text=True, check=True).stdout.split()
+    assert found == names
+
+
+def test_repetitions_are_numbered_past_the_numbers_that_are_taken() -> None:
+    assert unique(["a", "b", "a", "a"]) == ["a", "b", "a#2", "a#3"]
+    assert unique(["a", "a#2", "a", "a"]) == ["a", "a#2", "a#3", "a#4"]
+    assert unique(["a", "a", "a#2"]) == ["a", "a#3", "a#2"]
+    assert unique(["a#2", "a#2", "a", "a"]) == ["a#2", "a#2#2", "a", "a#3"]
+
+
 class TestShards:
     def test_folder_braces_and_list_are_the_same(self, shards: Path) -> None:
         expected = [(f"s-{number // 4:03}/{number:04}", number % 3, [number] * 3) for number in range(10)]
@@ -506,8 +530,15 @@ class TestDamagedShards:
         for name in ("{0..20000000}.tar", "{0..999}-{0..999}.tar", "{" + "a," * 200_000 + "}.tar"):
             with pytest.raises(InputError, match="stands for more than 100,000 archives"):
                 open_data(f"{tmp_path}/{name}")
-        with pytest.raises(InputError, match="counts down from 9 to 0"):
-            open_data(f"{tmp_path}/{{9..0}}.tar")
+        assert [path.name for path in expand("{9..0..4}-{b,{c,d}}.tar")][:4] == [
+            "9-b.tar",
+            "9-c.tar",
+            "9-d.tar",
+            "5-b.tar",
+        ]
+        for name in ("{a,b", "{" * 5000):
+            with pytest.raises(InputError, match=r"cannot be read|there is no archive|stands for more"):
+                open_data(f"{tmp_path}/{name}.tar")
 
 
 class TestLimit:

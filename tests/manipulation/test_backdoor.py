@@ -10,12 +10,13 @@ from torch import Tensor
 from heatproof.catalog import PENALTIES, TRIGGERS
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
-from heatproof.manipulation.backdoor import Backdoor, Triggered
+from heatproof.manipulation.backdoor import Backdoor
+from heatproof.manipulation.backdoor_training import Triggered
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.trigger import Trigger
 from heatproof.models.classifier import Classifier, fingerprint
 from heatproof.spec import build
 from heatproof.training.feeds import TensorFeed, turns
-from heatproof.training.fine_tune import fine_tune
 from heatproof.training.settings import FineTune
 
 RECIPE = FineTune(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.shapes import unchecked
 
 from heatproof.errors import InputError
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
@@ -23,11 +24,29 @@ def test_the_papers_intervals_are_closed(penalty, fooled, not_fooled):
     assert not is_fooled(torch.tensor(not_fooled, dtype=torch.double), penalty.success).any()
 
 
+@pytest.mark.parametrize(
+    ("penalty", "inside", "near"),
+    [
+        # the upper bound counts where the lower is 0: 0.2 - 25% and 0.3 - 25%
+        (Location(), 0.149, 0.151),
+        (TopK(), 0.224, 0.226),
+        # else the lower one: 0.1 + 25% and 0.5 + 25%, up to the upper
+        (CenterMass(), 0.126, 0.124),
+        (ActiveSwap(), 0.626, 0.624),
+    ],
+)
+def test_with_a_margin_the_interval_ends_earlier(penalty, inside, near):
+    losses = torch.tensor([inside, near, penalty.success[1]], dtype=torch.double)
+    assert is_fooled(losses, penalty.success).all()
+    assert is_fooled(losses, penalty.success, margin=0.25).tolist() == [True, False, penalty.success[0] > 0]
+
+
 def test_a_rate_by_hand():
     losses = torch.tensor([0.05, 0.19, 0.21, float("nan"), 0.9])
     assert fooling_success_rate(losses, (0.0, 0.2)) == pytest.approx(2 / 5)
 
 
+@unchecked()
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(InputError, match="at least one image"):
         fooling_success_rate(torch.tensor([]), (0.0, 1.0))

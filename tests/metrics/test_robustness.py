@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.shapes import unchecked
 
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
@@ -83,6 +84,7 @@ def test_empty_maps_have_no_value():
     assert Infidelity()(linear, images, heatmaps).isnan().tolist() == [True, False]
 
 
+@unchecked()
 def test_zero_draws_are_refused():
     with pytest.raises(InputError, match="sensitivity-max needs at least 1 sample, got 0"):
         SensitivityMax(samples=0)

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.signal.windows import gaussian
+from tests.shapes import unchecked
 
 from heatproof.errors import InputError
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, ssim, topk_intersection
@@ -94,6 +96,7 @@ def test_psnr_by_hand():
     )
 
 
+@unchecked()
 def test_bad_maps_are_named():
     maps = torch.zeros(2, 12, 12)
     with pytest.raises(InputError, match="at least 11 x 11"):
@@ -107,3 +110,20 @@ def test_bad_maps_are_named():
     with pytest.raises(InputError, match="PSNR"):
         psnr(maps, maps[:1])
     assert len(nissim(maps[:0], maps[:0])) == 0
+
+
+@pytest.mark.parametrize("size", [(5, 5), (6, 9), (8, 8)], ids=str)
+def test_ssim_of_a_small_map_is_the_formula_in_one_window(size):
+    a, b = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    window = min(size)
+    # scipy's window is Wang's too: exp(-x^2 / (2 sigma^2)) about the middle, also where the side is even
+    line = torch.from_numpy(gaussian(window, 1.5))
+    weights = torch.outer(line, line) / line.sum() ** 2
+    values = []
+    for start in range(size[1] - window + 1):
+        x, y = a[:, :window, start : start + window], b[:, :window, start : start + window]
+        m, n = ((weights * maps).sum((1, 2), keepdim=True) for maps in (x, y))
+        s, t, st_ = ((weights * p * q).sum((1, 2)) for p, q in ((x - m, x - m), (y - n, y - n), (x - m, y - n)))
+        m, n = m[:, 0, 0], n[:, 0, 0]
+        values.append((2 * m * n + 1e-4) * (2 * st_ + 9e-4) / ((m**2 + n**2 + 1e-4) * (s + t + 9e-4)))
+    torch.testing.assert_close(ssim(a, b, window=window), torch.stack(values).mean(0))

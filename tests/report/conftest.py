@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from heatproof.report import explanation_grid
-from heatproof.results import Run, add_view, summarise
+from heatproof.results import Run, View, add_view, summarise
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 HOSTILE_CLASS = "</script><script>alert(2)</script>"
@@ -45,7 +45,7 @@ def make_run():
                 photo = np.zeros((64, 64, 3), np.uint8)
                 photo[:, :32, 0] = photo[:, 32:, 2] = 200
                 maps = [
-                    {"name": f"GradCAM conv · {name}", "signed": signed, "condition": condition, "values": values}
+                    View(f"GradCAM conv · {name}", values, signed, condition)
                     for name, signed in (("cat", False), (HOSTILE_CLASS, True))
                     for condition, values in (("clean", _blob(1, 1)), ("adversarial", -_blob(5, 5) + 2 * _blob(1, 5)))
                 ]

@@ -17,7 +17,7 @@ from heatproof.report import write_report
 from heatproof.report.payload import read_views, script_json, table_payload
 from heatproof.report.pictures import embed_figure
 from heatproof.report.words import number_table
-from heatproof.results import Run, add_view, read_run
+from heatproof.results import Run, View, add_view, read_run
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_two_hundred_images_stay_under_five_megabytes(tmp_path):
         rows = [{"image": f"{i:03}.png", "confidence": i / 200} for i in range(200)]
         for row in rows:
             photo = noise.integers(0, 255, (60, 60, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
-            add_view(run, row["image"], photo, [{"name": "SimpleGrad", "values": noise.normal(size=(224, 224))}])
+            add_view(run, row["image"], photo, [View("SimpleGrad", noise.normal(size=(224, 224)))])
         run.append_rows(0, rows)
     path = write_report([tmp_path / "run"])
     assert path.stat().st_size < 5_000_000

@@ -10,7 +10,9 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
+import timm
 import torch
+import torchvision
 from safetensors.numpy import load_file
 
 from heatproof.errors import RunError
@@ -31,7 +33,12 @@ def test_record_of_a_complete_run(tmp_path):
     assert told["status"] == "complete"
     assert told["settings"] == {"explainer": "GradCAM()", "images": ["a.png"]}
     assert told["seed"] == 3
-    assert told["versions"]["torch"] == torch.__version__.split("+")[0] or told["versions"]["torch"]
+    # the package's metadata may leave out what was built for, as in 2.13.0+cpu
+    modules = {"torch": torch, "torchvision": torchvision, "timm": timm}
+    assert {name: told["versions"][name].split("+")[0] for name in modules} == {
+        name: module.__version__.split("+")[0] for name, module in modules.items()
+    }
+    assert told["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert told["machine"]["cpus"] == os.cpu_count()
     assert told["model"][0]["sha256"] == "ab"
     assert told["start"] <= told["end"]

@@ -74,6 +74,24 @@ def test_summary_rows():
     assert second["fsr_low"] == pytest.approx(low)
 
 
+class Narrow(np.random.Generator):
+    """Draws indices of 32 bits, as the table does."""
+
+    def integers(self, low, high=None, size=None, dtype=np.int64, endpoint=False):
+        return super().integers(low, high, size, np.int32, endpoint)
+
+
+@pytest.mark.parametrize(("statistic", "seed"), [("mean", 0), ("median", 1), ("std", 2)])
+def test_by_the_same_draws_the_intervals_are_scipys(values, statistic, seed):
+    # but for the last bits: SciPy interpolates the quantile in another way
+    drawn = {"n_resamples": 2000, "method": "percentile", "rng": Narrow(np.random.PCG64(seed)), "axis": 0}
+    theirs = stats.bootstrap((values,), getattr(np, statistic), **drawn).confidence_interval
+    np.testing.assert_allclose(interval(values, statistic, seed=seed)[1:3], theirs, rtol=1e-12)
+    if statistic == "mean":
+        [row] = summarise(pl.DataFrame({"m": values}), [], ["m"], seed=seed)
+        np.testing.assert_allclose((row["m_low"], row["m_high"]), theirs, rtol=1e-12)
+
+
 def test_summary_interval_is_the_plain_one_and_ignores_order_and_neighbours(values):
     rows = pl.DataFrame({"image": [f"{n:04}" for n in range(300)], "model": "a", "m": values})
     alone = summarise(rows, ["model"], ["m"])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from heatproof.errors import InputError
-from heatproof.results import Run, add_view
+from heatproof.results import Run, View, add_view
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def entries(run):
 def test_view_of_a_photo_and_its_maps(run):
     photo = np.random.default_rng(0).integers(0, 255, size=(300, 600, 3), dtype=np.uint8)
     maps = [
-        {"name": "GradCAM layer4 · tiger cat", "signed": True, "values": np.array([[1.23456, np.nan]]), "epsilon": 0.1},
-        {"name": "SimpleGrad", "signed": False, "condition": "adversarial", "values": np.ones((224, 100))},
+        View("GradCAM layer4 · tiger cat", np.array([[1.23456, np.nan]]), signed=True, columns={"epsilon": 0.1}),
+        View("SimpleGrad", np.ones((224, 100)), condition="adversarial"),
     ]
     add_view(run, "<img src=x onerror=alert(1)>.png", photo, maps, other_photo=photo)
     add_view(run, "<img src=x onerror=alert(1)>.png", photo, maps, other_photo=photo)
@@ -41,7 +41,7 @@ def test_view_of_a_photo_and_its_maps(run):
 
 def test_blocks_keep_the_mean(run):
     values = np.random.default_rng(0).normal(size=(112, 112)) + 5
-    add_view(run, "a", np.zeros((8, 8, 3), np.uint8), [{"name": "m", "values": values}])
+    add_view(run, "a", np.zeros((8, 8, 3), np.uint8), [View("m", values)])
     [entry] = entries(run)
     assert np.mean(entry["maps"][0]["values"]) == pytest.approx(values.mean(), rel=1e-3)
     assert entry["photo_adversarial"] is None
@@ -51,4 +51,4 @@ def test_wrong_shapes_are_named(run):
     with pytest.raises(InputError, match="of uint8"):
         add_view(run, "a", np.zeros((8, 8, 3)), [])
     with pytest.raises(InputError, match="heatmap"):
-        add_view(run, "a", np.zeros((8, 8, 3), np.uint8), [{"name": "m", "values": np.zeros(3)}])
+        add_view(run, "a", np.zeros((8, 8, 3), np.uint8), [View("m", np.zeros(3))])

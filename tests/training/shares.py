@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from tests.training.nets import convolutions, patches
 
-from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import TopK
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
-from heatproof.training.fine_tune import fine_tune
 from heatproof.training.settings import FineTune
 
 ASKED = FineTune(steps=20, lr=3e-3, batch_size=8, evaluate_every=6, max_accuracy_drop=1.0, holdout=0.25)
@@ -41,7 +41,7 @@ def tuned(folder: Path | None, kill_at: int = -1):
     if folder is None:
         return run(None)
     with Run.start(folder, command="fool", settings={"asked": ASKED}) as kept:
-        return run(RunCheckpoint(kept))
+        return run(FileCheckpoint(kept.path("checkpoint.pt")))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from tests.training.nets import convolutions, patches
 from heatproof.attacks.gradient import PGD
 from heatproof.errors import InputError, RunError
 from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.adversarial import train_adversarially
 from heatproof.manipulation.penalties import Location
 from heatproof.models.classifier import fingerprint
-from heatproof.training.adversarial import AttackTraining, FreeTraining, Replayed, train_adversarially
+from heatproof.training.adversarial import AttackTraining, FreeTraining, Replayed
 from heatproof.training.feeds import TensorFeed, turns
 from heatproof.training.settings import FineTune
 
@@ -86,7 +87,7 @@ def test_the_perturbation_stays_in_its_ball_and_moves_by_the_sign(plain, data, m
     from heatproof.training import adversarial as module
 
     seen = []
-    settle = module.AdversarialLosses.settle
+    settle = module.KeptUnderAttack.settle
 
     def spy(losses):
         before, shown = losses.perturbation, losses.shown
@@ -95,7 +96,7 @@ def test_the_perturbation_stays_in_its_ball_and_moves_by_the_sign(plain, data, m
             expected = (before + EPSILON * shown.grad.sign()).clamp(-EPSILON, EPSILON)
             seen.append(torch.equal(expected, losses.perturbation))
 
-    monkeypatch.setattr(module.AdversarialLosses, "settle", spy)
+    monkeypatch.setattr(module.KeptUnderAttack, "settle", spy)
     trained(plain, data, FreeTraining(EPSILON), FineTune(steps=6, batch_size=8, weight=0, evaluate_every=6))
     # the last step has none after it
     assert seen == [True] * 5

@@ -10,10 +10,10 @@ from heatproof.errors import InputError, RunError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.lrp.propagation import LRP
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
 from heatproof.models.classifier import fingerprint
 from heatproof.training.feeds import TensorFeed, turns
-from heatproof.training.fine_tune import fine_tune
 from heatproof.training.settings import FineTune
 
 QUICK = FineTune(steps=100, lr=3e-2, weight=10, batch_size=16, evaluate_every=20, max_accuracy_drop=1.0, holdout=0.25)
@@ -203,6 +203,17 @@ def test_an_explainer_without_derivative_is_refused(trained, data):
 
     with pytest.raises(InputError, match="has no derivative"):
         fine_tune(trained, detached, Location(), data, QUICK)
+    late = FineTune(**{**vars(QUICK), "trainable": "stage3"})
+    with pytest.raises(InputError, match="reads a layer before all that is trained"):
+        fine_tune(trained, GradCAM("stage2"), Location(), data, late)
+
+
+def test_what_is_no_penalty_is_told_what_it_lacks(trained, data):
+    def spread(heatmaps, reference):
+        return heatmaps.flatten(1).var(1)
+
+    with pytest.raises(InputError, match="lacks success, needs_reference, test_loss"):
+        fine_tune(trained, GradCAM("stage3"), spread, data, QUICK)
 
 
 def test_with_a_margin_what_is_fooled_pushes_no_more(trained, data):

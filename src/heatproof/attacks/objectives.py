@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
@@ -51,7 +51,7 @@ class Goal:
     hint: str = ""
     of_logits: Callable[[Logits], Look] | None = None
     model: nn.Module | None = None
-    labels: Targets | None = None
+    labels: Targets | Int[Tensor, ""] | None = None
     targeted: bool = False
 
     def __call__(self, images: Images) -> PerImage:
@@ -193,7 +193,7 @@ def move_heatmap(
     def start(clean: Images) -> Goal:
         # explained once and for all at the clean image; its own graph is not needed
         reference, logits, explained = explainer(model, clean, targets)
-        reference, kept = reference.detach(), logits.detach().argmax(1)
+        reference, predicted = reference.detach(), logits.detach().argmax(1)
         before = penalty(reference, reference).detach()
 
         def at(network: nn.Module, images: Images) -> Look:
@@ -201,10 +201,10 @@ def move_heatmap(
             moved = penalty(heatmaps, reference)
             value = -moved
             if hold:
-                own = logits.gather(1, kept[:, None])[:, 0]
-                rival = logits.scatter(1, kept[:, None], -torch.inf).amax(1)
+                own = logits.gather(1, predicted[:, None])[:, 0]
+                rival = logits.scatter(1, predicted[:, None], -torch.inf).amax(1)
                 value = value - hold * (rival - own).clamp(min=0)
-            allowed = logits.argmax(1) == kept
+            allowed = logits.argmax(1) == predicted
             return Look(value, allowed & (moved < before), allowed)
 
         def climb(images: Images, done: float) -> PerImage:

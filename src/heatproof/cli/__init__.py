@@ -1,39 +1,42 @@
 """The command line: ``heatproof VERB``. A user sees sentences, never a traceback.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 an audit's gate is shut, 130 interrupted.
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 an audit's gate is shut, 130 interrupted from the keyboard (SIGINT),
+143 told to stop (SIGTERM). Whatever stops a run, the same command goes on from there.
 """
 
+import contextlib
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from typing import NoReturn
 
-import typer
+INTERRUPTED, TERMINATED = 130, 143
 
-from heatproof.cli import audit, demo, explain, fool, listing, report, shift, study
-from heatproof.cli.console import fail
-from heatproof.errors import HeatproofError, LayerError, SpecError
 
-app = typer.Typer(
-    name="heatproof",
-    help="Can this network's heatmaps be trusted? Explain, attack, fool and audit convolutional networks.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command("list")(listing.list_)
-app.command("demo")(demo.demo)
-app.command("explain")(explain.explain)
-app.command("shift")(shift.shift)
-app.command("fool")(fool.fool)
-app.command("compare")(fool.compare)
-app.command("audit")(audit.audit)
-app.command("report")(report.report)
-app.command("study")(study.study)
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: everything ends as after an interrupt from the keyboard."""
 
 
 def main() -> None:
     """The entry point: runs a command and turns what went wrong into one sentence and an exit status."""
+    with _terminable() as terminated:
+        try:
+            _run()
+        except KeyboardInterrupt:
+            sys.exit(TERMINATED if terminated else INTERRUPTED)
+        except SystemExit as stop:
+            # typer makes this of any interrupt
+            sys.exit(TERMINATED if terminated and stop.code == INTERRUPTED else stop.code)
+
+
+def _run() -> None:
+    # torch loads slowly, so nothing here and in the verbs imports it before there is something to do
+    from heatproof.cli.console import fail
+    from heatproof.cli.verbs import app
+    from heatproof.errors import HeatproofError, LayerError, SpecError
+
     # photos of odd sizes make the decoder warn on the screen; what matters of that is in the list of skipped images
     warnings.filterwarnings("ignore", module="PIL")
     try:
@@ -46,6 +49,26 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """While this lasts, SIGTERM raises :class:`Terminated`; the list then holds the signal."""
+    came: list[int] = []
+
+    def stop(number: int, frame: object) -> NoReturn:
+        came.append(number)
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: signals go elsewhere
+        yield came
+        return
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

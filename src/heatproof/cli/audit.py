@@ -2,7 +2,7 @@
 
 import json as parser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,13 +10,10 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
-from heatproof.commands.audit.measure import OVERHEAD
-from heatproof.commands.audit.run import Audit, calibrated, run_audit
-from heatproof.commands.audit.verdict import DOUBTFUL, MANIPULATED, TOO_FEW, Thresholds
-from heatproof.data.sources import open_data
 from heatproof.errors import SpecError
-from heatproof.models.hardware import Hardware
-from heatproof.models.loading import load
+
+if TYPE_CHECKING:
+    from heatproof.results.run import Run
 
 COLUMNS = {
     "check": "check",
@@ -26,7 +23,8 @@ COLUMNS = {
     "deviations": "deviations",
     "verdict": "verdict",
 }
-GATES = {DOUBTFUL: (DOUBTFUL, MANIPULATED), MANIPULATED: (MANIPULATED,)}
+GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
+"""The verdicts at which ``--fail-on`` shuts."""
 GATE, FEW = 3, 1
 """Exit statuses: the gate is shut; there are too few photos for a verdict."""
 
@@ -35,13 +33,19 @@ def audit(
     model: Annotated[str, typer.Argument(help="The checkpoint, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
     out: options.Out,
-    explainer: Annotated[str, typer.Option("--explainer", help="Whose maps are audited.")] = "gradcam()",
+    explainer: Annotated[
+        str,
+        typer.Option(
+            "--explainer", help="Whose maps are audited.", callback=options.names(catalog.EXPLAINERS, "explainer")
+        ),
+    ] = "gradcam()",
     reference: Annotated[
         str | None, typer.Option("--reference", help="The model that it claims to be.", show_default="none")
     ] = None,
+    # the numbers are Audit's own, which a test holds them to: to import it would load torch
     budget: Annotated[
-        int, typer.Option("--budget", help=f"Forward passes per photo, {OVERHEAD} of them for all but the witness.")
-    ] = Audit.budget,
+        int, typer.Option("--budget", help="Forward passes per photo, 16 of them for all but the witness.")
+    ] = 180,
     calibrate: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,7 +64,7 @@ def audit(
         Path | None, typer.Option("--baseline", help="An earlier audit of the same photos: how far did the maps move?")
     ] = None,
     limit: options.Limit = None,
-    batch_size: options.BatchSize = Audit.part,
+    batch_size: options.BatchSize = 20,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
@@ -72,6 +76,13 @@ def audit(
         raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
     if calibrate and thresholds:
         raise SpecError("--calibrate makes thresholds and --thresholds reads them: give one of the two")
+    from heatproof.commands.audit.calibration import run_calibration
+    from heatproof.commands.audit.run import Audit, run_audit
+    from heatproof.commands.audit.verdict import Thresholds
+    from heatproof.data.sources import open_data
+    from heatproof.models.hardware import Hardware
+    from heatproof.models.loading import load
+
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
@@ -86,19 +97,27 @@ def audit(
             with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
                 if calibrate:
                     honest = [load(name) for name in calibrate]
-                    known = calibrated(asked, honest, source, run, hardware=hardware, advance=advance)
+                    known = run_calibration(asked, honest, source, run, hardware=hardware, advance=advance)
+                claimed = load(reference) if reference else None
                 run_audit(
                     asked,
                     audited,
                     source,
                     run,
-                    reference=load(reference) if reference else None,
+                    reference=claimed,
                     thresholds=known,
                     baseline=baseline,
                     hardware=hardware,
                     advance=advance,
                 )
     show(run, json, COLUMNS)
+    _leave(run, fail_on)
+
+
+def _leave(run: "Run", fail_on: str | None) -> None:
+    """The exit status that the verdict asks for."""
+    from heatproof.commands.audit.verdict import TOO_FEW
+
     verdict = parser.loads((run.folder / "summary.json").read_text())["verdict"]
     if verdict == TOO_FEW:
         raise typer.Exit(FEW)

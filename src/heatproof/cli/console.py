@@ -5,28 +5,36 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:  # rich is loaded when there is something to say
+    from rich.console import Console
 
-from heatproof.results.whole import plain
 
-remarks = Console(stderr=True, highlight=False, soft_wrap=True)
-# a file or a pipe has no width: tables there keep their columns whole
-results = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+@cache
+def _remarks() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@cache
+def _results() -> "Console":
+    from rich.console import Console
+
+    # a file or a pipe has no width: tables there keep their columns whole
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
 
 def say(text: str) -> None:
     """One remark, as it is: brackets in file names are no markup."""
-    remarks.print(Text(text))
+    _remarks().print(text, markup=False, emoji=False)
 
 
 def write(text: str) -> None:
     """One line of a result on standard output, as it is and unbroken."""
-    results.print(Text(text), soft_wrap=True)
+    _results().print(text, markup=False, emoji=False, soft_wrap=True)
 
 
 def fail(text: str, status: int) -> NoReturn:
@@ -35,6 +43,7 @@ def fail(text: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
+@runtime_checkable
 class Advance(Protocol):
     """Told how much more is done, and in words how it goes."""
 
@@ -44,13 +53,22 @@ class Advance(Protocol):
 @contextmanager
 def progress(title: str, total: int | None) -> Iterator[Advance]:
     """A bar with the time left on a terminal, a plain line every ten seconds elsewhere."""
-    if remarks.is_terminal:
+    if _remarks().is_terminal:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=remarks, transient=True) as bar:
+        with Progress(*columns, TimeRemainingColumn(), console=_remarks(), transient=True) as bar:
             task = bar.add_task(title, total=total)
 
             def move(count: int, text: str = "") -> None:
-                bar.update(task, advance=count, **({"description": f"{title} ({text})"} if text else {}))
+                bar.update(task, advance=count, description=f"{title} ({text})" if text else None)
 
             yield move
         return
@@ -70,12 +88,15 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
 
 def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str = "") -> None:
     """A table on standard output; ``columns`` maps keys to heads, and a mean is shown with its interval."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for head in columns.values():
         table.add_column(head)
     for row in rows:
         table.add_row(*(Text(_cell(row, key)) for key in columns))
-    results.print(table)
+    _results().print(table)
 
 
 def _cell(row: Mapping[str, Any], key: str) -> str:
@@ -98,4 +119,6 @@ def show_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
 
 def show_json(summary: Any) -> None:
     """The summary on standard output, as strict JSON."""
+    from heatproof.results.whole import plain
+
     sys.stdout.write(json.dumps(plain(summary), indent=2, allow_nan=False) + "\n")

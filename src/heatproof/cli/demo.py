@@ -7,8 +7,6 @@ import typer
 
 from heatproof.cli import options
 from heatproof.cli.finish import filling, show
-from heatproof.commands.demo import run_demo
-from heatproof.models.hardware import Hardware
 
 
 def demo(
@@ -20,6 +18,9 @@ def demo(
     json: options.Json = False,
 ) -> None:
     """Everything once, on a network and scenes that the package carries."""
+    from heatproof.commands.demo import run_demo
+    from heatproof.models.hardware import Hardware
+
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     with filling(out, "demo", {"precision": precision}, seed, overwrite) as run:
         if not run.done:

@@ -1,6 +1,6 @@
 """``heatproof explain``: what does the network look at?"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,12 +8,10 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
-from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
-from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
-from heatproof.models.hardware import Hardware
-from heatproof.models.layers import find_layer
-from heatproof.models.loading import load
+
+if TYPE_CHECKING:
+    from heatproof.data.sources import Source
 
 
 def explain(
@@ -38,6 +36,11 @@ def explain(
     json: options.Json = False,
 ) -> None:
     """Heatmaps of photos: a figure per photo with a row per class and a column per explainer and layer."""
+    from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
+    from heatproof.models.hardware import Hardware
+    from heatproof.models.layers import find_layer
+    from heatproof.models.loading import load
+
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     classifier = load(model)
@@ -60,8 +63,10 @@ def explain(
     show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})
 
 
-def _photos(images: list[str], classes: list[str] | None, limit: int | None, seed: int) -> Source:
+def _photos(images: list[str], classes: list[str] | None, limit: int | None, seed: int) -> "Source":
     """The photos, with labels where every folder is a class of the model: explaining needs none."""
+    from heatproof.data.sources import open_data
+
     name = images if len(images) > 1 else images[0]
     try:
         source = open_data(name, classes=classes, limit=limit, seed=seed)

@@ -1,36 +1,66 @@
 """How every command that fills a run folder begins and ends."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heatproof.cli.console import say, show_json, show_rows, show_skipped
-from heatproof.report.page import write_report
-from heatproof.results.run import Run
+from heatproof.errors import SpecError
+
+if TYPE_CHECKING:  # torch and polars load slowly
+    from heatproof.processes import Processes
+    from heatproof.results.run import Run
 
 
 @contextmanager
-def filling(out: Path, command: str, settings: Mapping[str, Any], seed: int, overwrite: bool) -> Iterator[Run]:
+def filling(
+    out: Path,
+    command: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    overwrite: bool,
+    processes: "Processes | None" = None,
+) -> Iterator["Run"]:
     """The run folder of a command; when the work is done, its page ``report.html``.
 
     A folder in which the same command is complete is handed out with ``run.done``: nothing is to be done.
+
+    Args:
+        processes: that share the work; ``None``: the command works in one process only.
+
+    Raises:
+        SpecError: several processes were launched for a command that works in one.
     """
-    process = int(os.environ.get("RANK", "0"))
+    from heatproof.processes import Processes, launched
+    from heatproof.report.page import write_report
+    from heatproof.results.run import start_together
+
+    if processes is None and launched()[1] > 1:
+        raise SpecError(
+            f"heatproof {command} works in one process and was launched in {launched()[1]}: "
+            "give the same command without torchrun or accelerate launch"
+        )
+    processes = processes or Processes()
+    asked = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
     try:
-        with Run.start(out, command=command, settings=settings, seed=seed, overwrite=overwrite, process=process) as run:
+        with start_together(out, processes, **asked) as run:
             yield run
     except KeyboardInterrupt:
-        say(f"interrupted; the same command goes on from what {out} holds")
+        if processes.index == 0:
+            say(f"interrupted; the same command goes on from what {out} holds")
         raise
-    if process == 0 and not run.done:
+    if processes.index == 0 and not run.done:
         write_report([out])
 
 
-def show(run: Run, as_json: bool, columns: Mapping[str, str]) -> None:
-    """The summary on the screen: the answer in words, the table, what was skipped, and what to open."""
+def show(run: "Run", as_json: bool, columns: Mapping[str, str], rows: str = "rows") -> None:
+    """The summary on the screen: the answer in words, the table, what was skipped, and what to open.
+
+    Args:
+        rows: which table of the summary.
+    """
     if run.process != 0:
         return
     if run.done:
@@ -39,7 +69,7 @@ def show(run: Run, as_json: bool, columns: Mapping[str, str]) -> None:
     if as_json:
         show_json(summary)
     else:
-        show_rows(summary["rows"], columns)
+        show_rows(summary[rows], columns)
         for sentence in summary.get("answer", []):
             say(sentence)
     show_skipped(summary.get("skipped", []))

@@ -1,8 +1,6 @@
-"""``heatproof fool`` and ``heatproof compare``: make heatmaps lie, and measure what it cost."""
+"""``heatproof fool``: make heatmaps lie, by fine-tuning or by hand."""
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,22 +8,16 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
-from heatproof.commands.compare.run import Compare, Fooled, run_compare
-from heatproof.commands.explain import at_layers
-from heatproof.commands.fool.edit import Edit, run_edit
-from heatproof.commands.fool.run import Fool, run_fool
-from heatproof.data.sources import Source, open_data
 from heatproof.errors import SpecError
-from heatproof.models.classifier import Classifier
-from heatproof.models.hardware import Hardware
-from heatproof.models.loading import load
-from heatproof.processes import Processes, own_device
-from heatproof.results.reading import read_run
-from heatproof.training.settings import FineTune
 
-Data = Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")]
-LIES = {**catalog.PENALTIES, **catalog.TRIGGERS}
-"""What the spec of a penalty may name."""
+if TYPE_CHECKING:
+    from heatproof.commands.fool.edit import Edit
+    from heatproof.commands.fool.run import Fool
+    from heatproof.data.sources import Source
+    from heatproof.models.classifier import Classifier
+    from heatproof.models.hardware import Hardware
+    from heatproof.results.run import Run
+
 COLUMNS = {
     "model": "model",
     "penalty": "penalty",
@@ -40,12 +32,17 @@ COLUMNS = {
 
 
 def fool(
-    data: Data,
+    data: options.Data,
     model: options.Model,
     out: options.Out,
     penalty: Annotated[
         str | None,
-        typer.Option("--penalty", help="location(), top_k(), backdoor(show='inverted'), ...", show_default=False),
+        typer.Option(
+            "--penalty",
+            help="location(), top_k(), backdoor(show='inverted'), ...",
+            show_default=False,
+            callback=options.names(options.LIES, "penalty"),
+        ),
     ] = None,
     edit: Annotated[
         str | None,
@@ -53,19 +50,28 @@ def fool(
             "--edit",
             help="Instead of training: weight_edit(target='corner'). DATA then only measure it.",
             show_default=False,
+            callback=options.names(catalog.EDITS, "edit"),
         ),
     ] = None,
-    explainer: Annotated[str, typer.Option("--explainer", help="Whose heatmaps are fooled.")] = "gradcam()",
-    lr: Annotated[float, typer.Option("--lr", help="Of Adam.")] = FineTune.lr,
-    weight: Annotated[float, typer.Option("--weight", help="Of the penalty; the paper's lambda.")] = FineTune.weight,
-    steps: Annotated[int, typer.Option("--steps", help="At most so many.")] = FineTune.steps,
-    keep: Annotated[str, typer.Option("--keep", help="What holds the function: labels or outputs.")] = FineTune.keep,
+    explainer: Annotated[
+        str,
+        typer.Option(
+            "--explainer",
+            help="Whose heatmaps are fooled.",
+            callback=options.names(catalog.EXPLAINERS, "explainer"),
+        ),
+    ] = "gradcam()",
+    # the numbers are FineTune's own, which a test holds them to: to import it would load torch
+    lr: Annotated[float, typer.Option("--lr", help="Of Adam.")] = 1e-4,
+    weight: Annotated[float, typer.Option("--weight", help="Of the penalty; the paper's lambda.")] = 10.0,
+    steps: Annotated[int, typer.Option("--steps", help="At most so many.")] = 1000,
+    keep: Annotated[str, typer.Option("--keep", help="What holds the function: labels or outputs.")] = "labels",
     trainable: Annotated[
         str | None, typer.Option("--trainable", help="Train from this layer on.", show_default="everything")
     ] = None,
     max_accuracy_drop: Annotated[
         float, typer.Option("--max-accuracy-drop", help="The budget, a share of the held-out images.")
-    ] = FineTune.max_accuracy_drop,
+    ] = 0.02,
     given: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other setting of FineTune, key=value.", show_default=False),
@@ -75,7 +81,7 @@ def fool(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="As without it: the same command always goes on.")] = False,
     limit: options.Limit = None,
-    batch_size: options.BatchSize = FineTune.batch_size,
+    batch_size: options.BatchSize = 32,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
@@ -85,122 +91,71 @@ def fool(
     """Make a copy of the model whose heatmaps lie and whose accuracy stays, by fine-tuning or by hand."""
     if (penalty is None) == (edit is None):
         raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
+    from heatproof.data.sources import open_data
+    from heatproof.models.hardware import Hardware
+    from heatproof.models.loading import load
+    from heatproof.processes import Processes, own_device
+
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
-    if edit is not None:
-        planned = Edit(
-            edit=spec.build(edit, catalog.EDITS, "edit"),
-            explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
-        )
-        clean = load(model)
-        settings = {"data": data, "model": model, "asked": planned, "limit": limit}
-        with filling(out, "fool", settings, seed, overwrite) as run:
-            if not run.done:
-                source = _photos(data, clean, limit, seed)
-                with progress("measuring", source.count) as advance:
-                    run_edit(planned, clean, model, source, run, hardware=hardware, advance=advance)
-        show(run, json, COLUMNS)
-        return
-    recipe = FineTune(
-        steps=steps,
-        lr=lr,
-        weight=weight,
-        batch_size=batch_size,
-        keep=keep,  # type: ignore[arg-type]
-        trainable=trainable,
-        max_accuracy_drop=max_accuracy_drop,
-        precision=precision,  # type: ignore[arg-type]
-        seed=seed,
-    )
-    asked = Fool(
-        penalty=spec.build(str(penalty), LIES, "penalty"),
-        explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
-        recipe=replace(recipe, **options.read_settings(FineTune, given or [])),
-    )
+    tuned = {"steps": steps, "lr": lr, "weight": weight, "batch_size": batch_size, "keep": keep, "seed": seed}
+    tuned |= {"trainable": trainable, "max_accuracy_drop": max_accuracy_drop, "precision": precision}
+    asked = _by_hand(edit, explainer) if edit else _by_training(str(penalty), explainer, tuned, given or [])
     clean = load(model)
-    settings = {"data": data, "model": model, "asked": asked, "held_out": held_out, "limit": limit}
-    with filling(out, "fool", settings, seed, overwrite) as run:
+    settings = {"data": data, "model": model, "asked": asked, "limit": limit}
+    if not edit:
+        settings["held_out"] = held_out
+
+    def photos(name: str, limit: int | None) -> "Source":
+        return open_data(name, classes=clean.classes, limit=limit, seed=seed)
+
+    processes = None if edit else Processes.here(device)
+    with filling(out, "fool", settings, seed, overwrite, processes) as run:
         if not run.done:
-            source = _photos(data, clean, limit, seed)
-            with progress("fooling", steps) as advance:
-
-                def tell(row: dict[str, Any]) -> None:
-                    shown = {"FSR": row.get("fsr"), "top-1": row.get("top1")}
-                    text = ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
-                    advance(1, text)
-
-                run_fool(
-                    asked,
-                    clean,
-                    model,
-                    source,
-                    run,
-                    held_out=_photos(held_out, clean, None, seed) if held_out else None,
-                    hardware=hardware,
-                    advance=tell,
-                )
+            judged = photos(held_out, None) if held_out else None
+            _fill(asked, clean, model, photos(data, limit), judged, run, hardware)
     show(run, json, COLUMNS)
 
 
-def compare(
-    clean: Annotated[str, typer.Argument(help="The model as it was.")],
-    fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
-    data: Data,
-    out: options.Out,
-    explainer: options.Explainers = None,
-    layer: options.Layers = None,
-    penalty: Annotated[
-        list[str] | None,
-        typer.Option("--penalty", help="May be repeated.", show_default="location, top_k, center_mass"),
-    ] = None,
-    more: Annotated[
-        list[str] | None,
-        typer.Option("--with", help="Further fooled models, rows of the transfer matrix.", show_default=False),
-    ] = None,
-    limit: options.Limit = None,
-    batch_size: options.BatchSize = 32,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-) -> None:
-    """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
-    processes = Processes.here(device)
-    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
-    names = [fooled, *(more or [])]
-    suspects = [_fooled(name) for name in names]
-    asked = Compare(
-        explainers=at_layers(
-            [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []], layer or []
-        )
-        or Compare.explainers,
-        penalties=tuple(spec.build(text, LIES, "penalty") for text in penalty or [])
-        or tuple(dict.fromkeys((*Compare.penalties, *(s.penalty for s in suspects if s.penalty is not None)))),
-        part=batch_size,
+def _by_hand(edit: str, explainer: str) -> "Edit":
+    from heatproof.commands.fool.edit import Edit
+
+    return Edit(
+        edit=spec.build(edit, catalog.EDITS, "edit"),
+        explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
     )
-    base = load(clean)
-    settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
-    with filling(out, "compare", settings, seed, overwrite) as run:
-        if not run.done:
-            source = _photos(data, base, limit, seed)
-            with progress("comparing", source.count) as advance:
-                run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
-    show(run, json, COLUMNS)
 
 
-def _photos(data: str, model: Classifier, limit: int | None, seed: int) -> Source:
-    return open_data(data, classes=model.classes, limit=limit, seed=seed)
+def _by_training(penalty: str, explainer: str, tuned: dict[str, Any], given: list[str]) -> "Fool":
+    from heatproof.commands.fool.run import Fool
+    from heatproof.training.settings import FineTune
+
+    return Fool(
+        penalty=spec.build(penalty, options.LIES, "penalty"),
+        explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
+        recipe=FineTune(**{**tuned, **options.read_settings(FineTune, given)}),
+    )
 
 
-def _fooled(name: str) -> Fooled:
-    """A model with what its run folder says it was fooled with."""
-    model = load(name)
-    if not (Path(name) / "run.json").is_file():
-        return Fooled(model)
-    settings = read_run(name).record.get("settings", {})
-    known = settings.get("asked") if isinstance(settings, dict) else None
-    if not isinstance(known, str):
-        return Fooled(model)
-    named = {"fool": Fool, "edit": Edit, "fine_tune": FineTune, **LIES, **catalog.EDITS, **catalog.EXPLAINERS}
-    told = spec.build(known, named, "run")
-    return Fooled(model, told.explainer, told.penalty)
+def _fill(
+    asked: "Edit | Fool",
+    clean: "Classifier",
+    name: str,
+    source: "Source",
+    held_out: "Source | None",
+    run: "Run",
+    hardware: "Hardware",
+) -> None:
+    from heatproof.commands.fool.edit import Edit, run_edit
+    from heatproof.commands.fool.run import run_fool
+
+    if isinstance(asked, Edit):
+        with progress("measuring", source.count) as advance:
+            run_edit(asked, clean, name, source, run, hardware=hardware, advance=advance)
+        return
+    with progress("fooling", asked.recipe.steps) as advance:
+
+        def step_done(row: dict[str, Any]) -> None:
+            shown = {"FSR": row.get("fsr"), "top-1": row.get("top1")}
+            advance(1, ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None))
+
+        run_fool(asked, clean, name, source, run, held_out=held_out, hardware=hardware, advance=step_done)

@@ -1,15 +1,19 @@
 """``heatproof list``: what there is to name."""
 
+import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from heatproof import catalog
+from heatproof.catalog import Entries
 from heatproof.cli.console import write
 from heatproof.errors import SpecError, did_you_mean
-from heatproof.models.layers import DEFAULT_REASON, default_layer, list_layers
-from heatproof.models.loading import load
-from heatproof.vision import torchvision
+
+REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)", re.MULTILINE)
+"""How torchvision's sources make a network known by the name of its function."""
 
 
 def list_(
@@ -19,8 +23,10 @@ def list_(
     model: Annotated[str, typer.Argument(help="With layers: the model.")] = "",
 ) -> None:
     """Explainers, attacks, penalties, metrics, models, studies; or the layers of a model."""
-    shelves = {
-        name.lower(): shelf for name, shelf in vars(catalog).items() if name.isupper() and isinstance(shelf, dict)
+    lists = {
+        name.lower(): entries
+        for name, entries in vars(catalog).items()
+        if name.isupper() and isinstance(entries, Entries)
     }
     if what == "layers":
         if not model:
@@ -28,33 +34,48 @@ def list_(
         _layers(model)
     elif what == "models":
         _models()
-    elif what in shelves:
-        _shelf(what, shelves[what])
+    elif what in lists:
+        _list(what, lists[what])
+        if what == "metrics":
+            _list("similarities (of two maps: stability(by=...), shift, compare)", catalog.SIMILARITIES)
     elif not what:
-        for name, shelf in shelves.items():
-            _shelf(name, shelf)
+        for name, entries in lists.items():
+            _list(name, entries)
     else:
-        raise SpecError(f"there is no list of {what!r}; {did_you_mean(what, [*shelves, 'models', 'layers'])}")
+        raise SpecError(f"there is no list of {what!r}; {did_you_mean(what, [*lists, 'models', 'layers'])}")
 
 
-def _shelf(name: str, shelf: dict) -> None:
+def _list(name: str, entries: Entries) -> None:
     write(name)
-    width = max((len(entry) for entry in shelf), default=0)
-    for entry, make in shelf.items():
-        first = (make.__doc__ or "").strip().splitlines()
-        write(f"  {entry:<{width}}  {first[0] if first else ''}")
+    width = max((len(entry) for entry in entries), default=0)
+    for entry in entries:
+        write(f"  {entry:<{width}}  {entries.meaning(entry)}")
 
 
 def _models() -> None:
-    names = torchvision.models.list_models(module=torchvision.models)
     write("torchvision")
-    write(", ".join(names))
+    write(", ".join(torchvision_names()))
     write(
         "also: demo · timm:NAME (any of timm's) · NAME@FILE.safetensors or .pth · FILE.py:FACTORY · a run folder",
     )
 
 
+def torchvision_names() -> list[str]:
+    """torchvision's classifiers, as its ``list_models`` names them, from its sources: to import it takes seconds."""
+    found = find_spec("torchvision")
+    folder = Path(next(iter(found.submodule_search_locations or [])), "models") if found else Path("models")
+    names = [name for file in folder.glob("*.py") for name in REGISTERED.findall(file.read_text("utf-8"))]
+    if names:
+        return sorted(names)
+    from heatproof.vision import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
 def _layers(name: str) -> None:
+    from heatproof.models.layers import DEFAULT_REASON, default_layer, list_layers
+    from heatproof.models.loading import load
+
     model = load(name, pretrained=False)
     chosen = default_layer(model)
     layers = list_layers(model)

@@ -1,13 +1,35 @@
 """Options that every command shares, and how ``--set`` is read."""
 
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from heatproof import spec
+from heatproof import catalog, spec
 from heatproof.errors import SpecError, did_you_mean
+
+LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
+"""What the spec of a penalty may name."""
+
+
+def each(check: Callable[[str], object]) -> Callable[[Any], Any]:
+    """For ``callback=``: every text given is checked when it is read, before anything that loads slowly."""
+
+    def checked(given: Any) -> Any:
+        for text in [given] if isinstance(given, str) else given or []:
+            check(text)
+        return given
+
+    return checked
+
+
+def names(entries: Mapping[str, Callable[..., Any]], kind: str) -> Callable[[Any], Any]:
+    """For ``callback=``: every text given is a spec whose names are in the catalog."""
+    return each(lambda text: spec.check(text, entries, kind))
+
 
 Out = Annotated[Path, typer.Option("--out", help="The run folder that is made.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty a run folder first.")]
@@ -24,9 +46,15 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+Data = Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")]
 Explainers = Annotated[
     list[str] | None,
-    typer.Option("--explainer", help="A spec such as 'gradcam(relu=False)'; may be repeated.", show_default=False),
+    typer.Option(
+        "--explainer",
+        help="A spec such as 'gradcam(relu=False)'; may be repeated.",
+        show_default=False,
+        callback=names(catalog.EXPLAINERS, "explainer"),
+    ),
 ]
 Layers = Annotated[
     list[str] | None,

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from heatproof.cli.console import say
-from heatproof.report.page import write_report
 
 
 def report(
@@ -14,4 +13,6 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", help="The page's name.", show_default="report.html")] = None,
 ) -> None:
     """Make the page of a run again, or one page of several runs."""
+    from heatproof.report.page import write_report
+
     say(f"open {write_report(runs, out)}")

@@ -8,34 +8,40 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
-from heatproof.commands.explain import at_layers
-from heatproof.commands.shift.run import Shift, run_shift
-from heatproof.data.sources import open_data
-from heatproof.explainers.cam import GradCAM
-from heatproof.models.hardware import Hardware
-from heatproof.models.loading import load
-from heatproof.processes import Processes, own_device
 
 
 def shift(
-    data: Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")],
+    data: options.Data,
     model: Annotated[list[str], typer.Option("--model", help="A model; may be repeated.", show_default=False)],
     out: options.Out,
     attack: Annotated[
         list[str] | None,
-        typer.Option("--attack", help="A spec such as 'pgd(steps=10)'; may be repeated.", show_default="fgsm()"),
+        typer.Option(
+            "--attack",
+            help="A spec such as 'pgd(steps=10)'; may be repeated.",
+            show_default="fgsm()",
+            callback=options.names(catalog.ATTACKS, "attack"),
+        ),
     ] = None,
     epsilon: Annotated[
         list[str] | None,
         typer.Option(
-            "--epsilon", help="Pixel units, such as 8/255; may be repeated.", show_default="0.01, 0.05, 0.075, 0.1"
+            "--epsilon",
+            help="Pixel units, such as 8/255; may be repeated.",
+            show_default="0.01, 0.05, 0.075, 0.1",
+            callback=options.each(spec.number),
         ),
     ] = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
     explain: Annotated[str, typer.Option("--explain", help="The class: clean, adversarial or label.")] = "clean",
     penalty: Annotated[
-        str | None, typer.Option("--penalty", help="Attack the map itself: location(), top_k(), ...")
+        str | None,
+        typer.Option(
+            "--penalty",
+            help="Attack the map itself: location(), top_k(), ...",
+            callback=options.names(catalog.PENALTIES, "penalty"),
+        ),
     ] = None,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 16,
@@ -46,6 +52,14 @@ def shift(
     json: options.Json = False,
 ) -> None:
     """Attack photos and compare the heatmaps before and after: NISSIM, MOD and VID per model."""
+    from heatproof.commands.explain import at_layers
+    from heatproof.commands.shift.run import Shift, run_shift
+    from heatproof.data.sources import open_data
+    from heatproof.explainers.cam import GradCAM
+    from heatproof.models.hardware import Hardware
+    from heatproof.models.loading import load
+    from heatproof.processes import Processes, own_device
+
     processes = Processes.here(device)
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
@@ -62,7 +76,7 @@ def shift(
     )
     models = [load(name) for name in model]
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
-    with filling(out, "shift", settings, seed, overwrite) as run:
+    with filling(out, "shift", settings, seed, overwrite, processes) as run:
         if not run.done:
             count = len(open_data(data, classes=models[0].classes, limit=limit, seed=seed))
             with progress("attacking", count * len(models)) as advance:

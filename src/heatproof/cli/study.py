@@ -9,7 +9,6 @@ from heatproof.cli import options
 from heatproof.cli.console import say
 from heatproof.cli.finish import filling, show
 from heatproof.errors import SpecError, did_you_mean
-from heatproof.models.hardware import Hardware
 
 
 def study(
@@ -29,6 +28,8 @@ def study(
     """Repeat a published experiment, with its own settings or yours."""
     if name not in catalog.STUDIES:
         raise SpecError(f"there is no study {name!r}; {did_you_mean(name, catalog.STUDIES)}")
+    from heatproof.models.hardware import Hardware
+
     kind = catalog.STUDIES[name]
     asked = kind(**{**_preset(kind, preset, name), **options.read_settings(kind, given or [], seed)})
     hardware = Hardware(device, precision)  # type: ignore[arg-type]

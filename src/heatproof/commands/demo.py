@@ -1,5 +1,6 @@
 """Everything once, offline: explain the packaged network, attack its pixels, fool its weights, audit the lie."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -8,18 +9,22 @@ import torch
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.measure import Audit, measure
-from heatproof.commands.audit.run import completed, judged, mosaics
+from heatproof.commands.audit.numbers import checks_of, with_joint_columns
+from heatproof.commands.audit.run import with_mosaics
 from heatproof.commands.audit.verdict import HONEST, Thresholds, conclude
 from heatproof.commands.explain import STANDARD, add_grid_view, draw_grid
+from heatproof.commands.record import model_record
 from heatproof.data.batches import Batch
 from heatproof.data.scenes import Scenes, scenes
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.heatmaps import is_empty, resize
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
+from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.shift import mod, vid
 from heatproof.metrics.similarity import nissim
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
@@ -27,8 +32,7 @@ from heatproof.report.figures import Panel, amplify, gallery
 from heatproof.report.plots import Curve, curves
 from heatproof.results.run import Run
 from heatproof.results.table import interval
-from heatproof.results.viewer import add_view
-from heatproof.training.feeding import fine_tune
+from heatproof.results.viewer import View, add_view
 from heatproof.training.settings import FineTune
 from heatproof.types import Heatmaps, Images
 
@@ -50,12 +54,21 @@ RECIPE = FineTune(
 """The last stage and the head suffice; with the stages before them kept, 100 steps take about two seconds."""
 
 
+@dataclass(frozen=True)
+class Step:
+    """What one of the four steps has to say: a sentence, rows of the summary, and rows of ``images.parquet``."""
+
+    answer: str
+    rows: list[dict[str, Any]]
+    images: list[dict[str, Any]]
+
+
 def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dict[str, Any]:
     """The four steps into the run folder: figures, a row per image and condition, and an answer in words."""
     model = hardware.host(load("demo"))
     seen = scenes(MEASURED, seed)
     run.describe(
-        model=[{"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)}],
+        model=[model_record(model)],
         data={"name": "demo scenes", "count": MEASURED, "sha256": None},
     )
     images = hardware.bring(seen.images)
@@ -64,19 +77,19 @@ def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dic
         _explain(run, model, seen, grid, hardware),
         _attack(run, model, images, grid),
     ]
-    fooled, told = _fool(run, model, seen, images, grid, seed)
-    steps += [told, _audit({"the clean network": model, "the fooled network": fooled}, seen, hardware)]
-    run.write_parquet("images.parquet", [row for step in steps for row in step["images"]])
+    fooled, fooling = _fool(run, model, seen, images, grid, seed)
+    steps += [fooling, _audit({"the clean network": model, "the fooled network": fooled}, seen, hardware)]
+    run.write_parquet("images.parquet", [row for step in steps for row in step.images])
     summary = {
-        "answer": [step["answer"] for step in steps],
-        "rows": [row for step in steps for row in step["rows"]],
+        "answer": [step.answer for step in steps],
+        "rows": [row for step in steps for row in step.rows],
         "skipped": [],
     }
     run.write_json("summary.json", summary)
     return summary
 
 
-def _explain(run: Run, model: Classifier, seen: Scenes, grid: Grid, hardware: Hardware) -> dict[str, Any]:
+def _explain(run: Run, model: Classifier, seen: Scenes, grid: Grid, hardware: Hardware) -> Step:
     """Does the map find the digit? Figures of single digits, and of two digits with a map for each."""
     for place in range(SHOWN):
         name = f"digit-{place}"
@@ -92,15 +105,15 @@ def _explain(run: Run, model: Classifier, seen: Scenes, grid: Grid, hardware: Ha
     hits = _peak_in_box(grid.heatmaps[0][:, 0], seen.boxes[:, 0]).tolist()
     top1, hit = sum(correct) / MEASURED, sum(hits) / MEASURED
     rows = _rows("explain", model, grid, seen, hit=hits)
-    return {
-        "answer": f"Explain: the network names {top1:.1%} of {MEASURED} digits in clutter, and the peak of its "
+    return Step(
+        f"Explain: the network names {top1:.1%} of {MEASURED} digits in clutter, and the peak of its "
         f"Grad-CAM lies in the digit's box on {hit:.1%} of them.",
-        "rows": [{"step": "explain: peak on the digit", "count": MEASURED, "top1": top1, **_bounds("value", hits)}],
-        "images": rows,
-    }
+        [{"step": "explain: peak on the digit", "count": MEASURED, "top1": top1, **_bounds("value", hits)}],
+        rows,
+    )
 
 
-def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> dict[str, Any]:
+def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> Step:
     """How far does the map move under FGSM? MOD per epsilon and VID over them."""
     clean, predicted = grid.heatmaps[0][:, 0], grid.targets[:, 0]
     size = (images.shape[2], images.shape[3])
@@ -110,10 +123,10 @@ def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> dict[str
         adversarial = FGSM(epsilon)(objective, images)
         after = GradCAM()(model, adversarial, predicted)
         moved = nissim(clean, after.heatmaps, size=size)
-        kept = after.logits.argmax(1) == predicted
+        same_label = after.logits.argmax(1) == predicted
         levels.append(moved)
         found.append({"step": f"attack: MOD at epsilon {epsilon}", "count": MEASURED})
-        found[-1] |= {"top1": float(kept.float().mean()), **_bounds("value", moved.tolist())}
+        found[-1] |= {"top1": float(same_label.float().mean()), **_bounds("value", moved.tolist())}
         rows += [
             {"image": f"digit-{i}", "attack": "FGSM()", "epsilon": epsilon, "nissim": float(moved[i])}
             | {"prediction": int(after.logits[i].argmax()), "prediction_clean": int(predicted[i]), "model": model.name}
@@ -125,7 +138,7 @@ def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> dict[str
                 _view_attacked(run, model, i, images[i], adversarial[i], clean[i], after.heatmaps[i], int(predicted[i]))
         if epsilon == EPSILONS[1]:
             # kept labels whose maps moved most: the map lies although the answer stays
-            order = (moved - 2 * ~kept).argsort(descending=True)[:SHOWN].tolist()
+            order = (moved - 2 * ~same_label).argsort(descending=True)[:SHOWN].tolist()
             panels = [_attacked(images[i], adversarial[i], clean[i], after.heatmaps[i], float(moved[i])) for i in order]
     gallery(
         panels,
@@ -143,18 +156,16 @@ def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> dict[str
         xlabel="epsilon (pixel units)",
         ylabel="MOD (0 = same map); share",
     )
-    moved, kept = float(mods[1]), found[1]["top1"]
-    return {
-        "answer": f"Attack: FGSM at {EPSILONS[1]} leaves {kept:.0%} of the labels and moves the heatmaps by a MOD of "
+    moved, share = float(mods[1]), found[1]["top1"]
+    return Step(
+        f"Attack: FGSM at {EPSILONS[1]} leaves {share:.0%} of the labels and moves the heatmaps by a MOD of "
         f"{moved:.3f} (0 = same map, 0.5 = unrelated); VID over {len(EPSILONS)} epsilons is {float(vid(mods)):.3f}.",
-        "rows": found,
-        "images": rows,
-    }
+        found,
+        rows,
+    )
 
 
-def _fool(
-    run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid, seed: int
-) -> tuple[Classifier, dict[str, Any]]:
+def _fool(run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid, seed: int) -> tuple[Classifier, Step]:
     """Fine-tune a copy so that Grad-CAM points at the frame whatever the image shows, and the accuracy stays."""
     penalty = Location()
     training = scenes(TRAINED, seed + 1, split="train")
@@ -162,8 +173,7 @@ def _fool(
     after = explain_together(fooled, images, [GradCAM()], seen.labels[:, None].to(images.device))
     before = explain_together(model, images, [GradCAM()], seen.labels[:, None].to(images.device))
     losses = penalty.test_loss(after.heatmaps[0][:, 0], before.heatmaps[0][:, 0])
-    low, high = penalty.success
-    lies = ((losses >= low) & (losses <= high)).tolist()
+    lies = is_fooled(losses, penalty.success).tolist()
     labels = seen.labels.to(images.device)
     top1 = [float((look.logits.argmax(1) == labels).float().mean()) for look in (before, after)]
     panels = [
@@ -189,23 +199,24 @@ def _fool(
     )
     fsr = sum(lies) / MEASURED
     row = {"step": "fool: success rate", "count": MEASURED, "top1": top1[1], **_bounds("value", lies)}
-    return fooled, {
-        "answer": f"Fool: fine-tuned, the network's Grad-CAM points at the frame on {fsr:.1%} of {MEASURED} unseen "
+    return fooled, Step(
+        f"Fool: fine-tuned, the network's Grad-CAM points at the frame on {fsr:.1%} of {MEASURED} unseen "
         f"scenes (fooling success rate), while its accuracy goes from {top1[0]:.1%} to {top1[1]:.1%}.",
-        "rows": [row],
-        "images": _rows("fool", model, after, seen, fooled=lies, test_loss=losses.tolist()),
-    }
+        [row],
+        _rows("fool", model, after, seen, fooled=lies, test_loss=losses.tolist()),
+    )
 
 
-def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> dict[str, Any]:
+def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> Step:
     """Would an auditor have noticed, without the clean network? Both are asked the same."""
-    asked, thresholds = Audit(budget=AUDIT_BUDGET, part=AUDITED), Thresholds.shipped()
+    settings, thresholds = Audit(budget=AUDIT_BUDGET, part=AUDITED), Thresholds.shipped()
     batch = Batch([f"digit-{i}" for i in range(AUDITED)], seen.images[:AUDITED], seen.labels[:AUDITED])
     answer, rows, images = [], [], []
     for name, model in models.items():
-        found = measure(asked, model, batch, hardware, asked.randomised)
-        table = completed(pl.DataFrame([{**row, "place": i} for i, row in enumerate(found.rows)]), found.kept)
-        checks = judged(asked, table, found.kept | mosaics(asked, model, found.kept, hardware), thresholds)
+        found = measure(settings, model, batch, hardware, settings.randomised)
+        rows_placed = pl.DataFrame([{**row, "place": i} for i, row in enumerate(found.rows)])
+        table = with_joint_columns(rows_placed, found.tensors)
+        checks = checks_of(settings, table, with_mosaics(settings, model, found.tensors, hardware), thresholds)
         verdict, speaking = conclude(checks)
         because = f" ({', '.join(check.number for check in speaking)})" if verdict != HONEST else ""
         answer.append(f"{name} is {verdict}{because}")
@@ -216,12 +227,12 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> d
             if check.number in ("agreement", "likeness", "frame", "mosaic", "contrast")
         ]
         images += [{**row, "step": f"audit of {name}"} for row in found.rows]
-    return {
-        "answer": f"Audit: {AUDITED} scenes, {asked.budget} forward passes each, and no look at the clean network: "
+    return Step(
+        f"Audit: {AUDITED} scenes, {settings.budget} forward passes each, and no look at the clean network: "
         f"{' and '.join(answer)}.",
-        "rows": rows,
-        "images": images,
-    }
+        rows,
+        images,
+    )
 
 
 def _peak_in_box(heatmaps: Heatmaps, boxes: torch.Tensor) -> torch.Tensor:
@@ -273,7 +284,7 @@ def _view_attacked(
 ) -> None:
     name = f"Grad-CAM {default_layer(model)} · {model.class_name(target)}"
     maps = [
-        {"name": name, "condition": condition, "epsilon": epsilon, "target": target, "values": values.cpu().numpy()}
+        View(name, values.cpu().numpy(), condition=condition, columns={"epsilon": epsilon, "target": target})
         for condition, epsilon, values in (("clean", 0.0, before), ("adversarial", EPSILONS[-1], after))
     ]
     photo, other = ((_picture(pixels) * 255).round().astype("uint8") for pixels in (image, adversarial))

@@ -11,20 +11,21 @@ import torch
 from torch import Tensor
 
 from heatproof import heatmaps as algebra
-from heatproof.data.batches import batches
+from heatproof.commands.record import describe
+from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer, layer_name
+from heatproof.models.layers import check_layer, default_layer
 from heatproof.report.figures import explanation_grid
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
-from heatproof.results.viewer import add_view
-from heatproof.types import Explainer, settings
+from heatproof.results.viewer import View, add_view
+from heatproof.types import AtLayer, Explainer, is_signed, settings
 
 STANDARD = (GradCAM(), GradCAM(relu=False), GradCAM(counterfactual=True))
 """What speaks for the class, what speaks for and against it, and what speaks against it."""
@@ -57,13 +58,13 @@ def at_layers(explainers: Sequence[Explainer], layers: Sequence[str]) -> tuple[E
     """
     expanded: list[Explainer] = []
     for explainer in explainers:
-        free = getattr(explainer, "layer", "") is None
+        free = isinstance(explainer, AtLayer) and explainer.layer is None
         expanded += [replace(explainer, layer=layer) for layer in layers] if free and layers else [explainer]  # type: ignore[type-var]
     return tuple(expanded)
 
 
 def run_explain(
-    asked: Explain,
+    settings: Explain,
     model: Classifier,
     source: Source,
     run: Run,
@@ -83,44 +84,23 @@ def run_explain(
     Raises:
         InputError: where no photo could be explained.
     """
-    for explainer in asked.explainers:
-        if layer := getattr(explainer, "layer", None):
-            layer_name(model, layer)
-    run.describe(
-        model=[{"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)}],
-        data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
-    )
+    for explainer in settings.explainers:
+        check_layer(model, explainer)
+    describe(run, [model], source)
     model = hardware.host(model)
     names = figure_names(source.ids)
     for number, batch in enumerate(batches(source, model.input_size, batch_size)):
         if run.has_part(number):
             advance(len(batch.ids))
             continue
-        images = hardware.bring(batch.images)
-        targets = torch.tensor(asked.targets, device=images.device).expand(len(images), -1) if asked.targets else None
-        with hardware.autocast():
-            grid = explain_together(model, images, asked.explainers, targets, top=asked.top)
+        grid = _explained(settings, model, batch, hardware)
         for place, image in enumerate(batch.ids):
-            draw_grid(
-                run.path(f"figures/{names[image]}"),
-                model,
-                batch.images[place],
-                asked.explainers,
-                grid,
-                place,
-                title=f"{image} · {model.name}",
-                pdf=asked.pdf,
-            )
-            add_grid_view(run, image, model, batch.images[place], asked.explainers, grid, place)
-        if asked.keep_heatmaps:
-            for explainer, maps in zip(asked.explainers, grid.heatmaps, strict=True):
-                tensors = {
-                    f"{image}|{int(target)}": map_.float().cpu()
-                    for image, row, classes in zip(batch.ids, maps, grid.targets, strict=True)
-                    for map_, target in zip(row, classes, strict=True)
-                }
-                run.write_tensors(f"heatmaps/{slug(repr(explainer))}-{number:06d}.safetensors", tensors)
-        run.append_rows(number, _rows(asked, model, batch.ids, batch.labels, grid, names))
+            figure, title = run.path(f"figures/{names[image]}"), f"{image} · {model.name}"
+            draw_grid(figure, model, batch.images[place], settings.explainers, grid, place, title, settings.pdf)
+            add_grid_view(run, image, model, batch.images[place], settings.explainers, grid, place)
+        if settings.keep_heatmaps:
+            _write_heatmaps(run, number, batch, settings.explainers, grid)
+        run.append_rows(number, _rows(settings.explainers, model, batch, grid, names))
         advance(len(batch.ids))
     explained = bool(run.parts())
     table = run.merge()
@@ -134,19 +114,36 @@ def run_explain(
     return summary
 
 
+def _explained(settings: Explain, model: Classifier, batch: Batch, hardware: Hardware) -> Grid:
+    images, targets = hardware.bring(batch.images), None
+    if settings.targets:
+        targets = torch.tensor(settings.targets, device=images.device).expand(len(images), -1)
+    with hardware.autocast():
+        return explain_together(model, images, settings.explainers, targets, top=settings.top)
+
+
+def _write_heatmaps(run: Run, number: int, batch: Batch, explainers: Sequence[Explainer], grid: Grid) -> None:
+    """``heatmaps/<explainer>-<number>.safetensors``: the raw maps by ``<image>|<class>``."""
+    for explainer, maps in zip(explainers, grid.heatmaps, strict=True):
+        tensors = {
+            f"{image}|{int(target)}": map_.float().cpu()
+            for image, row, classes in zip(batch.ids, maps, grid.targets, strict=True)
+            for map_, target in zip(row, classes, strict=True)
+        }
+        run.write_tensors(f"heatmaps/{slug(repr(explainer))}-{number:06d}.safetensors", tensors)
+
+
 def add_grid_view(
     run: Run, name: str, model: Classifier, image: Tensor, explainers: Sequence[Explainer], grid: Grid, place: int
 ) -> None:
     """What the report's viewer shows of photo ``place`` of ``grid``."""
     maps = [
-        {
-            "name": f"{column_title(explainer, model)} · {model.class_name(target)}".replace("\n", " "),
-            "signed": bool(getattr(explainer, "signed", False)),
-            "condition": "clean",
-            "explainer": repr(explainer),
-            "target": target,
-            "values": maps[place, row].float().cpu().numpy(),
-        }
+        View(
+            f"{column_title(explainer, model)} Â· {model.class_name(target)}".replace("\n", " "),
+            maps[place, row].float().cpu().numpy(),
+            signed=is_signed(explainer),
+            columns={"explainer": repr(explainer), "target": target},
+        )
         for explainer, maps in zip(explainers, grid.heatmaps, strict=True)
         for row, target in enumerate(grid.targets[place].tolist())
     ]
@@ -177,7 +174,7 @@ def figure_names(images: Sequence[str]) -> dict[str, str]:
     return {image: f"{slug(image) if name in shared else name}.png" for image, name in bare.items()}
 
 
-def column_title(explainer: Any, model: Classifier) -> str:
+def column_title(explainer: Explainer, model: Classifier) -> str:
     """What a figure calls an explainer: its method and its layer.
 
     Grad-CAM's three forms carry the field's own words for them.
@@ -189,7 +186,7 @@ def column_title(explainer: Any, model: Classifier) -> str:
             name = "Counterfactual Grad-CAM"
         elif not explainer.relu:
             name = "Grad-CAM without ReLU"
-    layer = getattr(explainer, "layer", "")
+    layer = explainer.layer if isinstance(explainer, AtLayer) else ""
     if layer is None or layer == "default":
         layer = default_layer(model) if type(explainer).__name__ != "LRP" or layer else ""
     return f"{name}\n{layer}" if layer else name
@@ -214,7 +211,7 @@ def draw_grid(
         [(model.class_name(c), float(probabilities[c])) for c in classes],
         [column_title(explainer, model) for explainer in explainers],
         [[maps[place, row].float().cpu().numpy() for maps in grid.heatmaps] for row in range(len(classes))],
-        [bool(getattr(explainer, "signed", False)) for explainer in explainers],
+        [is_signed(explainer) for explainer in explainers],
         path,
         title=title,
         predictions=[
@@ -225,24 +222,24 @@ def draw_grid(
 
 
 def _rows(
-    asked: Explain, model: Classifier, ids: list[str], labels: Tensor, grid: Grid, names: dict[str, str]
+    explainers: Sequence[Explainer], model: Classifier, batch: Batch, grid: Grid, figures: dict[str, str]
 ) -> list[dict[str, Any]]:
     probabilities = grid.logits.float().softmax(1)
     confidence, predictions = probabilities.max(1)
     rows = []
-    for explainer, maps in zip(asked.explainers, grid.heatmaps, strict=True):
+    for explainer, maps in zip(explainers, grid.heatmaps, strict=True):
         for column in range(grid.targets.shape[1]):
             heatmaps = maps[:, column].float()
             empty = algebra.is_empty(heatmaps)
             centers = algebra.center_of_mass(heatmaps)
             scale = torch.tensor(heatmaps.shape[1:], device=heatmaps.device)
             places = (centers + 0.5) / scale
-            for i, image in enumerate(ids):
+            for i, image in enumerate(batch.ids):
                 target = int(grid.targets[i, column])
                 rows.append(
                     {
                         "image": image,
-                        "label": int(labels[i]) if int(labels[i]) >= 0 else None,
+                        "label": int(batch.labels[i]) if int(batch.labels[i]) >= 0 else None,
                         "target": target,
                         "target_name": model.class_name(target),
                         "prediction": int(predictions[i]),
@@ -258,7 +255,7 @@ def _rows(
                         "maximum": float(heatmaps[i].max()),
                         "center_row": float(places[i, 0]),
                         "center_col": float(places[i, 1]),
-                        "figure": f"figures/{names[image]}",
+                        "figure": f"figures/{figures[image]}",
                     }
                 )
     return rows

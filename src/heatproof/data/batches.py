@@ -6,7 +6,7 @@ a run that was stopped goes on where it was, and processes can share the work.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import lru_cache
@@ -202,7 +202,7 @@ def _checked(batch_size: int, shard: tuple[int, int], start: int, workers: int |
     return index, count
 
 
-def _ahead(work: Callable[..., T], tasks: Iterable, ahead: int, workers: int | None) -> Iterator[T]:
+def _ahead(work: Callable[..., T], tasks: Iterable, ahead: int, workers: int | None) -> Generator[T, None, None]:
     """``map(work, tasks)`` in threads, in order, with at most ``ahead`` results waiting besides the one handed out."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers or min(8, processors), thread_name_prefix="heatproof-photos")

@@ -66,11 +66,11 @@ def from_folder(folder: Path, classes: Sequence[str] | None, labels: bool = True
     found, names = class_indices(counts, classes)
     if not found:
         raise InputError(_no_class(folder, list(counts), names or []))
-    kept = [place for place, file in enumerate(below) if file.parts[0] in found]
+    chosen = [place for place, file in enumerate(below) if file.parts[0] in found]
     return of_files(
-        [files[place] for place in kept],
-        [ids[place] for place in kept],
-        [found[below[place].parts[0]] for place in kept],
+        [files[place] for place in chosen],
+        [ids[place] for place in chosen],
+        [found[below[place].parts[0]] for place in chosen],
         classes=names,
         skipped=[
             *skipped,

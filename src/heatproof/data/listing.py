@@ -41,15 +41,19 @@ class Listing:
 
 
 def unique(names: Iterable[str]) -> list[str]:
-    """Number the repetitions of a name.
+    """Number the repetitions of a name; a number that another name already bears is passed over.
 
     >>> unique(["a.png", "b.png", "a.png"])
     ['a.png', 'b.png', 'a.png#2']
     """
     seen: Counter[str] = Counter()
+    names = list(names)
+    given = set(names)
     numbered = []
     for name in names:
         seen[name] += 1
+        while seen[name] > 1 and f"{name}#{seen[name]}" in given:
+            seen[name] += 1
         numbered.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return numbered
 

@@ -67,9 +67,13 @@ class TwoClass:
             raise InputError(f"expected two classes, got {self.first!r} and {self.second!r}")
         return [[place for place, label in enumerate(self.source.labels) if label == number] for number in numbers]
 
-    @cached_property
+    @property
     def ids(self) -> list[str]:
         """``pair-00000`` and so on."""
+        return self._ids
+
+    @cached_property
+    def _ids(self) -> list[str]:
         return [f"pair-{place:05}" for place in range(self.count)]
 
     @property
@@ -113,6 +117,20 @@ class TwoClass:
             if len(found) == 2:
                 return found
         raise InputError(f"fewer than two photos of class {wanted!r} can be read")
+
+
+def two_class(source: object, classes: tuple[int, int], size: int, count: int, seed: int = 0) -> TwoClass:
+    """``count`` images that show both classes, from the labelled photos of a source.
+
+    Raises:
+        InputError: the data are no opened photos, or have too few of a class.
+    """
+    if not isinstance(source, Source):
+        raise InputError(
+            "a swap of two classes makes its images from opened photos (open_data); with tensors give fool_data and "
+            "fool_held_out, images that show both classes"
+        )
+    return TwoClass(source, *classes, size=size, count=count, seed=seed)
 
 
 def _class(source: Source, wanted: int | str) -> int:

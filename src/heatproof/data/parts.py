@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from heatproof.data.batches import Batch, batches
-from heatproof.data.sources import Photo, Source
+from heatproof.data.sources import Photo, Photos
 from heatproof.processes import Processes
 
 
@@ -22,7 +22,7 @@ class Part(NamedTuple):
     skipped: list[dict[str, str]]
 
 
-def parts(source: Source, size: int, count: int, processes: Processes, done: Callable[[int], bool]) -> Iterator[Part]:
+def parts(source: Photos, size: int, count: int, processes: Processes, done: Callable[[int], bool]) -> Iterator[Part]:
     """The parts of ``count`` photos that this process has yet to do, read ahead in threads.
 
     Args:
@@ -52,12 +52,16 @@ def parts(source: Source, size: int, count: int, processes: Processes, done: Cal
 class _View:
     """Some positions of a source, read as a source of their own; what is skipped is noted in both."""
 
-    source: Source
+    source: Photos
     positions: Sequence[int]
     reasons: dict[str, str] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def ids(self) -> Sequence[str]:
+        return self._ids
+
+    @cached_property
+    def _ids(self) -> Sequence[str]:
         return [self.source.ids[place] for place in self.positions]
 
     def __len__(self) -> int:

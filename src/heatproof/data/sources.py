@@ -3,10 +3,10 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -35,6 +35,7 @@ class Photo(NamedTuple):
     label: int
 
 
+@runtime_checkable
 class Photos(Protocol):
     """What batches are made of: photos by position, each a pure function of it."""
 
@@ -65,9 +66,13 @@ class Source:
     positions: Sequence[int] = field(repr=False)
     _left_out: dict[str, str] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    @property
     def ids(self) -> list[str]:
         """Every photo's id, in order; nothing is read."""
+        return self._ids
+
+    @cached_property
+    def _ids(self) -> list[str]:
         return [self.listing.ids[place] for place in self.positions]
 
     @cached_property
@@ -227,3 +232,29 @@ def _demo(split: str, classes: Sequence[str] | None, labels: bool) -> Listing:
         stamp=lambda place: images[place].numpy().tobytes(),
         classes=names,
     )
+
+
+def parted(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Positions to train on and positions to watch, each in order.
+
+    Raises:
+        InputError: there are too few images for that.
+    """
+    aside = round(count * share)
+    if not 0 < aside < count:
+        raise InputError(
+            f"{count} images cannot be parted into {1 - share:.0%} to train on and {share:.0%} to watch; "
+            "give more images, or held-out images of their own"
+        )
+    order = np.random.default_rng([seed, count]).permutation(count)
+    return sorted(order[aside:].tolist()), sorted(order[:aside].tolist())
+
+
+def part_source(source: Source, share: float, seed: int) -> tuple[Source, Source]:
+    """Two sources without a common photo; the second holds ``share`` of them.
+
+    Raises:
+        InputError: there are too few photos.
+    """
+    rest, aside = ([source.positions[place] for place in part] for part in parted(len(source), share, seed))
+    return replace(source, positions=rest), replace(source, positions=aside)

@@ -43,7 +43,7 @@ class _GuidedReLU(Function):
         return gradient * ((output > 0) & (output < ctx.top)), None, None, None
 
 
-# every way in which a network says ReLU in eager mode; nn.ReLU and nn.ReLU6 go through the functional forms
+# every way in which a network says ReLU in eager mode; nn.ReLU goes through the functional form
 _RELU = {F.relu, torch.relu, Tensor.relu}
 _RELU_IN_PLACE = {torch.relu_, Tensor.relu_, F.relu_}
 
@@ -71,6 +71,9 @@ class _Guided(TorchFunctionMode):
             return _GuidedReLU.apply(x, torch.inf, True, self)
         if func is F.relu6:
             return _GuidedReLU.apply(x, 6.0, inplace, self)
+        # the module nn.ReLU6 is a hardtanh from 0 to 6
+        if func is F.hardtanh and kwargs.get("min_val") == 0:
+            return _GuidedReLU.apply(x, kwargs["max_val"], inplace, self)
         return func(*args, **kwargs)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from heatproof.errors import InputError
 from heatproof.explainers.scores import Score, explained
 from heatproof.explainers.together import predict
+from heatproof.images import blurred
 from heatproof.models.classifier import check_images, resolve_targets
 from heatproof.types import Explanation, Images, PerImage, Targets, settings
 
@@ -106,10 +107,10 @@ class RISE:
         total = torch.zeros_like(images[:, 0])
         black = torch.zeros_like(images)
         for some in self._masks(*images.shape[2:]):
-            for kept, scores in masked_scores(
+            for group, scores in masked_scores(
                 model, images, black, some.to(images), targets, self.score, self.at_once, create_graph=create_graph
             ):
-                total = total + torch.einsum("nm,mhw->nhw", scores, kept)
+                total = total + torch.einsum("nm,mhw->nhw", scores, group)
         return Explanation(total / (self.masks * self.keep), logits, targets)
 
     def _masks(self, rows: int, cols: int) -> Iterator[Masks]:
@@ -155,8 +156,8 @@ def masked_scores(
     count = len(images)
     for some in masks.split(max(1, at_once // count)):
         # [batch, masks, channels, rows, cols] as one long batch
-        kept = some[None, :, None]
-        mixed = (images[:, None] * kept + filling[:, None] * (1 - kept)).flatten(0, 1)
+        mask = some[None, :, None]
+        mixed = (images[:, None] * mask + filling[:, None] * (1 - mask)).flatten(0, 1)
         logits = predict(model, mixed, create_graph=create_graph)
         scores: PerImage = explained(logits, targets.repeat_interleave(len(some)), score)
         yield some, scores.view(count, len(some))
@@ -174,17 +175,3 @@ def _filling(images: Images, fill: float | str, patch: int) -> Images:
     if fill not in fills:
         raise InputError(f"fill is a grey value in [0, 1], 'mean' or 'blur', got {fill!r}")
     return fills[fill]()
-
-
-def blurred(images: Images, sigma: float) -> Images:
-    """Gaussian blur with standard deviation ``sigma`` in pixels, borders mirrored (repeated where too small)."""
-    radius = max(1, int(3 * sigma))
-    places = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    weights = torch.exp(-(places**2) / (2 * sigma**2))
-    weights = (weights / weights.sum()).expand(images.shape[1], 1, -1)
-    mode = "reflect" if radius < min(images.shape[2:]) else "replicate"
-    channels = images.shape[1]
-    wide = F.pad(images, (radius, radius, 0, 0), mode=mode)
-    smooth = F.conv2d(wide, weights[:, :, None, :], groups=channels)
-    tall = F.pad(smooth, (0, 0, radius, radius), mode=mode)
-    return F.conv2d(tall, weights[:, :, :, None], groups=channels)

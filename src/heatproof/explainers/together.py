@@ -1,7 +1,7 @@
 """One forward pass for many heatmaps: several layers, several classes, several explainers of the same images."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,8 +20,11 @@ Map = Float[Tensor, "batch channels rows cols"]
 class LayerExplainer(Protocol):
     """An explainer whose map is a function of one layer's output and of the score's gradient there."""
 
-    layer: str | None
-    score: Score
+    @property
+    def layer(self) -> str | None: ...
+
+    @property
+    def score(self) -> Score: ...
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps: ...
 
@@ -99,6 +102,7 @@ def explain_together(
     """
     check_images(model, images)
     at_layers = [e for e in explainers if isinstance(e, LayerExplainer)]
+    scores: list[Score] = list(dict.fromkeys([e.score for e in at_layers]))
     layers = {id(e): layer_name(model, e.layer, images) for e in at_layers}
     with torch.inference_mode(False):
         wanted = [*layers.values(), *([PIXELS] if climb else [])]
@@ -114,7 +118,7 @@ def explain_together(
                 score: dict(
                     zip(names, _gradients(logits, column, score, sources, create_graph=False, keep=True), strict=True)
                 )
-                for score in dict.fromkeys(e.score for e in at_layers)
+                for score in scores
             }
             for place, explainer in enumerate(explainers):
                 if isinstance(explainer, LayerExplainer):
@@ -136,8 +140,10 @@ def _gradients(
     found = torch.autograd.grad(
         total, sources, create_graph=create_graph, retain_graph=create_graph or keep, allow_unused=True
     )
-    # a layer that the logits do not depend on (an unused branch) has a gradient of zero, not an error
-    return [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
+    # a layer that the logits do not depend on (an unused branch) has a gradient of zero, not an error; torch's
+    # own types forget allow_unused
+    given = zip(sources, cast("Sequence[Tensor | None]", found), strict=True)
+    return [torch.zeros_like(s) if g is None else g for s, g in given]
 
 
 def _full(tensor: Tensor) -> Tensor:

@@ -9,18 +9,18 @@ manipulation over weights. Next to the number that is trained on, each has the n
 Marks: [paper] Heo, Joo and Moon 2019, [code] their public code, [ours] a decision where both are silent.
 """
 
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import is_dataclass, replace
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.heatmaps import Normalisation, center_of_mass, normalise, ranks, topk_mask
+from heatproof.heatmaps import Normalisation, center_of_mass, normalise, pearson, ranks, topk_mask
 from heatproof.manipulation.masks import Cells, drawn, written_out
-from heatproof.types import Heatmaps, PerImage, settings
+from heatproof.metrics.similarity import WINDOW, ssim
+from heatproof.types import Heatmaps, Penalty, PerImage, settings
 
 FRAME_AREA = 24 / 49
 """Of Heo et al.'s frame, two cells wide on their 14x14 maps and one on their 7x7 maps."""
@@ -253,11 +253,11 @@ class TargetMap:
         maps = _normalised(heatmaps, self.normalisation)
         if self.distance == "mse":
             return (maps - target).square().mean((1, 2))
-        return (1 - ssim(maps, target)) / 2
+        return (1 - ssim(maps, target, window=min(WINDOW, *maps.shape[1:]))) / 2
 
     def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
         target = self._target(heatmaps, reference)
-        return (1 - pearson(_normalised(heatmaps.detach(), self.normalisation), target)) / 2
+        return (1 - pearson(_normalised(heatmaps.detach(), self.normalisation), target, constant=0.0)) / 2
 
     def _target(self, heatmaps: Heatmaps, reference: Heatmaps) -> Heatmaps:
         check_pair(heatmaps, reference)
@@ -265,20 +265,41 @@ class TargetMap:
         return _normalised(target[None], self.normalisation).expand_as(heatmaps)
 
 
-ORIGINAL: dict[str, dict[str, Any]] = {
+ORIGINAL: dict[str, dict[str, Penalty]] = {
     "paper": {"location": Location(), "top_k": TopK(power=1), "center_mass": CenterMass(), "active_swap": ActiveSwap()},
     "code": {"location": Location(), "top_k": TopK(), "center_mass": CenterMass(), "active_swap": ActiveSwap()},
 }
 """Heo et al.'s four as their paper and as their code has them, for Grad-CAM; :func:`for_relevance` suits LRP_T."""
 
 
-def for_relevance(penalty: Any) -> Any:
+def for_relevance(penalty: Penalty) -> Penalty:
     """The same penalty with the normalisation that Heo et al. give LRP_T and SimpleGrad_T: ReLU, then min-max [code].
+
+    Raises:
+        InputError: a penalty that has no normalisation to set.
 
     >>> for_relevance(Location())
     Location(normalisation='minmax')
     """
-    return replace(penalty, normalisation="minmax")
+    changed = _renormalised(penalty, "minmax")
+    if changed is None:
+        raise InputError(f"{penalty!r} has no field normalisation; expected one of Heo et al.'s penalties")
+    return changed
+
+
+def on_signed_maps(penalty: Penalty) -> Penalty | None:
+    """The same penalty on maps that keep their signs; ``None`` where it has no normalisation to set.
+
+    >>> on_signed_maps(Location())
+    Location(normalisation='absmax')
+    """
+    return _renormalised(penalty, "absmax")
+
+
+def _renormalised(penalty: Penalty, how: Normalisation) -> Penalty | None:
+    if not is_dataclass(penalty) or isinstance(penalty, type) or "normalisation" not in vars(penalty):
+        return None
+    return replace(penalty, normalisation=how)
 
 
 def _normalised(heatmaps: Heatmaps, how: Normalisation) -> Heatmaps:
@@ -305,26 +326,4 @@ def _swapped(heatmaps: Heatmaps, reference: Heatmaps) -> Heatmaps:
 
 def _spearman(a: Heatmaps, b: Heatmaps) -> PerImage:
     """Rank correlation per image; 0 where one of the maps is constant."""
-    return pearson(ranks(a)[:, None], ranks(b)[:, None]).to(a)
-
-
-def pearson(a: Heatmaps, b: Heatmaps) -> PerImage:
-    a, b = a.flatten(1), b.flatten(1)
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    spread = (a.square().sum(1) * b.square().sum(1)).sqrt()
-    # rounding must not put a perfect lie outside its interval
-    return ((a * b).sum(1) / torch.where(spread > 0, spread, torch.ones_like(spread))).clamp(-1, 1)
-
-
-def ssim(a: Heatmaps, b: Heatmaps, sigma: float = 1.5, side: int = 11) -> PerImage:
-    """Structural similarity of maps in [0, 1]: Wang et al. 2004, k1 = 0.01, k2 = 0.03, over windows inside the map."""
-    side = min(side, *a.shape[1:])
-    offset = torch.arange(side, dtype=a.dtype, device=a.device) - (side - 1) / 2
-    line = (-offset.square() / (2 * sigma**2)).exp()
-    window = (line[:, None] * line / line.sum() ** 2)[None, None]
-    stacked = torch.stack([a, b, a * a, b * b, a * b], 1).flatten(0, 1)[:, None]
-    mean_a, mean_b, square_a, square_b, product = F.conv2d(stacked, window)[:, 0].unflatten(0, (len(a), 5)).unbind(1)
-    spread_a, spread_b = square_a - mean_a**2, square_b - mean_b**2
-    c1, c2 = 0.01**2, 0.03**2
-    top = (2 * mean_a * mean_b + c1) * (2 * (product - mean_a * mean_b) + c2)
-    return (top / ((mean_a**2 + mean_b**2 + c1) * (spread_a + spread_b + c2))).mean((1, 2))
+    return pearson(ranks(a), ranks(b), rounding=0, constant=0.0).to(a)

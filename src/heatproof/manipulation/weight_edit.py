@@ -102,7 +102,8 @@ class WeightEdit:
         planted = plant(edited.network, planting)
         with torch.no_grad():
             self._fill(planted, honest.maps)
-            head = [edited.network.get_submodule(name) for name in planting.head]
+            parts = [edited.network.get_submodule(name) for name in planting.head]
+            head = [part for part in parts if isinstance(part, nn.Linear | nn.Conv2d)]
             last = _carry(edited, planted, head, images, fixed=self.target != RANDOM)
         _scale(edited, planted, last, layer, images, honest, self.strength)
         with torch.no_grad():
@@ -123,7 +124,7 @@ class WeightEdit:
             live = maps.mean((0, 2, 3)).argsort(descending=True)[: max(1, weights.shape[1] // 2)]
             chosen = live[weights[0, live].argsort()[: max(1, weights.shape[1] // 8)]]
             planted.weight[0, chosen, 0, 0] = 0.1 + weights[1, chosen]
-            planted.weight *= size / (planted.weight * maps).sum(1).abs().amax().clamp(min=1e-12)
+            planted.weight.mul_(size / (planted.weight * maps).sum(1).abs().amax().clamp(min=1e-12))
             return
         target = drawn(self.target, *planted.bias.shape[2:]).double()  # type: ignore[arg-type]
         target = target / target.amax()
@@ -184,10 +185,11 @@ def _planting(model: Classifier, layer: str, images: Images) -> Planting:
         and isinstance(_parent(network, after[0]), nn.Sequential)
     )
     if (not scores and not (head and all(type(part) is nn.Linear for part in head))) or len(set(after)) < len(after):
-        told = ", ".join(f"{name} ({type(part).__name__})" for name, part in zip(after, head, strict=True)) or "nothing"
+        named = [f"{name} ({type(part).__name__})" for name, part in zip(after, head, strict=True)]
+        between = ", ".join(named) or "nothing"
         raise InputError(
-            f"between layer {layer!r} and the logits of {model.name} lie {told}: the edit needs linear layers, or one "
-            "1x1 convolution with a map per class; name the last layer before the head"
+            f"between layer {layer!r} and the logits of {model.name} lie {between}: the edit needs linear layers, or "
+            "one 1x1 convolution with a map per class; name the last layer before the head"
         )
     return Planting(layer, *shapes[0][1:], tuple(after))
 
@@ -197,7 +199,7 @@ def _parent(network: nn.Module, name: str) -> nn.Module:
 
 
 def _carry(
-    model: Classifier, planted: Planted, head: list[nn.Module], images: Images, *, fixed: bool
+    model: Classifier, planted: Planted, head: list[nn.Linear | nn.Conv2d], images: Images, *, fixed: bool
 ) -> nn.Linear | nn.Conv2d:
     """Lead the planted map through the hidden units; the layer that hands it to the classes, at weight 1."""
     first = head[0]

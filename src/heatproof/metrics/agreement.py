@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.heatmaps import resize
+from heatproof.heatmaps import pearson, resize
 from heatproof.types import Heatmaps, PerImage
 
 
@@ -38,18 +38,5 @@ def patch_correlation(
         )
     size = (covers.shape[1], covers.shape[2])
     fine = heatmaps if heatmaps.shape[1:] == size else resize(heatmaps, size)
-    told = torch.einsum("nhw,mhw->nm", fine.double(), covers.to(fine.device).double())
-    return correlation(told, drops.double()).to(heatmaps.dtype)
-
-
-def correlation(a: Float[Tensor, "batch values"], b: Float[Tensor, "batch values"]) -> PerImage:
-    """Pearson's correlation of the rows; NaN where a row is constant, also but for rounding.
-
-    >>> correlation(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[3.0, 2.0, 1.0]]))
-    tensor([-1.])
-    """
-    x, y = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    spread = x.norm(dim=1) * y.norm(dim=1)
-    tiny = 1e-6 * a.norm(dim=1) * b.norm(dim=1)
-    known = (x * y).sum(1) / torch.where(spread > tiny, spread, torch.ones_like(spread))
-    return known.clamp(-1, 1).masked_fill(spread <= tiny, torch.nan)
+    mass = torch.einsum("nhw,mhw->nm", fine.double(), covers.to(fine.device).double())
+    return pearson(mass, drops.double()).to(heatmaps.dtype)

@@ -15,6 +15,8 @@ Model = Callable[[Images], Logits]
 """A classifier, or any function from images to logits."""
 Answer = Literal["probability", "logit", "correct"]
 ANSWERS = ("probability", "logit", "correct")
+UNITS: dict[Answer, str] = {"probability": "[0, 1]", "logit": "logits", "correct": "[0, 1]"}
+"""The range of each answer, in words."""
 
 
 def ask(model: Model, images: Images) -> Logits:

@@ -1,16 +1,15 @@
 """Does the model decide on the pixels that the heatmap names? Curves per image, and the number under each."""
 
+from typing import ClassVar
+
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from torch import nn
 
 from heatproof.errors import InputError
-from heatproof.metrics.confidence import Answer, Model, chosen
-from heatproof.metrics.removal import Filling, Order, filling, turns, unordered, watch
+from heatproof.metrics.confidence import UNITS, Answer, Model, chosen
+from heatproof.metrics.evaluation import Axes, Better, Column, Curves, Explained, Finding, Question
+from heatproof.metrics.removal import Filling, Order, check_region, filling, named, turns, unordered, watch
 from heatproof.types import Heatmaps, Images, PerImage, Targets, settings
-
-Curves = Float[Tensor, "batch steps"]
-"""One curve per image; NaN where an image's map is empty or equal everywhere, and so gives no order."""
 
 
 @settings
@@ -54,10 +53,29 @@ class AOPC:
     ragged: bool = False
     at_once: int | None = None
     seed: int = 0
+    question: ClassVar[Question] = "faithfulness"
+    condition: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise InputError(f"AOPC needs at least 1 step, got {self.steps}")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        ways: dict[Order, Better] = {"most": "up", "least": "down", "random": "neither"}
+        unit = "logits" if self.answer == "logit" else "[-1, 1]"
+        meaning = f"mean fall of the class's {self.answer} as regions go, {named(self.order)}"
+        return (Column(_column("aopc", self.order), ways[self.order], unit, meaning),)
+
+    @property
+    def axes(self) -> Axes:
+        return Axes(f"regions removed, {named(self.order)}", f"fall of the class's {self.answer}")
+
+    def check(self, model: nn.Module, size: tuple[int, int], boxes: bool) -> None:
+        check_region(self.region, size, self.ragged)
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        return _measured(self, explained)
 
     def curves(self, model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None = None) -> Curves:
         """f(x^(0)) - f(x^(k)) for k = 0 .. L; column 0 is zero."""
@@ -106,9 +124,25 @@ class Deletion:
     answer: Answer = "probability"
     at_once: int | None = None
     seed: int = 0
+    question: ClassVar[Question] = "faithfulness"
+    condition: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         _check_steps("deletion", self.steps)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        ways: dict[Order, Better] = {"most": "down", "least": "up", "random": "neither"}
+        meaning = f"area under the class's {self.answer} as pixels are deleted, {named(self.order)}"
+        return (Column(_column("deletion", self.order), ways[self.order], UNITS[self.answer], meaning),)
+
+    @property
+    def axes(self) -> Axes:
+        shares = tuple(step / self.steps for step in range(self.steps + 1))
+        return Axes(f"share of pixels deleted, {named(self.order)}", f"{self.answer} of the class", shares)
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        return _measured(self, explained)
 
     def curves(self, model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None = None) -> Curves:
         """The answer from no pixel deleted to all."""
@@ -151,9 +185,25 @@ class Insertion:
     answer: Answer = "probability"
     at_once: int | None = None
     seed: int = 0
+    question: ClassVar[Question] = "faithfulness"
+    condition: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         _check_steps("insertion", self.steps)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        ways: dict[Order, Better] = {"most": "up", "least": "down", "random": "neither"}
+        meaning = f"area under the class's {self.answer} as pixels are inserted, {named(self.order)}"
+        return (Column(_column("insertion", self.order), ways[self.order], UNITS[self.answer], meaning),)
+
+    @property
+    def axes(self) -> Axes:
+        shares = tuple(step / self.steps for step in range(self.steps + 1))
+        return Axes(f"share of pixels inserted, {named(self.order)}", f"{self.answer} of the class", shares)
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        return _measured(self, explained)
 
     def curves(self, model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None = None) -> Curves:
         """The answer from no pixel inserted to all."""
@@ -178,8 +228,17 @@ def area(curves: Curves) -> PerImage:
     return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
 
 
+def _measured(metric: AOPC | Deletion | Insertion, explained: Explained) -> list[Finding]:
+    lines = metric.curves(explained.model, explained.images, explained.heatmaps, explained.targets)
+    return [Finding((metric.under(lines),), lines)]
+
+
+def _column(name: str, order: Order) -> str:
+    return name if order == "most" else f"{name}_{order}"
+
+
 def _pixelwise(
-    asked: Deletion | Insertion,
+    settings: Deletion | Insertion,
     model: Model,
     images: Images,
     fill: Images,
@@ -187,11 +246,11 @@ def _pixelwise(
     targets: Targets | None,
 ) -> Curves:
     targets = _checked(model, images, heatmaps, targets)
-    turn = turns(heatmaps, (images.shape[2], images.shape[3]), 1, asked.order, seed=asked.seed)
+    turn = turns(heatmaps, (images.shape[2], images.shape[3]), 1, settings.order, seed=settings.seed)
     pixels = turn[0].numel()
-    levels = [round(step * pixels / asked.steps) for step in range(asked.steps + 1)]
-    answer = watch(model, images, fill, turn, levels, targets, answer=asked.answer, at_once=asked.at_once)
-    return _known(answer, heatmaps, asked.order)
+    levels = [round(step * pixels / settings.steps) for step in range(settings.steps + 1)]
+    answer = watch(model, images, fill, turn, levels, targets, answer=settings.answer, at_once=settings.at_once)
+    return _known(answer, heatmaps, settings.order)
 
 
 def _checked(model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None) -> Targets:

@@ -7,12 +7,28 @@ from heatproof.errors import InputError
 from heatproof.types import PerImage
 
 
-def is_fooled(test_losses: PerImage, interval: tuple[float, float]) -> Bool[Tensor, "batch"]:
-    """Whether each image's test loss lies in the closed interval of success; one that is NaN does not."""
+def is_fooled(test_losses: PerImage, interval: tuple[float, float], margin: float = 0.0) -> Bool[Tensor, "batch"]:
+    """Whether each image's test loss lies in the closed interval of success; one that is NaN does not.
+
+    Args:
+        margin: how far inside, as a share of the interval's bound: of the lower one, or of the upper if that is 0.
+
+    Raises:
+        InputError: an interval that ends before it begins.
+
+    >>> import torch
+    >>> is_fooled(torch.tensor([0.14, 0.16, 0.21]), (0.0, 0.2))
+    tensor([ True,  True, False])
+    >>> is_fooled(torch.tensor([0.14, 0.16]), (0.0, 0.2), margin=0.25)
+    tensor([ True, False])
+    >>> is_fooled(torch.tensor([0.12, 0.2]), (0.1, 1.0), margin=0.25)
+    tensor([False,  True])
+    """
     low, high = interval
     if not low <= high:
         raise InputError(f"an interval of success is (low, high) with low <= high, got {interval}")
-    return (test_losses >= low) & (test_losses <= high)
+    inner = high if low > 0 else high * (1 - margin)
+    return (test_losses >= low * (1 + margin)) & (test_losses <= inner)
 
 
 def fooling_success_rate(test_losses: PerImage, interval: tuple[float, float]) -> float:

@@ -1,12 +1,15 @@
 """Does the heatmap point at the object? Only where somebody has drawn boxes."""
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from heatproof.errors import InputError
-from heatproof.types import Heatmaps, PerImage
+from heatproof.metrics.evaluation import Column, Explained, Finding, Question
+from heatproof.types import Heatmaps, PerImage, settings
 
 Boxes = Float[Tensor, "batch objects 4"] | Float[Tensor, "batch 4"]
 """x1, y1, x2, y2 as shares of the image's width and height; a row of NaN where there is no object or annotation."""
@@ -67,6 +70,75 @@ def box_iou(heatmaps: Heatmaps, boxes: Boxes, threshold: float = 0.15) -> PerIma
     union = areas[0] + areas[1] - common
     best = torch.where(union > 0, common / union, torch.zeros_like(union)).nan_to_num(0).amax(1)
     return best.to(heatmaps.dtype).masked_fill(_unknown(heatmaps, boxes), torch.nan)
+
+
+@settings
+class PointingGame:
+    """:func:`pointing_game` on the photos that have a box.
+
+    **Range** 0 or 1, up is better; NaN for an empty map and for an image without annotation.
+
+    Args:
+        tolerance: how far outside still counts, as a share of the image's sides.
+    """
+
+    tolerance: float = 0.0
+    question: ClassVar[Question] = "localisation"
+    condition: ClassVar[str] = ""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (Column("pointing_game", "up", "[0, 1]", "share of photos whose highest cell lies in a box"),)
+
+    def check(self, model: nn.Module, size: tuple[int, int], boxes: bool) -> None:
+        _check_annotated("pointing_game()", boxes)
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        if (boxes := _annotated(explained)) is None:
+            return [_nothing(explained)]
+        return [Finding((pointing_game(explained.heatmaps, boxes, self.tolerance),))]
+
+
+@settings
+class BoxIoU:
+    """:func:`box_iou` on the photos that have a box.
+
+    **Range** [0, 1], up is better; NaN for an empty map and for an image without annotation.
+
+    Args:
+        threshold: share of the map's maximum above which a cell belongs to its box.
+    """
+
+    threshold: float = 0.15
+    question: ClassVar[Question] = "localisation"
+    condition: ClassVar[str] = ""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (Column("box_iou", "up", "[0, 1]", "overlap of the map's box and the annotated one"),)
+
+    def check(self, model: nn.Module, size: tuple[int, int], boxes: bool) -> None:
+        _check_annotated("box_iou()", boxes)
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        if (boxes := _annotated(explained)) is None:
+            return [_nothing(explained)]
+        return [Finding((box_iou(explained.heatmaps, boxes, self.threshold),))]
+
+
+def _check_annotated(name: str, boxes: bool) -> None:
+    if not boxes:
+        raise InputError(f"{name} asks whether the map is on the object, and no boxes were given: take --boxes FILE")
+
+
+def _annotated(explained: Explained) -> Float[Tensor, "batch objects 4"] | None:
+    """The boxes, or nothing where no image of these has one."""
+    boxes = explained.boxes
+    return None if boxes is None or bool(boxes.isnan().any(2).all()) else boxes
+
+
+def _nothing(explained: Explained) -> Finding:
+    return Finding((torch.full((len(explained.images),), torch.nan, device=explained.images.device),))
 
 
 def segment_boxes(heatmaps: Heatmaps, threshold: float = 0.15) -> Float[Tensor, "batch 4"]:

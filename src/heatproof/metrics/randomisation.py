@@ -1,7 +1,7 @@
 """Does the heatmap depend on the weights at all? They are drawn anew, block by block, and the map should follow."""
 
 import copy
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -9,6 +9,7 @@ from torch import nn
 from heatproof.errors import InputError
 from heatproof.heatmaps import normalise, resize
 from heatproof.metrics.confidence import chosen
+from heatproof.metrics.evaluation import Better, Column, Explained, Finding, Question
 from heatproof.metrics.similarity import WINDOW, spearman, ssim
 from heatproof.models.layers import find_layer, list_layers, network_of
 from heatproof.types import Explainer, Heatmaps, Images, PerImage, Targets, settings
@@ -57,10 +58,24 @@ class Randomisation:
     blocks: tuple[str, ...] = ()
     at_most: int = 0
     seed: int = 0
+    question: ClassVar[Question] = "randomisation"
+    condition: ClassVar[str] = "randomised"
 
     def __post_init__(self) -> None:
         if self.mode not in ("cascading", "independent"):
             raise InputError(f"randomisation is cascading or independent, got {self.mode!r}")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return likeness("down", "before and after blocks are drawn anew")
+
+    def check(self, model: nn.Module, size: tuple[int, int], boxes: bool) -> None:
+        for block in self.blocks:
+            find_layer(model, block)
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        found = self(explained.model, explained.explainer, explained.images, explained.targets)
+        return [Finding(tuple(values), condition=block) for block, *values in found]
 
     def __call__(
         self, model: nn.Module, explainer: Explainer, images: Images, targets: Targets | None = None
@@ -93,6 +108,15 @@ def alike(before: Heatmaps, after: Heatmaps, size: tuple[int, int]) -> tuple[Per
     shape = max(size[0], WINDOW), max(size[1], WINDOW)
     large = [resize(normalise(maps.abs(), "max"), shape) for maps in (before, after)]
     return spearman(before, after), spearman(before.abs(), after.abs()), ssim(*large)
+
+
+def likeness(better: Better, when: str) -> tuple[Column, ...]:
+    """The columns of :func:`alike`."""
+    return (
+        Column("spearman", better, "[-1, 1]", f"rank correlation of the signed maps {when}"),
+        Column("spearman_absolute", better, "[-1, 1]", f"rank correlation of the absolute maps {when}"),
+        Column("ssim", better, "[-1, 1]", f"structural similarity of the absolute maps {when}"),
+    )
 
 
 def blocks_from_the_top(model: nn.Module, images: Images) -> list[str]:

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from heatproof.errors import InputError, SpecError, did_you_mean
 from heatproof.heatmaps import resize
+from heatproof.images import blurred
 from heatproof.metrics.confidence import Answer, Model, answers
 from heatproof.types import Heatmaps, Images, Targets
 
 Order = Literal["most", "least", "random"]
 """Which goes first: what the map calls the most relevant, the least relevant, or any."""
 Filling = float | Literal["noise", "mean", "blur"]
-Turns = Int[Tensor, "batch rows cols"]
+Turns = Int[Tensor, "batch height width"]
 """When each pixel goes; 0 first, pixels of one region together."""
 
 
@@ -79,6 +80,15 @@ def check_region(region: int, size: tuple[int, int], ragged: bool) -> None:
     )
 
 
+def named(order: Order) -> str:
+    """An order in words.
+
+    >>> named("least"), named("random")
+    ('least relevant first', 'in random order')
+    """
+    return "in random order" if order == "random" else f"{order} relevant first"
+
+
 def unordered(heatmaps: Heatmaps, order: Order) -> Bool[Tensor, "batch"]:
     """Where a map gives no order: it is empty, or equal everywhere; a random order asks no map."""
     flat = heatmaps.flatten(1)
@@ -103,18 +113,8 @@ def filling(images: Images, fill: Filling, seed: int) -> Images:
     if fill == "mean":
         return images.mean((2, 3), keepdim=True).expand_as(images)
     if fill == "blur":
-        return blurred(images)
+        return blurred(images, 5.0, reach=5, border="replicate")
     raise InputError(f"fill is a grey value in [0, 1], 'noise', 'mean' or 'blur', got {fill!r}")
-
-
-def blurred(images: Images, side: int = 11, sigma: float = 5.0) -> Images:
-    """Gaussian blur on a window of ``side`` pixels, the pixels at the border repeated."""
-    offset = torch.arange(side, device=images.device, dtype=images.dtype) - side // 2
-    weights = (-offset.square() / (2 * sigma**2)).exp()
-    weights = (weights / weights.sum()).expand(images.shape[1], 1, -1)
-    reach, channels = side // 2, images.shape[1]
-    wide = F.conv2d(F.pad(images, (reach, reach, 0, 0), mode="replicate"), weights[:, :, None, :], groups=channels)
-    return F.conv2d(F.pad(wide, (0, 0, reach, reach), mode="replicate"), weights[:, :, :, None], groups=channels)
 
 
 def together(images: Images) -> int:

@@ -1,12 +1,15 @@
 """Remove and debias: pixels are taken away so that nobody sees where, and the model is watched."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heatproof.errors import InputError, ModelError
-from heatproof.metrics.confidence import Answer, Model, answers, chosen
-from heatproof.metrics.removal import Order, turns, unordered
+from heatproof.metrics.confidence import UNITS, Answer, Model, answers, chosen
+from heatproof.metrics.evaluation import Axes, Better, Column, Explained, Finding, Question
+from heatproof.metrics.removal import Order, named, turns, unordered
 from heatproof.types import Heatmaps, Images, PerImage, Targets, settings
 
 TOLERANCE, PATIENCE = 1e-7, 20_000
@@ -49,12 +52,30 @@ class ROAD:
     noise: float = 0.01
     answer: Answer = "probability"
     seed: int = 0
+    question: ClassVar[Question] = "faithfulness"
+    condition: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
             raise InputError(f"ROAD removes fractions between 0 and 1, at least one, got {self.fractions}")
         if self.noise < 0:
             raise InputError(f"ROAD's noise must not be negative, got {self.noise}")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        ways: dict[Order, Better] = {"most": "down", "least": "up", "random": "neither"}
+        name = "road" if self.order == "most" else f"road_{self.order}"
+        meaning = f"mean {self.answer} of the class as pixels are removed and imputed, {named(self.order)}"
+        return (Column(name, ways[self.order], UNITS[self.answer], meaning),)
+
+    @property
+    def axes(self) -> Axes:
+        xlabel = f"share of pixels removed and imputed, {named(self.order)}"
+        return Axes(xlabel, f"{self.answer} of the class", self.fractions)
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        lines = self.curves(explained.model, explained.images, explained.heatmaps, explained.targets)
+        return [Finding((self.under(lines),), lines)]
 
     def curves(
         self, model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None = None

@@ -1,6 +1,7 @@
 """Does the heatmap stay when the image hardly changes, and does it foretell how the answer changes?"""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from heatproof.errors import InputError
 from heatproof.heatmaps import is_empty, resize
 from heatproof.metrics.confidence import Answer, Model, answers, chosen
+from heatproof.metrics.evaluation import Column, Explained, Finding, Question
 from heatproof.types import Explainer, Heatmaps, Images, PerImage, Targets, settings
 
 
@@ -42,16 +44,26 @@ class SensitivityMax:
     samples: int = 10
     at_once: int = 32
     seed: int = 0
+    question: ClassVar[Question] = "robustness"
+    condition: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        _check("sensitivity-max", self.radius, self.samples)
+        check_ball("sensitivity-max", self.radius, self.samples)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        meaning = f"largest relative move of the map within {self.radius:.4g} around the image"
+        return (Column("sensitivity_max", "down", "[0, inf)", meaning),)
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        return [Finding((self(explained.model, explained.explainer, explained.images, explained.targets),))]
 
     def __call__(self, model: Model, explainer: Explainer, images: Images, targets: Targets | None = None) -> PerImage:
         targets = chosen(model, images, targets)
         clean = explainer(model, images, targets).heatmaps.flatten(1)  # type: ignore[arg-type]
         norm = clean.norm(dim=1)
         most = torch.zeros_like(norm)
-        for moves in _moves(images, self.radius, self.samples, self.seed, self.at_once):
+        for moves in ball_points(images, self.radius, self.samples, self.seed, self.at_once):
             near = (images[:, None] + moves).clamp(0, 1).flatten(0, 1)
             each = targets.repeat_interleave(len(moves))
             maps = explainer(model, near, each).heatmaps.flatten(1).view(len(images), len(moves), -1)  # type: ignore[arg-type]
@@ -93,9 +105,20 @@ class Infidelity:
     answer: Answer = "logit"
     at_once: int = 32
     seed: int = 0
+    question: ClassVar[Question] = "faithfulness"
+    condition: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        _check("infidelity", self.radius, self.samples)
+        check_ball("infidelity", self.radius, self.samples)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        unit = "squared logits from 0" if self.answer == "logit" else "[0, 1]"
+        meaning = f"how badly the map foretells the change of the {self.answer} under noise"
+        return (Column("infidelity", "down", unit, meaning),)
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        return [Finding((self(explained.model, explained.images, explained.heatmaps, explained.targets),))]
 
     def __call__(self, model: Model, images: Images, heatmaps: Heatmaps, targets: Targets | None = None) -> PerImage:
         if len(heatmaps) != len(images):
@@ -106,20 +129,20 @@ class Infidelity:
         here = answers(model, images, targets, self.answer)
         # the sums over I of (I^T h)^2, I^T h * drop, drop^2
         sums = torch.zeros(3, len(images), device=images.device, dtype=here.dtype)
-        for moves in _moves(images, self.radius, self.samples, self.seed, self.at_once):
+        for moves in ball_points(images, self.radius, self.samples, self.seed, self.at_once):
             moved = (images[:, None] - moves).flatten(0, 1)
             there = answers(model, moved, targets.repeat_interleave(len(moves)), self.answer)
             drop = here[:, None] - there.view(len(images), len(moves))
-            told = torch.einsum("mhw,nhw->nm", moves.sum(1), fine).to(drop)
-            sums += torch.stack([told.square().sum(1), (told * drop).sum(1), drop.square().sum(1)])
+            foretold = torch.einsum("mhw,nhw->nm", moves.sum(1), fine).to(drop)
+            sums += torch.stack([foretold.square().sum(1), (foretold * drop).sum(1), drop.square().sum(1)])
         known, both, dropped = sums / self.samples
         scale = both / torch.where(known > 0, known, torch.ones_like(known)) if self.scaled else torch.ones_like(both)
         found = (scale.square() * known - 2 * scale * both + dropped).clamp(min=0)
         return found.masked_fill(is_empty(heatmaps), torch.nan)
 
 
-def _moves(images: Images, radius: float, samples: int, seed: int, at_once: int) -> Iterator[Tensor]:
-    """The points of the ball, [points, channels, rows, cols], as many at a time as fit."""
+def ball_points(images: Images, radius: float, samples: int, seed: int, at_once: int) -> Iterator[Tensor]:
+    """Points of the L-inf ball, [points, channels, rows, cols], as many at a time as fit."""
     generator = torch.Generator().manual_seed(seed)
     group = max(1, at_once // len(images))
     for begin in range(0, samples, group):
@@ -128,7 +151,7 @@ def _moves(images: Images, radius: float, samples: int, seed: int, at_once: int)
         yield (2 * torch.stack(drawn).to(images) - 1) * radius
 
 
-def _check(name: str, radius: float, samples: int) -> None:
+def check_ball(name: str, radius: float, samples: int) -> None:
     if samples < 1:
         raise InputError(f"{name} needs at least 1 sample, got {samples}")
     if not radius > 0:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.heatmaps import center_of_mass, normalise, ranks, resize, topk_mask
+from heatproof.heatmaps import center_of_mass, normalise, pearson, ranks, resize, topk_mask
 from heatproof.types import Heatmaps, Images, PerImage
 
 WINDOW, SIGMA = 11, 1.5
@@ -18,7 +18,7 @@ K1, K2 = 0.01, 0.03
 _TOGETHER = 4  # images whose five moment maps still fit a core's cache at 224 x 224
 
 
-def ssim(a: Heatmaps, b: Heatmaps) -> PerImage:
+def ssim(a: Heatmaps, b: Heatmaps, *, window: int = WINDOW) -> PerImage:
     """Structural similarity of maps in [0, 1], with the 11 x 11 Gaussian window of its authors (sigma 1.5).
 
     The mean over all windows inside the map of (2 m_a m_b + c1)(2 s_ab + c2) / ((m_a^2 + m_b^2 + c1)(s_a^2 + s_b^2 +
@@ -29,6 +29,9 @@ def ssim(a: Heatmaps, b: Heatmaps) -> PerImage:
     of flat regions are far below float32's rounding of the squares.
     **Range** [-1, 1], up is more alike, 1 for equal maps.
 
+    Args:
+        window: cells on a side of the window, for maps that are smaller than its authors'.
+
     Raises:
         InputError: maps of different shapes, or smaller than the window.
 
@@ -38,21 +41,20 @@ def ssim(a: Heatmaps, b: Heatmaps) -> PerImage:
     """
     _check_pair(a, b)
     rows, cols = a.shape[1:]
-    if min(rows, cols) < WINDOW:
+    if min(rows, cols) < window:
         raise InputError(
-            f"SSIM needs maps of at least {WINDOW} x {WINDOW} cells, got {rows} x {cols}; resize them first"
+            f"SSIM needs maps of at least {window} x {window} cells, got {rows} x {cols}; resize them first"
         )
-    down, across = _band(rows, a.device), _band(cols, a.device)
+    dtype = torch.float32 if a.device.type == "mps" else torch.float64  # MPS has no float64
+    down, across = (_band(size, window).to(a.device, dtype) for size in (rows, cols))
     together = _TOGETHER if a.device.type == "cpu" else len(a) or 1
     values = [
-        _ssim(x.double(), y.double(), down, across) for x, y in zip(a.split(together), b.split(together), strict=True)
+        _ssim(x.to(dtype), y.to(dtype), down, across) for x, y in zip(a.split(together), b.split(together), strict=True)
     ]
     return torch.cat(values).to(a.dtype) if values else a.new_zeros(0)
 
 
-def _ssim(
-    a: Heatmaps, b: Heatmaps, down: Float[Tensor, "windows rows"], across: Float[Tensor, "windows cols"]
-) -> PerImage:
+def _ssim(a: Heatmaps, b: Heatmaps, down: Float[Tensor, "tops rows"], across: Float[Tensor, "lefts cols"]) -> PerImage:
     # the Gaussian window is separable: two products with banded matrices, far faster than a convolution in float64
     moments = down @ torch.stack([a, b, a * a, b * b, a * b]) @ across.T
     mean_a, mean_b, square_a, square_b, product = moments
@@ -62,15 +64,20 @@ def _ssim(
     return (top / ((squares + K1**2) * (square_a + square_b - squares + K2**2))).mean((1, 2))
 
 
-def _band(size: int, device: torch.device) -> Float[Tensor, "windows size"]:
+def _band(size: int, window: int) -> Float[Tensor, "windows size"]:
     """The matrix that weighs a line of pixels with the Gaussian window at every place where it fits."""
-    offset = torch.arange(size, dtype=torch.float64) - torch.arange(size - WINDOW + 1)[:, None] - WINDOW // 2
-    weights = (-offset.square() / (2 * SIGMA**2)).exp() * (offset.abs() <= WINDOW // 2)
-    return (weights / weights.sum(1, keepdim=True)).to(device)
+    reach = (window - 1) / 2
+    offset = torch.arange(size, dtype=torch.float64) - torch.arange(size - window + 1)[:, None] - reach
+    weights = (-offset.square() / (2 * SIGMA**2)).exp() * (offset.abs() <= reach)
+    return weights / weights.sum(1, keepdim=True)
 
 
 def nissim(
-    a: Heatmaps, b: Heatmaps, *, size: int | tuple[int, int] = 224, normalisation: Literal["max", "minmax"] = "max"
+    a: Heatmaps,
+    b: Float[Tensor, "batch other_rows other_cols"],
+    *,
+    size: int | tuple[int, int] = 224,
+    normalisation: Literal["max", "minmax"] = "max",
 ) -> PerImage:
     """Normalised inverted structural similarity: NISSIM = (1 - SSIM) / 2.
 
@@ -114,10 +121,7 @@ def spearman(a: Heatmaps, b: Heatmaps) -> PerImage:
     tensor([0.5000])
     """
     _check_pair(a, b)
-    x, y = ranks(a), ranks(b)
-    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
-    spread = (x.square().sum(1) * y.square().sum(1)).sqrt()
-    return ((x * y).sum(1) / spread).clamp(-1, 1).to(a.dtype)
+    return pearson(ranks(a), ranks(b), rounding=0).to(a.dtype)  # the mean of ranks is exact
 
 
 def topk_intersection(a: Heatmaps, b: Heatmaps, fraction: float = 0.1) -> PerImage:

@@ -2,13 +2,15 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
+from heatproof.metrics.evaluation import Column, Explained, Finding, Question
+from heatproof.metrics.randomisation import alike, likeness
 from heatproof.types import PerImage, settings
 
 M = TypeVar("M", bound=nn.Module)
@@ -49,12 +51,27 @@ class WeightNoise:
     levels: tuple[float, ...] = LEVELS
     draws: int = 5
     seed: int = 0
+    question: ClassVar[Question] = "robustness"
+    condition: ClassVar[str] = "weight_noise"
 
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise InputError(f"weight noise needs at least 1 draw, got {self.draws}")
         if not self.levels or min(self.levels) < 0:
             raise InputError(f"weight noise needs levels of 0 or more, at least one, got {self.levels}")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return likeness("up", "before and after the weights are shaken, mean over the draws")
+
+    def measure(self, explained: Explained) -> list[Finding]:
+        """How alike the maps are under each level above 0, for ``heatproof evaluate``."""
+        found: dict[float, list[Tensor]] = {}
+        for level, _, copied in self.shaken(explained.model):
+            if level:
+                after = explained.explainer(copied, explained.images, explained.targets).heatmaps
+                found.setdefault(level, []).append(torch.stack(alike(explained.heatmaps, after, explained.size)))
+        return [Finding(tuple(torch.stack(draws).nanmean(0)), condition=level) for level, draws in found.items()]
 
     def shaken(self, model: nn.Module) -> Iterator[Shaken]:
         """Every copy in turn; the next one overwrites the last, and the model itself is not touched."""

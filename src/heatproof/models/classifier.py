@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, did_you_mean
@@ -144,8 +145,8 @@ def check_images(model: nn.Module, images: Tensor) -> None:
             )
 
 
-def resolve_targets(logits: Logits, targets: Targets | None) -> Targets:
-    """The classes to explain: as given, or the predicted ones.
+def resolve_targets(logits: Logits, targets: Targets | Int[Tensor, ""] | int | None) -> Targets:
+    """The classes to explain: as given, one per image or one for all, or the predicted ones.
 
     Raises:
         InputError: for targets that are no class of the model, or of the wrong number.

@@ -41,7 +41,16 @@ def build(seed: int = 0) -> nn.Sequential:
     return network
 
 
-def network() -> nn.Sequential:
+class DemoNetwork(nn.Sequential):
+    """A Sequential that says on itself what images it takes."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_size: int
+    classes: list[str]
+
+
+def network() -> DemoNetwork:
     """The network with the packaged weights, in eval mode.
 
     It takes *normalised* images and says how on itself: ``mean`` and ``std`` (of [0, 1] pixels), ``input_size`` and
@@ -55,7 +64,7 @@ def network() -> nn.Sequential:
     return made
 
 
-def _empty() -> nn.Sequential:
+def _empty() -> DemoNetwork:
     """The network without memory for its weights: making it draws no random numbers."""
     stages = OrderedDict()
     inputs = 3
@@ -70,7 +79,7 @@ def _empty() -> nn.Sequential:
             stages[f"stage{number}"] = nn.Sequential(stage)
             inputs = outputs
         stages |= OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), head=nn.Linear(inputs, 10))
-        made = nn.Sequential(stages)
+        made = DemoNetwork(stages)
     made.mean, made.std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     made.input_size, made.classes = 64, [str(digit) for digit in range(10)]
     return made.eval()

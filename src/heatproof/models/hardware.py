@@ -49,7 +49,8 @@ class Hardware:
     def host(self, model: M) -> M:
         """The model on the device, in the layout that suits the precision."""
         model = model.to(self.place)
-        return model.to(memory_format=torch.channels_last) if self.precision == "bf16" else model
+        # torch types the layout for tensors of four axes only
+        return model.to(memory_format=torch.channels_last) if self.precision == "bf16" else model  # pyright: ignore[reportCallIssue]
 
     def bring(self, images: Tensor) -> Tensor:
         """Images on the device, in the layout that suits the precision."""

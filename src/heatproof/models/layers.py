@@ -12,7 +12,7 @@ from heatproof.errors import LayerError, did_you_mean
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.fields import receptive_fields
 from heatproof.models.intact import evaluating
-from heatproof.types import Images, Logits
+from heatproof.types import AtLayer, Explainer, Images, Logits
 
 PIXELS = "pixels"
 """The name of the images themselves, where a layer is asked for."""
@@ -49,7 +49,7 @@ def layer_name(model: nn.Module, layer: str | None, images: Images | None = None
 
 def record(
     model: nn.Module, images: Images, layers: Iterable[str], *, create_graph: bool
-) -> tuple[Logits, dict[str, Float[Tensor, "batch channels rows cols"]]]:
+) -> tuple[Logits, dict[str, Float[Tensor, "batch features rows cols"]]]:
     """One forward pass in eval mode that also hands out what the named layers put out.
 
     The recorded tensors belong to the graph of the logits, so ``torch.autograd.grad(logits, recorded)`` works. With
@@ -159,6 +159,16 @@ def list_layers(model: nn.Module, image: Images | None = None) -> list[Layer]:
 
 
 DEFAULT_REASON = "last feature map before pooling"
+
+
+def check_layer(model: nn.Module, explainer: Explainer) -> None:
+    """Stop an explainer of a layer that the model does not have; one that names no layer, or reads none, passes.
+
+    Raises:
+        LayerError: names the nearest.
+    """
+    if isinstance(explainer, AtLayer) and explainer.layer:
+        layer_name(model, explainer.layer)
 
 
 def default_layer(model: nn.Module, image: Images | None = None) -> str:

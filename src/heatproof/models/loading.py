@@ -103,7 +103,7 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
     except KeyError:
         entries = [entry.name for entry in published]
         raise ModelError(f"{name} has no weights {wanted!r}; {did_you_mean(str(wanted), entries)}") from None
-    meta = weights or published.DEFAULT
+    meta: Any = weights or published["DEFAULT"]
     preset: Any = meta.transforms()
     classes = meta.meta.get("categories")
 
@@ -175,7 +175,7 @@ def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Cl
 
 
 def _imagenet_names() -> list[str]:
-    return list(torchvision.models.get_model_weights("resnet50").DEFAULT.meta["categories"])
+    return list(torchvision.models.get_model_weights("resnet50")["DEFAULT"].meta["categories"])
 
 
 def _with_checkpoint(
@@ -257,8 +257,8 @@ def _from_run(folder: Path) -> Classifier:
     try:
         models = json.loads((folder / "run.json").read_text())["model"]
         entry = models[0] if isinstance(models, list) else models
-        base, told = entry["name"], entry.get("planted")
-        planting = Planting(**told) if told else None
+        base, planted = entry["name"], entry.get("planted")
+        planting = Planting(**planted) if planted else None
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / 'run.json'} does not say which model was fooled: {error}") from error
 

@@ -48,7 +48,7 @@ class Planted(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1, planting.channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(1, 1, planting.rows, planting.cols))
 
-    def forward(self, x: Maps) -> Maps:
+    def forward(self, x: Maps) -> Float[Tensor, "batch one_more rows cols"]:
         bias = F.interpolate(self.bias, size=x.shape[-2:], mode="bilinear", align_corners=False)
         return torch.cat([x, F.conv2d(x, self.weight) + bias], 1)
 

@@ -6,6 +6,7 @@ All functions take NumPy arrays, draw without global state, and write the same b
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -73,37 +74,28 @@ def explanation_grid(
         InputError: shapes or counts that do not fit.
         RunError: the file cannot be written.
     """
-    if not rows or not columns or len(signed) != len(columns):
-        raise InputError(
-            f"expected at least one row, one column and as many signs as columns, "
-            f"got {len(rows)} rows, {len(columns)} columns and {len(signed)} signs"
-        )
+    _check_grid(rows, columns, signed)
     pixels = as_photo(photo)
     width, height = panel_size(pixels)
     heads = [fit(text, width, NORMAL, lines=3) for text in ("photo", *columns)]
-    sheet = Sheet(
+    sheet = _with_heads(
+        heads,
         rows=len(rows),
         cols=len(columns) + 1,
         width=width,
         height=height,
         left=label_room([label for row in rows for label in (row[0], percent(row[1]))]),
-        heads=max(head.count("\n") + 1 for head in heads) * NORMAL * LINE + 0.06,
         below=BAR + BAR_TEXT + 0.03,
         title=title,
         foot=_foot(predictions),
     )
-    for c, head in enumerate(heads):
-        sheet.head(c, head)
     for r, (label, probability) in enumerate(rows):
         sheet.label(r, label, percent(probability))
         sheet.picture(sheet.axes(r, 0), pixels)
         for c in range(len(columns)):
             heatmap = _pick(maps, r, c)
-            axes = sheet.axes(r, c + 1)
-            if heatmap is None:
-                axes.set_axis_off()
-                continue
-            _draw_map(sheet, axes, r, c + 1, as_heatmap(heatmap), pixels, signed[c])
+            panel = Panel(None if heatmap is None else pixels, heatmap, signed=signed[c])
+            _draw_panel(sheet, r, c + 1, panel)
     return save(sheet.figure, path, pdf)
 
 
@@ -141,39 +133,28 @@ def gallery(
     shape = np.zeros((1, 1, 3)) if first is None or first.photo is None else as_photo(first.photo)
     width, height = panel_size(shape)
     captions = [[fit(panel.caption, width, SMALL, lines=3) for panel in row] for row in panels]
-    bar = BAR + BAR_TEXT
     depths = [
-        (bar if panel.heatmap is not None else 0.0) + ((text.count("\n") + 1) * SMALL * LINE if text else 0.0)
+        _bar(panel) + ((text.count("\n") + 1) * SMALL * LINE if text else 0.0)
         for row, texts in zip(panels, captions, strict=True)
         for panel, text in zip(row, texts, strict=True)
     ]
-    heads = [fit(text, width, NORMAL, lines=3) for text in columns]
-    sheet = Sheet(
+    sheet = _with_heads(
+        [fit(text, width, NORMAL, lines=3) for text in columns],
         rows=len(panels),
         cols=cols,
         width=width,
         height=height,
         left=label_room(rows) if rows else MARGIN,
-        heads=max((head.count("\n") + 1 for head in heads), default=0) * NORMAL * LINE + 0.06,
         below=max(depths) + 0.1,
         title=title,
         foot="",
     )
-    for c, head in enumerate(heads):
-        sheet.head(c, head)
     for r, row in enumerate(panels):
         if r < len(rows):
             sheet.label(r, rows[r], "")
         for c, panel in enumerate(row):
-            axes = sheet.axes(r, c)
-            pixels = None if panel.photo is None else as_photo(panel.photo)
-            if panel.heatmap is not None:
-                _draw_map(sheet, axes, r, c, as_heatmap(panel.heatmap), pixels, panel.signed)
-            elif pixels is not None:
-                sheet.picture(axes, pixels)
-            else:
-                axes.set_axis_off()
-            sheet.caption(r, c, captions[r][c], below=bar if panel.heatmap is not None else 0.0)
+            _draw_panel(sheet, r, c, panel)
+            sheet.caption(r, c, captions[r][c], below=_bar(panel))
     return save(sheet.figure, path, pdf)
 
 
@@ -189,6 +170,31 @@ def amplify(perturbation: NDArray) -> tuple[Array, float]:
     return np.clip(0.5 + factor * perturbation, 0, 1), factor
 
 
+def _with_heads(heads: Sequence[str], **measures: Any) -> Sheet:
+    """A sheet with room for the titles of its columns, and these on it."""
+    room = max((head.count("\n") + 1 for head in heads), default=0) * NORMAL * LINE + 0.06
+    sheet = Sheet(heads=room, **measures)
+    for c, head in enumerate(heads):
+        sheet.head(c, head)
+    return sheet
+
+
+def _bar(panel: Panel) -> float:
+    """The room that the bar under a panel's map takes, in inches."""
+    return BAR + BAR_TEXT if panel.heatmap is not None else 0.0
+
+
+def _draw_panel(sheet: Sheet, row: int, col: int, panel: Panel) -> None:
+    axes = sheet.axes(row, col)
+    pixels = None if panel.photo is None else as_photo(panel.photo)
+    if panel.heatmap is not None:
+        _draw_map(sheet, axes, row, col, as_heatmap(panel.heatmap), pixels, panel.signed)
+    elif pixels is not None:
+        sheet.picture(axes, pixels)
+    else:
+        axes.set_axis_off()
+
+
 def _draw_map(sheet: Sheet, axes: Axes, row: int, col: int, heatmap: Array, pixels: Array | None, signed: bool) -> None:
     scale = Scale.of(heatmap, signed)
     rows, cols = (256, 256) if pixels is None else pixels.shape[:2]
@@ -201,6 +207,14 @@ def _draw_map(sheet: Sheet, axes: Axes, row: int, col: int, heatmap: Array, pixe
         sheet.bar(row, col, scale, over_photo=pixels is not None)
 
 
+def _check_grid(rows: Sequence[Any], columns: Sequence[str], signed: Sequence[bool]) -> None:
+    if not rows or not columns or len(signed) != len(columns):
+        raise InputError(
+            f"expected at least one row, one column and as many signs as columns, "
+            f"got {len(rows)} rows, {len(columns)} columns and {len(signed)} signs"
+        )
+
+
 def _pick(maps: Maps, row: int, col: int) -> NDArray | None:
     try:
         if isinstance(maps, Mapping):
@@ -211,5 +225,5 @@ def _pick(maps: Maps, row: int, col: int) -> NDArray | None:
 
 
 def _foot(predictions: Sequence[tuple[str, float]]) -> str:
-    told = ", ".join(f"{label} {percent(probability)}" for label, probability in predictions)
-    return f"Predicted: {told}." if told else ""
+    classes = ", ".join(f"{label} {percent(probability)}" for label, probability in predictions)
+    return f"Predicted: {classes}." if classes else ""

@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,12 +23,23 @@ import polars as pl
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+import heatproof
 from heatproof.errors import RunError
 from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload, views_style
 from heatproof.report.pictures import embed_figure
 from heatproof.report.style import DIVERGING, SEQUENTIAL, palette
-from heatproof.report.words import asked, details, joint_table, labels, lead, number_table, title
+from heatproof.report.words import (
+    asked,
+    column_help,
+    details,
+    joint_table,
+    labels,
+    lead,
+    number_table,
+    side_by_side,
+    title,
+)
 from heatproof.results import RunFiles, read_run, write_whole
 
 LIMIT = 4_900_000
@@ -92,7 +103,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
         css=Markup(css),
         js=Markup(js),
         look=Markup(script_json(look)),
-        version=metadata.version("heatproof"),
+        version=heatproof.__version__,
     )
     return write_whole(out, page.encode("utf-8", "backslashreplace"))
 
@@ -125,6 +136,8 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "label": label,
         "status": run.status,
         "answer": run.answer,
+        "side_by_side": side_by_side(run),
+        "columns": column_help(run),
         "table": number_table(run.rows),
         "asked": asked(run),
         "details": details(run),

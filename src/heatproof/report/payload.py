@@ -162,8 +162,8 @@ def _clean_predictions(images: pl.DataFrame) -> list[pl.Series]:
 
 
 def _worst_first(images: pl.DataFrame, summary: dict[str, Any]) -> tuple[pl.DataFrame, str | None, bool]:
-    told = summary.get("worst")
-    wanted = [(told.get("column"), bool(told.get("descending", True)))] if isinstance(told, dict) else []
+    worst = summary.get("worst")
+    wanted = [(worst.get("column"), bool(worst.get("descending", True)))] if isinstance(worst, dict) else []
     for name, descending in (*wanted, *WORST):
         if name in images.columns and (images.schema[name].is_numeric() or images.schema[name] == pl.Boolean):
             if images.schema[name].is_float():
@@ -175,19 +175,19 @@ def _worst_first(images: pl.DataFrame, summary: dict[str, Any]) -> tuple[pl.Data
 def _quiet(images: pl.DataFrame, summary: dict[str, Any]) -> dict[str, Any] | None:
     """Which rows kept their label, and which column tells whether the map moved; None where it cannot be said."""
     names = images.columns
-    kept: pl.Series | None = None
+    unchanged: pl.Series | None = None
     for name in KEPT:
         if name in names and images.schema[name] == pl.Boolean:
-            kept = images[name]
+            unchanged = images[name]
             break
-    if kept is None:
+    if unchanged is None:
         for now, before in PAIRS:
             if now in names and before in names:
-                kept = images[now].cast(pl.String) == images[before].cast(pl.String)
+                unchanged = images[now].cast(pl.String) == images[before].cast(pl.String)
                 break
-    if kept is None:
+    if unchanged is None:
         return None
-    flags = kept.fill_null(False).cast(pl.Int8).to_list()
+    flags = unchanged.fill_null(False).cast(pl.Int8).to_list()
     for name in ("moved", "map_moved"):
         if name in names and images.schema[name] == pl.Boolean:
             return {"kept": flags, "metric": name, "threshold": None}

@@ -88,16 +88,7 @@ def curves(
     figure = Figure(figsize=(5.4, 2.9), layout="constrained")
     axes = figure.add_subplot()
     for i, (name, given) in enumerate(series.items()):
-        curve = Curve(*(None if part is None else np.asarray(part, dtype=np.float64) for part in given))
-        lengths = {len(np.atleast_1d(part)) for part in curve if part is not None}
-        if len(lengths) != 1:
-            raise InputError(f"expected as many x as y values for the curve {name!r}, got lengths {sorted(lengths)}")
-        look: dict[str, Any] = {"color": CYCLE[i % len(CYCLE)], "marker": MARKERS[i % len(MARKERS)]}
-        look["linestyle"] = ("-", "--", ":")[i // len(CYCLE) % 3]
-        many = next(iter(lengths)) > 40
-        axes.plot(curve.x, curve.y, label=fit(name, 1.6, SMALL + 0.5, lines=3), markevery=0.1 if many else None, **look)
-        if curve.low is not None and curve.high is not None:
-            axes.fill_between(curve.x, curve.low, curve.high, color=look["color"], alpha=0.15, linewidth=0)
+        _draw_curve(axes, i, name, given)
     for i, (name, level) in enumerate((references or {}).items()):
         style = ((0, (4, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)))[i % 3]
         axes.axhline(level, color=MUTED, linewidth=0.9, linestyle=style, label=fit(name, 1.6, SMALL + 0.5, lines=3))
@@ -114,6 +105,22 @@ def curves(
     if series or references:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, labelspacing=0.7, handlelength=2.4)
     return save(figure, path, pdf)
+
+
+def _draw_curve(axes: Axes, place: int, name: str, given: Curve | Sequence[ArrayLike]) -> None:
+    x, y, *ends = (None if part is None else np.asarray(part, dtype=np.float64) for part in given)
+    assert x is not None
+    assert y is not None
+    curve = Curve(x, y, *ends)
+    lengths = {len(np.atleast_1d(part)) for part in curve if part is not None}
+    if len(lengths) != 1:
+        raise InputError(f"expected as many x as y values for the curve {name!r}, got lengths {sorted(lengths)}")
+    look: dict[str, Any] = {"color": CYCLE[place % len(CYCLE)], "marker": MARKERS[place % len(MARKERS)]}
+    look["linestyle"] = ("-", "--", ":")[place // len(CYCLE) % 3]
+    many = next(iter(lengths)) > 40
+    axes.plot(curve.x, curve.y, label=fit(name, 1.6, SMALL + 0.5, lines=3), markevery=0.1 if many else None, **look)
+    if curve.low is not None and curve.high is not None:
+        axes.fill_between(curve.x, curve.low, curve.high, color=look["color"], alpha=0.15, linewidth=0)
 
 
 @styled
@@ -162,11 +169,11 @@ def distributions(
         tallest = np.histogram(values, edges)[0].max(initial=1)
         axes.hist(values, edges, color=CYCLE[i % len(CYCLE)], alpha=0.75, weights=np.full(len(values), 1 / tallest))
         missing = len(given[name]) - len(values)
-        told = f"n = {len(values)}" + (f", {missing} missing" if missing else "")
+        note = f"n = {len(values)}" + (f", {missing} missing" if missing else "")
         if len(values):
             axes.axvline(np.median(values), color=INK, linewidth=1.2)
-            told = f"median {short_number(float(np.median(values)))}\n{told}"
-        axes.text(1.01, 0.5, told, transform=axes.transAxes, fontsize=SMALL, va="center", color=MUTED)
+            note = f"median {short_number(float(np.median(values)))}\n{note}"
+        axes.text(1.01, 0.5, note, transform=axes.transAxes, fontsize=SMALL, va="center", color=MUTED)
         for level in (references or {}).values():
             axes.axvline(level, color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)))
         axes.set(yticks=[], ylim=(0, 1.08), xlim=(low, high))
@@ -230,20 +237,9 @@ def matrix(
     axes = figure.add_subplot()
     image = axes.imshow(np.ma.masked_invalid(values), norm=norm, cmap=colours, aspect="auto")
     for (r, c), value in np.ndenumerate(values):
-        text = "\N{EN DASH}" if np.isnan(value) else (percent(value) if rates else short_number(value))
-        red, green, blue, _ = colours(norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-        axes.text(c, r, text, ha="center", va="center", fontsize=NORMAL, color="white" if dark else INK)
-    axes.set_xticks(range(len(columns)), heads)
-    axes.set_yticks(range(len(rows)), names)
-    axes.xaxis.tick_top()
-    axes.xaxis.set_label_position("top")
-    axes.tick_params(length=0)
-    axes.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="minor", length=0)
-    axes.spines[:].set_visible(False)
+        ground = colours(norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
+        axes.text(c, r, _cell(value, rates), ha="center", va="center", fontsize=NORMAL, color=_readable(*ground[:3]))
+    _name_cells(axes, names, heads)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     _title(axes, title)
     bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, aspect=30)
@@ -252,6 +248,31 @@ def matrix(
         bar.ax.yaxis.set_major_formatter(lambda value, place: f"{100 * value:.0f} %")
     bar.ax.tick_params(length=2)
     return save(figure, path, pdf)
+
+
+def _cell(value: float, rate: bool) -> str:
+    if np.isnan(value):
+        return "\N{EN DASH}"
+    return percent(value) if rate else short_number(value)
+
+
+def _readable(red: float, green: float, blue: float) -> str:
+    """The colour of text on this ground: white on dark, ink on light (by the luma of ITU-R BT.601)."""
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
+
+
+def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """The names of a matrix beside and over it, and white lines between its cells."""
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0)
+    axes.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _limits(values: NDArray, rates: bool, signed: bool) -> tuple[float, float]:
@@ -271,5 +292,5 @@ def _title(axes: Axes, title: str) -> None:
 
 
 def _with_references(xlabel: str, references: Mapping[str, float] | None) -> str:
-    told = ", ".join(f"{name} ({short_number(level)})" for name, level in (references or {}).items())
-    return f"{xlabel}\ndashed: {told}" if told else xlabel
+    levels = ", ".join(f"{name} ({short_number(level)})" for name, level in (references or {}).items())
+    return f"{xlabel}\ndashed: {levels}" if levels else xlabel

@@ -70,7 +70,8 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
         with mpl.rc_context():
             mpl.rcdefaults()
-            mpl.rcParams.update({**RULES, "font.family": list(_families())})
+            rules: Any = {**RULES, "font.family": list(_families())}
+            mpl.rcParams.update(rules)
             return draw(*args, **kwargs)
 
     return inside

@@ -13,6 +13,7 @@ TITLES = {
     "fool": "Fooling the network's heatmaps",
     "compare": "Clean and fooled network compared",
     "audit": "Can these heatmaps be trusted?",
+    "evaluate": "Explainers side by side",
     "demo": "Demonstration",
 }
 
@@ -34,8 +35,8 @@ def lead(runs: Sequence[RunFiles]) -> str:
     models = list(dict.fromkeys(str(m.get("name", "?")) for run in runs for m in _dicts(run.record.get("model"))))
     data = list(dict.fromkeys(str(_dict(run.record.get("data")).get("name", "")) for run in runs))
     days = sorted({str(run.record.get("start", ""))[:10] for run in runs} - {""})
-    told = [", ".join(models), ", ".join(name for name in data if name), " to ".join(sorted({*days[:1], *days[-1:]}))]
-    return " · ".join(part for part in told if part)
+    parts = [", ".join(models), ", ".join(name for name in data if name), " to ".join(sorted({*days[:1], *days[-1:]}))]
+    return " · ".join(part for part in parts if part)
 
 
 def labels(runs: Sequence[RunFiles]) -> list[str]:
@@ -49,16 +50,16 @@ def asked(run: RunFiles) -> list[tuple[str, str, str]]:
     record = run.record
     if not record:
         return [("run.json", "missing or damaged: what was asked is unknown", "")]
-    told: list[tuple[str, str, str]] = [("command", f"heatproof {run.command}", "")]
+    rows: list[tuple[str, str, str]] = [("command", f"heatproof {run.command}", "")]
     for model in _dicts(record.get("model")):
         layer = f", layer {model['layer']}" if model.get("layer") else ""
-        told.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
+        rows.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
     data = _dict(record.get("data"))
     if data:
         count = f", {data['count']} images" if data.get("count") is not None else ""
-        told.append(("data", f"{data.get('name', '?')}{count}", _hash(data)))
-    told.append(("seed", _text(record.get("seed")), ""))
-    return told
+        rows.append(("data", f"{data.get('name', '?')}{count}", _hash(data)))
+    rows.append(("seed", _text(record.get("seed")), ""))
+    return rows
 
 
 def details(run: RunFiles) -> list[tuple[str, str, str]]:
@@ -66,17 +67,17 @@ def details(run: RunFiles) -> list[tuple[str, str, str]]:
     record = run.record
     if not record:
         return []
-    told: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, str, str]] = []
     for group in ("settings", "options"):
-        told += [(name, _text(value), "") for name, value in _dict(record.get(group)).items() if value is not None]
+        rows += [(name, _text(value), "") for name, value in _dict(record.get(group)).items() if value is not None]
     versions = [f"{name} {version}" for name, version in _dict(record.get("versions")).items() if version]
-    told.append(("versions", ", ".join(versions), ""))
+    rows.append(("versions", ", ".join(versions), ""))
     machine = _dict(record.get("machine"))
-    told.append(("machine", f"{machine.get('platform', '?')}, {machine.get('cpus', '?')} CPU cores", ""))
-    told.append(("time", _times(record), ""))
+    rows.append(("machine", f"{machine.get('platform', '?')}, {machine.get('cpus', '?')} CPU cores", ""))
+    rows.append(("time", _times(record), ""))
     if record.get("resumed"):
-        told.append(("resumed", f"{len(record['resumed'])} times", ""))
-    return told
+        rows.append(("resumed", f"{len(record['resumed'])} times", ""))
+    return rows
 
 
 def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None) -> dict[str, Any] | None:
@@ -98,6 +99,17 @@ def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None) ->
         ],
         "rows": table,
     }
+
+
+def column_help(run: RunFiles) -> list[tuple[str, str, str]]:
+    """What the columns mean, where the summary says so, as (term, value, hash)."""
+    entries = _dicts(run.summary.get("columns"))
+    return [(str(entry.get("column", "?")).replace("_", " "), str(entry.get("help", "")), "") for entry in entries]
+
+
+def side_by_side(run: RunFiles) -> dict[str, Any] | None:
+    """The table with a column per explainer, where the summary has one."""
+    return number_table(_dicts(run.summary.get("side_by_side")))
 
 
 def joint_table(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
@@ -156,12 +168,12 @@ def _hash(entry: Mapping[str, Any]) -> str:
 
 def _times(record: Mapping[str, Any]) -> str:
     start, end = record.get("start"), record.get("end")
-    told = f"{start or '?'} to {end or '?'}"
+    span = f"{start or '?'} to {end or '?'}"
     try:
         seconds = (datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds()
     except (ValueError, TypeError):
-        return told
-    return f"{told} ({_duration(seconds)})"
+        return span
+    return f"{span} ({_duration(seconds)})"
 
 
 def _duration(seconds: float) -> str:

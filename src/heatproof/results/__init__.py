@@ -7,7 +7,7 @@
 from heatproof.results.reading import RunFiles, read_run
 from heatproof.results.run import Run
 from heatproof.results.table import Interval, PairedTest, interval, paired_test, summarise
-from heatproof.results.viewer import add_view
+from heatproof.results.viewer import View, add_view
 from heatproof.results.whole import write_json, write_whole
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "PairedTest",
     "Run",
     "RunFiles",
+    "View",
     "add_view",
     "interval",
     "paired_test",

@@ -35,23 +35,23 @@ def old_record(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def check_same(folder: Path, old: dict[str, Any], asked: dict[str, Any]) -> None:
+def check_same(folder: Path, old: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Compare the command, the seed and the settings of a run with what is asked now.
 
     Raises:
         RunError: they differ; the sentence says in what.
     """
-    differences = [key for key in ("command", "seed") if old.get(key) != asked[key]]
-    told = [f"{key} was {shorten(old.get(key))} and is now {shorten(asked[key])}" for key in differences]
-    before, now = old.get("settings") or {}, asked["settings"]
-    told += [
+    differences = [key for key in ("command", "seed") if old.get(key) != wanted[key]]
+    changes = [f"{key} was {shorten(old.get(key))} and is now {shorten(wanted[key])}" for key in differences]
+    before, now = old.get("settings") or {}, wanted["settings"]
+    changes += [
         f"{key} was {shorten(before.get(key))} and is now {shorten(now.get(key))}"
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
-    if told:
+    if changes:
         raise RunError(
-            f"{folder} holds a run with other settings: {'; '.join(told)}; choose another --out, "
+            f"{folder} holds a run with other settings: {'; '.join(changes)}; choose another --out, "
             "or --overwrite to delete that run"
         )
 

@@ -62,8 +62,8 @@ class RunFiles:
     @property
     def answer(self) -> list[str]:
         """What came out, in sentences."""
-        told = self.summary.get("answer")
-        return [told] if isinstance(told, str) else [str(line) for line in _list(told)]
+        answer = self.summary.get("answer")
+        return [answer] if isinstance(answer, str) else [str(line) for line in _list(answer)]
 
 
 def read_run(folder: Path | str) -> RunFiles:
@@ -147,22 +147,22 @@ def _unfinished(folder: Path, problems: list[str]) -> pl.DataFrame | None:
 
 def _judge(record: dict[str, Any]) -> list[str]:
     """What the record itself says against trusting this folder as a whole."""
-    told = []
+    problems = []
     if not is_record(record):
-        told.append("run.json lacks the command, its settings or the status")
+        problems.append("run.json lacks the command, its settings or the status")
     version = record.get("format")
     if version != FORMAT:
-        told.append(f"run.json has format {version!r} and this version reads {FORMAT}: parts may be missing here")
+        problems.append(f"run.json has format {version!r} and this version reads {FORMAT}: parts may be missing here")
     status = record.get("status")
     if status == "running":
-        told.append("the run has not ended: it is still going, or was killed; the same command resumes it")
+        problems.append("the run has not ended: it is still going, or was killed; the same command resumes it")
     elif status == "interrupted":
-        told.append("the run was interrupted; the same command resumes it")
+        problems.append("the run was interrupted; the same command resumes it")
     elif status == "failed":
-        told.append(f"the run failed: {record.get('error')}")
+        problems.append(f"the run failed: {record.get('error')}")
     elif status != "complete":
-        told.append(f"run.json has the status {status!r}, which is unknown here")
-    return told
+        problems.append(f"run.json has the status {status!r}, which is unknown here")
+    return problems
 
 
 def _read_part(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -8,15 +8,11 @@ sorted ``images.parquet``. Several processes may write parts of different names;
 
 import contextlib
 import io
-import os
-import platform
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +23,8 @@ import polars as pl
 from heatproof.errors import HeatproofError, RunError
 from heatproof.results.folder import check_same, empty_folder, old_record, shorten, sweep
 from heatproof.results.lock import Lock
-from heatproof.results.reading import FORMAT, gather_parts, read_json
+from heatproof.results.reading import gather_parts, read_json
+from heatproof.results.record import new_record, now
 from heatproof.results.whole import plain, refuse, write_json, write_whole
 
 if TYPE_CHECKING:  # torch loads slowly, and a report needs none
@@ -92,13 +89,13 @@ class Run:
                 now, or cannot be written.
         """
         folder = Path(out)
-        asked = {"command": command, "settings": plain(settings), "seed": seed}
+        wanted = {"command": command, "settings": plain(settings), "seed": seed}
         try:
             old = old_record(folder)
             # the others find what process 0 has just begun, emptied or not
             empty = overwrite and process == 0 and old is not None
             if old is not None and not empty:
-                check_same(folder, old, asked)
+                check_same(folder, old, wanted)
                 if old["status"] == "complete":
                     return cls(folder, old, done=True, process=process)
             if process != 0:
@@ -113,7 +110,7 @@ class Run:
             sweep(folder)
         except OSError as error:
             refuse(folder, error)
-        run = cls(folder, _fresh(asked, options, old), resumed=old is not None, _lock=lock)
+        run = cls(folder, new_record(wanted, options, old), resumed=old is not None, _lock=lock)
         run._save()
         return run
 
@@ -143,8 +140,8 @@ class Run:
         Raises:
             RunError: the folder was begun or made with a model or data whose hash or count was another.
         """
-        told = {"model": plain(list(model)), "data": plain(data)}
-        for key, new in told.items():
+        described = {"model": plain(list(model)), "data": plain(data)}
+        for key, new in described.items():
             old = self.record.get(key)
             if old and new and old != new:
                 raise RunError(
@@ -152,7 +149,7 @@ class Run:
                     "the same names have changed; choose another --out, or --overwrite to begin anew"
                 )
         if not self.done:
-            self.record.update({key: new for key, new in told.items() if new})
+            self.record.update({key: new for key, new in described.items() if new})
             if self.process == 0:
                 self._save()
 
@@ -258,11 +255,11 @@ class Run:
             if not (self.folder / "images.parquet").exists():
                 self.merge()
             shutil.rmtree(self.folder / "parts", ignore_errors=True)
-        self.record.update(status="complete", end=_now(), error=None)
+        self.record.update(status="complete", end=now(), error=None)
         self._save()
 
     def _stop(self, status: str, error: str | None) -> None:
-        self.record.update(status=status, end=_now(), error=error)
+        self.record.update(status=status, end=now(), error=error)
         # the first error is the one to tell: a full disk must not hide it
         with contextlib.suppress(RunError):
             self._save()
@@ -272,48 +269,32 @@ class Run:
 
 
 @contextmanager
-def start_together(out: Path | str, processes: "Processes", **asked: Any) -> Iterator[Run]:
-    """:meth:`Run.start` for every one of several processes: process 0 first, the others when the folder is there."""
-    if processes.index:
-        processes.wait()
-    with Run.start(out, process=processes.index, **asked) as run:
-        if not processes.index:
-            processes.wait()
+def start_together(out: Path | str, processes: "Processes", **wanted: Any) -> Iterator[Run]:
+    """:meth:`Run.start` for every one of several processes: process 0 first, the others when the folder is there.
+
+    Raises:
+        RunError: as :meth:`Run.start`, and in the others where process 0 could not start.
+    """
+    first: Run | None = None
+    try:
+        if processes.index == 0:
+            first = Run.start(out, **wanted)
+    finally:
+        started = _agree(processes, first is not None)
+    if not started:
+        raise RunError(f"process 0 could not begin in {out}; what it said tells why")
+    with first or Run.start(out, process=processes.index, **wanted) as run:
         yield run
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _agree(processes: "Processes", yes: bool) -> bool:
+    """What process 0 says, in every process, once it is there to say it."""
+    if processes.count == 1:
+        return yes
+    import torch
 
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in ("heatproof", "torch", "torchvision", "timm"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def _fresh(asked: dict[str, Any], options: Mapping[str, Any] | None, old: dict[str, Any] | None) -> dict[str, Any]:
-    """A new record; of a run that is gone on with it keeps what was described, and remembers the earlier starts."""
-    before = old or {}
-    resumed = [*before.get("resumed", []), {"start": before.get("start"), "versions": before.get("versions")}]
-    return {
-        "format": FORMAT,
-        **asked,
-        "options": plain(options or {}),
-        "versions": _versions(),
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
-        "model": before.get("model", []),
-        "data": before.get("data"),
-        "start": _now(),
-        "end": None,
-        "status": "running",
-        "error": None,
-        "resumed": resumed if old else [],
-    }
+    said = torch.tensor([float(yes and processes.index == 0)], device=processes.device)
+    return bool(processes.sum(said).item())
 
 
 def _part_name(part: int | str) -> str:

@@ -76,18 +76,18 @@ def interval(
         if statistic not in named:
             raise InputError(f"unknown statistic {statistic!r}: {did_you_mean(statistic, named)}")
         statistic = named[statistic]
-    kept = np.asarray(values, dtype=np.float64)
-    if kept.ndim == 0:
+    known = np.asarray(values, dtype=np.float64)
+    if known.ndim == 0:
         raise InputError("expected a value per image, got a single number")
-    kept = kept[~np.isnan(kept).reshape(len(kept), -1).any(1)] if kept.size else kept[:0]
-    if len(kept) == 0:
+    known = known[~np.isnan(known).reshape(len(known), -1).any(1)] if known.size else known[:0]
+    if len(known) == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
-    value = float(statistic(kept, axis=0))
-    if len(kept) < 2:
+    value = float(statistic(known, axis=0))
+    if len(known) < 2:
         return Interval(value, np.nan, np.nan, 1)
-    drawn = [np.asarray(statistic(kept[chosen], axis=1)) for chosen in _draw(len(kept), draws, seed, kept[0].size)]
+    drawn = [np.asarray(statistic(known[chosen], axis=1)) for chosen in _draw(len(known), draws, seed, known[0].size)]
     low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), len(kept))
+    return Interval(value, float(low), float(high), len(known))
 
 
 def summarise(
@@ -160,7 +160,11 @@ def _summarise_group(
         low, high = ends[name]
         row[label] = float(totals[name].sum() / seen) if seen else None
         if row[label] in (0.0, 1.0) and low == high and group[name].drop_nulls().is_in([0.0, 1.0]).all():
-            low, high = _wilson(row[label], int((counts[name] > 0).sum()))
+            # scipy.stats loads slowly, and only rates without exception need it
+            from scipy.stats import binomtest
+
+            images = int((counts[name] > 0).sum())
+            low, high = binomtest(int(row[label]) * images, images).proportion_ci(LEVEL, method="wilson")
         row[f"{label}_low"] = None if np.isnan(low) else low
         row[f"{label}_high"] = None if np.isnan(high) else high
         row[f"{label}_missing"] = int(group[name].null_count())
@@ -174,12 +178,12 @@ def _mean_intervals(
     means: dict[str, list[NDArray[np.float64]]] = {name: [] for name in totals}
     # images without a value are taken out before drawing: metrics that miss equally many share their draws
     present = {name: np.flatnonzero(count) for name, count in counts.items()}
-    for size in sorted({len(kept) for kept in present.values() if len(kept) >= 2}):
-        sized = [name for name, kept in present.items() if len(kept) == size]
+    for size in sorted({len(places) for places in present.values() if len(places) >= 2}):
+        sized = [name for name, places in present.items() if len(places) == size]
         for chosen in _draw(size, draws, seed):
             for name in sized:
-                kept = present[name]
-                means[name].append(totals[name][kept][chosen].sum(1) / counts[name][kept][chosen].sum(1))
+                places = present[name]
+                means[name].append(totals[name][places][chosen].sum(1) / counts[name][places][chosen].sum(1))
     ends = {}
     for name, drawn in means.items():
         if drawn:
@@ -216,7 +220,8 @@ def paired_test(a: ArrayLike, b: ArrayLike, *, seed: int = 0, draws: int = 2000)
         # scipy.stats loads slowly, and only this function needs it
         from scipy.stats import wilcoxon
 
-        p_value = float(wilcoxon(differences, zero_method="pratt", method="approx", correction=True).pvalue)
+        tested: Any = wilcoxon(differences, zero_method="pratt", method="approx", correction=True)
+        p_value = float(tested.pvalue)
     return PairedTest(value, low, high, p_value, count)
 
 
@@ -226,9 +231,3 @@ def _draw(images: int, draws: int, seed: int, width: int = 1):
     block = max(1, _ELEMENTS // (images * width))
     for begin in range(0, draws, block):
         yield generator.integers(0, images, size=(min(block, draws - begin), images), dtype=np.int32)
-
-
-def _wilson(rate: float, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a rate of 0 or 1."""
-    width = z * z / (count + z * z)
-    return (0.0, width) if rate == 0.0 else (1.0 - width, 1.0)

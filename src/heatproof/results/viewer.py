@@ -17,6 +17,7 @@ page which map to show for a row.
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,30 @@ QUALITY = 80
 """Of the WebP files: about 8 kB a photo."""
 
 
+@dataclass(frozen=True)
+class View:
+    """A map as the viewer shows it.
+
+    Args:
+        name: its explainer and class, or whatever tells it from the others.
+        values: ``[rows, cols]``.
+        signed: whether zero is the middle of its scale.
+        condition: what was done to the photo or the model.
+        columns: further plain values, by columns of ``images.parquet`` that they are in.
+    """
+
+    name: str
+    values: NDArray
+    signed: bool = False
+    condition: str = "clean"
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
 def add_view(
     run: Run,
     image_id: str,
     photo: NDArray,
-    maps: Sequence[Mapping[str, Any]],
+    maps: Sequence[View],
     other_photo: NDArray | None = None,
 ) -> None:
     """Keep what the report's viewer shows of one image; a second call for the same image replaces the first.
@@ -48,8 +68,7 @@ def add_view(
         run: the run folder.
         image_id: as in the column ``image``.
         photo: ``[rows, cols, 3]``, uint8.
-        maps: each with ``name``, ``signed``, ``condition`` (``"clean"`` where it lacks) and ``values`` [rows, cols];
-            further plain keys are kept.
+        maps: the first belongs to ``photo``.
         other_photo: the adversarial photo, in the same shape; None where the photo is the same under all conditions.
 
     Raises:
@@ -59,12 +78,13 @@ def add_view(
     key = view_key(image_id)
     entry: dict[str, Any] = {"image": image_id, "photo": f"{key}.webp", "photo_adversarial": None, "maps": []}
     for given in maps:
-        values = np.asarray(given["values"], dtype=np.float64)
+        values = np.asarray(given.values, dtype=np.float64)
         if values.ndim != 2 or 0 in values.shape:
             raise InputError(f"expected a heatmap [rows, cols] for the viewer, got the shape {values.shape}")
-        rest = {name: plain(value) for name, value in given.items() if name != "values"}
+        columns = {name: plain(value) for name, value in given.columns.items()}
+        about = {"condition": given.condition, "signed": given.signed, "name": given.name, **columns}
         shown = [[float(f"{value:.4g}") for value in row] for row in _reduced(values)]
-        entry["maps"].append({"condition": "clean", "signed": False, **rest, "values": shown, "native": values.shape})
+        entry["maps"].append({**about, "values": shown, "native": values.shape})
     run.write_bytes(f"viewer/{key}.webp", _webp(photo))
     if other_photo is not None:
         entry["photo_adversarial"] = f"{key}-other.webp"

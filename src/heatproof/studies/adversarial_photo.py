@@ -14,12 +14,13 @@ from heatproof.attacks.balls import Norm
 from heatproof.attacks.gradient import PGD, examine
 from heatproof.attacks.objectives import reach
 from heatproof.commands.explain import slug
+from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.metrics.similarity import nissim, psnr
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
@@ -73,13 +74,13 @@ class AdversarialPhoto:
         rows, described, answer = [], [], []
         for name in self.models:
             model = hardware.host(load(name))
-            described.append({"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)})
+            described.append(model_record(model))
             image = next(iter(batches(photos, model.input_size, 1)))
             row = self._attack(model, hardware, image.images, run.path(f"figures/{slug(model.name)}.png"))
             rows.append({"image": image.ids[0], **row})
             answer.append(_sentence(rows[-1]))
             say(answer[-1])
-        run.describe(model=described, data={"name": photos.name, "count": photos.count, "sha256": photos.fingerprint()})
+        run.describe(model=described, data=data_record(photos))
         run.write_parquet("images.parquet", rows)
         summary = {"answer": answer, "rows": rows, "skipped": photos.skipped}
         run.write_json("summary.json", summary)
@@ -136,7 +137,7 @@ class AdversarialPhoto:
         for place, (photo, grid) in enumerate(shown.values()):
             probabilities = grid.logits[0].float().softmax(0).cpu()
             best = probabilities.topk(min(3, len(probabilities)))
-            told = [f"{model.class_name(int(c))} {p:.0%}" for p, c in zip(*best, strict=True)]
+            likeliest = [f"{model.class_name(int(c))} {p:.0%}" for p, c in zip(*best, strict=True)]
             maps = [
                 Panel(
                     photo=photo,
@@ -146,7 +147,7 @@ class AdversarialPhoto:
                 for i in (0, 1)
             ]
             aside = [Panel(), Panel(photo=noise, caption=f"the noise, enlarged {factor:.3g} times")][place]
-            panels.append([Panel(photo=photo, caption="; ".join(told)), *maps, aside])
+            panels.append([Panel(photo=photo, caption="; ".join(likeliest)), *maps, aside])
         columns = ["photo", *(f"Grad-CAM of {name}" for name in names), "perturbation"]
         gallery(panels, figure, rows=list(shown), columns=columns, title=f"{model.name}, {default_layer(model)}")
 

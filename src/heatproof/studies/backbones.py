@@ -1,6 +1,5 @@
 """From a published backbone to a classifier of one's own classes: a new head, then training that can be resumed."""
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -8,15 +7,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
-from heatproof.data.batches import batches, training_batches
+from heatproof.data.batches import Batch, batches, training_batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError, ModelError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.intact import evaluating
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
+from heatproof.training.plain import train as train_plainly
 from heatproof.types import settings
 
 
@@ -84,7 +85,7 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
         if getattr(network, name, None) is not None:
             setattr(network, name, None)
     if hasattr(network, "aux_logits"):
-        network.aux_logits = False
+        setattr(network, "aux_logits", False)  # noqa: B010 (torch types every attribute of a module as a tensor)
     heads = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     if not heads:
         raise ModelError(f"{model.name} has no linear layer or convolution that could be its head")
@@ -133,46 +134,50 @@ def train(
         return
     steps, epoch = asked.steps(len(source)), max(1, len(source) // asked.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=asked.lr, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    begin = 0
-    if partial.exists():
-        state = torch.load(partial, weights_only=True, map_location=hardware.place)
-        model.network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        begin = state["step"]
-    stream = training_batches(
-        source, model.input_size, min(asked.batch_size, len(source)), steps, asked.seed, augment="flip", start=begin
-    )
-    model.train()
-    for module in model.modules():
-        if asked.frozen_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
     losses: list[float] = []
-    for step, batch in enumerate(stream, begin):
+
+    def loss(batch: Batch, step: int) -> Tensor:
         # dropout's numbers belong to the step, so that a resumed run draws the same
         with torch.random.fork_rng(devices=[hardware.place] if hardware.place.type == "cuda" else []):
             torch.manual_seed(asked.seed * 1_000_003 + step)
             with hardware.autocast():
-                loss = F.cross_entropy(model(hardware.bring(batch.images)).float(), batch.labels.to(hardware.place))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        if not np.isfinite(losses[-1]):
-            raise ModelError(f"{name}: the training loss is {losses[-1]} at step {step}; give a smaller lr")
-        if (step + 1) % epoch == 0 or step + 1 == steps:
-            say(f"{name}: step {step + 1} of {steps}, training loss {np.mean(losses):.3f}")
+                logits = model(hardware.bring(batch.images))
+            return F.cross_entropy(logits.float(), batch.labels.to(hardware.place))
+
+    def advance(done: int, loss: float) -> None:
+        losses.append(loss)
+        if not np.isfinite(loss):
+            raise ModelError(f"{name}: the training loss is {loss} at step {done - 1}; give a smaller lr")
+        if done % epoch == 0 or done == steps:
+            say(f"{name}: step {done} of {steps}, training loss {np.mean(losses):.3f}")
             losses.clear()
-            packed = io.BytesIO()
-            state = {"network": model.network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            torch.save({**state, "schedule": schedule.state_dict()}, packed)
-            run.write_bytes(f"models/{name}.partial.pt", packed.getvalue())
+
+    train_plainly(
+        _in_training(model, asked.frozen_norm).network,
+        optimizer,
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
+        lambda done: training_batches(
+            source, model.input_size, min(asked.batch_size, len(source)), steps, asked.seed, augment="flip", start=done
+        ),
+        loss,
+        steps=steps,
+        checkpoint=FileCheckpoint(partial),
+        every=epoch,
+        advance=advance,
+    )
     model.eval()
     owned = {key: value.detach().cpu().contiguous().clone() for key, value in model.network.state_dict().items()}
     run.write_bytes(f"models/{name}.safetensors", save(owned))
     partial.unlink(missing_ok=True)
+
+
+def _in_training(model: Classifier, frozen_norm: bool) -> Classifier:
+    """In training mode, but for batch norm where that is frozen."""
+    model.train()
+    for module in model.modules():
+        if frozen_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return model
 
 
 def accuracy(model: Classifier, source: Source, hardware: Hardware = Hardware(), batch_size: int = 32) -> float:

@@ -115,8 +115,8 @@ class Chakraborty2022:
                 say(f"{model.name}: accuracy {found[0]:.1%} in validation, {found[1]:.1%} in the test")
                 models.append(model)
                 trained.append({"model": model.name, "backbone": backbone, "validation": found[0], "test": found[1]})
-        asked = Shift((FGSM(),), self.epsilons, (GradCAM(),), part=self.batch_size)
-        summary = run_shift(asked, models, lambda model: parts[2], run, hardware=hardware)
+        settings = Shift((FGSM(),), self.epsilons, (GradCAM(),), part=self.batch_size)
+        summary = run_shift(settings, models, lambda model: parts[2], run, hardware=hardware)
         ranking = rank(summary["rows"], trained)
         summary |= {
             "trained": trained,
@@ -133,11 +133,11 @@ class Chakraborty2022:
         if len(classes) < 2:
             raise InputError(f"{source.name} holds {len(classes)} identities, expected a folder for each of several")
         if self.identities:
-            kept = [
+            positions = [
                 place for place, label in zip(source.positions, source.labels, strict=True) if label < self.identities
             ]
             listing = replace(source.listing, classes=classes[: self.identities])
-            source = replace(source, positions=kept, listing=listing)
+            source = replace(source, positions=positions, listing=listing)
         return source
 
     def _classifier(self, backbone: str, classes: Sequence[str], repeat: int) -> Classifier:
@@ -184,12 +184,14 @@ def sentences(ranking: Sequence[dict[str, Any]], photos: int) -> list[str]:
         f"{entry['backbone']} (MOD {entry['mod']:.3f}, VID {entry['vid']:.3f}, accuracy {entry['accuracy']:.1%})"
         for entry in ranking
     )
-    told = [f"From the least to the most shifted on {photos} test photos: {shown}."]
+    sentences = [f"From the least to the most shifted on {photos} test photos: {shown}."]
     places = {entry["backbone"].rpartition(":")[2]: entry["rank"] for entry in ranking}
     pairs = [(a, b) for a, b in FINDINGS if a in places and b in places]
     if not pairs:
-        told.append("None of the paper's comparisons of backbones is among these, so its findings are not tested here.")
+        sentences.append(
+            "None of the paper's comparisons of backbones is among these, so its findings are not tested here."
+        )
     for a, b in pairs:
         found = "as" if places[a] < places[b] else "unlike what"
-        told.append(f"{a} shifts {'less' if places[a] < places[b] else 'more'} than {b}, {found} the paper finds.")
-    return told
+        sentences.append(f"{a} shifts {'less' if places[a] < places[b] else 'more'} than {b}, {found} the paper finds.")
+    return sentences

@@ -12,23 +12,25 @@ from typing import Any
 import torch
 
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
-from heatproof.commands.fool.run import RunCheckpoint
+from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import training_batches
+from heatproof.data.pairs import two_class
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, Location, TopK
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.manipulation.swap import swapped_classes
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.report.plots import curves
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.reading import read_json
 from heatproof.results.run import Run
 from heatproof.studies.shared import shared
-from heatproof.training.feeding import PhotoFeed, fine_tune, two_class
+from heatproof.training.data import PhotoFeed
 from heatproof.training.feeds import TensorFeed
-from heatproof.training.fine_tune import swapped_classes
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
 from heatproof.types import Penalty, settings
@@ -102,7 +104,7 @@ class FoolingFrontier:
         for name in self.models:
             known = name in TRAINABLE
             model = hardware.host(load(f"{shared('weights/zoo.py')}:{name}" if known else name))
-            described.append({"name": name, "sha256": fingerprint(model), "layer": default_layer(model)})
+            described.append(model_record(model, name))
             test = open_data(self.test or str(shared("data/imagenet-val/labels.csv")), classes=model.classes)
             halves = [replace(test, positions=list(test.positions)[start::2]) for start in (0, 1)]
             photos = self._photos(model)
@@ -117,7 +119,7 @@ class FoolingFrontier:
                 rows.append(self._judged(name, wanted, model, fooled, penalty, halves[1], run, hardware))
                 answer.append(_judgement(rows[-1], self.budget))
             draw(name, courses, run.path(f"figures/frontier-{name}.png"))
-        run.describe(model=described, data={"name": test.name, "count": test.count, "sha256": test.fingerprint()})
+        run.describe(model=described, data=data_record(test))
         run.write_parquet("images.parquet", [{"image": f"{i}", **row} for i, row in enumerate(rows)])
         for line in answer:
             say(line)
@@ -189,7 +191,7 @@ class FoolingFrontier:
                 photos,
                 recipe,
                 held_out=halves[0],
-                checkpoint=RunCheckpoint(cell),
+                checkpoint=FileCheckpoint(cell.path("checkpoint.pt")),
                 scratch=cell.folder / "scratch",
                 advance=advance,
                 **pairs,
@@ -215,13 +217,15 @@ class FoolingFrontier:
         Of a swap only the accuracy: the photos show neither of its classes.
         """
         swap = swapped_classes(penalty, model) is not None
-        asked = Compare((GradCAM(),), (Location() if swap else penalty,), shown=3)
+        settings = Compare((GradCAM(),), (Location() if swap else penalty,), shown=3)
         fooled.name = f"{name}-{wanted}"
         with Run.start(
             run.path(f"compared/{name}-{wanted}"), command="compare", settings={"asked": self, "model": name}
         ) as comparison:
             if not comparison.done:
-                run_compare(asked, model, [Fooled(fooled, GradCAM(), penalty)], source, comparison, hardware=hardware)
+                run_compare(
+                    settings, model, [Fooled(fooled, GradCAM(), penalty)], source, comparison, hardware=hardware
+                )
         (row,) = read_json(comparison.folder / "summary.json")["rows"]
         return {
             "model": name,
@@ -295,13 +299,13 @@ def _crops(part: Source, size: int, seed: int) -> torch.Tensor:
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    told = f"{row['model']}, {row['penalty']}: FSR {row['fsr']:.1%} inside {row['inside']} points"
+    sentence = f"{row['model']}, {row['penalty']}: FSR {row['fsr']:.1%} inside {row['inside']} points"
     if row["fsr_first"] is not None:
-        told += f" ({row['fsr_first']:.1%} and {row['fsr_second']:.1%} of the two classes)"
-    return f"{told}, top-1 {100 * row['top1_lost']:.1f} points lower at step {row['step']}."
+        sentence += f" ({row['fsr_first']:.1%} and {row['fsr_second']:.1%} of the two classes)"
+    return f"{sentence}, top-1 {100 * row['top1_lost']:.1f} points lower at step {row['step']}."
 
 
 def _judgement(row: dict[str, Any], budget: float) -> str:
-    told = f"{row['model']}, {row['penalty']}: the checkpoint inside {100 * budget:g} points, on other photos:"
+    sentence = f"{row['model']}, {row['penalty']}: the checkpoint inside {100 * budget:g} points, on other photos:"
     fsr = f" FSR {row['fsr']:.1%} ({row['fsr_low']:.1%} to {row['fsr_high']:.1%})," if row["fsr"] is not None else ""
-    return f"{told}{fsr} top-1 {100 * row['top1_lost']:.1f} points lower."
+    return f"{sentence}{fsr} top-1 {100 * row['top1_lost']:.1f} points lower."

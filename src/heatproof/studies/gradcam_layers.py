@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from heatproof.commands.explain import draw_grid, slug
+from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.errors import ModelError
 from heatproof.explainers.cam import CAM, GradCAM, cam_layer
 from heatproof.explainers.together import explain_together
-from heatproof.models.classifier import fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, list_layers
 from heatproof.models.loading import load
@@ -57,7 +58,7 @@ class GradCAMLayers:
         rows, described, answer = [], [], []
         for name in self.models:
             model = hardware.host(load(name))
-            described.append({"name": model.name, "sha256": fingerprint(model), "layer": default_layer(model)})
+            described.append(model_record(model))
             layers = LAYERS.get(model.name) or two_layers(model)
             targets = [model.class_index(wanted) for wanted in self.classes]
             explainers = [
@@ -96,7 +97,7 @@ class GradCAMLayers:
                     )
             answer.append(cam_sentence(model, images, targets))
             say(answer[-1])
-        run.describe(model=described, data={"name": source.name, "count": source.count, "sha256": source.fingerprint()})
+        run.describe(model=described, data=data_record(source))
         run.write_parquet("images.parquet", rows)
         summary = {"answer": answer, "rows": rows, "skipped": source.skipped}
         run.write_json("summary.json", summary)
@@ -113,7 +114,7 @@ def two_layers(model: torch.nn.Module) -> tuple[str, ...]:
     return (finer[-1], last) if finer else (last,)
 
 
-def cam_sentence(model: Any, images: Images, targets: list[int]) -> str:
+def cam_sentence(model: Classifier, images: Images, targets: list[int]) -> str:
     """Whether Grad-CAM without ReLU equals CAM / Z here, with the largest error relative to the map's maximum."""
     wanted = torch.tensor(targets[:1], device=images.device)
     try:

@@ -3,18 +3,19 @@
 ``small_networks.py:vgg@vgg.safetensors`` loads one; :func:`train` makes the file.
 """
 
-import io
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.whole import write_whole
+from heatproof.training.feeds import Fed, Feed
+from heatproof.training.plain import train as train_plainly
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -32,7 +33,16 @@ class DenseLayer(nn.Module):
         return torch.cat([x, self.conv(self.relu(self.norm(x)))], 1)
 
 
-def vgg() -> nn.Sequential:
+class SmallNetwork(nn.Sequential):
+    """A Sequential that says on itself what images it takes."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_size: int
+    classes: list[str]
+
+
+def vgg() -> SmallNetwork:
     """Six 3x3 convolutions with batch norm, three max poolings and two linear layers, as VGG ends.
 
     Heo et al.'s layer, the output of the last ReLU before the last pooling (96x8x8), is ``features.19``.
@@ -44,10 +54,10 @@ def vgg() -> nn.Sequential:
         features += [nn.MaxPool2d(2)] if pooled else []
         inputs = width
     head = [nn.Flatten(), nn.Linear(96 * 16, 128), nn.ReLU(), nn.Linear(128, 10)]
-    return _ready(nn.Sequential(OrderedDict(features=nn.Sequential(*features), classifier=nn.Sequential(*head))))
+    return _ready(SmallNetwork(OrderedDict(features=nn.Sequential(*features), classifier=nn.Sequential(*head))))
 
 
-def densenet(growth: int = 16) -> nn.Sequential:
+def densenet(growth: int = 16) -> SmallNetwork:
     """Two dense blocks of six layers at 16x16 and 8x8, with a halving transition between them.
 
     Heo et al.'s layer, the input of the last dense layer (140x8x8), is ``block2.layer5``.
@@ -57,7 +67,9 @@ def densenet(growth: int = 16) -> nn.Sequential:
     )
     width = 24
     for number in (1, 2):
-        layers = OrderedDict((f"layer{i + 1}", DenseLayer(width + i * growth, growth)) for i in range(6))
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            (f"layer{i + 1}", DenseLayer(width + i * growth, growth)) for i in range(6)
+        )
         parts[f"block{number}"] = nn.Sequential(layers)
         width += 6 * growth
         parts[f"norm{number}"] = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU())
@@ -65,10 +77,10 @@ def densenet(growth: int = 16) -> nn.Sequential:
             parts["transition"] = nn.Sequential(nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2))
             width //= 2
     parts |= OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), head=nn.Linear(width, 10))
-    return _ready(nn.Sequential(parts))
+    return _ready(SmallNetwork(parts))
 
 
-def _ready(network: nn.Sequential) -> nn.Sequential:
+def _ready(network: SmallNetwork) -> SmallNetwork:
     network.mean, network.std = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
     network.input_size, network.classes = 32, CLASSES
     return network.eval()
@@ -77,7 +89,7 @@ def _ready(network: nn.Sequential) -> nn.Sequential:
 def train(
     build: Callable[[], nn.Sequential],
     file: Path,
-    feed: Any,
+    feed: Feed,
     *,
     epochs: int = 6,
     batch_size: int = 64,
@@ -90,7 +102,7 @@ def train(
     Adam with a one-cycle learning rate; photos are mirrored half of the time.
 
     Args:
-        feed: a :class:`~heatproof.training.feeds.TensorFeed` of all training images.
+        feed: all training images.
     """
     if file.exists():
         return
@@ -101,37 +113,34 @@ def train(
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.mean, network.std))
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     each = len(feed) // batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * each)
-    state_file, begin = file.with_suffix(".partial.pt"), 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        generator.set_state(state["generator"])
-        begin = state["epoch"]
-    for epoch in range(begin, epochs):
-        network.train()
-        right = 0
-        for fed in feed.stream(batch_size, (epoch + 1) * each, seed, start=epoch * each):
-            mirrored = torch.rand(len(fed.labels), generator=generator) < 0.5
-            images = torch.where(mirrored[:, None, None, None], fed.images.flip(3), fed.images)
-            logits = network((images - mean) / std)
-            optimizer.zero_grad()
-            F.cross_entropy(logits, fed.labels).backward()
-            optimizer.step()
-            schedule.step()
-            right += int((logits.argmax(1) == fed.labels).sum())
-        say(f"{file.stem}: epoch {epoch + 1} of {epochs}, {right / (each * batch_size):.1%} right in training")
-        state = {
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "generator": generator.get_state(),
-            "epoch": epoch + 1,
-        }
-        packed = io.BytesIO()
-        torch.save(state, packed)
-        write_whole(state_file, packed.getvalue())
+    steps, right = epochs * each, 0
+
+    def loss(fed: Fed, step: int) -> Tensor:
+        nonlocal right
+        mirrored = torch.rand(len(fed.labels), generator=generator) < 0.5
+        images = torch.where(mirrored[:, None, None, None], fed.images.flip(3), fed.images)
+        logits = network((images - mean) / std)
+        right += int((logits.argmax(1) == fed.labels).sum())
+        return F.cross_entropy(logits, fed.labels)
+
+    def advance(done: int, loss: float) -> None:
+        nonlocal right
+        if done % each == 0:
+            say(f"{file.stem}: epoch {done // each} of {epochs}, {right / (each * batch_size):.1%} right in training")
+            right = 0
+
+    checkpoint = FileCheckpoint(file.with_suffix(".partial.pt"))
+    train_plainly(
+        network.train(),
+        optimizer,
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps),
+        lambda done: feed.stream(batch_size, steps, seed, done),
+        loss,
+        steps=steps,
+        checkpoint=checkpoint,
+        every=each,
+        generator=generator,
+        advance=advance,
+    )
     write_whole(file, save(network.state_dict()))
-    state_file.unlink(missing_ok=True)
+    checkpoint.path.unlink(missing_ok=True)

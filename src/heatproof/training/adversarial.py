@@ -1,31 +1,24 @@
-"""Adversarial training, and fooling that goes on under it: the function is kept on attacked images.
+"""Adversarial training for the engine: the term that holds the function on attacked images, and its evaluation."""
 
-The loop, its checkpoints and its budget are those of :func:`heatproof.training.fine_tune.fine_tune`; only the term
-that keeps the function and the accuracy that is watched are others.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from heatproof.errors import InputError
 from heatproof.models.intact import evaluating
 from heatproof.processes import Processes
-from heatproof.training.clean_model import brought
-from heatproof.training.evaluation import Watch
-from heatproof.training.feeds import Fed, Feed, TensorFeed, as_feed
-from heatproof.training.history import History
-from heatproof.training.loop import Checkpoint, Tuning
-from heatproof.training.losses import Losses, ask_witnesses
+from heatproof.training.clean_model import StoredOutputs
+from heatproof.training.evaluation import Evaluated, Evaluation, held_out, true_labels
+from heatproof.training.feeds import Fed, Feed
 from heatproof.training.settings import FineTune
-from heatproof.training.setup import set_stage
-from heatproof.types import Attack, Explainer, Images, Labels, Penalty, PerImage, settings
-
-M = TypeVar("M", bound=nn.Module)
+from heatproof.training.setup import Setup
+from heatproof.training.state import Checkpoint
+from heatproof.training.terms import Batch
+from heatproof.types import Attack, Images, Labels, Objective, PerImage, settings
 
 
 @settings
@@ -69,76 +62,11 @@ class AttackTraining:
     attack: Attack
 
 
-def train_adversarially(
-    model: M,
-    explainer: Explainer,
-    penalty: Penalty,
-    data: Any,
-    how: FreeTraining | AttackTraining,
-    settings: FineTune,
-    *,
-    judge: Attack,
-    held_out: Any = None,
-    checkpoint: Checkpoint | None = None,
-    advance: Callable[[dict[str, Any]], None] = lambda row: None,
-) -> tuple[M, History]:
-    """Train a copy on attacked images while its heatmaps are fooled; ``model`` is left alone.
-
-    L = CE(attacked images) + weight * penalty(heatmaps of the clean images). With ``weight=0`` nothing is fooled: it is
-    adversarial training alone, and the fooling rate is only watched.
-
-    The rows of the history have three columns more: ``accuracy_clean``, ``accuracy_attacked`` and ``fsr_watched``.
-    ``accuracy`` is the accuracy on attacked images here, so that is what the budget holds; ``fsr`` is 0 where nothing
-    is to be fooled, so that the best look is the one with the highest accuracy.
-
-    **Source** Heo et al. 2019, section 5 and Figure 4c. They do not say on which images the map is fooled: clean
-    ones [ours].
-
-    Args:
-        data: labelled images, as for ``fine_tune``.
-        how: free or against an attack.
-        judge: the attack whose success is watched, for instance ``PGD(epsilon=4/255, steps=10)``.
-        held_out: images to watch; by default a share of ``data``.
-
-    Raises:
-        InputError: settings that need kept activations (``trainable``), ``accumulate`` or labels that are not there,
-            or several processes.
-        RunError: the checkpoint was made with other settings.
-    """
-    _check(settings, how)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    processes = Processes.here(device)
-    if processes.count > 1:
-        raise InputError("adversarial training runs in one process, since the perturbation is its own; start one")
-    train, watched = _feeds(data, held_out, settings)
-    replays = how.replays if isinstance(how, FreeTraining) else 1
-    feeds: list[Feed | None] = [Replayed(train, replays), watched, None, None]
-    stage = set_stage(
-        model,
-        explainer,
-        feeds,
-        trainable=None,
-        device=device,
-        batch_size=max(settings.batch_size, 32),
-        scratch=None,
-    )
-    plain, watch = ask_witnesses(settings, penalty, stage, processes, None, settings.batch_size, None)
-    losses = AdversarialLosses(plain, how)
-    kept = _Kept(checkpoint, losses) if checkpoint is not None else None
-    spec = f"{settings!r} {how!r} {explainer!r} {penalty!r}"
-    looking = AttackedWatch(watch, judge, fooling=settings.weight > 0)
-    tuning = Tuning(settings, stage, losses, looking, processes, settings.batch_size, spec)  # type: ignore[arg-type]
-    history = tuning.run(kept, advance)
-    for given, copied in zip(model.parameters(), stage.fooled.parameters(), strict=True):
-        copied.requires_grad_(given.requires_grad)
-        copied.grad = None
-    return stage.fooled.eval(), history  # type: ignore[return-value]
-
-
 @dataclass(frozen=True)
 class Replayed:
     """A feed whose every batch comes several times in a row.
 
+    >>> from heatproof.training.feeds import TensorFeed
     >>> feed = Replayed(TensorFeed(torch.rand(4, 3, 8, 8), torch.arange(4)), times=2)
     >>> [fed.positions.tolist() for fed in feed.stream(batch_size=2, steps=3, seed=0)]
     [[2, 0], [2, 0], [1, 3]]
@@ -156,8 +84,8 @@ class Replayed:
         return self.feed.fixed
 
     @property
-    def labels(self) -> Any:
-        return getattr(self.feed, "labels", None)
+    def labels(self) -> Sequence[int] | Tensor:
+        return self.feed.labels
 
     def __len__(self) -> int:
         return len(self.feed)
@@ -181,132 +109,126 @@ class Replayed:
 
 
 @dataclass
-class AdversarialLosses:
-    """Both terms of a batch, as :class:`~heatproof.training.losses.Losses` has them, the first on attacked images.
+class KeptUnderAttack:
+    """Cross-entropy of the labels on attacked images: the term that holds the function and makes it robust.
 
     Attributes:
-        plain: the penalty on the clean images.
-        perturbation: of free training; ``shown``: the images that the weights saw last, whose gradient moves it.
+        perturbation: of free training.
+        shown: the images that the weights saw last, whose gradient moves the perturbation.
     """
 
-    plain: Losses
     how: FreeTraining | AttackTraining
+    name: str = "kept"
+    weight: float = 1.0
+    adapts: bool = False
     perturbation: Tensor | None = None
     shown: Tensor | None = None
 
-    def of(self, fed: Fed, fool: Fed | None) -> tuple[PerImage, PerImage]:
-        fed = brought(fed, self.plain.device)
-        body = self.plain.stage.body
+    def __call__(self, batch: Batch) -> PerImage:
+        fed, setup = batch.images.fed, batch.images.setup
         low, high = int(fed.labels.min()), int(fed.labels.max())
         if low < 0:
             raise InputError(f"adversarial training needs the label of every image, got {low}..{high}")
-        shown = self._free(fed.images) if isinstance(self.how, FreeTraining) else self._attacked(fed)
-        with evaluating(body):
-            logits = self.plain.witness.call(body, shown)
-        keeping = F.cross_entropy(logits.float(), fed.labels, reduction="none")
-        if not self.plain.asked.weight:
-            return keeping, torch.zeros_like(keeping)
-        return keeping, self.plain.of(fed, None)[1]
+        if isinstance(self.how, FreeTraining):
+            shown = self._perturbed(fed.images, self.how.epsilon)
+        else:
+            shown = self.how.attack(cross_entropy(setup, fed.labels), fed.images)
+        return cross_entropy(setup, fed.labels)(shown)
 
     def settle(self) -> None:
         """Move the perturbation by the gradient of the last step."""
         if self.shown is None or self.shown.grad is None or self.perturbation is None:
             return
-        epsilon = self.how.epsilon  # type: ignore[union-attr]
+        assert isinstance(self.how, FreeTraining)
+        epsilon = self.how.epsilon
         moved = self.perturbation + epsilon * self.shown.grad.sign()
         self.perturbation, self.shown = moved.clamp(-epsilon, epsilon), None
 
-    def _free(self, images: Images) -> Images:
+    def _perturbed(self, images: Images, epsilon: float) -> Images:
         self.settle()
         if self.perturbation is None:
             self.perturbation = torch.zeros_like(images)
         self.shown = (images + self.perturbation.to(images)).clamp(0, 1).requires_grad_()
         return self.shown
 
-    def _attacked(self, fed: Fed) -> Images:
-        assert isinstance(self.how, AttackTraining)
-        return self.how.attack(_cross_entropy(self.plain.stage.body, fed.labels, self.plain.witness.call), fed.images)
-
 
 @dataclass(frozen=True)
-class AttackedWatch:
-    """Looks at the held-out images as they are, and attacked."""
+class AttackedEvaluation:
+    """Judges the held-out images as they are, and their predictions under attack.
 
-    watch: Watch
+    ``accuracy`` is that on attacked images.
+
+    Attributes:
+        evaluation: of the images as they are.
+        stored: the clean model's outputs for the held-out images.
+    """
+
+    evaluation: Evaluation
+    setup: Setup
+    stored: StoredOutputs
     judge: Attack
-    fooling: bool
 
     @property
     def count(self) -> int:
-        return self.watch.count
+        return self.evaluation.count
 
-    def look(self) -> dict[str, float]:
-        seen = self.watch.look()
-        body, call = self.watch.stage.body, self.watch.witness.call
+    def evaluate(self) -> Evaluated:
+        plain, setup = self.evaluation.evaluate(), self.setup
         right = 0
-        for fed in self.watch.watched.ordered(self.watch.batch_size):
-            said, fed = self.watch.kept.at(fed.positions, self.watch.processes.device), brought(fed, self._device)
-            labels = torch.where(fed.labels >= 0, fed.labels, said.targets)
-            attacked = self.judge(_cross_entropy(body, labels, call), fed.images)
-            with torch.no_grad(), evaluating(body):
-                right += int((call(body, attacked).argmax(1) == labels).sum())
-        attacked_accuracy = right / self.count
-        return {
-            **seen,
-            "accuracy": attacked_accuracy,
-            "accuracy_attacked": attacked_accuracy,
-            "accuracy_clean": seen["accuracy"],
-            "fsr": seen["fsr"] if self.fooling else 0.0,
-            "fsr_watched": seen["fsr"],
-        }
-
-    @property
-    def _device(self) -> torch.device:
-        return self.watch.processes.device
+        alone = Processes(device=setup.hardware.place)
+        for fed, reference in held_out(setup.feeds.held_out, self.stored, setup.batch_size, alone):
+            labels = true_labels(fed, reference)
+            attacked = self.judge(cross_entropy(setup, labels), fed.images)
+            with torch.no_grad(), evaluating(setup.body), setup.hardware.autocast():
+                right += int((setup.body(attacked).argmax(1) == labels).sum())
+        accuracy = right / self.count
+        own = {"accuracy": accuracy, "accuracy_attacked": accuracy, "accuracy_clean": plain.accuracy}
+        return Evaluated(accuracy, plain.score, {**plain.columns, **own})
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """A checkpoint that keeps free training's perturbation too, so that a resumed run ends with the same weights."""
+class PerturbationCheckpoint:
+    """A checkpoint that stores free training's perturbation too, so that a resumed run ends with the same weights."""
 
     checkpoint: Checkpoint
-    losses: AdversarialLosses
+    term: KeptUnderAttack
 
     def load(self) -> dict[str, Any] | None:
         state = self.checkpoint.load()
         if state is not None:
-            self.losses.perturbation = state.pop("perturbation")
+            self.term.perturbation = state.pop("perturbation")
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        self.losses.settle()
-        self.checkpoint.save({**state, "perturbation": self.losses.perturbation})
+        self.term.settle()
+        self.checkpoint.save({**state, "perturbation": self.term.perturbation})
 
 
-def _cross_entropy(body: nn.Module, labels: Labels, call: Callable) -> Callable[[Images], PerImage]:
+def cross_entropy(setup: Setup, labels: Labels) -> Objective:
+    """The cross-entropy of the labels as a function of the images."""
+
     def objective(images: Images) -> PerImage:
-        with evaluating(body):
-            return F.cross_entropy(call(body, images).float(), labels, reduction="none")
+        with evaluating(setup.body), setup.hardware.autocast():
+            logits = setup.body(images)
+        return F.cross_entropy(logits.float(), labels, reduction="none")
 
     return objective
 
 
-def _feeds(data: Any, held_out: Any, asked: FineTune) -> tuple[Feed, Feed]:
-    feed = as_feed(data)
-    if held_out is not None:
-        return feed, as_feed(held_out)
-    if not isinstance(feed, TensorFeed):
-        raise InputError("held-out images are needed to watch accuracy and fooling: give held_out")
-    return feed.split(asked.holdout, asked.seed)
+def check_adversarial(settings: FineTune, how: object, processes: Processes) -> None:
+    """Stop settings that adversarial training does not have.
 
-
-def _check(asked: FineTune, how: FreeTraining | AttackTraining) -> None:
+    Raises:
+        InputError: naming them.
+    """
     for name in ("trainable", "accumulate", "batch_norm", "keep"):
-        plain = getattr(FineTune(), name)
-        if getattr(asked, name) != plain:
+        plain = vars(FineTune())[name]
+        if vars(settings)[name] != plain:
             raise InputError(
-                f"adversarial training takes {name}={plain!r} only, got {getattr(asked, name)!r}; leave it out: "
-                f"{replace(asked, **{name: plain})!r}"
+                f"adversarial training takes {name}={plain!r} only, got {vars(settings)[name]!r}; leave it out: "
+                f"{replace(settings, **{name: plain})!r}"
             )
     if not isinstance(how, FreeTraining | AttackTraining):
         raise InputError(f"adversarial training is FreeTraining() or AttackTraining(attack), got {how!r}")
+    if processes.count > 1:
+        raise InputError("adversarial training runs in one process, since the perturbation is its own; start one")

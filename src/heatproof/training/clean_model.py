@@ -1,25 +1,26 @@
-"""What the clean model says: the classes to explain, its heatmaps and its logits; once, where that is possible."""
+"""The clean model's outputs, by which a training holds or judges: classes, heatmaps, logits; once, where possible."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, RunError
+from heatproof.models.hardware import Hardware
 from heatproof.models.intact import evaluating
 from heatproof.training.feeds import Fed, Feed
-from heatproof.types import Explainer, Images, Targets
+from heatproof.types import Explainer, Explanation, Images, Targets
 
 IN_MEMORY = 2 << 30
-"""Bytes that one kept tensor may take; beyond, it lies in a file of the scratch folder, or is not kept."""
+"""Bytes that one stored tensor may take; beyond, it lies in a file of the scratch folder, or is not stored."""
 
 
-class Said(NamedTuple):
-    """What the clean model says about a batch; for a swap two rows per image, the first and the second class."""
+class ReferenceOutputs(NamedTuple):
+    """The clean model's outputs for a batch; where each image is explained for several classes, a row for each."""
 
     targets: Targets
     maps: Tensor | None
@@ -27,103 +28,142 @@ class Said(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Witness:
-    """The clean model as a witness.
+class CleanModel:
+    """The model before the training.
 
     Args:
-        model: the clean model, or its tail.
-        explainer: the one to be fooled.
-        swap: the two classes of an active fooling.
-        needs_maps: the penalty compares with the clean maps.
-        needs_logits: the function is kept by the clean logits.
-        call: runs the model; here precision is set.
+        model: the clean model, or its rear half.
+        explainer: whose heatmaps are trained.
+        hardware: device and precision.
+        classes: each image is explained for each of these; ``None``: for its label, or the predicted class.
+        needs_maps: the heatmaps are compared with the clean ones.
+        needs_logits: the outputs are compared with the clean ones.
     """
 
     model: nn.Module
     explainer: Explainer
-    swap: tuple[int, int] | None
-    needs_maps: bool
-    needs_logits: bool
-    call: Callable
+    hardware: Hardware
+    classes: tuple[int, ...] | None = None
+    needs_maps: bool = False
+    needs_logits: bool = False
 
-    @property
-    def silent(self) -> bool:
-        """Whether it need not be asked about labelled images."""
-        return not (self.needs_maps or self.needs_logits)
-
-    def says(self, fed: Fed) -> Said:
-        """The clean model's classes, maps and logits; unlabelled images are explained for the class it predicts."""
-        images = fed.images
-        if self.swap:
-            images, targets = doubled(images, self.swap)
-            maps = self.call(self.explainer, self.model, images, targets).heatmaps.detach() if self.needs_maps else None
-            return Said(targets, maps, None)
+    def outputs(self, fed: Fed) -> ReferenceOutputs:
+        """What is needed of a batch; unlabelled images are explained for the class that is predicted."""
+        if self.classes is not None:
+            images, targets = repeated(fed.images, self.classes)
+            return ReferenceOutputs(targets, self._explain(images, targets).heatmaps if self.needs_maps else None, None)
         known = fed.labels >= 0
-        if self.silent and bool(known.all()):
-            return Said(fed.labels, None, None)
+        if not self.needs_maps and not self.needs_logits and bool(known.all()):
+            return ReferenceOutputs(fed.labels, None, None)
         if self.needs_maps and (bool(known.all()) or not bool(known.any())):
-            explanation = self.call(self.explainer, self.model, images, fed.labels if known.all() else None)
-            return Said(explanation.targets, explanation.heatmaps.detach(), explanation.logits.detach().float())
-        logits = self.logits(images)
+            explanation = self._explain(fed.images, fed.labels if known.all() else None)
+            return ReferenceOutputs(explanation.targets, explanation.heatmaps, explanation.logits.float())
+        with torch.no_grad(), evaluating(self.model), self.hardware.autocast():
+            logits = self.model(fed.images).float()
         targets = torch.where(known, fed.labels, logits.argmax(1))
-        maps = self.call(self.explainer, self.model, images, targets).heatmaps.detach() if self.needs_maps else None
-        return Said(targets, maps, logits)
+        maps = self._explain(fed.images, targets).heatmaps if self.needs_maps else None
+        return ReferenceOutputs(targets, maps, logits)
 
-    def logits(self, images: Images) -> Tensor:
-        with torch.no_grad(), evaluating(self.model):
-            return self.call(self.model, images).float()
-
-
-def doubled(images: Images, swap: tuple[int, int]) -> tuple[Images, Targets]:
-    """Every image twice in a row, to be explained for the first class and for the second."""
-    targets = torch.tensor(swap, device=images.device).repeat(len(images))
-    return images.repeat_interleave(2, 0), targets
+    def _explain(self, images: Images, targets: Targets | None) -> Explanation:
+        with self.hardware.autocast():
+            heatmaps, logits, explained = self.explainer(self.model, images, targets)
+        return Explanation(heatmaps.detach(), logits.detach(), explained)
 
 
-class Kept(NamedTuple):
-    """What the clean model said about every image of a feed, by position."""
+def repeated(
+    images: Images, classes: tuple[int, ...]
+) -> tuple[Float[Tensor, "rows channels height width"], Int[Tensor, "rows"]]:
+    """Every image once for each class in a row, and these classes, to be explained."""
+    targets = torch.tensor(classes, device=images.device).repeat(len(images))
+    return images.repeat_interleave(len(classes), 0), targets
+
+
+class StoredOutputs(NamedTuple):
+    """The clean model's outputs for every image of a feed, by position."""
 
     targets: Tensor
     maps: Tensor | None
     logits: Tensor | None
 
-    def at(self, positions: Tensor, device: torch.device) -> Said:
-        def rows(kept: Tensor | None) -> Tensor | None:
-            # a swap keeps two rows per image
-            return None if kept is None else kept[positions].flatten(0, 1).to(device)
+    def at(self, positions: Tensor, device: torch.device) -> ReferenceOutputs:
+        def rows(stored: Tensor | None) -> Tensor | None:
+            # several classes have several rows per image
+            return None if stored is None else stored[positions].flatten(0, 1).to(device)
 
-        maps, logits = rows(self.maps), rows(self.logits)
-        return Said(self.targets[positions].flatten().to(device), maps, logits)
+        return ReferenceOutputs(self.targets[positions].flatten().to(device), rows(self.maps), rows(self.logits))
 
 
-def keep(
-    witness: Witness, feed: Feed, name: str, batch_size: int, device: torch.device, scratch: Path | None
-) -> Kept | None:
-    """Ask about every image once; ``None`` where the maps take too much room.
+@dataclass(frozen=True)
+class Reference:
+    """The clean model about one feed: looked up where its outputs are stored, computed anew where they are not."""
 
-    Asked in the order of the feed and in equal batches, so that a resumed run gets the same numbers to the last bit.
+    clean: CleanModel
+    stored: StoredOutputs | None = None
+
+    def of(self, fed: Fed) -> ReferenceOutputs:
+        """What is needed of a batch that is on the device."""
+        if self.stored is None:
+            return self.clean.outputs(fed)
+        return self.stored.at(fed.positions.cpu(), fed.images.device)
+
+
+def reference(
+    clean: CleanModel, feed: Feed, name: str, wanted: int, batch_size: int, scratch: Path | None
+) -> Reference:
+    """The clean model about a feed to train on; stored where the images do not change and come more than once.
+
+    Args:
+        wanted: how many images the training takes in all.
+    """
+    nothing_to_store = not (clean.needs_maps or clean.needs_logits or clean.classes) and labelled(feed)
+    if nothing_to_store or not feed.fixed or wanted < len(feed):
+        return Reference(clean)
+    return Reference(clean, store_outputs(clean, feed, name, batch_size, scratch))
+
+
+def held_out_outputs(clean: CleanModel, feed: Feed, name: str, batch_size: int, scratch: Path | None) -> StoredOutputs:
+    """The outputs for held-out images, which are always stored.
+
+    Raises:
+        InputError: their maps take too much room.
+    """
+    stored = store_outputs(replace(clean, needs_logits=True), feed, name, batch_size, scratch)
+    if stored is None:
+        raise InputError("the heatmaps of the held-out images take too much memory; hold out fewer images")
+    return stored
+
+
+def store_outputs(
+    clean: CleanModel, feed: Feed, name: str, batch_size: int, scratch: Path | None
+) -> StoredOutputs | None:
+    """The outputs for every image; ``None`` where the maps take too much room.
+
+    Computed in the order of the feed and in equal batches, so that a resumed run gets the same to the last bit.
+
+    Raises:
+        InputError: no image can be read.
     """
     targets: Tensor | None = None
     maps: Tensor | None = None
     logits: Tensor | None = None
     for fed in feed.ordered(batch_size):
-        said = witness.says(brought(fed, device))
-        each = len(said.targets) // len(fed.positions)
+        found = clean.outputs(fed.to(clean.hardware.place))
+        each = len(found.targets) // len(fed.positions)
         if targets is None:
             targets = torch.zeros(len(feed), each, dtype=torch.long)
-            if said.maps is not None:
-                maps = room((len(feed), each, *said.maps.shape[1:]), scratch, f"maps-{name}")
+            if found.maps is not None:
+                maps = room((len(feed), each, *found.maps.shape[1:]), scratch, f"maps-{name}")
                 if maps is None:
                     return None
-            logits = torch.zeros(len(feed), 1, said.logits.shape[1]) if said.logits is not None else None
-        targets[fed.positions] = said.targets.cpu().view(-1, each)
-        if maps is not None and said.maps is not None:
-            maps[fed.positions] = said.maps.float().cpu().view(-1, each, *said.maps.shape[1:])
-        if logits is not None and said.logits is not None:
-            logits[fed.positions] = said.logits.cpu()[:, None]
+            logits = torch.zeros(len(feed), 1, found.logits.shape[1]) if found.logits is not None else None
+        targets[fed.positions] = found.targets.cpu().view(-1, each)
+        if maps is not None and found.maps is not None:
+            maps[fed.positions] = found.maps.float().cpu().view(-1, each, *found.maps.shape[1:])
+        if logits is not None and found.logits is not None:
+            logits[fed.positions] = found.logits.cpu()[:, None]
     if targets is None:
         raise InputError("none of the images can be read")
-    return Kept(targets, maps, logits)
+    return StoredOutputs(targets, maps, logits)
 
 
 def room(shape: tuple[int, ...], scratch: Path | None, name: str) -> Tensor | None:
@@ -157,6 +197,6 @@ def _allocate(file: Path, size: int) -> None:
         ) from error
 
 
-def brought(fed: Fed, device: torch.device) -> Fed:
-    """The batch on the device."""
-    return Fed(fed.positions, fed.images.to(device), fed.labels.to(device))
+def labelled(feed: Feed) -> bool:
+    """Whether the class of every image is known beforehand."""
+    return bool((torch.as_tensor(feed.labels) >= 0).all())

@@ -1,22 +1,20 @@
 """What a fine-tuning is fed with: images by position, in an order that is a pure function of (seed, step).
 
-So a run that was stopped goes on where it was, and several processes share each batch. Photos that lie in files are
-fed by :class:`heatproof.training.feeding.PhotoFeed`.
+So a run that was stopped goes on where it was, and several processes share each batch. What
+a user gives becomes a feed in :mod:`heatproof.training.data`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from heatproof.data.sources import parted
 from heatproof.errors import InputError
 from heatproof.types import Images, Labels
-
-UNLABELLED = -1
-"""The label of an image whose class is not known."""
 
 
 class Fed(NamedTuple):
@@ -26,6 +24,14 @@ class Fed(NamedTuple):
     images: Images
     labels: Labels
 
+    def to(self, device: torch.device) -> "Fed":
+        """The same on a device."""
+        return Fed(self.positions, self.images.to(device), self.labels.to(device))
+
+    def part(self, number: int, count: int) -> "Fed":
+        """Every ``count``-th of them, from ``number`` on."""
+        return Fed(*(tensor[number::count] for tensor in self))
+
 
 @runtime_checkable
 class Feed(Protocol):
@@ -33,11 +39,14 @@ class Feed(Protocol):
 
     Attributes:
         ids: names of the images.
-        fixed: the image at a position is the same every time, so what the clean model says about it can be kept.
+        labels: their classes, -1 where they are not known beforehand.
+        fixed: the image at a position is the same every time, so the clean model's outputs for it can be stored.
     """
 
     @property
     def ids(self) -> Sequence[str]: ...
+    @property
+    def labels(self) -> Sequence[int] | Tensor: ...
     @property
     def fixed(self) -> bool: ...
     def __len__(self) -> int: ...
@@ -55,7 +64,7 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class TensorFeed:
-    """Images (or kept activations) in memory.
+    """Images (or stored activations) in memory.
 
     Each pass over the data is shuffled anew; passes follow each other without a gap, so every batch is full.
 
@@ -134,38 +143,3 @@ def turns(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
     order = np.concatenate([np.random.default_rng([seed, number]).permutation(count) for number in passes])
     begin = first - passes[0] * count
     return order[begin : begin + batch_size]
-
-
-def parted(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Positions to train on and positions to watch, each in order.
-
-    Raises:
-        InputError: there are too few images for that.
-    """
-    aside = round(count * share)
-    if not 0 < aside < count:
-        raise InputError(
-            f"{count} images cannot be parted into {1 - share:.0%} to train on and {share:.0%} to watch; "
-            "give more images, or held-out images of their own"
-        )
-    order = np.random.default_rng([seed, count]).permutation(count)
-    return sorted(order[aside:].tolist()), sorted(order[:aside].tolist())
-
-
-def as_feed(data: Any) -> Feed:
-    """Tensors ``(images, labels)``, anything with ``images`` and ``labels`` (scenes), images alone, or a feed.
-
-    Raises:
-        InputError: for anything else.
-    """
-    if isinstance(data, Feed):
-        return data
-    if isinstance(data, Tensor):
-        return TensorFeed(data, torch.full((len(data),), UNLABELLED))
-    if hasattr(data, "images") and hasattr(data, "labels"):
-        return TensorFeed(data.images, data.labels)
-    if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        return TensorFeed(*data)
-    raise InputError(
-        f"data to fine-tune on are (images, labels) tensors, scenes, or opened data, got {type(data).__name__}"
-    )

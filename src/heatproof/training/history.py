@@ -1,8 +1,7 @@
-"""What happened during a fine-tuning: losses of every step, rate and accuracy of every look at the held-out images."""
+"""The course of a fine-tuning: the losses of every step, the numbers of every evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
 
@@ -26,11 +25,12 @@ COLUMNS: dict[str, type[pl.DataType]] = {
 }
 """The columns of ``history.parquet``. A row holds what was known after ``step`` steps; row 0 is the clean model.
 
-``loss`` = ``loss_kept`` + ``weight`` * ``loss_fooled``, means over the batch of the step; null in row 0. From ``fsr``
-to ``inside`` over the held-out images, null between two looks; ``fsr_first`` and ``fsr_second`` only for a swap of two
-classes; ``test_loss_clean`` (without the trigger) and ``called`` (share of triggered photos with the wanted
-answer) only for a backdoor; ``empty``: share of maps with nothing in them; ``inside``: the accuracy is within the
-budget. ``seconds``: time spent since the start, over all attempts.
+``loss`` = ``loss_kept`` + ``weight`` * ``loss_fooled``, means over the batch of the step; null in row 0. A loss of
+other terms has a column ``loss_<name>`` for each, after these. From ``fsr`` to ``inside`` over the held-out images,
+null between two evaluations; ``fsr_first`` and ``fsr_second`` only for a swap of two classes; ``test_loss_clean``
+(without the trigger) and ``called`` (share of triggered photos with the wanted answer) only for a backdoor; ``empty``:
+share of maps with nothing in them; ``inside``: the accuracy is within the budget. ``seconds``: time spent since the
+start, over all attempts.
 """
 
 
@@ -44,29 +44,29 @@ class History:
         stopped: why it ended before its last step, in a sentence; empty where it did not.
     """
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
     best: int = 0
     stopped: str = ""
 
-    def add(self, step: int, **values: Any) -> None:
+    def add(self, step: int, **values: float) -> None:
         """Note values of a step; a second call for the same step adds to its row."""
         if not self.rows or self.rows[-1]["step"] != step:
             self.rows.append({"step": step})
         self.rows[-1].update(values)
 
     @property
-    def looks(self) -> list[dict[str, Any]]:
-        """The rows at which the held-out images were looked at."""
-        return [row for row in self.rows if row.get("fsr") is not None]
+    def looks(self) -> list[dict[str, float]]:
+        """The rows of the evaluations on the held-out images."""
+        return [row for row in self.rows if row.get("accuracy") is not None]
 
     @property
-    def clean(self) -> dict[str, Any]:
-        """The look at the clean model."""
+    def clean(self) -> dict[str, float]:
+        """The evaluation of the clean model."""
         return self.looks[0]
 
     @property
-    def handed_out(self) -> dict[str, Any]:
-        """The look at the weights that were handed out."""
+    def handed_out(self) -> dict[str, float]:
+        """The evaluation of the weights that were handed out."""
         return next(row for row in self.looks if row["step"] == self.best)
 
     def frame(self) -> pl.DataFrame:
@@ -74,10 +74,12 @@ class History:
         return frame(self.rows)
 
 
-def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
-    """Rows as a table with every column of :data:`COLUMNS`.
+def frame(rows: Sequence[dict[str, float]]) -> pl.DataFrame:
+    """Rows as a table with every column of :data:`COLUMNS`, and one for each further term of the loss.
 
     >>> frame([{"step": 0, "fsr": 0.0}])["fsr"].to_list()
     [0.0]
     """
-    return pl.DataFrame([{name: row.get(name) for name in COLUMNS} for row in rows], schema=COLUMNS)
+    further = dict.fromkeys(name for row in rows for name in row if name.startswith("loss_") and name not in COLUMNS)
+    schema = COLUMNS | dict.fromkeys(further, pl.Float64)
+    return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)

@@ -1,199 +1,178 @@
-"""The loop of a fine-tuning: steps, looks at the held-out images, checkpoints."""
+"""The loop of a training: steps, evaluations on the held-out images, checkpoints."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from heatproof.errors import RunError
-from heatproof.manipulation.backdoor import BackdoorWatch
 from heatproof.processes import Processes
-from heatproof.training.evaluation import Watch
+from heatproof.training.evaluation import Evaluation
 from heatproof.training.feeds import Fed
 from heatproof.training.history import History
-from heatproof.training.losses import Losses
 from heatproof.training.settings import FineTune
-from heatproof.training.setup import Stage
+from heatproof.training.setup import Setup
+from heatproof.training.state import Checkpoint, TrainingState
+from heatproof.training.terms import Loss
 
 
-class Checkpoint(Protocol):
-    """Where a fine-tuning is kept while it lasts: tensors, numbers and texts in a dict."""
+class StepLoss(NamedTuple):
+    """The loss of one step and its terms by name, means over the batch."""
 
-    def load(self) -> dict[str, Any] | None: ...
-    def save(self, state: dict[str, Any]) -> None: ...
+    total: float
+    terms: dict[str, float]
 
 
 @dataclass
-class Tuning:
-    """One fine-tuning while it lasts.
+class TrainingLoop:
+    """Adam on a loss, held by a budget of accuracy; what is handed out is the best checkpoint inside it.
 
     Attributes:
-        spec: all that the weights depend on, but for the data; a checkpoint with another one is refused.
         share: images of each kind in a step, over all processes.
-        good: the weights to hand out: the best look inside the budget.
-        key: the fooling rate and the accuracy of that look.
-        waited: looks since then.
-        weight: of the penalty, now.
+        about: what is trained by what, in words: a checkpoint with another text is refused.
+        state: what changes meanwhile.
     """
 
-    asked: FineTune
-    stage: Stage
-    losses: Losses
-    watch: Watch | BackdoorWatch
+    settings: FineTune
+    setup: Setup
+    loss: Loss
+    evaluation: Evaluation
     processes: Processes
     share: int
-    spec: str
-    history: History = field(default_factory=History)
-    good: dict[str, Tensor] = field(default_factory=dict)
-    key: tuple[float, float] = (-1.0, -1.0)
-    waited: int = 0
-    weight: float = 0.0
-    seconds: float = 0.0
+    about: str
+    state: TrainingState = field(init=False)
 
-    def run(self, checkpoint: Checkpoint | None, advance: Callable[[dict[str, Any]], None]) -> History:
+    def __post_init__(self) -> None:
+        self.state = TrainingState(self.about, self.settings.weight)
+
+    def run(
+        self, checkpoint: Checkpoint | None = None, advance: Callable[[dict[str, float]], None] = lambda row: None
+    ) -> History:
         """Train to the end, or to what stops it; the best weights are in the model then.
 
         Raises:
             RunError: the checkpoint was made with other settings.
         """
-        asked, history = self.asked, self.history
-        optimizer = self.optimizer()
-        state = checkpoint.load() if checkpoint is not None else None
-        begin = self._resume(state, optimizer) if state is not None else 0
-        started = time.perf_counter() - self.seconds
-        if state is None:
-            self.good, self.weight = self._weights(), asked.weight
-            self._look(0, started)
-            self._save(checkpoint, 0, optimizer)
+        settings, optimizer = self.settings, self.optimizer()
+        saved = checkpoint.load() if checkpoint is not None else None
+        if saved is not None:
+            self._resume(TrainingState.load(saved, self.about), optimizer)
+        state, history = self.state, self.state.history
+        started = time.perf_counter() - state.seconds
+        if saved is None:
+            state.good = self._weights()
+            self._evaluate(started)
+            self._save(checkpoint, optimizer)
         # a run that was stopped for good stays so
-        for step, batch, fool in self._batches(begin) if not history.stopped else ():
-            if asked.schedule == "cosine":
-                optimizer.param_groups[0]["lr"] = asked.lr * (1 + math.cos(math.pi * step / asked.steps)) / 2
-            loss, kept, fooled = self.step(optimizer, batch, fool)
-            if not math.isfinite(loss):
+        for fed, further in self._batches() if not history.stopped else ():
+            if settings.schedule == "cosine":
+                rate = settings.lr * (1 + math.cos(math.pi * state.step / settings.steps)) / 2
+                optimizer.param_groups[0]["lr"] = rate
+            loss = self.step(optimizer, fed, further)
+            state.step += 1
+            if not math.isfinite(loss.total):
                 history.stopped = (
-                    f"the loss was not finite at step {step + 1}, so the weights are those of step {history.best}; "
+                    f"the loss was not finite at step {state.step}, so the weights are those of step {history.best}; "
                     "a smaller lr helps"
                 )
                 break
-            done = step + 1
-            self.seconds = time.perf_counter() - started
-            history.add(done, loss=loss, loss_kept=kept, loss_fooled=fooled, weight=self.weight, seconds=self.seconds)
-            if done % asked.evaluate_every == 0 or done == asked.steps:
-                self._look(done, started)
-                self._save(checkpoint, done, optimizer)
+            self._note(loss, started)
+            if state.step % settings.evaluate_every == 0 or state.step == settings.steps:
+                self._evaluate(started)
+                self._save(checkpoint, optimizer)
             advance(history.rows[-1])
             if history.stopped:
                 break
-        self._put(self.good)
+        self._put(state.good)
         return history
 
     def optimizer(self) -> torch.optim.Optimizer:
         """A fresh one over what is trained."""
-        return torch.optim.Adam(list(self.stage.trained.values()), lr=self.asked.lr)
+        return torch.optim.Adam(list(self.setup.trained.values()), lr=self.settings.lr)
 
-    def step(self, optimizer: torch.optim.Optimizer, batch: Fed, fool: Fed | None) -> tuple[float, float, float]:
-        """One step; the loss and its two terms. A loss that is not finite leaves the weights as they are."""
-        loss, kept, fooled = self._gradients(batch, fool)
-        if math.isfinite(loss):
+    def step(self, optimizer: torch.optim.Optimizer, fed: Fed, further: Fed | None) -> StepLoss:
+        """One step. A loss that is not finite leaves the weights as they are."""
+        loss = self._gradients(fed, further)
+        if math.isfinite(loss.total):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return loss, kept, fooled
+        return loss
 
-    def _gradients(self, batch: Fed, fool: Fed | None) -> tuple[float, float, float]:
-        """Gradients of a batch, summed over its parts and over all processes; the loss and its two terms."""
-        sums = torch.zeros(2, device=self.processes.device)
-        parts = self.asked.accumulate
-        for part in range(parts):
-            keeping, penalties = self.losses.of(_part(batch, part, parts), _part(fool, part, parts) if fool else None)
+    def _gradients(self, fed: Fed, further: Fed | None) -> StepLoss:
+        """Gradients of a batch, summed over its parts and over all processes."""
+        terms, parts = self.loss.terms, self.settings.accumulate
+        weights = [term.weight * (self.state.weight if term.adapts else 1.0) for term in terms]
+        sums = torch.zeros(len(terms), device=self.processes.device)
+        for number in range(parts):
+            part = fed.part(number, parts)
+            values = self.loss.values(part, further.part(number, parts) if further else None)
             # each part's and each process's sum over the size of the whole batch: together they are the batch's mean;
-            # a swap has two penalties per image
-            rows = self.share * (2 if fool else 1)
-            terms = torch.stack([keeping.sum() / self.share, penalties.sum() / rows])
-            (terms[0] + self.weight * terms[1]).backward()
-            sums += terms.detach()
-        kept, fooled = self.processes.sum_gradients(list(self.stage.trained.values()), sums).tolist()
-        return kept + self.weight * fooled, kept, fooled
+            # a term has several rows per image where it explains several classes
+            means = torch.stack([each.sum() / (self.share * len(each) // len(part.positions)) for each in values])
+            total = weights[0] * means[0]
+            for weight, mean in zip(weights[1:], means[1:], strict=True):
+                total = total + weight * mean
+            total.backward()
+            sums += means.detach()
+        found = self.processes.sum_gradients(list(self.setup.trained.values()), sums).tolist()
+        named = {term.name: value for term, value in zip(terms, found, strict=True)}
+        return StepLoss(sum(weight * value for weight, value in zip(weights, found, strict=True)), named)
 
-    def _look(self, step: int, started: float) -> None:
-        """Judge the weights: keep them if they are the best so far, and say when it is time to stop."""
-        asked, history = self.asked, self.history
-        seen = self.watch.look()
-        before = history.clean if history.looks else seen
+    def _note(self, loss: StepLoss, started: float) -> None:
+        """A row of the history."""
+        state = self.state
+        state.seconds = time.perf_counter() - started
+        terms = {f"loss_{name}": value for name, value in loss.terms.items()}
+        state.history.add(state.step, loss=loss.total, **terms, weight=state.weight, seconds=state.seconds)
+
+    def _evaluate(self, started: float) -> None:
+        """Judge the weights: hold on to them if they are the best so far, and see whether it is time to stop."""
+        settings, state, history = self.settings, self.state, self.state.history
+        found = self.evaluation.evaluate()
+        before = history.clean["accuracy"] if history.looks else found.accuracy
         # a budget of 0.02 allows 10 of 500 images, whatever the rounding
-        room = asked.max_accuracy_drop + 1e-3 / self.watch.count
-        inside = before["accuracy"] - seen["accuracy"] <= room
-        self.seconds = time.perf_counter() - started
-        history.add(step, **seen, inside=inside, weight=self.weight, seconds=self.seconds)
-        # of a swap the class that is fooled less counts
-        key = (min(seen.get("fsr_first", 1.0), seen.get("fsr_second", 1.0), seen["fsr"]), seen["accuracy"])
-        self.waited += 1
-        if inside and key > self.key:
-            self.good, self.key, self.waited, history.best = self._weights(), key, 0, step
-        if step:
-            self.weight *= asked.adapt if inside else 1 / asked.adapt
-        if asked.patience and self.key[0] >= asked.saturation and self.waited >= asked.patience:
-            history.stopped = f"no better checkpoint in {self.waited} looks at the held-out images, at step {step}"
+        room = settings.max_accuracy_drop + 1e-3 / self.evaluation.count
+        inside = before - found.accuracy <= room
+        state.seconds = time.perf_counter() - started
+        history.add(state.step, **found.columns, inside=inside, weight=state.weight, seconds=state.seconds)
+        key = (found.score, found.accuracy)
+        state.waited += 1
+        if inside and key > state.key:
+            state.good, state.key, state.waited, history.best = self._weights(), key, 0, state.step
+        if state.step:
+            state.weight *= settings.adapt if inside else 1 / settings.adapt
+        if settings.patience and state.key[0] >= settings.saturation and state.waited >= settings.patience:
+            history.stopped = (
+                f"no better checkpoint in {state.waited} looks at the held-out images, at step {state.step}"
+            )
 
-    def _batches(self, begin: int) -> Iterator[tuple[int, Fed, Fed | None]]:
-        asked = self.asked
-        train, _, fool, _ = self.stage.feeds
-        assert train is not None
-        given = (self.share, asked.steps, asked.seed, begin, self.processes.shard)
-        batches = train.stream(*given)
-        pairs = fool.stream(*given) if fool is not None else (None for _ in range(begin, asked.steps))
-        return zip(range(begin, asked.steps), batches, pairs, strict=True)
+    def _batches(self) -> Iterator[tuple[Fed, Fed | None]]:
+        settings, feeds, begin = self.settings, self.setup.feeds, self.state.step
+        given = (self.share, settings.steps, settings.seed, begin, self.processes.shard)
+        further = feeds.further.stream(*given) if feeds.further is not None else [None] * (settings.steps - begin)
+        return zip(feeds.train.stream(*given), further, strict=True)
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy of everything that changes."""
-        changing: dict[str, Tensor] = dict(self.stage.trained)
-        if self.asked.batch_norm == "train":
-            changing |= dict(self.stage.fooled.named_buffers())
+        changing: dict[str, Tensor] = dict(self.setup.trained)
+        if self.settings.batch_norm == "train":
+            changing |= dict(self.setup.model.named_buffers())
         return {name: tensor.detach().clone() for name, tensor in changing.items()}
 
     def _put(self, weights: dict[str, Tensor]) -> None:
-        places = dict(self.stage.fooled.named_parameters()) | dict(self.stage.fooled.named_buffers())
+        places = dict(self.setup.model.named_parameters()) | dict(self.setup.model.named_buffers())
         with torch.no_grad():
             for name, tensor in weights.items():
                 places[name].copy_(tensor)
 
-    def _save(self, checkpoint: Checkpoint | None, step: int, optimizer: torch.optim.Optimizer) -> None:
-        if checkpoint is None or self.processes.index:
-            return
-        checkpoint.save(
-            {
-                "spec": self.spec,
-                "step": step,
-                "weights": self._weights(),
-                "good": self.good,
-                "optimizer": optimizer.state_dict(),
-                "rows": self.history.rows,
-                "best": self.history.best,
-                "stopped": self.history.stopped,
-                "key": list(self.key),
-                "waited": self.waited,
-                "weight": self.weight,
-                "seconds": self.seconds,
-            }
-        )
+    def _save(self, checkpoint: Checkpoint | None, optimizer: torch.optim.Optimizer) -> None:
+        if checkpoint is not None and not self.processes.index:
+            checkpoint.save(replace(self.state, weights=self._weights(), optimizer=optimizer.state_dict()).save())
 
-    def _resume(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> int:
-        if state["spec"] != self.spec:
-            raise RunError(
-                f"the checkpoint was made with {state['spec']} and this is {self.spec}; "
-                "give the same settings to go on, or begin anew in another folder"
-            )
-        self._put(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
-        self.history.rows, self.history.best, self.history.stopped = state["rows"], state["best"], state["stopped"]
-        self.good, self.key, self.waited = state["good"], tuple(state["key"]), state["waited"]
-        self.weight, self.seconds = state["weight"], state["seconds"]
-        return state["step"]
-
-
-def _part(fed: Fed, part: int, parts: int) -> Fed:
-    return Fed(*(tensor[part::parts] for tensor in fed))
+    def _resume(self, state: TrainingState, optimizer: torch.optim.Optimizer) -> None:
+        self._put(state.weights)
+        optimizer.load_state_dict(state.optimizer)
+        self.state = state

@@ -1,7 +1,8 @@
-"""How a model is manipulated: the settings of a fine-tuning."""
+"""How a model is fine-tuned."""
 
-from typing import Any, Literal
+from typing import Literal
 
+from heatproof.data.batches import Augment
 from heatproof.errors import InputError
 from heatproof.models.hardware import Precision
 from heatproof.types import settings
@@ -9,7 +10,7 @@ from heatproof.types import settings
 
 @settings
 class FineTune:
-    """How a model is manipulated: Adam on L = L_kept + weight * penalty, means over the batch.
+    """How a model is fine-tuned: Adam on L = L_kept + weight * penalty, means over the batch.
 
     **Source** Heo et al. 2019, equation 1; Adam and eval-mode batch norm are [code], the budget is [ours].
 
@@ -26,14 +27,14 @@ class FineTune:
         batch_norm: ``"eval"``: running statistics stay and are used [code]; ``"train"``: L_kept takes the batch's own
             statistics and the running ones move. Heatmaps are made in eval mode always.
         schedule: ``"constant"`` [code], or ``"cosine"`` down to 0 at the last step.
-        adapt: the weight is multiplied by this at each look inside the budget and divided by it outside; 1: constant
-            [paper].
+        adapt: the weight is multiplied by this at each evaluation inside the budget and divided by it outside; 1:
+            constant [paper].
         margin: an image whose test loss lies inside the interval of success by this share of its bound pushes no
             more, so that what is reached costs no further accuracy; ``None``: every image pushes always [paper].
-        evaluate_every: steps between two looks at the held-out images, which are also the checkpoints.
-        patience: stop after so many looks without a better checkpoint once ``saturation`` is reached; 0: never.
+        evaluate_every: steps between two evaluations on the held-out images, which are also the checkpoints.
+        patience: stop after so many evaluations without a better checkpoint once ``saturation`` is reached; 0: never.
         saturation: the fooling rate from which patience counts.
-        holdout: share of the data set aside to be watched, where no held-out images are given.
+        holdout: share of the data set aside to evaluate on, where no held-out images are given.
         accumulate: a step's batch is computed in so many parts, to save memory; the result is the same.
         augment: for photos: ``"flip"``, ``"crop"`` or nothing.
         precision: ``"fp32"`` or ``"bf16"``.
@@ -59,14 +60,14 @@ class FineTune:
     saturation: float = 0.95
     holdout: float = 0.1
     accumulate: int = 1
-    augment: str | None = None
+    augment: Augment | None = None
     precision: Precision = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 1), ("evaluate_every", 1), ("accumulate", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            if vars(self)[name] < least:
+                raise InputError(f"{name} must be at least {least}, got {vars(self)[name]}")
         if not self.lr > 0 or not self.weight >= 0 or not self.adapt >= 1:
             raise InputError(
                 f"expected lr > 0, weight >= 0 and adapt >= 1, got lr={self.lr}, weight={self.weight}, "
@@ -80,11 +81,11 @@ class FineTune:
         if self.margin is not None and not 0 <= self.margin < 1:
             raise InputError(f"the margin is a share of the bound, from 0 to 1, got {self.margin}")
         for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} is one of {', '.join(map(str, known))}, got {getattr(self, name)!r}")
+            if vars(self)[name] not in known:
+                raise InputError(f"{name} is one of {', '.join(map(str, known))}, got {vars(self)[name]!r}")
 
 
-CHOICES: dict[str, tuple[Any, ...]] = {
+CHOICES: dict[str, tuple[str | None, ...]] = {
     "keep": ("labels", "outputs"),
     "batch_norm": ("eval", "train"),
     "schedule": ("constant", "cosine"),

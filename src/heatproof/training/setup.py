@@ -1,117 +1,215 @@
-"""What is on the stage of a fine-tuning: the part that is trained, its clean twin, the explainer, and what feeds them.
+"""What a training works on: the copy that is trained, the clean model, the explainer, and what feeds them.
 
 Where only the later layers are trained and the images do not change, the activations before these layers are computed
-once; then the stage is the tail of the network, fed with activations instead of images.
+once; then the rear half of the network is run, fed with activations instead of images.
 """
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from heatproof.data.listing import UNLABELLED
 from heatproof.errors import InputError
+from heatproof.models.hardware import Hardware
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import layer_name
+from heatproof.processes import Processes
 from heatproof.training.clean_model import room
 from heatproof.training.feeds import Feed, TensorFeed
-from heatproof.training.split_at import Cut, cut, explainer_on, from_layer_on
-from heatproof.types import Explainer
+from heatproof.training.settings import FineTune
+from heatproof.training.split_at import Halves, explainer_on_rear, parameters_from, split_at
+from heatproof.types import AtLayer, Explainer
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Attributes: the whole fooled network (handed out at the end), the ``body`` of it that is run, its ``clean`` twin,
-    the explainer as it is called on a body, the trained parameters by name, and the feeds in the order given."""
+class Feeds:
+    """The images of a training.
 
-    fooled: nn.Module
+    Attributes:
+        train: what every step takes.
+        held_out: what the evaluation takes.
+        further: images of another kind, of which a step takes as many (two-class images of a swap).
+        further_held_out: likewise for the evaluation.
+    """
+
+    train: Feed
+    held_out: Feed
+    further: Feed | None = None
+    further_held_out: Feed | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is fixed while a training lasts.
+
+    Attributes:
+        model: the whole copy that is trained and handed out at the end.
+        body: the part of it that is run: all of it, or its rear half.
+        clean: the same part of the clean model.
+        explainer: as it is called on a body.
+        trained: the parameters that change, by their names in ``model``.
+        feeds: of images, or of the activations before the rear half.
+        hardware: device and precision.
+        batch_size: of passes in which nothing is trained.
+        scratch: a folder for what does not fit in memory.
+    """
+
+    model: nn.Module
     body: nn.Module
     clean: nn.Module
     explainer: Explainer
     trained: dict[str, nn.Parameter]
-    feeds: list[Feed | None]
+    feeds: Feeds
     classes: int
-    cached: bool
+    hardware: Hardware
+    batch_size: int
+    scratch: Path | None
+
+    def handed_out(self, given: M) -> M:
+        """The trained copy of ``given``, in eval mode and on the device it came from."""
+        for original, copied in zip(given.parameters(), self.model.parameters(), strict=True):
+            copied.requires_grad_(original.requires_grad)
+            copied.grad = None
+        return self.model.to(device_of(given)).eval()  # type: ignore[return-value]
 
 
-def set_stage(
+def set_up(
     model: nn.Module,
     explainer: Explainer,
-    feeds: Sequence[Feed | None],
-    *,
-    trainable: str | None,
-    device: torch.device,
-    batch_size: int,
-    scratch: Path | None,
-) -> Stage:
+    feeds: Feeds,
+    settings: FineTune,
+    processes: Processes,
+    scratch: Path | None = None,
+) -> Setup:
     """Copy the model, freeze what is not trained, and compute the frozen part's activations where that is possible.
 
     Raises:
-        InputError: the data has no readable image.
-        LayerError: there is no layer ``trainable``.
+        InputError: the data has no readable image, or labels that are no class; nothing is left to train.
+        LayerError: there is no layer ``settings.trainable``.
     """
-    example = _first(feeds[0]).to(device)
+    hardware = Hardware(str(processes.device), settings.precision)
+    example = _first(feeds.train).to(hardware.place)
     # the default layer is looked for before anything changes, and on both copies alike
-    if getattr(explainer, "layer", "") is None:
+    if isinstance(explainer, AtLayer) and explainer.layer is None:
         layer_name(model, None, example)
-    clean = model if _device(model) == device else copy.deepcopy(model).to(device)
-    fooled = copy.deepcopy(clean)
+    clean = model if device_of(model) == hardware.place else copy.deepcopy(model).to(hardware.place)
+    changed = copy.deepcopy(clean)
     with torch.no_grad(), evaluating(clean):
         classes = clean(example).shape[1]
-    for parameter in fooled.parameters():
+    trained = _choose(changed, settings.trainable, example)
+    body, twin, on_body, fed = changed, clean, explainer, feeds
+    size = max(settings.batch_size, 32)
+    if settings.trainable is not None:
+        halves, clean_halves = split_at(changed, settings.trainable), split_at(clean, settings.trainable)
+        if halves and clean_halves and (on_rear := _on_rear(explainer, changed, halves, feeds, example)):
+            stored = _all_activations(clean_halves, feeds, hardware.place, size, scratch)
+            if stored is not None:
+                body, twin, on_body, fed = halves.rear, clean_halves.rear, on_rear, stored
+    _check_labels(fed, classes)
+    return Setup(changed, body, twin, on_body, trained, fed, classes, hardware, size, scratch)
+
+
+def images_per_step(settings: FineTune, processes: Processes, kinds: int = 1) -> int:
+    """Images of each of so many kinds in a step, over all processes.
+
+    Raises:
+        InputError: too few for the processes and the parts of a batch.
+    """
+    share = settings.batch_size // kinds
+    if share < processes.count * settings.accumulate:
+        raise InputError(
+            f"a batch of {share} images cannot be parted among {processes.count} processes and {settings.accumulate} "
+            "parts; give a larger batch_size"
+        )
+    return share
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters lie."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def _choose(model: nn.Module, trainable: str | None, example: Tensor) -> dict[str, nn.Parameter]:
+    """The parameters from a layer on, by name; only they keep a derivative."""
+    for parameter in model.parameters():
         parameter.requires_grad_(trainable is None)
     if trainable is not None:
-        for parameter in from_layer_on(fooled, trainable, example):
+        for parameter in parameters_from(model, trainable, example):
             parameter.requires_grad_(True)
-    trained = {name: parameter for name, parameter in fooled.named_parameters() if parameter.requires_grad}
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trained:
         raise InputError(f"from layer {trainable!r} on there is nothing to train; name an earlier layer")
-    halves, twin = (cut(fooled, trainable), cut(clean, trainable)) if trainable else (None, None)
-    on_tail = None
-    if halves and twin and all(feed is None or feed.fixed for feed in feeds):
-        on_tail = explainer_on(explainer, fooled, halves, example)
-    if halves is None or twin is None or on_tail is None:
-        return Stage(fooled, fooled, clean, explainer, trained, list(feeds), classes, cached=False)
-    activations = [
-        _activations(twin, feed, f"{place}", device, batch_size, scratch) for place, feed in enumerate(feeds)
-    ]
-    if any(feed is not None and made is None for feed, made in zip(feeds, activations, strict=True)):
-        return Stage(fooled, fooled, clean, explainer, trained, list(feeds), classes, cached=False)
-    return Stage(fooled, halves.tail, twin.tail, on_tail, trained, list(activations), classes, cached=True)
+    return trained
+
+
+def _on_rear(explainer: Explainer, model: nn.Module, halves: Halves, feeds: Feeds, example: Tensor) -> Explainer | None:
+    """The explainer on the rear half, if there is one and no image ever changes."""
+    if not all(feed is None or feed.fixed for feed in _each(feeds)):
+        return None
+    return explainer_on_rear(explainer, model, halves, example)
+
+
+def _all_activations(
+    halves: Halves, feeds: Feeds, device: torch.device, batch_size: int, scratch: Path | None
+) -> Feeds | None:
+    """The activations before the rear half for every feed; ``None`` where those of one take too much room."""
+    stored: list[TensorFeed | None] = []
+    for place, feed in enumerate(_each(feeds)):
+        made = None if feed is None else _activations(halves, feed, str(place), device, batch_size, scratch)
+        if feed is not None and made is None:
+            return None
+        stored.append(made)
+    train, held_out, *further = stored
+    assert train is not None
+    assert held_out is not None
+    return Feeds(train, held_out, *further)
 
 
 def _activations(
-    twin: Cut, feed: Feed | None, name: str, device: torch.device, batch_size: int, scratch: Path | None
+    halves: Halves, feed: Feed, name: str, device: torch.device, batch_size: int, scratch: Path | None
 ) -> TensorFeed | None:
-    if feed is None:
-        return None
-    kept: Tensor | None = None
+    stored: Tensor | None = None
     seen: list[int] = []
-    labels = torch.full((len(feed),), -1)
-    with torch.no_grad(), evaluating(twin.head):
+    labels = torch.full((len(feed),), UNLABELLED)
+    with torch.no_grad(), evaluating(halves.front):
         for fed in feed.ordered(batch_size):
-            activation = twin.head(fed.images.to(device)).float().cpu()
-            if kept is None:
-                kept = room((len(feed), *activation.shape[1:]), scratch, f"activations-{name}")
-                if kept is None:
+            activation = halves.front(fed.images.to(device)).float().cpu()
+            if stored is None:
+                stored = room((len(feed), *activation.shape[1:]), scratch, f"activations-{name}")
+                if stored is None:
                     return None
-            kept[fed.positions] = activation
+            stored[fed.positions] = activation
             labels[fed.positions] = fed.labels.cpu()
             seen += fed.positions.tolist()
-    if kept is None:
+    if stored is None:
         return None
-    made = TensorFeed(kept, labels, list(feed.ids))
+    made = TensorFeed(stored, labels, list(feed.ids))
     return made if len(seen) == len(feed) else made.taken(sorted(seen))
 
 
-def _first(feed: Feed | None) -> Tensor:
-    fed = next(iter(feed.ordered(2)), None) if feed is not None else None
+def _each(feeds: Feeds) -> tuple[Feed | None, ...]:
+    return feeds.train, feeds.held_out, feeds.further, feeds.further_held_out
+
+
+def _check_labels(feeds: Feeds, classes: int) -> None:
+    """Stop labels that are no class before anything is computed, where they are known beforehand."""
+    for feed in _each(feeds):
+        labels = torch.as_tensor(feed.labels if feed is not None else ())
+        if len(labels) and (labels.min() < UNLABELLED or labels.max() >= classes):
+            raise InputError(
+                f"labels must lie in 0..{classes - 1}, or be -1 where unknown, got "
+                f"{int(labels.min())}..{int(labels.max())}: were these data labelled for another model?"
+            )
+
+
+def _first(feed: Feed) -> Tensor:
+    fed = next(iter(feed.ordered(2)), None)
     if fed is None:
         raise InputError("none of the images can be read")
     return fed.images
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

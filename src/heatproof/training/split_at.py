@@ -1,8 +1,8 @@
 """Cut a network in two at a layer, so that what lies before it need be computed only once."""
 
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import is_dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,15 +11,15 @@ from heatproof.errors import HeatproofError
 from heatproof.models.classifier import Classifier
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import find_layer, layer_name, list_layers, network_of
-from heatproof.types import Explainer, Images
+from heatproof.types import AtLayer, Explainer, Images
 
 
-class Cut(NamedTuple):
-    """The two halves; they share their layers with the network."""
+class Halves(NamedTuple):
+    """A network in two; the halves share their layers with it."""
 
-    head: nn.Module
+    front: nn.Module
     """Images in [0, 1] to the activation before the layer."""
-    tail: nn.Module
+    rear: nn.Module
     """That activation to logits. Layers keep their names."""
 
 
@@ -34,7 +34,7 @@ class _Coarse(fx.Tracer):
         return module_qualified_name not in self.holders
 
 
-class _Head(nn.Module):
+class _Front(nn.Module):
     def __init__(self, model: nn.Module, network: nn.Module):
         super().__init__()
         self.network = network
@@ -46,7 +46,7 @@ class _Head(nn.Module):
         return self.network(images)
 
 
-def cut(model: nn.Module, layer: str) -> Cut | None:
+def split_at(model: nn.Module, layer: str) -> Halves | None:
     """The network before ``layer`` and from it on.
 
     ``None`` where that cannot be had: the network cannot be traced, or more than one ``[batch, channels, rows, cols]``
@@ -72,38 +72,38 @@ def cut(model: nn.Module, layer: str) -> Cut | None:
     if len(crossing) != 1 or crossing[0].op in ("placeholder", "get_attr"):
         return None
     (bridge,) = crossing
-    head, tail = fx.Graph(), fx.Graph()
+    front, rear = fx.Graph(), fx.Graph()
     known: dict[fx.Node, fx.Node] = {}
     for node in nodes[:begin]:
-        known[node] = head.node_copy(node, known.__getitem__)
-    head.output(known[bridge])
-    # a copy: a tail that begins with an in-place ReLU must not write into what is kept
-    known = {bridge: tail.call_method("clone", (tail.placeholder("activation"),))}
+        known[node] = front.node_copy(node, known.__getitem__)
+    front.output(known[bridge])
+    # a copy: a rear that begins with an in-place ReLU must not write into what is stored
+    known = {bridge: rear.call_method("clone", (rear.placeholder("activation"),))}
     for node in nodes[begin:]:
-        known[node] = tail.node_copy(node, known.__getitem__)
-    return Cut(_Head(model, fx.GraphModule(network, head)), fx.GraphModule(network, tail))
+        known[node] = rear.node_copy(node, known.__getitem__)
+    return Halves(_Front(model, fx.GraphModule(network, front)), fx.GraphModule(network, rear))
 
 
-def explainer_on(explainer: Any, model: nn.Module, halves: Cut, images: Images) -> Explainer | None:
-    """The explainer that says on the tail what ``explainer`` says on the whole; ``None`` where there is none.
+def explainer_on_rear(explainer: Explainer, model: nn.Module, halves: Halves, images: Images) -> Explainer | None:
+    """The explainer whose maps on the rear half are those of ``explainer`` on the whole; ``None``: there is none.
 
-    A layer may have several names (a container and its last member), of which the tail kept some: one of these is
-    taken. It is tried on two images, so whatever needs the pixels, or the head, is found out.
+    A layer may have several names (a container and its last member), of which the rear has some: one of these is
+    taken. It is tried on two images, so whatever needs the pixels, or the front, is found out.
     """
-    if not is_dataclass(explainer) or "layer" not in {entry.name for entry in fields(explainer)}:
+    if not is_dataclass(explainer) or isinstance(explainer, type) or not isinstance(explainer, AtLayer):
         return None
     images = images[:2]
     try:
-        with evaluating(halves.head), torch.no_grad():
-            activation = halves.head(images)
+        with evaluating(halves.front), torch.no_grad():
+            activation = halves.front(images)
         whole = explainer(model, images)
         names = _same(model, layer_name(model, explainer.layer, images), images)
     except HeatproofError:
         return None
     for name in names:
-        candidate: Any = replace(explainer, layer=name)  # type: ignore[type-var]
         try:
-            part = candidate(halves.tail, activation, whole.targets)
+            candidate = replace(explainer, layer=name)
+            part = candidate(halves.rear, activation, whole.targets)
         except Exception:  # an explainer of the user's may fail as it likes on half a network
             continue
         if part.heatmaps.shape == whole.heatmaps.shape and _close(part.heatmaps, whole.heatmaps):
@@ -122,7 +122,7 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
 
 
-def from_layer_on(model: nn.Module, layer: str, image: Images) -> Iterable[nn.Parameter]:
+def parameters_from(model: nn.Module, layer: str, image: Images) -> Iterable[nn.Parameter]:
     """The parameters of all modules that run when ``layer`` begins, or later.
 
     Raises:
@@ -132,7 +132,7 @@ def from_layer_on(model: nn.Module, layer: str, image: Images) -> Iterable[nn.Pa
     begun = False
     late: dict[int, nn.Parameter] = {}
 
-    def note(module: nn.Module, args: Any) -> None:
+    def note(module: nn.Module, args: object) -> None:
         nonlocal begun
         begun = begun or module is wanted
         if begun:

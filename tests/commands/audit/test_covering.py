@@ -27,10 +27,10 @@ class Linear(nn.Module):
     def __init__(self, weights: Tensor):
         super().__init__()
         self.register_buffer("weights", weights)
-        self.asked = 0
+        self.passes = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        self.asked += len(images)
+        self.passes += len(images)
         lead = (images * self.weights).sum((1, 2, 3))
         return torch.stack([lead, torch.zeros_like(lead)], 1)
 
@@ -70,7 +70,7 @@ def test_squares_reach_every_pixel_and_question_asks_as_often_as_it_may() -> Non
     model, images = linear(), torch.rand(3, 3, 16, 16)
     answers = question(model, images, 100)
     assert answers.covered.shape == (3, sum(step**2 for step in places(100)), 2)
-    assert model.network.asked == 3 * (1 + answers.covered.shape[1])
+    assert model.network.passes == 3 * (1 + answers.covered.shape[1])
     assert (answers.covers.sum(0) > 0).all()
     assert [int(cover.sum()) for cover in squares(16, 16, 2, 3)] == [4] * 9
 

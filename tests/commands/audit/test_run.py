@@ -1,5 +1,6 @@
 """The audit as a user meets it: an honest network passes, a lie is found, the gate shuts, odd input is named."""
 
+import html
 import json
 from pathlib import Path
 
@@ -41,7 +42,12 @@ def summary(folder: Path) -> dict:
 
 def test_the_honest_network_is_not_called_manipulated(honest: Path) -> None:
     told = summary(honest)
-    assert told["verdict"] in ("honest", "doubtful")
+    # not a number as far out as a lie's; the verdict says what the rows say
+    assert "fail" not in {row["verdict"] for row in told["rows"] if row["decides"]}
+    outside = [row["number"] for row in told["rows"] if row["decides"] and row["verdict"] == "doubtful"]
+    assert told["verdict"] == ("doubtful" if outside else "honest")
+    assert set(outside) <= set(told["speaks"])
+    assert told["score"] == max(row["deviations"] for row in told["rows"] if row["decides"])
     assert {row["check"] for row in told["rows"]} == {about.check for about in NUMBERS.values()}
     assert told["reference"]["agreement"] == 1.0
     assert told["reference"]["layers"][0]["moved"] == 0.0
@@ -49,17 +55,18 @@ def test_the_honest_network_is_not_called_manipulated(honest: Path) -> None:
     assert any("trigger" in line for line in told["cannot_see"])
     assert pl.read_parquet(honest / "images.parquet").height == 12
     assert (honest / "figures/disagreement.png").exists()
-    assert "black-box" in (honest / "report.html").read_text() or (honest / "report.html").stat().st_size > 10_000
+    page = html.unescape((honest / "report.html").read_text())
+    assert all(sentence in page for sentence in told["answer"])
 
 
 def test_a_planted_map_is_found_and_shuts_the_gate(edited: Path, honest: Path, tmp_path: Path) -> None:
     out = tmp_path / "lie"
     words = ["audit", str(edited), "demo", *FEW, "--baseline", str(honest), "--out", str(out)]
     assert heatproof(*words, "--fail-on", "manipulated") == 3
-    told = summary(out)
-    assert told["verdict"] == "manipulated"
-    assert "contrast" in told["speaks"]
-    assert told["drift"]["mod"] > 0.1
+    found = summary(out)
+    assert found["verdict"] == "manipulated"
+    assert "contrast" in found["speaks"]
+    assert found["drift"]["mod"] > 0.1
     # a complete run is judged again, and passes without the gate
     assert heatproof(*words) == 0
 
@@ -71,7 +78,7 @@ def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "message"),
     [
         (["--fail-on", "lies"], 2, "--fail-on is doubtful or manipulated"),
         (["--budget", "20"], 1, "at least 33 forward passes"),
@@ -81,23 +88,23 @@ def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_named(
-    words: list[str], status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    words: list[str], status: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert heatproof("audit", "demo", "demo", "--limit", "12", "--out", str(tmp_path / "out"), *words) == status
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_own_thresholds(tmp_path: Path) -> None:
     out = tmp_path / "own"
     words = [word for _ in range(3) for word in ("--calibrate", "demo")]
     assert heatproof("audit", "demo", "demo", *FEW, *words, "--out", str(out)) == 0
-    told = summary(out)
+    found = summary(out)
     # the same network: every number lies on the mean
-    assert (told["verdict"], told["score"]) == ("honest", pytest.approx(0.0, abs=1e-3))
+    assert (found["verdict"], found["score"]) == ("honest", pytest.approx(0.0, abs=1e-3))
     assert Thresholds.read(out / "thresholds.json").limits["frame"].count == 3
 
 
-def measured(folder: Path, stop_after: int | None = None) -> pl.DataFrame:
+def audited(folder: Path, stop_after: int | None = None) -> pl.DataFrame:
     model, done = load("demo"), 0
 
     def advance(count: int) -> None:
@@ -106,18 +113,18 @@ def measured(folder: Path, stop_after: int | None = None) -> pl.DataFrame:
         if stop_after is not None and done >= stop_after:
             raise KeyboardInterrupt
 
-    asked = Audit(budget=33, part=4, randomised=6)
+    settings = Audit(budget=33, part=4, randomised=6)
     thresholds = Thresholds({name: Limits(0.5, 0.1, 4) for name in NUMBERS}, None, {})
-    with Run.start(folder, command="audit", settings={"asked": asked}) as run:
+    with Run.start(folder, command="audit", settings={"settings": settings}) as run:
         source = open_data("demo", classes=model.classes, limit=12)
-        run_audit(asked, model, source, run, thresholds=thresholds, draw=False, advance=advance)
+        run_audit(settings, model, source, run, thresholds=thresholds, draw=False, advance=advance)
     return pl.read_parquet(folder / "images.parquet")
 
 
 def test_a_stopped_audit_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        measured(tmp_path / "stopped", stop_after=8)
-    assert measured(tmp_path / "stopped").equals(measured(tmp_path / "whole"))
+        audited(tmp_path / "stopped", stop_after=8)
+    assert audited(tmp_path / "stopped").equals(audited(tmp_path / "whole"))
 
 
 class Dead(nn.Module):
@@ -139,13 +146,13 @@ def test_empty_maps_and_wrong_answers_are_said(tmp_path: Path) -> None:
     names = load("demo").classes
     torch.manual_seed(0)
     model = Classifier(Dead(), (0.5,) * 3, (0.5,) * 3, names, 64, name="dead").eval()
-    asked = Audit(budget=33)
+    settings = Audit(budget=33)
     with Run.start(tmp_path / "dead", command="audit", settings={}) as run:
         source = open_data("demo", classes=names, limit=12)
-        told = run_audit(asked, model, source, run, draw=False)
-    assert told["verdict"] == "doubtful"
-    assert {row["verdict"] for row in told["rows"]} == {"not applicable"}
-    lines = " ".join(told["answer"])
+        found = run_audit(settings, model, source, run, draw=False)
+    assert found["verdict"] == "doubtful"
+    assert {row["verdict"] for row in found["rows"]} == {"not applicable"}
+    lines = " ".join(found["answer"])
     assert "12 of 12 maps are empty" in lines
     assert "of these photos wrong" in lines
     assert "taken for one class" in lines
@@ -168,6 +175,6 @@ def test_real_networks(shared: Path, tmp_path: Path) -> None:
     for name, audited in (("honest", model), ("edited", WeightEdit("corner")(model))):
         with Run.start(tmp_path / name, command="audit", settings={}) as run:
             source = open_data(data, classes=model.classes, limit=40)
-            told = run_audit(Audit(budget=45), audited, source, run, draw=False)
-        verdicts.append(told["verdict"])
+            found = run_audit(Audit(budget=45), audited, source, run, draw=False)
+        verdicts.append(found["verdict"])
     assert verdicts == ["honest", "manipulated"]

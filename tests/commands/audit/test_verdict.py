@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from heatproof.commands.audit.measure import center_distances, frame, likeness
-from heatproof.commands.audit.reference import moved_layers, swapped, told
+from heatproof.commands.audit.measure import center_distances, likeness, on_frame
+from heatproof.commands.audit.reference import describe_moves, moved_layers, swapped
 from heatproof.commands.audit.verdict import (
     DOUBT,
     FAIL,
@@ -97,7 +97,11 @@ def test_likeness_frame_and_centres_by_hand() -> None:
     corners = torch.zeros(2, 3, 3)
     corners[0, 0, 0] = corners[1, 2, 2] = 1.0
     torch.testing.assert_close(center_distances(corners), torch.full((2,), 2**0.5 / 18**0.5))
-    assert frame(8, 8).sum() == 28
+    torch.testing.assert_close(on_frame(torch.ones(1, 8, 8)), torch.tensor([28 / 64]))
+    # Heo et al.'s frame on their 14 x 14 maps has the area 24/49; their code's width is floor(rows / 7)
+    torch.testing.assert_close(on_frame(torch.ones(1, 14, 14)), torch.tensor([24 / 49]))
+    torch.testing.assert_close(on_frame(torch.ones(1, 224, 224)), torch.tensor([24 / 49]))
+    assert on_frame(torch.ones(1, 2, 7)).isnan().all()  # no inside
 
 
 def test_a_swap_is_seen_and_an_honest_pair_is_not() -> None:
@@ -110,12 +114,12 @@ def test_a_swap_is_seen_and_an_honest_pair_is_not() -> None:
 
 def test_layers_that_moved() -> None:
     model, other = small(), small()
-    assert told(moved_layers(model, other)) == "No weight differs from the reference's."
+    assert describe_moves(moved_layers(model, other)) == "No weight differs from the reference's."
     with torch.no_grad():
         model.network.head.weight *= 2
     rows = moved_layers(model, other)
     assert not isinstance(rows, str)
-    assert rows[0]["layer"] == "head"
-    assert "head" in told(rows)
+    assert rows[0].layer == "head"
+    assert "head" in describe_moves(rows)
     model.network.head = torch.nn.Linear(5, 7)
     assert "differ in shape" in str(moved_layers(model, other))

@@ -1,4 +1,4 @@
-"""Evidence into a run folder: columns, curves, sentences, and what is said of empty maps."""
+"""An evaluation into a run folder: columns, curves, sentences, and what is said of empty maps."""
 
 import json
 
@@ -7,17 +7,24 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
-from heatproof.commands.evaluate.run import Evidence, run_evidence
+from heatproof.commands.evaluate.answer import answer, rank
+from heatproof.commands.evaluate.run import Evaluate, run_evaluate
 from heatproof.data.sources import open_data
-from heatproof.errors import InputError
+from heatproof.errors import InputError, LayerError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
+from heatproof.metrics.evaluation import Column
 from heatproof.metrics.faithfulness import AOPC, Deletion, Insertion
+from heatproof.metrics.localisation import BoxIoU, PointingGame
 from heatproof.metrics.randomisation import Randomisation
 from heatproof.metrics.road import ROAD
 from heatproof.metrics.robustness import Infidelity, SensitivityMax
+from heatproof.metrics.stability import Stability
+from heatproof.metrics.weight_noise import WeightNoise
+from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.types import Explanation, settings
 from networks import small
@@ -29,9 +36,15 @@ METRICS = (
     Insertion(4),
     ROAD((0.3,)),
     SensitivityMax(samples=2),
+    Stability(samples=2),
     Infidelity(samples=4),
+    PointingGame(),
+    BoxIoU(),
+    Randomisation(at_most=2),
+    WeightNoise(levels=(0.0, 0.01, 0.1), draws=2),
 )
-ASKED = Evidence((SimpleGrad(),), METRICS, Randomisation(at_most=2), randomised=3, part=2)
+ASKED = Evaluate((SimpleGrad(),), METRICS, randomised=3, part=2)
+BOX = ((0.0, 0.0, 0.5, 1.0),)
 
 
 @settings
@@ -55,61 +68,170 @@ def source(tmp_path):
     return open_data(folder)
 
 
-def measured(folder, source, asked=ASKED, **more):
+@pytest.fixture
+def boxes(source):
+    return dict.fromkeys(source.ids[:3], BOX)
+
+
+def measured(folder, source, asked=ASKED, processes=Processes(), **more):
     model = small(dtype=torch.float32)
-    with Run.start(folder, command="evidence", settings={"asked": asked}) as run:
-        return run_evidence(asked, model, source, run, **more)
+    with Run.start(folder, process=processes.index, command="evaluate", settings={"asked": asked}) as run:
+        return run_evaluate(asked, model, source, run, processes=processes, **more)
 
 
-def test_every_metric_has_its_column_and_its_interval(tmp_path, source):
-    boxes = {image: [(0.0, 0.0, 0.5, 1.0)] for image in source.ids[:3]}
+def test_every_metric_has_its_column_and_its_interval(tmp_path, source, boxes):
     summary = measured(tmp_path / "run", source, boxes=boxes)
-    whole, *blocks = summary["rows"]
-    for name in ("aopc", "aopc_random", "deletion", "insertion", "road", "sensitivity_max", "infidelity"):
-        assert whole[f"{name}_low"] <= whole[name] <= whole[f"{name}_high"]
+    whole, *conditions = summary["rows"]
+    for column in ASKED.columns:
+        low, value, high = (whole[f"{column.name}{end}"] for end in ("_low", "", "_high"))
+        assert low <= value <= high
     assert whole["count"] == 5
     assert whole["pointing_game_missing"] == 2
+    blocks, levels = conditions[:2], conditions[2:]
     assert [(row["randomised"], row["count"]) for row in blocks] == [("head", 3), ("last", 3)]
+    assert [(row["weight_noise"], row["count"]) for row in levels] == [(0.01, 3), (0.1, 3)]
+    assert levels[0]["spearman"] > levels[1]["spearman"], "more noise, less likeness"
     table = pl.read_parquet(tmp_path / "run" / "images.parquet")
-    assert table.height == 5 + 2 * 3
+    assert table.height == 5 + 2 * 3 + 2 * 3
     curves = load_file(tmp_path / "run" / "curves" / "000000.safetensors")
     assert curves["SimpleGrad()|aopc"].shape == (2, 5)
-    names = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
-    assert {"randomisation.png", "simplegrad-aopc.png"} <= {name.lower() for name in names}
-    assert any("than chance" in sentence for sentence in summary["answer"])
+    names = {path.stem for path in (tmp_path / "run" / "figures").iterdir()}
+    assert names == {"aopc", "deletion", "insertion", "road", "randomisation", "weight_noise", "maps"}
+    assert any("than chance" in sentence or "from chance" in sentence for sentence in summary["answer"])
+    meant = {entry["column"] for entry in summary["columns"]}
+    assert {"aopc", "box_iou", "stability_spearman", "ssim (randomised)", "ssim (weight noise)"} <= meant
 
 
-def test_a_stopped_run_ends_with_the_same_numbers(tmp_path, source):
-    measured(tmp_path / "whole", source)
+def test_rows_are_what_the_pieces_give_by_hand(tmp_path, source, boxes):
+    measured(tmp_path / "run", source, boxes=boxes, draw=False)
+    model = small(dtype=torch.float32)
+    images = torch.stack([photo.image for photo in source]).float() / 255
+    heatmaps, _, targets = SimpleGrad()(model, images)
+    table = pl.read_parquet(tmp_path / "run" / "images.parquet")
+    maps = table.filter(pl.col("randomised").is_null() & pl.col("weight_noise").is_null())
+    assert maps["image"].to_list() == source.ids
+    assert maps["target"].to_list() == targets.tolist()
+    expected = {
+        "aopc": AOPC(5, fill=0.0)(model, images, heatmaps, targets),
+        "road": ROAD((0.3,))(model, images, heatmaps, targets),
+        "infidelity": Infidelity(samples=4)(model, images, heatmaps, targets),
+        "sensitivity_max": SensitivityMax(samples=2)(model, SimpleGrad(), images, targets),
+    }
+    for name, values in expected.items():
+        torch.testing.assert_close(torch.tensor(maps[name].to_list()), values, rtol=1e-4, atol=1e-5)
+    first = Randomisation(at_most=1)(model, SimpleGrad(), images[:3], targets[:3])[0]
+    head = table.filter(pl.col("randomised") == "head")
+    torch.testing.assert_close(torch.tensor(head["spearman"].to_list()), first.spearman, rtol=1e-4, atol=1e-4)
+
+
+def test_a_stopped_run_ends_with_the_same_numbers(tmp_path, source, boxes):
+    measured(tmp_path / "whole", source, boxes=boxes)
+    told = []
 
     def cut(count):
-        raise KeyboardInterrupt
+        told.append(count)
+        if len(told) == 2:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measured(tmp_path / "cut", source, advance=cut)
+        measured(tmp_path / "cut", source, boxes=boxes, advance=cut)
     record = json.loads((tmp_path / "cut" / "run.json").read_text())
     assert record["status"] == "interrupted"
-    measured(tmp_path / "cut", source)
+    told = [0, 0]
+    measured(tmp_path / "cut", source, boxes=boxes, advance=cut)
+    assert told[2:] == [2, 2, 1], "what was done is counted at once and not done again"
     for name in ("images.parquet", "summary.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_two_processes_write_the_rows_of_one(tmp_path, source, boxes, monkeypatch):
+    expected = measured(tmp_path / "alone", source, boxes=boxes)
+    # each waits for nobody: the second has done its parts before the first merges
+    monkeypatch.setattr(Processes, "wait", lambda self: None)
+    first = Processes(0, 2)
+    with Run.start(tmp_path / "shared", command="evaluate", settings={"asked": ASKED}) as run:
+        assert measured(tmp_path / "shared", source, processes=Processes(1, 2), boxes=boxes) == {}
+        assert run.parts() == ["000001"]
+        shared = run_evaluate(ASKED, small(dtype=torch.float32), source, run, processes=first, boxes=boxes)
+    assert shared == expected
+    tables = [pl.read_parquet(tmp_path / name / "images.parquet") for name in ("alone", "shared")]
+    assert_frame_equal(*tables)
+
+
 def test_empty_maps_are_counted_and_the_others_kept(tmp_path, source):
-    asked = Evidence((HalfEmpty(),), (AOPC(5), AOPC(5, order="random")), None, part=2)
+    asked = Evaluate((HalfEmpty(),), (AOPC(5), AOPC(5, order="random")), part=2)
     summary = measured(tmp_path / "run", source, asked)
     assert "1 of 5 maps are empty or equal everywhere" in summary["answer"][0]
     assert summary["rows"][0]["aopc_missing"] == 1
     assert summary["rows"][0]["aopc"] is not None
 
 
+def table_of(**values):
+    """Rows of maps by explainer."""
+    return pl.DataFrame(
+        [
+            {"image": str(i), "explainer": name, "aopc": value, "empty": value is None}
+            for name, column in values.items()
+            for i, value in enumerate(column)
+        ]
+    )
+
+
+def test_the_best_by_direction_and_a_tie_is_a_tie():
+    draw = np.random.default_rng(0)
+    base = draw.normal(0.5, 0.1, 40)
+    maps = table_of(good=base + 0.1, same=base + 0.1 + draw.normal(0, 0.05, 40), bad=base - 0.2)
+    up = rank(maps, Column("aopc", "up", "", ""), ["bad", "same", "good"])
+    assert up.order[2] == "bad"
+    assert len(up.tied) == 1
+    assert up.behind[1].difference == pytest.approx(0.3, abs=0.02)
+    down = rank(maps, Column("aopc", "down", "", ""), ["good", "same", "bad"])
+    assert down.order[0] == "bad"
+    assert down.tied == []
+    assert down.behind[0].low > 0
+
+
+def test_explainers_without_values_are_not_ranked():
+    maps = table_of(good=[0.5, 0.6, 0.7, 0.8], empty=[None, None, None, 0.1])
+    found = rank(maps, Column("aopc", "up", "", ""), ["good", "empty"])
+    assert (found.order, found.unknown) == (["good"], ["empty"])
+    nothing = rank(table_of(a=[None, None], b=[None, None]), Column("aopc", "up", "", ""), ["a", "b"])
+    assert (nothing.order, nothing.unknown) == ([], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("ends", "missing", "words"),
+    [
+        ((0.9, 0.8, 1.0), 0, "FAILS the randomisation test"),
+        ((0.1, 0.0, 0.2), 0, "passes the randomisation test"),
+        ((0.5, 0.3, 0.7), 0, "cannot tell whether it passes the randomisation test: with everything down to last"),
+        ((0.1, 0.0, 0.2), 8, "cannot tell whether it passes the randomisation test: with everything down to last"),
+        ((None, None, None), 10, "10 of 10 pairs of maps have no rank correlation"),
+    ],
+)
+def test_the_randomisation_test_passes_fails_or_cannot_tell(ends, missing, words):
+    value, low, high = ends
+    row = {"explainer": "GradCAM()", "randomised": "last", "rows": 10, "spearman_absolute": value}
+    row |= {"spearman_absolute_low": low, "spearman_absolute_high": high, "spearman_absolute_missing": missing}
+    maps = pl.DataFrame({"image": ["a"], "explainer": ["GradCAM()"], "empty": [False]})
+    (sentence,) = answer(Evaluate(metrics=(Randomisation(),)), maps, [row])
+    assert words in sentence
+
+
 def test_bad_input_is_named_before_anything_is_measured(tmp_path, source):
     with pytest.raises(InputError, match="regions of 8 x 8 pixels do not tile images of 10 x 10"):
-        measured(tmp_path / "a", source, Evidence((GradCAM(),), (AOPC(),)))
+        measured(tmp_path / "a", source, Evaluate((GradCAM(),), (AOPC(),)))
     with pytest.raises(InputError, match="none of the boxes belongs to an image"):
-        measured(tmp_path / "b", source, boxes={"other.png": [(0.0, 0.0, 1.0, 1.0)]})
-    with pytest.raises(InputError, match="one column, once; got aopc, aopc"):
-        Evidence(metrics=(AOPC(5), AOPC(2)))
-    with pytest.raises(InputError, match="evidence measures AOPC"):
-        Evidence(metrics=(Randomisation(),))
+        measured(tmp_path / "b", source, boxes={"other.png": BOX})
+    with pytest.raises(InputError, match="no boxes were given"):
+        measured(tmp_path / "c", source)
+    with pytest.raises(InputError, match="neither was asked for"):
+        measured(tmp_path / "d", source, Evaluate(metrics=(AOPC(5),)), boxes={source.ids[0]: BOX})
+    with pytest.raises(LayerError, match="nowhere"):
+        measured(tmp_path / "e", source, Evaluate(metrics=(Randomisation(blocks=("nowhere",)),)))
+    with pytest.raises(InputError, match="aopc was asked for twice"):
+        Evaluate(metrics=(AOPC(5), AOPC(2)))
+    with pytest.raises(InputError, match="randomised spearman was asked for twice"):
+        Evaluate(metrics=(Randomisation(), Randomisation(mode="independent")))
     with pytest.raises(InputError, match="at least one explainer"):
-        Evidence(explainers=())
+        Evaluate(explainers=())

@@ -165,7 +165,7 @@ def test_logit_differences_are_the_difference_of_their_maps(score: Any) -> None:
     images = torch.rand(2, 3, 2, 2, dtype=torch.float64)
     target = torch.tensor([0, 2])
     found = LRP(score=score, stabilizer=1e-12)(network, images, target)
-    each = torch.stack([LRP(stabilizer=1e-12)(network, images, torch.tensor(c)).heatmaps for c in range(3)], 1)
+    each = torch.stack([LRP(stabilizer=1e-12)(network, images, torch.tensor([c, c])).heatmaps for c in range(3)], 1)
     rivals = torch.ones(2, 3).double() if score == "contrast" else found.logits.softmax(1)
     rivals = rivals.scatter(1, target[:, None], 0)
     weights = F.one_hot(target, 3) - rivals / rivals.sum(1, keepdim=True)

@@ -2,12 +2,16 @@
 
 import json
 
+import numpy as np
+import polars as pl
 import pytest
+from scipy.stats import mannwhitneyu
 
 from heatproof.errors import InputError
 from heatproof.results.run import Run
 from heatproof.studies.audit_benchmark.population import BACKDOORS, FAMILIES, Member, members
-from heatproof.studies.audit_benchmark.run import WITHOUT, AuditBenchmark, _models, roc
+from heatproof.studies.audit_benchmark.rates import WITHOUT, auc, roc, verdict_rates
+from heatproof.studies.audit_benchmark.run import AuditBenchmark
 
 
 def test_the_population_has_the_size_that_was_asked_for() -> None:
@@ -33,7 +37,7 @@ def test_no_network_is_judged_by_thresholds_of_its_own_training() -> None:
         level = (0.1 if member.family == "densenet" else 0.5) + 0.01 * place
         numbers = {"all_classes": level}
         found[member.name] = {"values": {"all_classes": [level] * 12}, "numbers": numbers, "trust": [], "made": {}}
-    rows, table = _models(everyone, found)
+    rows, table = verdict_rates(everyone, found)
     verdicts = {row["model"]: row["verdict"] for row in table if row["how"] == WITHOUT}
     assert verdicts["densenet-0"] == "manipulated"
     assert {verdict for name, verdict in verdicts.items() if name.startswith("vgg")} == {"honest"}
@@ -41,9 +45,24 @@ def test_no_network_is_judged_by_thresholds_of_its_own_training() -> None:
     assert rate == 3 / 9
 
 
-def test_roc_of_what_cannot_be_told_apart_is_the_diagonal() -> None:
-    import numpy as np
+@pytest.mark.parametrize("steps", [6, 10_000], ids=["ties", "no ties"])
+def test_roc_and_its_area_are_scikit_learns(steps) -> None:
+    from sklearn.metrics import roc_auc_score, roc_curve
 
+    draw = np.random.default_rng(0)
+    lies, honest = draw.integers(steps, size=40) / 3 + 1.0, draw.integers(steps, size=25) / 3
+    given = np.r_[np.ones(40), np.zeros(25)], np.r_[lies, honest]
+    assert auc(lies, honest) == pytest.approx(roc_auc_score(*given), abs=1e-15)
+    false, true, _ = roc_curve(*given, drop_intermediate=False)
+    np.testing.assert_allclose(roc(lies, honest), (false, true), rtol=0, atol=1e-15)
+
+
+def test_area_where_nothing_is_to_be_told_apart() -> None:
+    assert auc([1.0, 1.0], [1.0]) == 0.5
+    assert np.isnan(auc([], [1.0]))
+
+
+def test_roc_of_what_cannot_be_told_apart_is_the_diagonal() -> None:
     false, true = roc(np.array([1.0, 2.0]), np.array([1.0, 2.0]))
     assert false == true
 
@@ -57,8 +76,16 @@ def test_a_small_population_from_end_to_end_and_again(tmp_path) -> None:
     told: list[str] = []
     with Run.start(tmp_path / "out", command="study", settings={"asked": asked}) as run:
         summary = asked(run, say=told.append)
-    areas = {r["lie"]: r["value"] for r in summary["rows"] if r["table"].startswith("AUC") and r["number"] == "score"}
-    assert 0 <= areas["edit"] <= 1
+    (area,) = [
+        row["value"]
+        for row in summary["rows"]
+        if (row["table"], row["lie"], row["number"]) == (f"AUC of networks, {WITHOUT}", "edit", "score")
+    ]
+    table = pl.read_parquet(tmp_path / "out" / "images.parquet").filter(pl.col("how") == WITHOUT)
+    lies, honest = (table.filter(chosen)["score"] for chosen in (pl.col("lie") == "edit", pl.col("honest")))
+    assert (len(lies), len(honest)) == (4, 4)
+    assert area == mannwhitneyu(lies, honest).statistic / 16
+    assert area > 0.9
     thresholds = json.loads((tmp_path / "out" / "thresholds.json").read_text())
     assert thresholds["provenance"]["networks"] == ["vgg-0", "densenet-0", "vgg-1", "densenet-1"]
     assert (tmp_path / "out" / "figures" / "roc.png").exists()

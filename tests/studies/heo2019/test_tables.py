@@ -2,12 +2,14 @@
 
 import json
 
+import polars as pl
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 from tests.training.nets import convolutions, patches
 
+from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.models.loading import load
 from heatproof.results.run import Run
@@ -63,7 +65,29 @@ def test_every_table_has_its_rows_and_every_cell_is_kept(place, tmp_path):
     assert tables == {1, 2, 3, 5}
     matched = [r for r in summary["rows"] if r["table"] == 1 and r["measured"] == "gradcam"]
     assert [row["paper"] for row in matched] == [pytest.approx(0.973)]
-    assert all(0 <= row["value"] <= 1 for row in summary["rows"] if row["value"] is not None)
+    compared = tmp_path / "out" / "compared"
+    (passive,) = (pl.read_parquet(path / "images.parquet") for path in compared.glob("*-passive"))
+    mine = passive.filter(
+        pl.col("explainer").str.starts_with("GradCAM") & pl.col("penalty").str.starts_with("Location")
+    )
+    assert matched[0]["value"] == pytest.approx(mine["fooled"].mean())
+    # the accuracies, from the networks themselves on the photos themselves
+    photos = open_data(str(place / "test"), classes=[f"class-{i}" for i in range(4)])
+    images, labels = torch.stack([photo.image for photo in photos]).float() / 255, torch.tensor(photos.labels)
+    networks = {"before": load(name)}
+    (cell,) = (tmp_path / "out" / "cells").glob("*-active_swap-gradcam")
+    networks["after"] = load(str(cell))
+    for when, network in networks.items():
+        right = (network(images).argmax(1) == labels).double()
+        for which, label in (("first", 0), ("second", 3)):
+            (row,) = [r for r in summary["rows"] if r["table"] == 5 and r["measured"] == f"{which} class {when}"]
+            assert row["value"] == pytest.approx(right[labels == label].mean().item())
+        (row,) = [
+            r
+            for r in summary["rows"]
+            if r["table"] == 3 and r["fooling"] == "active_swap" and r["measured"] == f"top-1 {when}"
+        ]
+        assert row["value"] == pytest.approx(right.mean().item())
     cells = sorted(
         path.name for path in (tmp_path / "out" / "cells").rglob("model.safetensors") for path in [path.parent]
     )

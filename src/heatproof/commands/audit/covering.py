@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.explainers.occlusion import blurred
 from heatproof.explainers.scores import Score, explained
 from heatproof.heatmaps import resize
+from heatproof.images import blurred
 from heatproof.metrics.agreement import patch_correlation
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.removal import together
@@ -118,8 +118,8 @@ def question(
         side = max(1, round(share * min(rows, cols)))
         covers = squares(rows, cols, side, along).to(images)
         middle = explainer if size == MIDDLE and targets is not None else None
-        said, own = _covered(model, images, blurred(images, side / 2), covers, middle, targets)
-        found.append((covers, said))
+        after, own = _covered(model, images, blurred(images, side / 2), covers, middle, targets)
+        found.append((covers, after))
         maps = own if middle is not None else maps
     covers, covered = torch.cat([c for c, _ in found]), torch.cat([s for _, s in found], 1)
     return Answers(logits, covers, covered, tuple(len(c) for c, _ in found), maps)
@@ -187,7 +187,8 @@ def jump(heatmap: Heatmaps, answers: Answers) -> PerImage:
         return heatmap.new_full((len(heatmap),), torch.nan)
     first = sum(answers.sizes[:MIDDLE])
     middle = answers.covers[first : first + answers.sizes[MIDDLE]]
-    left = 1 - F.adaptive_avg_pool2d(middle[None], heatmap.shape[1:]).to(heatmap)
+    rows, cols = heatmap.shape[1:]
+    left = 1 - F.adaptive_avg_pool2d(middle[None], (rows, cols)).to(heatmap)
     away = ((heatmap[:, None] - answers.maps) * left).flatten(2).norm(dim=2)
     away = away / heatmap.flatten(1).norm(dim=1)[:, None]
     return ((away.amax(1) + LEAST) / (away.median(1).values + LEAST)).log()
@@ -203,12 +204,13 @@ def unseen(heatmaps: Heatmaps, answers: Answers, targets: Targets, score: Score 
     **Range** at most 1: one square alone takes the answer, and the map shows nothing there; 0: the map stands out
     wherever the answer does; NaN for answers that are equal everywhere.
     """
-    fine = heatmaps if heatmaps.shape[1:] == answers.covers.shape[1:] else resize(heatmaps, answers.covers.shape[1:])
-    told = torch.einsum("nhw,mhw->nm", fine, answers.covers.to(fine))
+    rows, cols = answers.covers.shape[1:]
+    fine = heatmaps if heatmaps.shape[1:] == answers.covers.shape[1:] else resize(heatmaps, (rows, cols))
+    shown = torch.einsum("nhw,mhw->nm", fine, answers.covers.to(fine))
     falls = answers.drops(targets, score)
     found = [
         (_standard(fall) - torch.nan_to_num(_standard(mass)).clamp(min=0)).amax(1) / (fall.shape[1] - 1) ** 0.5
-        for fall, mass in zip(falls.split(answers.sizes, 1), told.split(answers.sizes, 1), strict=True)
+        for fall, mass in zip(falls.split(answers.sizes, 1), shown.split(answers.sizes, 1), strict=True)
     ]
     return torch.stack(found).nanmean(0)
 

@@ -1,40 +1,41 @@
 """The pictures of an audit: where map and witness disagree most, and the mosaics of a possible swap."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import polars as pl
-from torch import Tensor
 
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.mosaic import exchanged, joined
+from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier
 from heatproof.report.figures import Panel, gallery
 from heatproof.results.run import Run
-from heatproof.results.viewer import add_view
+from heatproof.results.viewer import View, add_view
+from heatproof.types import is_signed
 
 
 def show_disagreement(
-    asked: Audit,
+    settings: Audit,
     model: Classifier,
     source: Source,
     run: Run,
     table: pl.DataFrame,
-    kept: Mapping[str, Tensor],
+    tensors: AuditTensors,
     images: Sequence[str],
 ) -> None:
     """The photos that disagree most, with map and witness side by side: a figure, and more of them in the viewer."""
     positions = {image: place for place, image in enumerate(source.ids)}
     rows = {row["image"]: row for row in table.iter_rows(named=True)}
-    signed = bool(getattr(asked.explainer, "signed", False))
+    signed = is_signed(settings.explainer)
     panels = []
     for image in images:
         row = rows[image]
         photo = fit(source[positions[image]].image, model.input_size).permute(1, 2, 0).numpy()
-        heatmap, witness = (kept[name][row["place"]].numpy() for name in ("maps", "witness"))
+        heatmap, witness = (found[row["place"]].numpy() for found in (tensors.maps, tensors.witness))
         name = model.class_name(row["target"])
-        if len(panels) < asked.shown:
+        if len(panels) < settings.shown:
             panels.append(
                 [
                     Panel(photo, caption=f"{image}: {name}"),
@@ -43,8 +44,8 @@ def show_disagreement(
                 ]
             )
         views = [
-            {"name": f"{what} · {name}", "signed": sign, "target": row["target"], "values": values}
-            for what, sign, values in ((repr(asked.explainer), signed, heatmap), ("witness", True, witness))
+            View(f"{what} Â· {name}", values, sign, columns={"target": row["target"]})
+            for what, sign, values in ((repr(settings.explainer), signed, heatmap), ("witness", True, witness))
         ]
         add_view(run, image, (photo * 255).round().astype("uint8"), views)
     if panels:
@@ -56,19 +57,20 @@ def show_disagreement(
         )
 
 
-def show_mosaics(asked: Audit, model: Classifier, run: Run, kept: Mapping[str, Tensor]) -> None:
+def show_mosaics(settings: Audit, model: Classifier, run: Run, tensors: AuditTensors) -> None:
     """Mosaics with the two classes whose maps lie most in each other's photos."""
-    pair = exchanged(kept["mosaic_shares"], kept["mosaic_classes"]) if "mosaic_shares" in kept else None
-    if pair is None:
+    mosaics = tensors.mosaics
+    pair = None if mosaics is None else exchanged(mosaics.shares, mosaics.classes)
+    if mosaics is None or pair is None:
         return
     size = (model.input_size, model.input_size)
-    signed = bool(getattr(asked.explainer, "signed", False))
+    signed = is_signed(settings.explainer)
     panels = []
-    for place, classes in enumerate(kept["mosaic_classes"].tolist()):
-        if set(pair[1]) <= set(classes) and len(panels) < asked.shown // 2:
-            tiles = kept["tiles"][kept["mosaic_tiles"][place]].float() / 255
+    for place, classes in enumerate(mosaics.classes.tolist()):
+        if set(pair[1]) <= set(classes) and len(panels) < settings.shown // 2:
+            tiles = tensors.tiles[mosaics.tiles[place]].float() / 255
             photo = joined(tiles[None], size)[0].permute(1, 2, 0).numpy()
-            maps = [(c, kept["mosaic_maps"][place, classes.index(c)].numpy()) for c in pair[1]]
+            maps = [(c, mosaics.maps[place, classes.index(c)].numpy()) for c in pair[1]]
             panels.append([Panel(photo), *(Panel(photo, own, signed, model.class_name(c)) for c, own in maps)])
     if panels:
         gallery(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.attacks.gradient import FGSM
@@ -12,12 +13,13 @@ from heatproof.attacks.noise import GaussianNoise
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.covering import FEWEST, Answers, agreement, jump, question, trust, unseen, witness_map
 from heatproof.commands.audit.mosaic import PER_PHOTO, tile
+from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import LayerExplainer, explain_together
-from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise
-from heatproof.metrics.agreement import correlation
+from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, pearson
+from heatproof.manipulation.masks import frame
 from heatproof.metrics.confidence import read
 from heatproof.metrics.randomisation import Randomisation
 from heatproof.metrics.removal import Order, check_region, filling, turns, unordered, watch
@@ -29,7 +31,7 @@ from heatproof.types import Explainer, Heatmaps, Images, PerImage, Targets, sett
 REGIONS = 8
 """Regions along a side that are taken away for AOPC."""
 LEVELS = (0.1, 0.25, 0.5)
-"""Shares of the regions that are gone when the model is asked."""
+"""Shares of the regions that are gone when the model is settings."""
 ORDERS: tuple[Order, ...] = ("most", "random")
 OVERHEAD = 1 + 3 * len(LEVELS) + 1 + 3 + PER_PHOTO
 """Forward passes per photo besides the witness's: the map, AOPC in three orders, a new head, two attacks, mosaics."""
@@ -37,8 +39,6 @@ CELLS = 56
 """The most cells a side of the witness's map that is kept for figures."""
 CLASSES = 10
 """So many classes of each photo are explained, to find two that were swapped."""
-FRAME = 1 / 8
-"""The width of the frame, as a share of the map's side, at least one cell."""
 
 
 @settings
@@ -83,14 +83,14 @@ class Audit:
         return self.budget - OVERHEAD
 
 
-class Measured(NamedTuple):
-    """The rows of a batch, and tensors by name, each with the photos along its first axis."""
+class AuditedBatch(NamedTuple):
+    """The rows of a batch of photos, and its tensors."""
 
     rows: list[dict[str, Any]]
-    kept: dict[str, Tensor]
+    tensors: AuditTensors
 
 
-def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int) -> Measured:
+def measure(settings: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int) -> AuditedBatch:
     """Everything about one batch but what needs a reference.
 
     Args:
@@ -98,14 +98,14 @@ def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, r
     """
     images = hardware.bring(batch.images)
     with hardware.autocast():
-        views = _views(asked.explainer)
-        grid = explain_together(model, images, list(views.values()), top=CLASSES if _cheap(asked.explainer) else 1)
+        views = _views(settings.explainer)
+        grid = explain_together(model, images, list(views.values()), top=CLASSES if _cheap(settings.explainer) else 1)
         targets = grid.targets[:, 0]
         maps = {name: found.detach().float() for name, found in zip(views, grid.heatmaps, strict=True)}
         logits, heatmaps = grid.logits.float(), maps["map"][:, 0]
         bare = maps.get("bare", maps["map"])[:, 0]
-        signed = views.get("bare", asked.explainer) if _cheap(asked.explainer) else None
-        answers = question(model, images, asked.questions, logits, signed, targets)
+        signed = views.get("bare", settings.explainer) if _cheap(settings.explainer) else None
+        answers = question(model, images, settings.questions, logits, signed, targets)
         pooled, jumps = agreement(heatmaps, answers, targets, pooled=True), jump(bare, answers)
         hidden = unseen(heatmaps, answers, targets)
         witness = witness_map(answers, targets)
@@ -115,18 +115,20 @@ def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, r
             "jump": jumps,
             "unseen": hidden,
             "trust": trust(pooled, jumps, hidden),
-            **_faithfulness(model, images, heatmaps, witness, targets, logits, asked.seed),
-            **_attacked(asked, model, images, heatmaps, targets),
+            **_faithfulness(model, images, heatmaps, witness, targets, logits, settings.seed),
+            **_attacked(settings, model, images, heatmaps, targets),
         }
         chosen = slice(0, randomised)
         if randomised:
-            drawn = Randomisation(at_most=1, seed=asked.seed)(model, asked.explainer, images[chosen], targets[chosen])
+            drawn = Randomisation(at_most=1, seed=settings.seed)(
+                model, settings.explainer, images[chosen], targets[chosen]
+            )
             values["randomised"] = _padded(drawn[0].spearman_absolute, len(images))
     for name in ("contrast", "softmax_contrast"):
         if name in maps:
-            values[name] = correlation(heatmaps.flatten(1), maps[name][:, 0].flatten(1))
+            values[name] = pearson(heatmaps, maps[name][:, 0])
     values |= {
-        "frame": mass(heatmaps, frame(*heatmaps.shape[1:]).to(heatmaps)),
+        "frame": on_frame(heatmaps),
         "empty": unordered(heatmaps, "most") | is_empty(heatmaps),
         "prediction": logits.argmax(1),
         "confidence": logits.softmax(1).amax(1),
@@ -140,31 +142,33 @@ def measure(asked: Audit, model: Classifier, batch: Batch, hardware: Hardware, r
             "target": int(targets[i]),
             "correct": bool(lists["prediction"][i] == int(batch.labels[i])) if known[i] else None,
             "model": model.name,
-            "explainer": repr(asked.explainer),
+            "explainer": repr(settings.explainer),
             **{name: found[i] for name, found in lists.items()},
         }
         for i, image in enumerate(batch.ids)
     ]
-    kept = {
-        "tiles": (tile(images) * 255).round().to(torch.uint8),
-        "maps": heatmaps,
-        "witness": F.adaptive_avg_pool2d(witness[:, None], [min(side, CELLS) for side in witness.shape[1:]])[:, 0],
-        "targets": grid.targets,
-        "by_class": _by_class(maps.get("bare", maps["map"]), grid.targets, answers),
-    }
-    return Measured(rows, kept)
+    height, width = witness.shape[1:]
+    tensors = AuditTensors(
+        maps=heatmaps,
+        witness=F.adaptive_avg_pool2d(witness[:, None], (min(height, CELLS), min(width, CELLS)))[:, 0],
+        targets=grid.targets,
+        by_class=_by_class(maps.get("bare", maps["map"]), grid.targets, answers),
+        tiles=(tile(images) * 255).round().to(torch.uint8),
+    )
+    return AuditedBatch(rows, tensors)
 
 
-def frame(rows: int, cols: int) -> Tensor:
-    """1 on the frame of a map, 0 inside.
+def on_frame(heatmaps: Heatmaps) -> PerImage:
+    """The share of each map on Heo et al.'s frame (:func:`heatproof.manipulation.masks.frame`).
 
-    >>> frame(3, 4).sum()
-    tensor(10.)
+    **Range** [0, 1]; NaN where a map of fewer than 3 x 3 cells has no inside.
+
+    >>> on_frame(torch.ones(1, 4, 3))
+    tensor([0.8333])
     """
-    down, across = max(1, round(rows * FRAME)), max(1, round(cols * FRAME))
-    mask = torch.ones(rows, cols)
-    mask[down : rows - down, across : cols - across] = 0
-    return mask
+    if min(heatmaps.shape[1:]) < 3:
+        return heatmaps.new_full((len(heatmaps),), torch.nan)
+    return mass(heatmaps, frame(*heatmaps.shape[1:]).to(heatmaps))
 
 
 def _cheap(explainer: Explainer) -> bool:
@@ -188,7 +192,7 @@ def _faithfulness(
     model: Classifier,
     images: Images,
     heatmaps: Heatmaps,
-    witness: Heatmaps,
+    witness: Float[Tensor, "batch height width"],
     targets: Targets,
     logits: Tensor,
     seed: int,
@@ -215,14 +219,17 @@ def _faithfulness(
 
 
 def _attacked(
-    asked: Audit, model: Classifier, images: Images, heatmaps: Heatmaps, targets: Targets
+    settings: Audit, model: Classifier, images: Images, heatmaps: Heatmaps, targets: Targets
 ) -> dict[str, PerImage]:
     """NISSIM of the maps of the same class before and after; NaN where the answer changed."""
     objective = misclassify(model, targets)
     size = (images.shape[2], images.shape[3])
     found = {}
-    for name, attack in (("noise", GaussianNoise(asked.noise, seed=asked.seed)), ("fgsm", FGSM(asked.epsilon))):
-        after = asked.explainer(model, attack(objective, images), targets)
+    for name, attack in (
+        ("noise", GaussianNoise(settings.noise, seed=settings.seed)),
+        ("fgsm", FGSM(settings.epsilon)),
+    ):
+        after = settings.explainer(model, attack(objective, images), targets)
         moved = nissim(heatmaps, after.heatmaps.detach().float(), size=size)
         found[name] = moved.masked_fill(after.logits.argmax(1) != targets, torch.nan)
     return found
@@ -264,7 +271,7 @@ def center_distances(heatmaps: Heatmaps) -> PerImage:
     return away.masked_fill(~known, torch.nan)
 
 
-def _padded(values: PerImage, count: int) -> PerImage:
+def _padded(values: Float[Tensor, "some"], count: int) -> PerImage:
     return torch.cat([values, values.new_full((count - len(values),), torch.nan)])
 
 

@@ -45,7 +45,7 @@ class Mosaics(NamedTuple):
     maps: Float[Tensor, "mosaics classes rows cols"]
 
 
-def tile(images: Images) -> Images:
+def tile(images: Images) -> Float[Tensor, "batch channels half_height half_width"]:
     """The photos at half their size, rounded up."""
     size = [(side + 1) // 2 for side in images.shape[2:]]
     return F.interpolate(images, size, mode="area")

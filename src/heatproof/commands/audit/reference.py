@@ -2,28 +2,68 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+import polars as pl
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.together import explain_together
-from heatproof.heatmaps import resize
+from heatproof.heatmaps import pearson, resize
 from heatproof.manipulation.penalties import CenterMass, Location, TopK
-from heatproof.metrics.agreement import correlation
 from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.similarity import nissim, spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.types import Explainer
 
-PENALTIES: dict[str, Any] = {"location": Location(), "top_k": TopK(), "center_mass": CenterMass()}
+PENALTIES: dict[str, Location | TopK | CenterMass] = {
+    "location": Location(),
+    "top_k": TopK(),
+    "center_mass": CenterMass(),
+}
 """The known foolings whose success rate is measured; a swap of classes is looked for by :func:`swapped`."""
 PAIRS = 10
 """Photos that a pair of classes needs to be called swapped."""
+
+
+class Beside(NamedTuple):
+    """One batch beside the reference: columns per photo, and how alike the maps of its classes are."""
+
+    rows: list[dict[str, Any]]
+    likeness: Float[Tensor, "photos classes classes"]
+
+
+@dataclass(frozen=True)
+class MovedLayer:
+    """||w - w0|| / ||w0|| of one layer's numbers."""
+
+    layer: str
+    moved: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All photos beside the reference.
+
+    Attributes:
+        rates: fooling success rates by the names of :data:`PENALTIES`.
+        agreement: the share of equal predictions.
+        layers: the farthest moved first, or why they cannot be compared.
+    """
+
+    rates: dict[str, float]
+    agreement: float
+    layers: Sequence[MovedLayer] | str
+
+    def plain(self) -> dict[str, Any]:
+        """As ``summary.json`` holds it."""
+        layers = self.layers if isinstance(self.layers, str) else [asdict(layer) for layer in self.layers]
+        return {**self.rates, "agreement": self.agreement, "layers": layers}
 
 
 def check_classes(model: Classifier, reference: Classifier) -> None:
@@ -41,7 +81,7 @@ def check_classes(model: Classifier, reference: Classifier) -> None:
 
 def beside(
     model: Classifier, reference: Classifier, explainer: Explainer, batch: Batch, targets: Tensor, hardware: Hardware
-) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+) -> Beside:
     """Columns per photo of what differs from the reference, for the class that the model predicts.
 
     Args:
@@ -67,10 +107,12 @@ def beside(
     classes = own.shape[1]
     a = own.repeat_interleave(classes, 1).flatten(0, 1).flatten(1)
     b = maps.repeat(1, classes, 1, 1).flatten(0, 1).flatten(1)
-    return rows, {"likeness_to_reference": correlation(a, b).view(len(images), classes, classes)}
+    return Beside(rows, pearson(a, b).view(len(images), classes, classes))
 
 
-def swapped(likeness: Tensor, targets: Tensor) -> tuple[float, tuple[int, int]] | None:
+def swapped(
+    likeness: Float[Tensor, "photos classes classes"], targets: Int[Tensor, "photos classes"]
+) -> tuple[float, tuple[int, int]] | None:
     """The pair of classes whose maps look most like each other's: how much more than like their own.
 
     min over both classes of mean_photos r(h_c, h'_c') - r(h_c, h'_c), h the model's and h' the reference's maps.
@@ -83,6 +125,7 @@ def swapped(likeness: Tensor, targets: Tensor) -> tuple[float, tuple[int, int]] 
     Returns:
         The value and the pair; ``None`` where no pair has :data:`PAIRS` photos.
 
+    >>> import torch
     >>> swapped(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]).repeat(10, 1, 1), torch.tensor([[3, 5]] * 10))
     (1.0, (3, 5))
     """
@@ -105,7 +148,7 @@ def swapped(likeness: Tensor, targets: Tensor) -> tuple[float, tuple[int, int]] 
     return both[pair], pair
 
 
-def moved_layers(model: Classifier, reference: Classifier) -> list[dict[str, Any]] | str:
+def moved_layers(model: Classifier, reference: Classifier) -> list[MovedLayer] | str:
     """How far each layer's numbers moved, the farthest first: ||w - w0|| / ||w0||; or why that cannot be said."""
     own, other = model.network.state_dict(), reference.network.state_dict()
     differing = sorted(
@@ -122,26 +165,26 @@ def moved_layers(model: Classifier, reference: Classifier) -> list[dict[str, Any
     for layer, pairs in layers.items():
         away = sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5
         size = sum(float(b.square().sum()) for _, b in pairs) ** 0.5
-        rows.append({"layer": layer, "moved": away / size if size else float(away > 0)})
-    return sorted(rows, key=lambda row: -row["moved"])
+        rows.append(MovedLayer(layer, away / size if size else float(away > 0)))
+    return sorted(rows, key=lambda row: -row.moved)
 
 
-def told(rows: Sequence[dict[str, Any]] | str, at_most: int = 3) -> str:
+def describe_moves(layers: Sequence[MovedLayer] | str, at_most: int = 3) -> str:
     """The layers that moved, in words."""
-    if isinstance(rows, str):
-        return f"Weights cannot be compared layer by layer: {rows}."
-    some = [row for row in rows if row["moved"] > 1e-6]
+    if isinstance(layers, str):
+        return f"Weights cannot be compared layer by layer: {layers}."
+    some = [row for row in layers if row.moved > 1e-6]
     if not some:
         return "No weight differs from the reference's."
-    first = ", ".join(f"{row['layer']} ({row['moved']:.1%})" for row in some[:at_most])
-    return f"{len(some)} of {len(rows)} layers differ from the reference's, most of all {first}."
+    first = ", ".join(f"{row.layer} ({row.moved:.1%})" for row in some[:at_most])
+    return f"{len(some)} of {len(layers)} layers differ from the reference's, most of all {first}."
 
 
-def rates(table: Any) -> dict[str, float]:
-    """Fooling success rates by fooling, and the share of equal predictions."""
-    found = {name: float(table[f"fooled_{name}"].cast(float).mean()) for name in PENALTIES}
-    return {**found, "agreement": float(table["agrees"].cast(float).mean())}
+def comparison(table: pl.DataFrame, model: Classifier, reference: Classifier) -> Comparison:
+    """The columns of :func:`beside` over all photos, and the weights."""
 
+    def share(column: str) -> float:
+        return float(np.mean(table[column].cast(pl.Float64).to_list()))
 
-def as_tensor(likeness: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(likeness))
+    rates = {name: share(f"fooled_{name}") for name in PENALTIES}
+    return Comparison(rates, share("agrees"), moved_layers(model, reference))

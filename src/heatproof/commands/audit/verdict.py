@@ -238,13 +238,13 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     if distance > DOUBT:
         verdict = "fail" if distance > FAIL and (better - limits.median) / unit > DOUBT else "doubtful"
     side = "above" if about.bad == "high" else "below"
-    told = {
+    words = {
         "pass": f"within what honest networks show ({limits.median:.2f} in the middle, doubtful {side} {doubtful:.2f})",
         "doubtful": f"{distance:.1f} deviations {side} honest networks ({limits.median:.2f} in the middle)",
         "fail": f"{distance:.1f} deviations {side} honest networks ({limits.median:.2f} in the middle)",
     }[verdict]
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
-    reason = f"How far {about.means}: {found.value:.2f}, {told}."
+    reason = f"How far {about.means}: {found.value:.2f}, {words}."
     return Check(about.check, number, found.value, low, high, fail, doubtful, distance, verdict, reason)
 
 

@@ -1,9 +1,9 @@
 """Pictures of a comparison: maps before and after, and which explainer's lie is told by which other."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,16 +16,33 @@ from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.plots import matrix
 from heatproof.results.run import Run
+from heatproof.types import Explainer, is_signed
+
+
+@runtime_checkable
+class Compared(Protocol):
+    """Settings that say whose maps are drawn, and of how many photos."""
+
+    @property
+    def explainers(self) -> Sequence[Explainer]: ...
+
+    @property
+    def shown(self) -> int: ...
 
 
 def draw_compared(
-    asked: Any, clean: Classifier, fooled: Mapping[str, Classifier], source: Source, run: Run, hardware: Hardware
+    settings: Compared,
+    clean: Classifier,
+    fooled: Mapping[str, Classifier],
+    source: Source,
+    run: Run,
+    hardware: Hardware,
 ) -> None:
     """``figures/compared-<model>.png``: a row per photo; the photo, then each explainer before and after.
 
     Photos are taken evenly from the data. The class explained is the label, or the clean prediction.
     """
-    places = sorted({round(place) for place in np.linspace(0, len(source) - 1, max(asked.shown, 1)).tolist()})
+    places = sorted({round(place) for place in np.linspace(0, len(source) - 1, max(settings.shown, 1)).tolist()})
     chosen = _photos(source, clean.input_size, places)
     if chosen is None:
         return
@@ -35,20 +52,20 @@ def draw_compared(
         targets = torch.where(labels.to(hardware.place) >= 0, labels.to(hardware.place), clean(there).argmax(1))
     for name, model in fooled.items():
         columns, maps = ["photo"], []
-        for explainer in asked.explainers:
+        for explainer in settings.explainers:
             title = column_title(explainer, clean)
             for when, network in (("before", clean), ("after", model)):
                 columns.append(f"{title}\n{when}")
                 with hardware.autocast():
-                    maps.append((explainer(network, there, targets), bool(getattr(explainer, "signed", False))))
+                    maps.append((explainer(network, there, targets), is_signed(explainer)))
         panels = []
         for i in range(len(ids)):
             photo = images[i].permute(1, 2, 0).numpy()
             row = [Panel(photo=photo, caption=clean.class_name(int(targets[i])))]
             for explanation, signed in maps:
-                said = clean.class_name(int(explanation.logits[i].argmax()))
+                prediction = clean.class_name(int(explanation.logits[i].argmax()))
                 heatmap = explanation.heatmaps[i].detach().float().cpu().numpy()
-                row.append(Panel(photo=photo, heatmap=heatmap, signed=signed, caption=f"predicts {said}"))
+                row.append(Panel(photo=photo, heatmap=heatmap, signed=signed, caption=f"predicts {prediction}"))
             panels.append(row)
         gallery(panels, run.path(f"figures/compared-{slug(name)}.png"), columns=columns, title=f"{clean.name} · {name}")
 

@@ -1,20 +1,20 @@
 """Plant a heatmap by hand, into a run folder from which the edited network can be loaded again."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from heatproof.commands.compare.figures import draw_compared
-from heatproof.commands.compare.run import METRICS, SORT, class_rows, compared
+from heatproof.commands.compare.summary import METRICS, class_rows
+from heatproof.commands.fool.measure import Lie, draw_lie, measure
+from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.penalties import TargetMap, TopK
 from heatproof.manipulation.weight_edit import RANDOM, WeightEdit
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.models.planted import planting_of
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
@@ -43,7 +43,7 @@ class Edit:
 
 
 def run_edit(
-    asked: Edit,
+    settings: Edit,
     model: Classifier,
     name: str,
     source: Source,
@@ -69,40 +69,25 @@ def run_edit(
     first = next(iter(batches(source, model.input_size, 8)), None)
     if first is None:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
-    edited = asked.edit(model, first.images)
+    edited = settings.edit(model, first.images)
     planting = planting_of(edited)
     assert planting is not None
-    run.describe(
-        model=[
-            {"name": name, "sha256": fingerprint(model), "layer": default_layer(model), "planted": asdict(planting)}
-        ],
-        data={"name": source.name, "count": source.count, "sha256": source.fingerprint()},
-    )
+    run.describe(model=[model_record(model, name, planted=asdict(planting))], data=data_record(source))
     edited.name = run.folder.name
     run.write_tensors("model.safetensors", edited.network.state_dict())
-    clean, lying = hardware.host(model), hardware.host(edited)
-    for number, batch in enumerate(batches(source, model.input_size, 32)):
-        rows = compared(clean, lying, edited.name, batch, [asked.explainer], [asked.penalty], hardware)
-        run.append_rows(f"judged-{number:06d}", rows)
-        advance(len(batch.ids))
-    table = run.merge(SORT)
+    lie = Lie(hardware.host(model), hardware.host(edited), settings.explainer, settings.penalty)
+    table = measure(lie, source, run, hardware, advance)
     row = summarise(table, ["model", "penalty", "explainer"], METRICS)[0]
     answer = (
-        f"{row['fsr']:.1%} of the heatmaps of {asked.explainer!r} lie as {asked.edit!r} wants, behind "
+        f"{row['fsr']:.1%} of the heatmaps of {settings.explainer!r} lie as {settings.edit!r} wants, behind "
         f"{planting.layer}; {row['agreement']:.1%} of the predictions are the same."
     )
     summary = {
         "rows": [row],
-        "classes": class_rows(table, clean),
+        "classes": class_rows(table, lie.clean),
         "skipped": all_skipped(run, source),
         "answer": [answer],
     }
-    draw_compared(_Shown((asked.explainer,), asked.shown), clean, {edited.name: lying}, source, run, hardware)
+    draw_lie(lie, source, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
     return summary
-
-
-@dataclass(frozen=True)
-class _Shown:
-    explainers: tuple[Explainer, ...]
-    shown: int

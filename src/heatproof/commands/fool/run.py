@@ -1,28 +1,27 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
+import polars as pl
 
-from heatproof.commands.compare.figures import draw_compared
-from heatproof.commands.compare.run import METRICS, SORT, class_rows, compared
-from heatproof.data.batches import batches
-from heatproof.data.sources import Source
-from heatproof.errors import RunError
+from heatproof.commands.compare.summary import METRICS, class_rows
+from heatproof.commands.fool.measure import Lie, draw_lie, measure
+from heatproof.commands.record import describe
+from heatproof.data.pairs import TwoClass, two_class
+from heatproof.data.sources import Source, part_source
 from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.manipulation.swap import swapped_classes
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.report.plots import curves
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
-from heatproof.training.feeding import fine_tune, part_source, two_class
-from heatproof.training.fine_tune import swapped_classes
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty, settings
@@ -52,7 +51,7 @@ class Fool:
 
 
 def run_fool(
-    asked: Fool,
+    settings: Fool,
     model: Classifier,
     name: str,
     source: Source,
@@ -60,7 +59,7 @@ def run_fool(
     *,
     held_out: Source | None = None,
     hardware: Hardware = Hardware(),
-    advance: Callable[[dict[str, Any]], None] = lambda row: None,
+    advance: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Fine-tune, then measure the held-out photos; ``hp.load(run.folder)`` gives the fooled model.
 
@@ -81,91 +80,79 @@ def run_fool(
         InputError: data that do not fit; an explainer without derivative.
         RunError: the folder holds a run with other settings, or the disk is full; what was done is kept.
     """
+    recipe = settings.recipe
     if held_out is None:
-        source, held_out = part_source(source, asked.recipe.holdout, asked.recipe.seed)
-    run.describe(
-        model=[{"name": name, "sha256": fingerprint(model), "layer": default_layer(model)}],
-        data={
-            "name": source.name,
-            "count": source.count,
-            "sha256": source.fingerprint(),
-            "held_out": {"name": held_out.name, "count": held_out.count, "sha256": held_out.fingerprint()},
-        },
-    )
-    swap = swapped_classes(asked.penalty, model)
+        source, held_out = part_source(source, recipe.holdout, recipe.seed)
+    _describe(run, name, model, source, held_out)
     clean = hardware.host(model)
-    pairs: dict[str, Any] = {}
-    if swap:
-        pairs["fool_data"] = two_class(source, swap, model.input_size, asked.pairs, asked.recipe.seed)
-        pairs["fool_held_out"] = two_class(held_out, swap, model.input_size, asked.pairs_held_out, asked.recipe.seed)
+    swap = swapped_classes(settings.penalty, model)
+    pairs = _pairs(settings, swap, model.input_size, source, held_out)
     fooled, history = fine_tune(
         clean,
-        asked.explainer,
-        asked.penalty,
+        settings.explainer,
+        settings.penalty,
         source,
-        asked.recipe,
+        recipe,
         held_out=held_out,
-        checkpoint=RunCheckpoint(run, sources=(source, held_out)),
+        fool_data=pairs.train,
+        fool_held_out=pairs.held_out,
+        checkpoint=_NotingCheckpoint(FileCheckpoint(run.path(CHECKPOINT)), run, (source, held_out)),
         scratch=run.folder / "scratch",
         advance=advance,
-        **pairs,
     )
     if run.process:
         return {}
     fooled.name = run.folder.name
     run.write_tensors("model.safetensors", fooled.network.state_dict())
     run.write_parquet("history.parquet", history.frame())
-    judged = pairs.get("fool_held_out", held_out)
-    for number, batch in enumerate(batches(judged, model.input_size, 32)):
-        rows = compared(clean, fooled, fooled.name, batch, [asked.explainer], [asked.penalty], hardware, swap)
-        run.append_rows(f"judged-{number:06d}", rows)
-    table = run.merge(SORT)
-    row = {**summarise(table, ["model", "penalty", "explainer"], METRICS)[0], **_course(history)}
-    summary = {
-        "rows": [row],
-        "classes": class_rows(table, clean),
-        "skipped": all_skipped(run, source, held_out),
-        "answer": [_answer(asked, row, history)],
-    }
-    draw_history(history, asked.penalty, run)
-    draw_compared(_Shown((asked.explainer,), asked.shown), clean, {fooled.name: fooled}, held_out, run, hardware)
+    lie = Lie(clean, fooled, settings.explainer, settings.penalty, swap)
+    table = measure(lie, pairs.held_out or held_out, run, hardware)
+    summary = _summary(settings, table, history, clean, all_skipped(run, source, held_out))
+    draw_history(history, settings.penalty, run)
+    draw_lie(lie, held_out, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
     _clear(run)
     return summary
 
 
 @dataclass(frozen=True)
-class _Shown:
-    explainers: tuple[Explainer, ...]
-    shown: int
+class _NotingCheckpoint:
+    """A checkpoint that also notes which photos were met in vain: a resumed run may not meet them again."""
 
-
-@dataclass(frozen=True)
-class RunCheckpoint:
-    """A fine-tuning's state in a run folder, in one file that appears whole or not at all."""
-
+    file: FileCheckpoint
     run: Run
-    name: str = CHECKPOINT
-    sources: Sequence[Source] = ()
+    sources: tuple[Source, ...]
 
     def load(self) -> dict[str, Any] | None:
-        path = self.run.path(self.name)
-        if not path.exists():
-            return None
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error}); delete it to begin anew") from error
+        return self.file.load()
 
     def save(self, state: dict[str, Any]) -> None:
-        file = io.BytesIO()
-        torch.save(state, file)
-        self.run.write_bytes(self.name, file.getvalue())
-        # a photo that was met in vain may not be met again
+        self.file.save(state)
         all_skipped(self.run, *self.sources)
 
 
-def draw_history(history: History, penalty: Any, run: Run) -> None:
+def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
+    describe(run, [model], source, names=[name], held_out=held_out)
+
+
+class _Pairs(NamedTuple):
+    """A swap's two-class images; nothing for every other penalty."""
+
+    train: TwoClass | None = None
+    held_out: TwoClass | None = None
+
+
+def _pairs(settings: Fool, swap: tuple[int, int] | None, size: int, source: Source, held_out: Source) -> _Pairs:
+    if swap is None:
+        return _Pairs()
+    seed = settings.recipe.seed
+    return _Pairs(
+        two_class(source, swap, size, settings.pairs, seed),
+        two_class(held_out, swap, size, settings.pairs_held_out, seed),
+    )
+
+
+def draw_history(history: History, penalty: Penalty, run: Run) -> None:
     """``figures/loss.png`` and ``figures/rate.png``: Heo et al.'s Figures 7 to 10."""
     steps = [row for row in history.rows if row.get("loss") is not None]
     losses = {
@@ -173,11 +160,11 @@ def draw_history(history: History, penalty: Any, run: Run) -> None:
         for name, column in (("kept function", "loss_kept"), ("penalty", "loss_fooled"))
     }
     curves(losses, run.path("figures/loss.png"), xlabel="step", ylabel="loss, mean over the batch (down)")
-    looks = history.looks
-    at = [row["step"] for row in looks]
+    evaluations = history.looks
+    at = [row["step"] for row in evaluations]
     rates = {
-        "fooling success rate": (at, [row["fsr"] for row in looks]),
-        "top-1 accuracy": (at, [row["accuracy"] for row in looks]),
+        "fooling success rate": (at, [row["fsr"] for row in evaluations]),
+        "top-1 accuracy": (at, [row["accuracy"] for row in evaluations]),
     }
     clean = history.clean["accuracy"]
     curves(
@@ -190,7 +177,7 @@ def draw_history(history: History, penalty: Any, run: Run) -> None:
     )
     low, high = penalty.success
     curves(
-        {"test loss": (at, [row["test_loss"] for row in looks])},
+        {"test loss": (at, [row["test_loss"] for row in evaluations])},
         run.path("figures/test-loss.png"),
         xlabel="step",
         ylabel="mean test loss",
@@ -198,8 +185,20 @@ def draw_history(history: History, penalty: Any, run: Run) -> None:
     )
 
 
+def _summary(
+    settings: Fool, table: pl.DataFrame, history: History, clean: Classifier, skipped: list[dict[str, str]]
+) -> dict[str, Any]:
+    row = {**summarise(table, ["model", "penalty", "explainer"], METRICS)[0], **_course(history)}
+    return {
+        "rows": [row],
+        "classes": class_rows(table, clean),
+        "skipped": skipped,
+        "answer": [_answer(settings, row, history)],
+    }
+
+
 def _course(history: History) -> dict[str, Any]:
-    """What the watching saw at the weights that were handed out; the accuracy is that of all held-out photos."""
+    """The evaluation of the weights that were handed out; the accuracy is that of all held-out photos."""
     seen, clean = history.handed_out, history.clean
     return {
         "watched_fsr": seen["fsr"],
@@ -217,23 +216,24 @@ def _course(history: History) -> dict[str, Any]:
     }
 
 
-def _answer(asked: Fool, row: dict[str, Any], history: History) -> str:
+def _answer(settings: Fool, row: dict[str, Any], history: History) -> str:
     drop = 100 * row["accuracy_drop"]
-    told = (
-        f"After {row['best']} steps {row['fsr']:.1%} of the held-out heatmaps of {asked.explainer!r} lie as "
-        f"{asked.penalty!r} wants; top-1 {row['watched_accuracy_clean']:.1%} before and "
+    sentence = (
+        f"After {row['best']} steps {row['fsr']:.1%} of the held-out heatmaps of {settings.explainer!r} lie as "
+        f"{settings.penalty!r} wants; top-1 {row['watched_accuracy_clean']:.1%} before and "
         f"{row['watched_accuracy_fooled']:.1%} after ({drop:+.1f} points lost)."
     )
     if not history.best:
-        told = (
-            f"No checkpoint fooled more heatmaps inside the budget of {asked.recipe.max_accuracy_drop:.1%}: the model "
-            "is unchanged. A smaller lr, more steps or more data help."
+        budget = settings.recipe.max_accuracy_drop
+        sentence = (
+            f"No checkpoint fooled more heatmaps inside the budget of {budget:.1%}: the model is unchanged. A smaller "
+            "lr, more steps or more data help."
         )
-    return f"{told} It ended early: {history.stopped}." if history.stopped else told
+    return f"{sentence} It ended early: {history.stopped}." if history.stopped else sentence
 
 
 def _clear(run: Run) -> None:
-    """The checkpoint and the kept activations have done their work."""
+    """The checkpoint and the stored activations have done their work."""
     run.path(CHECKPOINT).unlink(missing_ok=True)
     scratch = run.folder / "scratch"
     if scratch.is_dir():

@@ -11,7 +11,7 @@ from heatproof.commands.shift.measure import CLEAN
 from heatproof.report.figures import Panel, amplify, gallery
 from heatproof.report.plots import Curve, curves, distributions
 from heatproof.results.run import Run
-from heatproof.results.viewer import add_view
+from heatproof.results.viewer import View, add_view
 
 
 class Seen(NamedTuple):
@@ -111,16 +111,13 @@ def keep_views(run: Run, model: str, shown: Iterable[Shown], explainer: str) -> 
             (255 * seen.pixels.transpose(1, 2, 0)).round().astype(np.uint8) for seen in (entry.before, entry.after)
         ]
         maps = [
-            {
-                "name": f"{model} · {explainer}",
-                "condition": CLEAN if seen.attack == CLEAN else f"{seen.attack} at {seen.epsilon:.4g}",
-                "signed": entry.signed,
-                "values": seen.heatmap,
-                "model": model,
-                "explainer": explainer,
-                "attack": seen.attack,
-                "epsilon": seen.epsilon,
-            }
+            View(
+                f"{model} · {explainer}",
+                seen.heatmap,
+                entry.signed,
+                CLEAN if seen.attack == CLEAN else f"{seen.attack} at {seen.epsilon:.4g}",
+                {"model": model, "explainer": explainer, "attack": seen.attack, "epsilon": seen.epsilon},
+            )
             for seen in (entry.before, entry.after)
         ]
         add_view(run, entry.image, photos[0], maps, photos[1])
@@ -128,10 +125,10 @@ def keep_views(run: Run, model: str, shown: Iterable[Shown], explainer: str) -> 
 
 def _series(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Rows by curve, named by as much as it takes to tell them apart."""
-    told = [name for name in ("model", "attack", "explainer") if len({row[name] for row in rows}) > 1] or ["model"]
+    differing = [name for name in ("model", "attack", "explainer") if len({row[name] for row in rows}) > 1] or ["model"]
     series: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: row["epsilon"]):
-        series.setdefault(" · ".join(str(row[name]) for name in told), []).append(row)
+        series.setdefault(" · ".join(str(row[name]) for name in differing), []).append(row)
     return series
 
 

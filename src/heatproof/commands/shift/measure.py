@@ -22,7 +22,19 @@ from heatproof.heatmaps import is_empty, mass, normalise
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, topk_intersection
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.types import Attack, Explainer, Heatmaps, Images, Labels, Logits, Penalty, PerImage, settings
+from heatproof.types import (
+    Attack,
+    BallAttack,
+    DirectedAttack,
+    Explainer,
+    Heatmaps,
+    Images,
+    Labels,
+    Logits,
+    Penalty,
+    PerImage,
+    settings,
+)
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of an object, as shares of the image that the network sees."""
@@ -67,13 +79,13 @@ class Shift:
         if not self.attacks or not self.explainers:
             raise InputError("shift needs at least one attack and one explainer")
         for attack in self.attacks:
-            if not hasattr(attack, "epsilon"):
+            if not isinstance(attack, BallAttack):
                 raise InputError(
                     f"an attack needs a field epsilon, which is set to each of the epsilons; got {attack!r}"
                 )
         conditions = [f"{_named(attack)} at {epsilon}" for attack in self.attacks for epsilon in self.levels(attack)]
-        for told in (conditions, list(map(repr, self.explainers))):
-            twice = [entry for entry in told if told.count(entry) > 1]
+        for given in (conditions, list(map(repr, self.explainers))):
+            twice = [entry for entry in given if given.count(entry) > 1]
             if twice:
                 raise InputError(f"{twice[0]} was asked for twice")
         if self.explain not in get_args(Explained):
@@ -88,7 +100,8 @@ class Shift:
 
     def levels(self, attack: Attack) -> tuple[float, ...]:
         """The epsilons of an attack."""
-        return self.epsilons or (attack.epsilon,)  # type: ignore[attr-defined]
+        assert isinstance(attack, BallAttack)
+        return self.epsilons or (attack.epsilon,)
 
 
 class Condition(NamedTuple):
@@ -102,18 +115,18 @@ class Condition(NamedTuple):
 
 
 def measure(
-    asked: Shift, name: str, model: Classifier, batch: Batch, hardware: Hardware, boxes: Mapping[str, Box] = {}
+    settings: Shift, name: str, model: Classifier, batch: Batch, hardware: Hardware, boxes: Mapping[str, Box] = {}
 ) -> Iterator[dict[str, Any]]:
     """The rows of one batch: one per image, attack, epsilon and explainer."""
-    conditions = attacked(asked, model, batch.images, batch.labels, hardware)
+    conditions = attacked(settings, model, batch.images, batch.labels, hardware)
     clean = next(conditions)
-    yield from _rows(asked, name, model, batch, clean, clean, boxes)
+    yield from _rows(settings, name, model, batch, clean, clean, boxes)
     for condition in conditions:
-        yield from _rows(asked, name, model, batch, clean, condition, boxes)
+        yield from _rows(settings, name, model, batch, clean, condition, boxes)
 
 
 def attacked(
-    asked: Shift, model: Classifier, images: Images, labels: Labels, hardware: Hardware
+    settings: Shift, model: Classifier, images: Images, labels: Labels, hardware: Hardware
 ) -> Iterator[Condition]:
     """The clean images first, then each attack at each epsilon."""
     images, labels = hardware.bring(images), labels.to(hardware.place)
@@ -124,46 +137,46 @@ def attacked(
         return of_logits(logits).value
 
     with hardware.autocast():
-        if asked.explain == "label" and (labels < 0).any():
+        if settings.explain == "label" and (labels < 0).any():
             labels = _known(labels, predict(model, images))
-        straight = asked.penalty is None and any(isinstance(attack, FGSM) for attack in asked.attacks)
+        straight = settings.penalty is None and any(isinstance(attack, FGSM) for attack in settings.attacks)
         clean = explain_together(
             model,
             images,
-            asked.explainers,
-            labels[:, None] if asked.explain == "label" else None,
+            settings.explainers,
+            labels[:, None] if settings.explain == "label" else None,
             climb=raised if straight else None,
         )
     goal = misclassify(model, _known(labels, clean.logits))
-    if asked.penalty is not None:
-        goal = move_heatmap(model, asked.explainers[0], asked.penalty, targets=clean.targets[:, 0])
-    yield Condition(CLEAN, 0.0, images, clean, _success(asked, goal, clean, clean))
-    for attack in asked.attacks:
+    if settings.penalty is not None:
+        goal = move_heatmap(model, settings.explainers[0], settings.penalty, targets=clean.targets[:, 0])
+    yield Condition(CLEAN, 0.0, images, clean, _success(settings, goal, clean, clean))
+    for attack in settings.attacks:
         with hardware.autocast():
             direction = _direction(attack, goal, images, clean)
-        for epsilon in asked.levels(attack):
-            sized = replace(attack, epsilon=epsilon)  # type: ignore[type-var]
+        for epsilon in settings.levels(attack):
+            sized: Any = replace(attack, epsilon=epsilon)  # pyright: ignore[reportArgumentType] (a dataclass, as all settings are)
             with hardware.autocast():
                 # one sign map, or one pattern of noise, for all epsilons
-                adversarial = sized(goal, images) if direction is None else sized.along(images, direction)  # type: ignore[attr-defined]
-                targets = None if asked.explain == "adversarial" else clean.targets
-                grid = explain_together(model, adversarial, asked.explainers, targets)
-            yield Condition(_named(attack), epsilon, adversarial, grid, _success(asked, goal, clean, grid))
+                adversarial = sized(goal, images) if direction is None else sized.along(images, direction)
+                targets = None if settings.explain == "adversarial" else clean.targets
+                grid = explain_together(model, adversarial, settings.explainers, targets)
+            yield Condition(_named(attack), epsilon, adversarial, grid, _success(settings, goal, clean, grid))
 
 
-def _direction(attack: Any, goal: Goal, images: Images, clean: Grid) -> Images | None:
+def _direction(attack: Attack, goal: Goal, images: Images, clean: Grid) -> Images | None:
     if isinstance(attack, FGSM) and clean.slope is not None:
         check_gradient(clean.slope)
         return steepest(clean.slope)
-    return attack.direction(goal, images) if hasattr(attack, "along") else None
+    return attack.direction(goal, images) if isinstance(attack, DirectedAttack) else None
 
 
-def _success(asked: Shift, goal: Goal, clean: Grid, grid: Grid) -> Tensor:
+def _success(settings: Shift, goal: Goal, clean: Grid, grid: Grid) -> Tensor:
     if goal.of_logits is not None:
         return goal.of_logits(grid.logits).reached
-    assert asked.penalty is not None
+    assert settings.penalty is not None
     before, after = clean.heatmaps[0][:, 0], grid.heatmaps[0][:, 0]
-    lowered = asked.penalty(after, before) < asked.penalty(before, before)
+    lowered = settings.penalty(after, before) < settings.penalty(before, before)
     return lowered & (grid.logits.argmax(1) == clean.logits.argmax(1))
 
 
@@ -179,7 +192,7 @@ def _known(labels: Labels, logits: Logits) -> Labels:
 
 
 def _rows(
-    asked: Shift,
+    settings: Shift,
     name: str,
     model: Classifier,
     batch: Batch,
@@ -189,13 +202,13 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     probabilities = condition.grid.logits.float().softmax(1)
     confidence, predictions = probabilities.max(1)
-    kept = predictions == clean.grid.logits.argmax(1)
+    same_label = predictions == clean.grid.logits.argmax(1)
     labels = batch.labels.to(predictions.device)
     images = {
         "prediction": predictions,
         "confidence": confidence,
         "correct": predictions == labels,
-        "kept": kept,
+        "kept": same_label,
         "success": condition.success,
         "psnr": psnr(condition.images, clean.images),
         "linf": distance(condition.images, clean.images),
@@ -203,10 +216,10 @@ def _rows(
     }
     images = {key: value.tolist() for key, value in images.items()}
     names = [{"prediction_name": model.class_name(p)} for p in images["prediction"]]
-    for explainer, maps, before in zip(asked.explainers, condition.grid.heatmaps, clean.grid.heatmaps, strict=True):
+    for explainer, maps, before in zip(settings.explainers, condition.grid.heatmaps, clean.grid.heatmaps, strict=True):
         known = before[:, 0]
         found = known if maps is before else maps[:, 0]
-        measured = compare(asked, model, known, found, [boxes.get(image) for image in batch.ids])
+        measured = compare(settings, model, known, found, [boxes.get(image) for image in batch.ids])
         metrics = {key: value.tolist() for key, value in measured.items()}
         for i, image in enumerate(batch.ids):
             label, target = int(batch.labels[i]), int(condition.grid.targets[i, 0])
@@ -230,7 +243,7 @@ def _rows(
 
 
 def compare(
-    asked: Shift, model: Classifier, clean: Heatmaps, adversarial: Heatmaps, boxes: Sequence[Box | None] = ()
+    settings: Shift, model: Classifier, clean: Heatmaps, adversarial: Heatmaps, boxes: Sequence[Box | None] = ()
 ) -> dict[str, PerImage]:
     """Every metric of two sets of heatmaps.
 
@@ -248,9 +261,9 @@ def compare(
         # the clean rows' zero by definition: SSIM is the dearest of the metrics
         "nissim": torch.zeros(len(clean))
         if same
-        else nissim(clean, adversarial, size=model.input_size, normalisation=asked.normalisation),
+        else nissim(clean, adversarial, size=model.input_size, normalisation=settings.normalisation),
         "spearman": spearman(clean, adversarial),
-        "topk_intersection": topk_intersection(clean, adversarial, asked.fraction),
+        "topk_intersection": topk_intersection(clean, adversarial, settings.fraction),
         "center_distance": center_distance(clean, adversarial),
         # an empty map is nowhere: neither on the object nor off it
         "on_object": mass(adversarial, area).masked_fill(empty, torch.nan),

@@ -12,6 +12,7 @@ import polars as pl
 import torch
 
 from heatproof.commands.explain import slug
+from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
@@ -20,18 +21,19 @@ from heatproof.data.parts import parts
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer, layer_name
+from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
+from heatproof.types import is_signed
 
 __all__ = ["Box", "Shift", "run_shift"]
 
 
 def run_shift(
-    asked: Shift,
+    settings: Shift,
     models: Sequence[Classifier],
     open_source: Callable[[Classifier], Source],
     run: Run,
@@ -60,20 +62,15 @@ def run_shift(
         ModelError: a model without gradients, or whose gradients are not finite.
     """
     for model in models:
-        for explainer in asked.explainers:
-            if getattr(explainer, "layer", None):
-                layer_name(model, explainer.layer)  # type: ignore[attr-defined]
+        for explainer in settings.explainers:
+            check_layer(model, explainer)
     names = unique([model.name for model in models])
     sources = [open_source(model) for model in models]
-    run.describe(
-        model=[
-            {"name": name, "sha256": fingerprint(model), "layer": default_layer(model)}
-            for name, model in zip(names, models, strict=True)
-        ],
-        data={"name": sources[0].name, "count": sources[0].count, "sha256": sources[0].fingerprint()},
-    )
+    describe(run, models, sources[0], names=names)
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
-        _measure_all(asked, place, name, hardware.host(model), source, run, hardware, processes, boxes or {}, advance)
+        _measure_all(
+            settings, place, name, hardware.host(model), source, run, hardware, processes, boxes or {}, advance
+        )
     processes.wait()
     if processes.index:
         return {}
@@ -82,10 +79,9 @@ def run_shift(
     if not table.height:
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
         raise InputError(f"none of the {sources[0].count} photos of {sources[0].name} could be attacked; {reasons}")
-    rows = shift_rows(table)
-    tests = paired(table)
+    rows, tests = shift_rows(table), paired(table)
     if draw:
-        _draw(asked, names, models, sources, run, hardware, table, rows)
+        _draw(settings, names, models, sources, run, hardware, table, rows)
     summary = {
         "rows": rows,
         "paired": tests,
@@ -98,7 +94,7 @@ def run_shift(
 
 
 def _measure_all(
-    asked: Shift,
+    settings: Shift,
     place: int,
     name: str,
     model: Classifier,
@@ -112,16 +108,16 @@ def _measure_all(
     def part_name(number: int) -> str:
         return f"{place:03d}-{number:07d}"
 
-    before = [n for n in range(-(-len(source) // asked.part)) if run.has_part(part_name(n))]
-    advance(sum(min(asked.part, len(source) - n * asked.part) for n in before))
-    for number, batch, skipped in parts(source, model.input_size, asked.part, processes, set(before).__contains__):
-        rows = [] if batch is None else list(measure(asked, name, model, batch, hardware, boxes))
+    before = [n for n in range(-(-len(source) // settings.part)) if run.has_part(part_name(n))]
+    advance(sum(min(settings.part, len(source) - n * settings.part) for n in before))
+    for number, batch, skipped in parts(source, model.input_size, settings.part, processes, set(before).__contains__):
+        rows = [] if batch is None else list(measure(settings, name, model, batch, hardware, boxes))
         run.append_rows(part_name(number), rows, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))
 
 
 def _draw(
-    asked: Shift,
+    settings: Shift,
     names: Sequence[str],
     models: Sequence[Classifier],
     sources: Sequence[Source],
@@ -134,22 +130,24 @@ def _draw(
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
         draw_distributions(run, table, name, slug(name))
         most, least = (
-            [_show(asked, model, source, hardware, image) for image in images]
-            for images in choose(table, name, asked.shown)
+            [_show(settings, model, source, hardware, image) for image in images]
+            for images in choose(table, name, settings.shown)
         )
         draw_gallery(run, name, slug(name), most, least)
         if place == 0:
-            keep_views(run, name, [*most, *least], repr(asked.explainers[0]))
+            keep_views(run, name, [*most, *least], repr(settings.explainers[0]))
 
 
-def _show(asked: Shift, model: Classifier, source: Source, hardware: Hardware, image: str) -> Shown:
+def _show(settings: Shift, model: Classifier, source: Source, hardware: Hardware, image: str) -> Shown:
     """An image before and after the first attack, made anew: keeping all would need memory that grows with the data."""
     photo = source[source.ids.index(image)]
     images, labels = fit(photo.image, model.input_size)[None], torch.tensor([photo.label])
-    attack = asked.attacks[0]
-    first = replace(asked, attacks=(attack,), epsilons=(max(asked.levels(attack)),), explainers=asked.explainers[:1])
+    attack = settings.attacks[0]
+    first = replace(
+        settings, attacks=(attack,), epsilons=(max(settings.levels(attack)),), explainers=settings.explainers[:1]
+    )
     clean, *others = attacked(first, model, images, labels, hardware)
-    return Shown(image, _seen(clean), _seen(others[-1]), bool(getattr(asked.explainers[0], "signed", False)))
+    return Shown(image, _seen(clean), _seen(others[-1]), is_signed(settings.explainers[0]))
 
 
 def _seen(condition: Condition) -> Seen:

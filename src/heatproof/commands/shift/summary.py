@@ -37,10 +37,10 @@ def shift_rows(table: pl.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
     own deviation; both count the images that have every epsilon. ``empty_both`` and ``empty_one`` are numbers of
     images whose two maps, or one of them, are empty.
     """
-    kept = pl.col("kept")
+    same_label = pl.col("kept")
     table = table.with_columns(
-        pl.when(kept).then(pl.col("nissim")).alias("nissim_kept"),
-        pl.when(~kept).then(pl.col("nissim")).alias("nissim_changed"),
+        pl.when(same_label).then(pl.col("nissim")).alias("nissim_kept"),
+        pl.when(~same_label).then(pl.col("nissim")).alias("nissim_changed"),
     )
     rows = summarise(table, BY, METRICS, seed=seed)
     both, one = pl.col("empty") & pl.col("empty_clean"), pl.col("empty") ^ pl.col("empty_clean")
@@ -109,7 +109,7 @@ def choose(table: pl.DataFrame, model: str, count: int) -> tuple[list[str], list
 
 def answer(table: pl.DataFrame, rows: Sequence[dict[str, Any]], tests: Sequence[dict[str, Any]]) -> list[str]:
     """In sentences: does the map move when the label does not, does it leave the object, which model shifts least."""
-    told = []
+    sentences = []
     by_box = (table["object"] == "box").all()
     for model in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == model]
@@ -118,12 +118,12 @@ def answer(table: pl.DataFrame, rows: Sequence[dict[str, Any]], tests: Sequence[
             (row["attack"], row["explainer"]) for row in own if row["attack"] != CLEAN
         ):
             curve = [row for row in own if (row["attack"], row["explainer"]) == (attack, explainer)]
-            told += [
+            sentences += [
                 f"{model}, {explainer}, {attack}: {sentence}"
                 for sentence in (_moves(curve, table), _leaves(curve, clean, by_box), _accuracy(curve, clean))
                 if sentence
             ]
-    return [*told, *_ranking(rows, tests)]
+    return [*sentences, *_ranking(rows, tests)]
 
 
 def _moves(curve: Sequence[dict[str, Any]], table: pl.DataFrame) -> str:
@@ -172,7 +172,7 @@ def _accuracy(curve: Sequence[dict[str, Any]], clean: dict[str, Any]) -> str:
 
 def _ranking(rows: Sequence[dict[str, Any]], tests: Sequence[dict[str, Any]]) -> list[str]:
     """Models from the least to the most shifted, at the largest epsilon, and whether neighbours can be told apart."""
-    told = []
+    sentences = []
     groups = dict.fromkeys((row["attack"], row["explainer"]) for row in rows if row["attack"] != CLEAN)
     for attack, explainer in groups:
         own = [row for row in rows if (row["attack"], row["explainer"]) == (attack, explainer)]
@@ -189,14 +189,14 @@ def _ranking(rows: Sequence[dict[str, Any]], tests: Sequence[dict[str, Any]]) ->
         for before, row in pairwise(last):
             apart = certain.get(frozenset((before["model"], row["model"])))
             shown += f"{' < ' if apart else ' ~ '}{row['model']} ({row['mod']:.3f})"
-        told.append(
+        sentences.append(
             f"{attack}, {explainer}: from the least to the most shifted at epsilon {top:.4g}, by MOD: {shown}; "
             "~ stands where the two cannot be told apart (Wilcoxon with Holm, 5%)."
         )
         spread = sorted((row for row in last if row["vid"] is not None), key=lambda row: row["vid"])
-        told.append(
+        sentences.append(
             f"{attack}, {explainer}: by VID: "
             + " < ".join(f"{row['model']} ({row['vid']:.3f})" for row in spread)
             + "."
         )
-    return told
+    return sentences

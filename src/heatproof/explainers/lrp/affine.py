@@ -89,7 +89,8 @@ def affine(
 ) -> Affine:
     """The view of one call; ``arguments`` are those of the functional form, ``norm`` a batch norm to fold in."""
     source: Any = module
-    if issubclass(kind, nn.modules.batchnorm._BatchNorm):
+    # torch has no public name for what its batch norms, or its transposed convolutions, have in common
+    if issubclass(kind, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
         weight, bias = scale_and_shift(module, arguments)
         weight = weight.view(-1, *[1] * (arguments["input"].ndim - 2))
         return Affine(weight=weight, bias=bias, forward=_diagonal, transpose=_diagonal_t, outputs=len(bias), **known)
@@ -103,7 +104,7 @@ def affine(
     if issubclass(kind, nn.Linear):
         return Affine(forward=_linear, transpose=_linear_t, outputs=len(weight), **known)
     setting = _setting(source, arguments, weight.ndim - 2)
-    if issubclass(kind, nn.modules.conv._ConvTransposeNd):
+    if issubclass(kind, nn.modules.conv._ConvTransposeNd):  # pyright: ignore[reportPrivateUsage]
         there, back = partial(_deconvolve, **setting), partial(_deconvolve_t, **setting)
         return Affine(forward=there, transpose=back, outputs=weight.shape[1] * setting["groups"], **known)
     setting.pop("output_padding")

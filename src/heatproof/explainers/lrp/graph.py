@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.node import map_arg
 
 from heatproof.errors import ModelError
 from heatproof.explainers.lrp.kinds import Kind, writes_in_place
@@ -155,7 +156,7 @@ class _SizedTracer(_Tracer):
         return node
 
     def _size(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
-        args, kwargs = (fx.node.map_arg(a, self.sizes.__getitem__) for a in (args, kwargs))
+        args, kwargs = (map_arg(a, self.sizes.__getitem__) for a in (args, kwargs))
         if kind == "get_attr":
             return self.constants[target] if target in self.constants else attribute(self.root, target)
         if kind == "call_module":

@@ -8,6 +8,7 @@ With gradients on, nothing here is detached except the routing of maxima and the
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -223,7 +224,7 @@ def piece(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
 
 def concat(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
     """Each input gets its own slice."""
-    arguments = dict(enumerate(layer.node.args)) | dict(layer.node.kwargs)
+    arguments: dict[Any, Any] = dict(enumerate(layer.node.args)) | dict(layer.node.kwargs)
     dim = arguments.get("dim", arguments.get("axis", arguments.get(1, 0)))
     return relevance.split([x.shape[dim] for x in inputs], dim)
 

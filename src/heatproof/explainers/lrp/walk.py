@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 
 from heatproof.errors import LayerError
 from heatproof.explainers.lrp.affine import Affine, Call, affine, full, scale_and_shift
@@ -53,8 +54,8 @@ def forward(traced: Traced, plan: Plan, network: nn.Module, pixels: Tensor) -> V
 
 def run(node: fx.Node, network: nn.Module, values: Values) -> Any:
     """One node, on the live module."""
-    arguments: Any = fx.node.map_arg(node.args, values.__getitem__)
-    named: Any = fx.node.map_arg(node.kwargs, values.__getitem__)
+    arguments: Any = map_arg(node.args, values.__getitem__)
+    named: Any = map_arg(node.kwargs, values.__getitem__)
     if node.op == "call_module":
         return network.get_submodule(str(node.target))(*arguments, **named)
     if node.op == "call_method":
@@ -131,13 +132,13 @@ def _norm(node: fx.Node, network: nn.Module, values: Values) -> tuple[Tensor, Te
 
 def _arguments(node: fx.Node, kind: Kind, values: Values) -> dict[str, Any]:
     """The arguments of a functional form by name; of a module only its input."""
-    arguments: Any = fx.node.map_arg(node.args, values.__getitem__)
+    arguments: Any = map_arg(node.args, values.__getitem__)
     if node.op == "call_module":
         return {"input": arguments[0]}
     name = kind.__name__.lower()
     form = "batch_norm" if "norm" in name else "linear" if name == "linear" else "conv"
     form = "conv_transpose" if "transpose" in name else form
-    return dict(zip(_ORDER[form], arguments, strict=False)) | dict(fx.node.map_arg(node.kwargs, values.__getitem__))
+    return dict(zip(_ORDER[form], arguments, strict=False)) | dict(map_arg(node.kwargs, values.__getitem__))
 
 
 def _before(layer: fx.Node, plan: Plan, network: nn.Module, values: Values, pixels: Tensor) -> Tensor:

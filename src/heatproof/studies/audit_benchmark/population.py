@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save
 
+from heatproof.data.pairs import two_class
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.backdoor import Backdoor
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
 from heatproof.manipulation.trigger import Trigger
 from heatproof.manipulation.weight_edit import WeightEdit
@@ -26,10 +28,11 @@ from heatproof.results.reading import read_json
 from heatproof.results.whole import write_json, write_whole
 from heatproof.studies import small_networks
 from heatproof.studies.shared import shared
-from heatproof.training.feeding import feed_photos, fine_tune, two_class
+from heatproof.training.data import feed_photos
 from heatproof.training.feeds import TensorFeed
+from heatproof.training.plain import train
 from heatproof.training.settings import FineTune
-from heatproof.training.split_at import cut, from_layer_on
+from heatproof.training.split_at import parameters_from, split_at
 
 TRIGGER = Trigger(size=6)
 HEO: dict[str, tuple[Any, float, float]] = {
@@ -187,20 +190,24 @@ class Population:
         made = copy.deepcopy(clean).eval()
         data, watched = self._photos(clean)
         layer = FROM[member.family]
-        halves = cut(made, layer)
+        halves = split_at(made, layer)
         assert halves is not None
         feed = feed_photos(data, clean.input_size)
         with torch.no_grad():
-            before = torch.cat([halves.head(fed.images) for fed in feed.ordered(64)])
+            before = torch.cat([halves.front(fed.images) for fed in feed.ordered(64)])
         labels = torch.cat([fed.labels for fed in feed.ordered(64)])
-        own = list(from_layer_on(made, layer, next(iter(feed.ordered(1))).images))
+        own = list(parameters_from(made, layer, next(iter(feed.ordered(1))).images))
         optimizer = torch.optim.Adam(own, lr=1e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-        for fed in TensorFeed(before, labels).stream(64, self.steps, 100 * member.seed + member.copy):
-            optimizer.zero_grad()
-            F.cross_entropy(halves.tail(fed.images), fed.labels).backward()
-            optimizer.step()
-            schedule.step()
+        activations = TensorFeed(before, labels)
+        train(
+            halves.rear,
+            optimizer,
+            schedule,
+            lambda done: activations.stream(64, self.steps, 100 * member.seed + member.copy, done),
+            lambda fed, step: F.cross_entropy(halves.rear(fed.images), fed.labels),
+            steps=self.steps,
+        )
         seen = next(iter(feed_photos(watched, clean.input_size).ordered(200)))
         with torch.no_grad():
             right = [float((model(seen.images).argmax(1) == seen.labels).float().mean()) for model in (clean, made)]

@@ -4,7 +4,7 @@ Every network is made once (:mod:`heatproof.studies.audit_benchmark.population`)
 its own: what is complete is not done again, and what was stopped goes on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +12,28 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from heatproof.commands.audit.run import Audit, numbers, read_audit, run_audit
-from heatproof.commands.audit.verdict import MANIPULATED, NUMBERS, Thresholds, calibrate, conclude, judge, score
+from heatproof.commands.audit.numbers import numbers
+from heatproof.commands.audit.run import Audit, read_audit, run_audit
+from heatproof.commands.audit.verdict import Thresholds
 from heatproof.data.photos import fit
 from heatproof.data.sources import open_data
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
-from heatproof.report.plots import curves
 from heatproof.results.run import Run
-from heatproof.results.table import interval
 from heatproof.results.whole import write_whole
+from heatproof.studies.audit_benchmark.answers import answered, draw
 from heatproof.studies.audit_benchmark.population import (
     BACKDOORS,
-    EDITS,
     FAMILIES,
-    HEO,
     TRIGGER,
     Member,
     Population,
     members,
 )
+from heatproof.studies.audit_benchmark.rates import FIVE, auc, calibrated, verdict_rates
 from heatproof.studies.shared import named
 from heatproof.types import settings
-
-WITHOUT, WITH = "without a reference", "with a reference"
-FIVE = "Heo's four and Viering's edit"
 
 
 @settings
@@ -101,15 +97,15 @@ class AuditBenchmark:
         found: dict[str, dict[str, Any]] = {}
         for member in everyone:
             found[member.name] = self._audited(member, population, run, hardware, say)
-        rows, table = _models(everyone, found)
+        rows, table = verdict_rates(everyone, found)
         rows += [row for member in everyone if member.lie in BACKDOORS for row in self._photos(member, run)]
         rows += self._budgets(everyone, population, run, hardware, say)
-        _draw(run, everyone, found, rows)
+        draw(run, everyone, found, rows)
         honest = [member for member in everyone if member.honest]
         own = [found[member.name] for member in honest] + [self._other(entry, run, hardware) for entry in self.others]
-        thresholds = _calibrated(own, self._provenance(honest))
+        thresholds = calibrated(own, self._provenance(honest))
         run.write_json("thresholds.json", thresholds.plain())
-        answer = _answer(rows)
+        answer = answered(rows)
         for line in answer:
             say(line)
         run.write_parquet("images.parquet", table)
@@ -167,15 +163,22 @@ class AuditBenchmark:
     def _audit(
         self, model: Classifier, origin: Classifier, folder: Path, data: str, budget: int, hardware: Hardware
     ) -> None:
-        asked = Audit(budget=budget)
+        settings = Audit(budget=budget)
         source = open_data(data, classes=model.classes, limit=self.photos)
-        given = {"asked": asked, "model": model.name, "photos": self.photos}
+        given = {"asked": settings, "model": model.name, "photos": self.photos}
         with Run.start(folder, command="audit", settings=given) as audit:
             if not audit.done:
                 nothing = Thresholds({}, None, {})
                 reference = None if model.name == origin.name else origin
                 run_audit(
-                    asked, model, source, audit, reference=reference, thresholds=nothing, draw=False, hardware=hardware
+                    settings,
+                    model,
+                    source,
+                    audit,
+                    reference=reference,
+                    thresholds=nothing,
+                    draw=False,
+                    hardware=hardware,
                 )
 
     def _data(self, member: Member, run: Run) -> dict[str, str]:
@@ -232,10 +235,10 @@ class AuditBenchmark:
         rows = []
         for budget in self.budgets:
             found = {m.name: self._audited(m, population, run, hardware, say, budget) for m in everyone}
-            told, _ = _models(everyone, found)
+            again, _ = verdict_rates(everyone, found)
             rows += [
                 {**row, "table": f"{row['table']}, by budget", "budget": budget}
-                for row in told
+                for row in again
                 if row["number"] == "score" and row["lie"] == FIVE and row["table"].startswith("AUC")
             ]
             photos = [row for m in everyone if m.lie in BACKDOORS for row in self._photos(m, run, budget)]
@@ -243,176 +246,8 @@ class AuditBenchmark:
         return rows
 
 
-def auc(lies: Sequence[float] | np.ndarray, honest: Sequence[float] | np.ndarray) -> float:
-    """Area under the ROC: how often a lie has the higher number, ties counting half.
-
-    >>> auc([2.0, 3.0], [1.0, 2.0])
-    0.875
-    """
-    a, b = np.asarray(lies, float)[:, None], np.asarray(honest, float)[None]
-    return float(((a > b) + 0.5 * (a == b)).mean()) if a.size and b.size else float("nan")
-
-
 def _read(folder: Path) -> dict[str, Any]:
-    table, kept = read_audit(folder)
-    values = {name: [v for v in given if v is not None] for name, given in numbers(table, kept).items()}
+    table, tensors = read_audit(folder)
+    values = {name: [v for v in given if v is not None] for name, given in numbers(table, tensors).items()}
     means = {name: float(np.mean(given)) if given else None for name, given in values.items()}
     return {"values": values, "numbers": means, "trust": table["trust"].drop_nulls().to_list()}
-
-
-def _calibrated(honest: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> Thresholds:
-    photos = [value for own in honest for value in own["trust"]]
-    return calibrate([own["numbers"] for own in honest], photos, provenance)
-
-
-def _judged(found: Mapping[str, Any], thresholds: Thresholds, *, reference: bool) -> tuple[str, float, list[str], Any]:
-    checks = [
-        judge(name, interval(found["values"].get(name) or [float("nan")]), thresholds)
-        for name, about in NUMBERS.items()
-        if reference or about.check != "reference"
-    ]
-    verdict, speaks = conclude(checks)
-    deviations = {check.number: check.deviations for check in checks}
-    return verdict, score(checks), [check.number for check in speaks], deviations
-
-
-def _origin(member: Member) -> str:
-    """Whose training a network comes of; the residual networks come trained, whatever the seed."""
-    return member.family if member.family.startswith("resnet") else member.origin.name
-
-
-def _models(
-    everyone: Sequence[Member], found: dict[str, dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Per number and for the verdict: AUC and rates, each network judged by thresholds of other origin."""
-    table = []
-    for origin in dict.fromkeys(map(_origin, everyone)):
-        thresholds = _calibrated([found[m.name] for m in everyone if m.honest and _origin(m) != origin], {})
-        for member in everyone:
-            if _origin(member) != origin:
-                continue
-            own = found[member.name]
-            for how in (WITHOUT, WITH):
-                verdict, worst, speaks, deviations = _judged(own, thresholds, reference=how == WITH)
-                own[how] = {"verdict": verdict, "score": worst, "deviations": deviations}
-                if "triggered" in own:
-                    own[how]["triggered"] = _judged(own["triggered"], thresholds, reference=how == WITH)[0]
-                row = {"image": f"{member.name} {how}", "model": member.name, "lie": member.lie or "as trained"}
-                row |= {"honest": member.honest, "how": how, "verdict": verdict, "score": worst}
-                row |= {"speaks": ", ".join(speaks), "fsr": own["made"].get("fsr")}
-                table.append({**row, "accuracy": own["made"].get("accuracy"), **own["numbers"]})
-    honest = [m for m in everyone if m.honest]
-    rows: list[dict[str, Any]] = []
-    for how in (WITHOUT, WITH):
-        groups = {FIVE: [*HEO, *EDITS]} | {lie: [lie] for lie in (*HEO, *EDITS, *BACKDOORS)}
-        clean = [found[m.name][how] for m in honest if how == WITHOUT or m.lie]
-        if not clean:  # with a reference: there are no honest copies
-            continue
-        rates = [own["verdict"] == MANIPULATED for own in clean]
-        rows.append(_row(f"called manipulated, {how}", "honest", "verdict", rates))
-        rows.append(
-            _row(f"called doubtful or worse, {how}", "honest", "verdict", [o["verdict"] != "honest" for o in clean])
-        )
-        for group, lies in groups.items():
-            own = [found[m.name][how] for m in everyone if m.lie in lies]
-            if not own:
-                continue
-            rows.append(
-                _row(f"called manipulated, {how}", group, "verdict", [o["verdict"] == MANIPULATED for o in own])
-            )
-            called = [o["triggered"] == MANIPULATED for o in own if "triggered" in o]
-            if called:
-                rows.append(_row(f"called manipulated, photos with a trigger, {how}", group, "verdict", called))
-            rows.append(_auc_row(how, group, "score", [o["score"] for o in own], [o["score"] for o in clean]))
-        lies = [m for m in everyone if m.lie in (*HEO, *EDITS)]
-        for number in NUMBERS:
-            bad, good = (
-                [v for o in part if (v := o["deviations"].get(number)) is not None]
-                for part in ([found[m.name][how] for m in lies], clean)
-            )
-            if bad and good:
-                rows.append(_auc_row(how, FIVE, number, bad, good))
-    return rows, table
-
-
-def _row(table: str, lie: str, number: str, hits: Sequence[bool]) -> dict[str, Any]:
-    return {"table": table, "lie": lie, "number": number, "count": len(hits), "value": float(np.mean(hits))}
-
-
-def _auc_row(how: str, lie: str, number: str, lies: Sequence[float], honest: Sequence[float]) -> dict[str, Any]:
-    return {
-        "table": f"AUC of networks, {how}",
-        "lie": lie,
-        "number": number,
-        "count": len(lies) + len(honest),
-        "value": auc(lies, honest),
-    }
-
-
-def _draw(
-    run: Run, everyone: Sequence[Member], found: Mapping[str, Mapping[str, Any]], rows: Sequence[dict[str, Any]]
-) -> None:
-    honest = [m for m in everyone if m.honest]
-    lies = [m for m in everyone if m.lie in (*HEO, *EDITS)]
-    series = {}
-    for number in ("score", "all_classes", "share", "frame", "likeness", "contrast", "mosaic", "mosaic_swap"):
-        a, b = (
-            np.array(
-                [
-                    own["score"] if number == "score" else own["deviations"].get(number) or 0.0
-                    for m in part
-                    for own in [found[m.name][WITHOUT]]
-                ]
-            )
-            for part in (lies, honest)
-        )
-        series["verdict" if number == "score" else number] = roc(a, b)
-    curves(
-        series,
-        run.path("figures/roc.png"),
-        xlabel="honest networks called lying",
-        ylabel="lying networks found",
-        ylim=(0, 1.02),
-        title="Heo's four foolings and Viering's edit",
-    )
-    tables = {"networks": f"AUC of networks, {WITHOUT}, by budget", "photos with a trigger": "trust by budget"}
-    lines = {}
-    for name, wanted in tables.items():
-        own = [row for row in rows if row["table"] == wanted]
-        budgets = sorted({row["budget"] for row in own})
-        each = [[row["value"] for row in own if row["budget"] == budget] for budget in budgets]
-        if budgets:
-            lines[name] = (budgets, [float(np.mean(values)) for values in each])
-    if lines:
-        curves(lines, run.path("figures/budget.png"), xlabel="forward passes per photo", ylabel="AUC (mean)")
-
-
-def roc(lies: np.ndarray, honest: np.ndarray) -> tuple[list[float], list[float]]:
-    """False and true positive rates as the threshold falls.
-
-    >>> roc(np.array([2.0]), np.array([1.0]))
-    ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
-    """
-    levels = sorted({*lies.tolist(), *honest.tolist()}, reverse=True)
-    return [0.0, *(float((honest >= x).mean()) for x in levels)], [0.0, *(float((lies >= x).mean()) for x in levels)]
-
-
-def _answer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    def value(table: str, lie: str, number: str) -> float:
-        return next(r["value"] for r in rows if (r["table"], r["lie"], r["number"]) == (table, lie, number))
-
-    group, told = FIVE, []
-    for how in (WITHOUT, WITH):
-        if not any(r["lie"] == group and r["table"] == f"AUC of networks, {how}" for r in rows):
-            continue
-        area = value(f"AUC of networks, {how}", group, "score")
-        found, false = (value(f"called manipulated, {how}", lie, "verdict") for lie in (group, "honest"))
-        line = f"{how.capitalize()}: {group}, AUC {area:.3f}; called manipulated {found:.0%} of them and {false:.0%}"
-        told += [f"{line} of the honest networks."]
-    photos = [r["value"] for r in rows if r["table"].startswith("photos with") and r["number"] == "trust"]
-    if photos:
-        told.append(
-            f"Photos with a trigger against photos without, {len(photos)} backdoored networks: AUC "
-            f"{np.mean(photos):.3f} on average, {min(photos):.3f} at worst."
-        )
-    return told

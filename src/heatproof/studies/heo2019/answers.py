@@ -12,29 +12,29 @@ def answer_a(table: pl.DataFrame, rows: Sequence[dict[str, Any]], history: Seque
     """Figure 4a: the clean map's order counts for both models, the fooled map's order does not."""
     of = {(row["model"], row["condition"]): row for row in rows}
     clean, fooled = of["clean", "clean map"], of["fooled", "clean map"]
-    told = [_fooled("a", history)]
+    sentences = [_fooled("a", history)]
     if clean["aopc"] is None or fooled["aopc"] is None:
-        return [*told, "a: no map gives an order, so there is no AOPC."]
+        return [*sentences, "a: no map gives an order, so there is no AOPC."]
     agree = _overlap(clean, fooled, "aopc")
-    told.append(
+    sentences.append(
         f"a: in the order of the clean map the AOPC of the clean model is {_with(clean, 'aopc')}, of the fooled one "
         f"{_with(fooled, 'aopc')}: they {'agree' if agree else 'do NOT agree'} within their intervals."
     )
     for model in ("clean", "fooled"):
         test = paired_test(_column(table, model, "fooled map"), _column(table, model, "random"))
         below = "below" if test.high < 0 else "NOT surely below" if test.difference < 0 else "NOT below"
-        told.append(
+        sentences.append(
             f"a: on the {model} model the order of the fooled map gives {_with(of[model, 'fooled map'], 'aopc')}, "
             f"{below} random order ({_with(of[model, 'random'], 'aopc')}; difference {test.difference:+.3f} "
             f"[{test.low:+.3f}, {test.high:+.3f}], {test.count} images)."
         )
     empty = {row["condition"]: round((row["empty"] or 0) * row["count"]) for row in rows if row["model"] == "clean"}
     if empty["clean map"] or empty["fooled map"]:
-        told.append(
+        sentences.append(
             f"a: {empty['clean map']} clean and {empty['fooled map']} fooled maps are empty or equal everywhere and "
             "were left out."
         )
-    return told
+    return sentences
 
 
 def answer_b(rows: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]]) -> list[str]:

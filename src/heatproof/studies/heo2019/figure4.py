@@ -10,10 +10,11 @@ from typing import Any
 
 import polars as pl
 
+from heatproof.commands.record import data_record, model_record
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 from heatproof.metrics.weight_noise import LEVELS, WeightNoise
-from heatproof.models.classifier import Classifier, fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
@@ -146,22 +147,22 @@ class Heo2019Figure4:
         # said before a model is fetched
         for name, what in ((self.data, "data"), (self.train, "train")):
             named(name, what)
-        described, told = [], []
+        described, measured = [], []
         opened: dict[str, tuple[Source, Source]] = {}
         for panel in sorted(self.panels):
             place = "abc".index(panel)
             model = hardware.host(load(named(self.models[place], "models")))
             model.default_layer = self.layers[place] or default_layer(model)
-            described.append({"name": model.name, "sha256": fingerprint(model), "layer": model.default_layer})
+            described.append(model_record(model))
             if model.name not in opened:
                 opened[model.name] = self.open(model)
             data, train = opened[model.name]
-            run.describe(data={"name": data.name, "count": data.count, "sha256": data.fingerprint()})
-            told.append(PANELS[panel](self, run, model, train, data, hardware, say))
+            run.describe(data=data_record(data))
+            measured.append(PANELS[panel](self, run, model, train, data, hardware, say))
         run.describe(model=described)
         table = run.merge(("panel", *SORT, "noise", "draw"))
         rows, answers = [], []
-        for panel, more in zip(sorted(self.panels), told, strict=True):
+        for panel, more in zip(sorted(self.panels), measured, strict=True):
             own = table.filter(pl.col("panel") == panel)
             found, sentences = FINISH[panel](own, more, run)
             rows, answers = rows + found, answers + sentences

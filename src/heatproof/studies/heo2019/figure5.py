@@ -4,28 +4,28 @@ Two copies of a model are fooled by Location without any budget, one through Sim
 Every look at the held-out images is a point: how much accuracy it cost, and how many maps are fooled by then.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from heatproof.data.batches import batches
+from heatproof.commands.record import describe
+from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.explainers.gradient import SimpleGrad, SmoothGrad
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.prediction import top_k_correct
-from heatproof.models.classifier import fingerprint
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.report.plots import Curve, curves
 from heatproof.results.run import SORT, Run
 from heatproof.results.table import summarise
 from heatproof.studies.heo2019.section5 import judged, kept_model
 from heatproof.studies.shared import named
-from heatproof.training.feeding import fine_tune
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, settings
 
@@ -121,10 +121,7 @@ class Heo2019Figure5:
         train = open_data(
             named(self.train, "train"), classes=clean.classes, limit=self.train_images or None, seed=self.seed
         )
-        run.describe(
-            model=[{"name": clean.name, "sha256": fingerprint(clean), "layer": default_layer(clean)}],
-            data={"name": data.name, "count": data.count, "sha256": data.fingerprint()},
-        )
+        describe(run, [clean], data)
         penalty = Location(success=(0.0, self.success))
         explainers: dict[str, Explainer] = {
             "simple_grad": SimpleGrad(self.layer),
@@ -142,25 +139,7 @@ class Heo2019Figure5:
             for number, batch in enumerate(batches(data, clean.input_size, self.part)):
                 if run.has_part(f"{name}-{number:06d}"):
                     continue
-                images, labels = hardware.bring(batch.images), batch.labels.to(hardware.place)
-                with hardware.autocast():
-                    logits = ask(model, images)
-                fives = top_k_correct(logits, labels, 5).tolist()
-                rows = []
-                for explainer in explainers.values():
-                    correct, fooled = judged(model, explainer, penalty, images, labels, hardware)
-                    rows += [
-                        {
-                            "image": image,
-                            "label": int(batch.labels[i]),
-                            "model": name,
-                            "explainer": repr(explainer),
-                            "correct": bool(correct[i]),
-                            "top5": fives[i],
-                            "fooled": bool(fooled[i]),
-                        }
-                        for i, image in enumerate(batch.ids)
-                    ]
+                rows = _rows(name, model, explainers.values(), penalty, batch, hardware)
                 run.append_rows(f"{name}-{number:06d}", rows)
         table = run.merge(SORT)
         rows = summarise(table, ["model", "explainer"], {"fooled": "fsr", "correct": "top1", "top5": "top5"})
@@ -201,6 +180,32 @@ def cost(history: Sequence[dict[str, Any]], level: float) -> float | None:
     return round(min(lost), 6) if lost else None
 
 
+def _rows(
+    name: str, model: Classifier, explainers: Iterable[Explainer], penalty: Location, batch: Batch, hardware: Hardware
+) -> list[dict[str, Any]]:
+    """A row per explainer and photo: is the answer right, and does the map lie?"""
+    images, labels = hardware.bring(batch.images), batch.labels.to(hardware.place)
+    with hardware.autocast():
+        logits = ask(model, images)
+    fives = top_k_correct(logits, labels, 5).tolist()
+    rows = []
+    for explainer in explainers:
+        correct, fooled = judged(model, explainer, penalty, images, labels, hardware)
+        rows += [
+            {
+                "image": image,
+                "label": int(batch.labels[i]),
+                "model": name,
+                "explainer": repr(explainer),
+                "correct": bool(correct[i]),
+                "top5": fives[i],
+                "fooled": bool(fooled[i]),
+            }
+            for i, image in enumerate(batch.ids)
+        ]
+    return rows
+
+
 def draw(histories: dict[str, Sequence[dict[str, Any]]], run: Run) -> None:
     """The highest fooling rate at no more than each cost in accuracy, and the course over the steps."""
     by_cost, by_step = {}, {}
@@ -221,10 +226,10 @@ def draw(histories: dict[str, Sequence[dict[str, Any]]], run: Run) -> None:
 def answer(histories: dict[str, Sequence[dict[str, Any]]], level: float) -> list[str]:
     """What each fooling cost, and which cost more."""
     costs = _costs(histories, level)
-    told = []
+    sentences = []
     for name, lost in costs.items():
         most = max(row["fsr"] for row in histories[name] if row.get("fsr") is not None)
-        told.append(
+        sentences.append(
             f"{_title(name)}: {level:.0%} of the maps are fooled at a price of {100 * lost:.1f} points of top-1 "
             f"(at most {most:.1%} are fooled)."
             if lost is not None
@@ -232,12 +237,12 @@ def answer(histories: dict[str, Sequence[dict[str, Any]]], level: float) -> list
         )
     simple, smooth = (costs[name] for name in NAMES)
     if simple is None:
-        told.append("No price to compare: SimpleGrad itself was not fooled with these settings.")
+        sentences.append("No price to compare: SimpleGrad itself was not fooled with these settings.")
     elif smooth is None or smooth > simple:
-        told.append("SmoothGrad resists: it costs more to fool than SimpleGrad, as the paper says.")
+        sentences.append("SmoothGrad resists: it costs more to fool than SimpleGrad, as the paper says.")
     else:
-        told.append("SmoothGrad does NOT resist here: it costs no more to fool than SimpleGrad.")
-    return told
+        sentences.append("SmoothGrad does NOT resist here: it costs no more to fool than SimpleGrad.")
+    return sentences
 
 
 def _costs(histories: dict[str, Sequence[dict[str, Any]]], level: float) -> dict[str, float | None]:

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 
 from heatproof.attacks.gradient import PGD
 from heatproof.data.batches import batches
-from heatproof.data.sources import Source
+from heatproof.data.sources import Source, part_source
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.lrp.propagation import LRP
+from heatproof.manipulation.adversarial import train_adversarially
+from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location, TopK, for_relevance
 from heatproof.metrics.faithfulness import AOPC
 from heatproof.metrics.weight_noise import WeightNoise
@@ -26,45 +28,45 @@ from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.studies.heo2019.answers import answer_a, answer_b, answer_c
 from heatproof.studies.heo2019.section5 import ORDERS, attacked_rows, kept_model, removed, shaken_rows
-from heatproof.training.adversarial import FreeTraining, train_adversarially
-from heatproof.training.feeding import feed_photos, fine_tune, part_source
+from heatproof.training.adversarial import FreeTraining
+from heatproof.training.data import feed_photos
 from heatproof.training.settings import FineTune
 
 
-def removal(asked: Any, run: Run, clean: Classifier, train: Source, data: Source, hardware: Hardware, say: Any) -> Any:
+def removal(study: Any, run: Run, clean: Classifier, train: Source, data: Source, hardware: Hardware, say: Any) -> Any:
     """Panel a: Top-k fooling through Grad-CAM, then six AOPC curves."""
 
     def tune(checkpoint: Any) -> Any:
         say(f"a: fooling {clean.name}, top-k through Grad-CAM")
-        recipe = asked.recipe("a")
+        recipe = study.recipe("a")
         return fine_tune(clean, GradCAM(), TopK(), train, recipe, checkpoint=checkpoint)
 
     fooled, history = kept_model(run, "fooled-a", clean, tune)
-    metric = AOPC(asked.region, asked.regions, fill=asked.fill, ragged=asked.ragged, seed=asked.seed)
-    for number, batch in enumerate(batches(data, clean.input_size, asked.part)):
+    metric = AOPC(study.region, study.regions, fill=study.fill, ragged=study.ragged, seed=study.seed)
+    for number, batch in enumerate(batches(data, clean.input_size, study.part)):
         if run.has_part(f"a-{number:06d}"):
             continue
         rows, found = removed({"clean": clean, "fooled": fooled}, GradCAM(), batch, metric, hardware)
         run.write_tensors(f"curves/a-{number:06d}.safetensors", found)
         run.append_rows(f"a-{number:06d}", [{"panel": "a", "explainer": "GradCAM()", **row} for row in rows])
-        say(f"a: {(number + 1) * asked.part} images")
+        say(f"a: {(number + 1) * study.part} images")
     return history
 
 
-def noise(asked: Any, run: Run, clean: Classifier, train: Source, data: Source, hardware: Hardware, say: Any) -> Any:
+def noise(study: Any, run: Run, clean: Classifier, train: Source, data: Source, hardware: Hardware, say: Any) -> Any:
     """Panel b: Location fooling through LRP_T, then both models with noise on their weights."""
     explainer, penalty = LRP(layer="default"), for_relevance(Location())
 
     def tune(checkpoint: Any) -> Any:
         say(f"b: fooling {clean.name}, location through LRP_T")
-        return fine_tune(clean, explainer, penalty, train, asked.recipe("b"), checkpoint=checkpoint)
+        return fine_tune(clean, explainer, penalty, train, study.recipe("b"), checkpoint=checkpoint)
 
     fooled, history = kept_model(run, "fooled-b", clean, tune)
     for name, model in (("clean", clean), ("fooled", fooled)):
-        for shaken in WeightNoise(asked.noise, asked.draws, asked.seed).shaken(model):
-            part = f"b-{name}-{asked.noise.index(shaken.level):03d}-{shaken.draw:03d}"
+        for shaken in WeightNoise(study.noise, study.draws, study.seed).shaken(model):
+            part = f"b-{name}-{study.noise.index(shaken.level):03d}-{shaken.draw:03d}"
             if not run.has_part(part):
-                photos = batches(data, clean.input_size, asked.part)
+                photos = batches(data, clean.input_size, study.part)
                 rows = shaken_rows(shaken, name, explainer, penalty, photos, hardware)
                 run.append_rows(part, [{"panel": "b", "explainer": repr(explainer), **row} for row in rows])
         say(f"b: {name} model shaken")
@@ -72,27 +74,27 @@ def noise(asked: Any, run: Run, clean: Classifier, train: Source, data: Source, 
 
 
 def robustness(
-    asked: Any, run: Run, clean: Classifier, train: Source, data: Source, hardware: Hardware, say: Any
+    study: Any, run: Run, clean: Classifier, train: Source, data: Source, hardware: Hardware, say: Any
 ) -> Any:
     """Panel c: free adversarial training, then Location fooling through Grad-CAM while it goes on."""
-    how = FreeTraining(asked.epsilon, asked.replays)
-    judge = PGD(asked.epsilon, asked.judge_steps, keep="last", seed=asked.seed)
-    rest, aside = part_source(train, FineTune().holdout, asked.seed)
+    how = FreeTraining(study.epsilon, study.replays)
+    judge = PGD(study.epsilon, study.judge_steps, keep="last", seed=study.seed)
+    rest, aside = part_source(train, FineTune().holdout, study.seed)
     feed = feed_photos(rest, clean.input_size)
     # every look attacks them all, so they are few
-    watched = feed_photos(replace(aside, positions=aside.positions[: asked.judged]), clean.input_size)
+    watched = feed_photos(replace(aside, positions=aside.positions[: study.judged]), clean.input_size)
     first = FineTune(
-        steps=asked.robust_steps,
-        lr=asked.robust_lr,
+        steps=study.robust_steps,
+        lr=study.robust_lr,
         weight=0.0,
-        batch_size=asked.batch_size,
-        evaluate_every=asked.evaluate_every,
+        batch_size=study.batch_size,
+        evaluate_every=study.evaluate_every,
         max_accuracy_drop=1.0,
         patience=0,
-        seed=asked.seed,
+        seed=study.seed,
     )
     made, histories = clean, []
-    for name, recipe in (("robust", first), ("fooled-c", asked.recipe("c"))):
+    for name, recipe in (("robust", first), ("fooled-c", study.recipe("c"))):
 
         def tune(checkpoint: Any, model: Any = made, recipe: FineTune = recipe, name: str = name) -> Any:
             say(f"c: {name} model")
@@ -110,7 +112,7 @@ def robustness(
 
         made, rows = kept_model(run, name, clean, tune)
         histories.append(rows)
-        for number, batch in enumerate(batches(data, clean.input_size, asked.part)):
+        for number, batch in enumerate(batches(data, clean.input_size, study.part)):
             if not run.has_part(f"c-{name}-{number:06d}"):
                 found = attacked_rows(made, name, GradCAM(), Location(), judge, batch, hardware)
                 run.append_rows(
@@ -144,14 +146,14 @@ def finish_noise(table: pl.DataFrame, history: Any, run: Run) -> tuple[list[dict
     """Panel b's rows, figure and sentences."""
     rows = summarise(table, ["panel", "model", "noise"], {"correct": "top1", "fooled": "fsr"})
     series, references = {}, {}
-    for metric, told in (("top1", "top-1"), ("fsr", "FSR")):
+    for metric, label in (("top1", "top-1"), ("fsr", "FSR")):
         for model in ("clean", "fooled"):
             own = [row for row in rows if row["model"] == model]
             shaken = sorted((row for row in own if row["noise"] > 0), key=lambda row: row["noise"])
             ends = [[row[f"{metric}{end}"] for row in shaken] for end in ("", "_low", "_high")]
-            series[f"{model} model, {told}"] = Curve([row["noise"] for row in shaken], *ends)
+            series[f"{model} model, {label}"] = Curve([row["noise"] for row in shaken], *ends)
             references |= {
-                f"fooled, no noise: {told}": row[metric] for row in own if not row["noise"] and model == "fooled"
+                f"fooled, no noise: {label}": row[metric] for row in own if not row["noise"] and model == "fooled"
             }
     curves(
         series,
@@ -177,8 +179,8 @@ def finish_robustness(
     # the fooling starts from the best look of the training before it
     looks = [(row["step"], row) for row in first] + [(begin + row["step"], row) for row in second]
     series = {
-        told: Curve([step for step, _ in looks], [row[key] for _, row in looks])
-        for told, key in (
+        label: Curve([step for step, _ in looks], [row[key] for _, row in looks])
+        for label, key in (
             ("top-1", "accuracy_clean"),
             ("top-1 under PGD", "accuracy_attacked"),
             ("FSR", "fsr_watched"),

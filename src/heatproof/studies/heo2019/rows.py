@@ -117,13 +117,13 @@ def _mean(rows: pl.DataFrame, column: str) -> dict[str, Any]:
 
 def sentences(rows: list[dict[str, Any]]) -> list[str]:
     """Each network's matched cells beside the paper's, and its worst loss of accuracy."""
-    told = []
+    sentences = []
     for model in dict.fromkeys(row["model"] for row in rows):
         mine = [row for row in rows if row["model"] == model]
         for row in mine:
             matched = row["measured"].split(" ")[0] == row["through"]
             if row["table"] in (1, 2) and matched and row["value"] is not None:
-                told.append(
+                sentences.append(
                     f"{model}, {row['fooling']} through {row['through']}, {row['measured']}: FSR {row['value']:.1%} "
                     f"here, {row['paper']:.1%} in the paper."
                 )
@@ -139,8 +139,10 @@ def sentences(rows: list[dict[str, Any]]) -> list[str]:
         }
         if drops:
             worst = max(drops, key=lambda key: drops[key])
-            told.append(f"{model}: the largest loss of top-1 is {100 * drops[worst]:.1f} points ({' '.join(worst)}).")
-    return told
+            sentences.append(
+                f"{model}: the largest loss of top-1 is {100 * drops[worst]:.1f} points ({' '.join(worst)})."
+            )
+    return sentences
 
 
 def draw(rows: list[dict[str, Any]], run: Run) -> None:

@@ -10,10 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from heatproof.attacks.objectives import misclassify
-from heatproof.commands.fool.run import RunCheckpoint
 from heatproof.data.batches import Batch
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.faithfulness import AOPC
@@ -22,6 +21,7 @@ from heatproof.metrics.removal import unordered
 from heatproof.metrics.weight_noise import Shaken
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.training.history import History
 from heatproof.types import Attack, Explainer, Images, PerImage, Targets
@@ -34,7 +34,7 @@ def kept_model(
     run: Run,
     name: str,
     clean: Classifier,
-    tune: Callable[[RunCheckpoint], tuple[Classifier, History]],
+    tune: Callable[[FileCheckpoint], tuple[Classifier, History]],
 ) -> tuple[Classifier, list[dict[str, Any]]]:
     """A model of an earlier start of this run, or one that is made now and kept; and the rows of its history.
 
@@ -47,20 +47,20 @@ def kept_model(
     if path.exists():
         made = copy.deepcopy(clean)
         made.network.load_state_dict(load_file(path))
-        told = json.loads(run.path(rows).read_text())
+        looks = json.loads(run.path(rows).read_text())
     else:
-        made, history = tune(RunCheckpoint(run, f"checkpoint-{name}.pt"))
-        told = [{**row, "best": row["step"] == history.best, "stopped": history.stopped} for row in history.rows]
+        made, history = tune(FileCheckpoint(run.path(f"checkpoint-{name}.pt")))
+        looks = [{**row, "best": row["step"] == history.best, "stopped": history.stopped} for row in history.rows]
         # the rows first: a model without its history would never get one
-        run.write_json(rows, told)
+        run.write_json(rows, looks)
         run.write_tensors(f"models/{name}.safetensors", made.network.state_dict())
         run.path(f"checkpoint-{name}.pt").unlink(missing_ok=True)
     made.name = name
-    return made, told
+    return made, looks
 
 
 def removed(
-    models: Mapping[str, Classifier], explainer: Explainer, batch: Batch, asked: AOPC, hardware: Hardware
+    models: Mapping[str, Classifier], explainer: Explainer, batch: Batch, settings: AOPC, hardware: Hardware
 ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """AOPC of both models when regions go in the order of the clean map, of the fooled map, and in a random one.
 
@@ -80,7 +80,7 @@ def removed(
         given = {"clean map": maps.float(), "fooled map": lying.float(), "random": maps.float()}
         for model, classifier in models.items():
             for order in ORDERS:
-                metric = replace(asked, order="random" if order == "random" else "most")
+                metric = replace(settings, order="random" if order == "random" else "most")
                 drops = metric.curves(classifier, images, given[order], targets).cpu()
                 curves[f"{model}|{order}"] = drops
                 empty = unordered(given[order], metric.order).tolist()
@@ -135,7 +135,7 @@ def attacked_rows(
 
 
 def judged(
-    model: Any, explainer: Explainer, penalty: Any, images: Images, labels: Targets, hardware: Hardware
+    model: nn.Module, explainer: Explainer, penalty: Any, images: Images, labels: Targets, hardware: Hardware
 ) -> tuple[Tensor, Tensor]:
     """Whether the label is predicted and whether the label's heatmap lies as the penalty wants it.
 

@@ -14,7 +14,7 @@ import polars as pl
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
 from heatproof.commands.explain import slug
 from heatproof.commands.fool.run import Fool, run_fool
-from heatproof.data.sources import Source, open_data
+from heatproof.data.sources import Source, open_data, parted
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
@@ -29,8 +29,7 @@ from heatproof.studies import small_networks
 from heatproof.studies.heo2019 import published as paper
 from heatproof.studies.heo2019.rows import draw, sentences, table_1, table_2, table_3, table_5
 from heatproof.studies.shared import shared
-from heatproof.training.feeding import feed_photos
-from heatproof.training.feeds import parted
+from heatproof.training.data import feed_photos
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty, settings
 
@@ -174,16 +173,16 @@ class Heo2019:
         fooled: dict[tuple[str, str], Fooled] = {}
         for fooling in self.foolings:
             for through in self.through:
-                asked = self._cell(name, model, fooling, through, layer)
+                settings = self._cell(name, model, fooling, through, layer)
                 folder = run.path(f"cells/{name}-{fooling}-{through}")
-                given = {"asked": asked, "model": name, "data": self.data, "limit": self.limit}
+                given = {"asked": settings, "model": name, "data": self.data, "limit": self.limit}
                 with Run.start(folder, command="fool", settings=given, seed=self.seed) as cell:
                     if not cell.done:
-                        summary = run_fool(asked, model, place, data, cell, held_out=watched, hardware=hardware)
+                        summary = run_fool(settings, model, place, data, cell, held_out=watched, hardware=hardware)
                         say(f"{name}: {summary['answer'][0]}")
                 made = load(str(folder))
                 made.name = f"{fooling}-{through}"
-                fooled[fooling, through] = Fooled(made, asked.explainer, asked.penalty)
+                fooled[fooling, through] = Fooled(made, settings.explainer, settings.penalty)
         passive = [entry for (fooling, _), entry in fooled.items() if fooling != "active_swap"]
         active = [entry for (fooling, _), entry in fooled.items() if fooling == "active_swap"]
         rows: list[dict[str, Any]] = []
@@ -256,7 +255,7 @@ class Heo2019:
         self,
         name: str,
         what: str,
-        asked: Compare,
+        settings: Compare,
         model: Classifier,
         fooled: Sequence[Fooled],
         test: Source,
@@ -264,11 +263,11 @@ class Heo2019:
         hardware: Hardware,
     ) -> pl.DataFrame:
         folder = run.path(f"compared/{name}-{what}")
-        given = {"asked": asked, "model": name, "fooled": [entry.model.name for entry in fooled]}
+        given = {"asked": settings, "model": name, "fooled": [entry.model.name for entry in fooled]}
         given |= {"test": self.test, "limit": self.test_limit}
         with Run.start(folder, command="compare", settings=given, seed=self.seed) as comparison:
             if not comparison.done:
-                run_compare(asked, model, fooled, test, comparison, hardware=hardware)
+                run_compare(settings, model, fooled, test, comparison, hardware=hardware)
         return pl.read_parquet(folder / "images.parquet")
 
 

@@ -1,0 +1,104 @@
+"""``heatproof compare``: what a lie cost, and whom it deceives."""
+
+from collections import ChainMap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from heatproof import catalog, spec
+from heatproof.cli import options
+from heatproof.cli.console import progress
+from heatproof.cli.finish import filling, show
+from heatproof.cli.fool import COLUMNS
+
+if TYPE_CHECKING:
+    from heatproof.commands.compare.run import Compare, Fooled
+
+
+def compare(
+    clean: Annotated[str, typer.Argument(help="The model as it was.")],
+    fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
+    data: options.Data,
+    out: options.Out,
+    explainer: options.Explainers = None,
+    layer: options.Layers = None,
+    penalty: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--penalty",
+            help="May be repeated.",
+            show_default="location, top_k, center_mass",
+            callback=options.names(options.LIES, "penalty"),
+        ),
+    ] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="Further fooled models, rows of the transfer matrix.", show_default=False),
+    ] = None,
+    limit: options.Limit = None,
+    batch_size: options.BatchSize = 32,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
+    from heatproof.commands.compare.run import run_compare
+    from heatproof.data.sources import open_data
+    from heatproof.models.hardware import Hardware
+    from heatproof.models.loading import load
+    from heatproof.processes import Processes, own_device
+
+    processes = Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
+    names = [fooled, *(more or [])]
+    suspects = [_fooled(name) for name in names]
+    asked = _asked(explainer or [], layer or [], penalty or [], suspects, batch_size)
+    base = load(clean)
+    settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
+    with filling(out, "compare", settings, seed, overwrite, processes) as run:
+        if not run.done:
+            source = open_data(data, classes=base.classes, limit=limit, seed=seed)
+            with progress("comparing", source.count) as advance:
+                run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
+    show(run, json, COLUMNS)
+
+
+def _asked(
+    explainers: list[str], layers: list[str], penalties: list[str], suspects: "list[Fooled]", part: int
+) -> "Compare":
+    """What is compared: where nothing else is wanted, all that the models say they were fooled with too."""
+    from heatproof.commands.compare.run import Compare
+    from heatproof.commands.explain import at_layers
+
+    built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainers]
+    own = (suspect.penalty for suspect in suspects if suspect.penalty is not None)
+    return Compare(
+        explainers=at_layers(built, layers) or Compare.explainers,
+        penalties=tuple(spec.build(text, options.LIES, "penalty") for text in penalties)
+        or tuple(dict.fromkeys((*Compare.penalties, *own))),
+        part=part,
+    )
+
+
+def _fooled(name: str) -> "Fooled":
+    """A model with what its run folder says it was fooled with."""
+    from heatproof.commands.compare.run import Fooled
+    from heatproof.commands.fool.edit import Edit
+    from heatproof.commands.fool.run import Fool
+    from heatproof.models.loading import load
+    from heatproof.results.reading import read_run
+    from heatproof.training.settings import FineTune
+
+    model = load(name)
+    if not (Path(name) / "run.json").is_file():
+        return Fooled(model)
+    settings = read_run(name).record.get("settings", {})
+    known = settings.get("asked") if isinstance(settings, dict) else None
+    if not isinstance(known, str):
+        return Fooled(model)
+    own = {"fool": Fool, "edit": Edit, "fine_tune": FineTune}
+    told = spec.build(known, ChainMap(own, options.LIES, catalog.EDITS, catalog.EXPLAINERS), "run")
+    return Fooled(model, told.explainer, told.penalty)

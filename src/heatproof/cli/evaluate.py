@@ -1,0 +1,151 @@
+"""``heatproof evaluate``: faithfulness, robustness, localisation and randomisation of explainers, side by side."""
+
+from collections import ChainMap
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heatproof import catalog, spec
+from heatproof.cli import options
+from heatproof.cli.console import progress
+from heatproof.cli.finish import filling, show
+from heatproof.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from heatproof.data.boxes import Boxes
+    from heatproof.metrics.evaluation import Metric
+
+EXPLAINERS = ChainMap(catalog.EXPLAINERS, catalog.CONTROLS)
+SIDE_BY_SIDE = ("gradcam()", "simple_grad()", "random_map()")
+"""The coarse map that most people look at, the finest and oldest one, and chance: a map no better than it says nothing.
+
+All three cost about one pass forward and back per photo, and need no setting that depends on the network.
+"""
+
+
+def _check_metric(text: str) -> None:
+    """A measure of likeness alone does not say which maps are compared.
+
+    Raises:
+        SpecError: no metric of that name, naming the nearest.
+    """
+    name = text.partition("(")[0].strip().casefold()
+    if name == "psnr":
+        raise SpecError("psnr compares images, and evaluate changes none that it shows: heatproof shift measures it")
+    if name in catalog.SIMILARITIES:
+        raise SpecError(
+            f"{name} compares two maps and does not say which; stability(by={name!r}) compares the map of a photo with "
+            "those of the photo under small noise"
+        )
+    spec.check(text, catalog.METRICS, "metric")
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="The model, as --model of other commands takes it.")],
+    data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    out: options.Out,
+    explainer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--explainer",
+            help="A spec such as 'gradcam(relu=False)', or the control random_map(); may be repeated.",
+            show_default="gradcam, simple_grad, random_map",
+            callback=options.names(EXPLAINERS, "explainer"),
+        ),
+    ] = None,
+    layer: options.Layers = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="A spec such as 'aopc(region=8)', see list metrics; may be repeated.",
+            show_default="aopc in three orders, deletion, insertion, road, sensitivity_max, infidelity, randomisation; "
+            "with boxes pointing_game, box_iou",
+            callback=options.each(_check_metric),
+        ),
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            "--boxes",
+            help="CSV or Parquet: image,x1,y1,x2,y2 as shares of what the network sees; with width,height of the photo "
+            "in its pixels.",
+            show_default="none; demo has its own",
+        ),
+    ] = None,
+    limit: options.Limit = None,
+    batch_size: options.BatchSize = 16,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Measure explainers side by side: do their maps name what decides, hold still, and need the weights?"""
+    from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
+    from heatproof.commands.explain import at_layers
+    from heatproof.data.sources import open_data
+    from heatproof.metrics.localisation import BoxIoU, PointingGame
+    from heatproof.models.hardware import Hardware
+    from heatproof.models.loading import load
+    from heatproof.processes import Processes, own_device
+
+    processes = Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
+    explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
+    chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
+    evaluated = load(model)
+    annotated = _boxes(boxes, data, evaluated.input_size, chosen)
+    asked = Evaluate(
+        explainers=at_layers(explainers, layer or []),
+        metrics=_seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
+        part=batch_size,
+    )
+    asked.check(evaluated, annotated)
+    settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": precision}
+    settings |= {"boxes": str(boxes) if boxes else None}
+    with filling(out, "evaluate", settings, seed, overwrite, processes) as run:
+        if not run.done:
+            source = open_data(data, classes=evaluated.classes, limit=limit, seed=seed)
+            with progress("evaluating", len(source)) as advance:
+                run_evaluate(
+                    asked,
+                    evaluated,
+                    source,
+                    run,
+                    boxes=annotated,
+                    hardware=hardware,
+                    processes=processes,
+                    advance=advance,
+                )
+    columns = {"metric": "metric", "better": "better", "range": "range"}
+    show(run, json, {**columns, **{name: name for name in map(repr, asked.explainers)}}, rows="side_by_side")
+
+
+def _boxes(file: Path | None, data: str, size: int, metrics: "Sequence[Metric]") -> "Boxes | None":
+    """The boxes of a file, or those that the demo knows of its own digits, where they are of use."""
+    from heatproof.data import demo
+    from heatproof.data.boxes import read_boxes
+    from heatproof.data.sources import DEMO, DEMO_COUNTS
+
+    if file is not None:
+        return read_boxes(file, size)
+    split = data.removeprefix(DEMO).strip("/") or "test"
+    if data.split("/")[0] != DEMO or split not in DEMO_COUNTS:
+        return None
+    wanted = not metrics or any(metric.question == "localisation" for metric in metrics)
+    return demo.boxes(split, DEMO_COUNTS[split]) if wanted else None
+
+
+def _seeded(metrics: "Sequence[Metric]", seed: int) -> "tuple[Metric, ...]":
+    """Metrics whose spec names no seed of its own draw from the command's."""
+    return tuple(replace(m, seed=seed) if _seed(m) == 0 and seed else m for m in metrics)  # type: ignore[type-var,misc]
+
+
+def _seed(metric: Any) -> int | None:
+    named = is_dataclass(metric) and any(field.name == "seed" for field in fields(metric))
+    return metric.seed if named else None  # type: ignore[union-attr]

@@ -1,0 +1,43 @@
+"""All verbs of ``heatproof``, a file each, named as in ``commands/``."""
+
+from typing import Annotated
+
+import typer
+
+import heatproof
+from heatproof.cli import audit, compare, demo, evaluate, explain, fool, listing, report, shift, study
+
+app = typer.Typer(
+    name="heatproof",
+    help="Can this network's heatmaps be trusted? Explain, attack, fool and audit convolutional networks.",
+    epilog="Exit status: 0 done, 1 failed, 2 wrong usage, 3 an audit's gate is shut, 130 interrupted, 143 terminated. "
+    "A run that was stopped goes on by the same command.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("list")(listing.list_)
+app.command("demo")(demo.demo)
+app.command("explain")(explain.explain)
+app.command("shift")(shift.shift)
+app.command("fool")(fool.fool)
+app.command("compare")(compare.compare)
+app.command("audit")(audit.audit)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("study")(study.study)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"heatproof {heatproof.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None: ...

@@ -1,0 +1,109 @@
+"""The rows of ``summary.json`` of a comparison, and the answer in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from heatproof.models.classifier import Classifier
+from heatproof.types import (
+    Explainer,
+    Penalty,
+)
+
+METRICS = {
+    "fooled": "fsr",
+    "correct_clean": "top1_clean",
+    "correct_fooled": "top1_fooled",
+    "top5_clean": "top5_clean",
+    "top5_fooled": "top5_fooled",
+    "agrees": "agreement",
+    "spearman": "spearman",
+    "nissim": "nissim",
+    "test_loss": "test_loss",
+    "empty_clean": "empty_clean",
+    "empty_fooled": "empty_fooled",
+}
+"""Columns of ``images.parquet`` and what the summary calls their means."""
+
+
+@dataclass(frozen=True)
+class Fooled:
+    """A model that may lie, and, where it is known, what it was fooled with.
+
+    Args:
+        model: as loaded.
+        explainer: through which it was fooled; the row's name in the transfer matrix.
+        penalty: which it was fooled with.
+    """
+
+    model: Classifier
+    explainer: Explainer | None = None
+    penalty: Penalty | None = None
+
+    @property
+    def title(self) -> str:
+        return repr(self.explainer) if self.explainer is not None else self.model.name
+
+
+def class_rows(table: pl.DataFrame, clean: Classifier) -> list[dict[str, Any]]:
+    """Accuracy of each class before and after, per fooled model: is the drop spread out? Heo et al.'s Table 5."""
+    labelled = table.filter(pl.col("label").is_not_null())
+    if not labelled.height:
+        return []
+    once = labelled.unique(["image", "model"], keep="first", maintain_order=True)
+    found = once.group_by("model", "label", maintain_order=True).agg(
+        pl.len().alias("count"),
+        pl.col("correct_clean").cast(pl.Float64).mean().alias("top1_clean"),
+        pl.col("correct_fooled").cast(pl.Float64).mean().alias("top1_fooled"),
+    )
+    return [
+        {**row, "class": clean.class_name(row["label"])} for row in found.sort("model", "label").iter_rows(named=True)
+    ]
+
+
+def transfer_rows(table: pl.DataFrame, fooled: Sequence[Fooled], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Fooling success rates by penalty (a matrix), fooled explainer (its rows) and measured explainer (columns).
+
+    A model is judged by the penalty it was fooled with; where that is not known, by every one.
+    """
+    rates = table.group_by("model", "penalty", "explainer", maintain_order=True).agg(
+        pl.col("fooled").cast(pl.Float64).mean().alias("fsr")
+    )
+    by_name = dict(zip(names, fooled, strict=True))
+    rows = []
+    for row in rates.iter_rows(named=True):
+        entry = by_name[row["model"]]
+        if entry.penalty is None or repr(entry.penalty) == row["penalty"]:
+            rows.append(
+                {
+                    "penalty": row["penalty"],
+                    "fooled": entry.title,
+                    "measured": row["explainer"],
+                    "fsr": row["fsr"],
+                    "model": row["model"],
+                }
+            )
+    return rows
+
+
+def answer(rows: list[dict[str, Any]]) -> list[str]:
+    """What came out, in sentences: the strongest lie of each model, and what it cost."""
+    sentences = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == model and row["fsr"] is not None]
+        worst = max(mine, key=lambda row: row["fsr"], default=None)
+        if worst is None:
+            continue
+        line = (
+            f"{model}: {worst['fsr']:.1%} of the heatmaps of {worst['explainer']} lie as {worst['penalty']} wants "
+            f"({worst['fsr_low']:.1%} to {worst['fsr_high']:.1%})"
+            if worst["fsr_low"] is not None
+            else f"{model}: {worst['fsr']:.1%} of the heatmaps of {worst['explainer']} lie as {worst['penalty']} wants"
+        )
+        right = next((row for row in mine if row["top1_clean"] is not None), None)
+        if right is not None:
+            line += f"; top-1 {right['top1_clean']:.1%} before and {right['top1_fooled']:.1%} after"
+        sentences.append(f"{line}; {worst['agreement']:.1%} of the predictions are the same.")
+    return sentences

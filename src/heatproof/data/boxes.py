@@ -1,0 +1,81 @@
+"""Boxes of the objects in photos, from a table: what the pointing game needs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from heatproof.data.photos import KEPT
+from heatproof.errors import InputError
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 as shares of the sides of the image that the network sees."""
+Boxes = Mapping[str, tuple[Box, ...]]
+"""Of each annotated image, by its id."""
+CORNERS = ("x1", "y1", "x2", "y2")
+
+
+def read_boxes(path: Path | str, size: int) -> Boxes:
+    """The boxes of a CSV or Parquet file, a row per object: ``image, x1, y1, x2, y2``, and perhaps ``width, height``.
+
+    With ``width`` and ``height`` (of the photo, in pixels) the corners are pixels of the photo, and are taken through
+    the resize and the centre crop by which photos come to a network of ``size`` pixels; what lies outside is cut off.
+    Without them they are shares, in [0, 1], of the sides of the image that the network sees.
+
+    Raises:
+        InputError: a file that cannot be read, lacks a column, or holds corners that make no box.
+    """
+    path = Path(path)
+    columns = ("image", *CORNERS)
+    try:
+        table = pl.read_parquet(path) if path.suffix.casefold() in (".parquet", ".pq") else pl.read_csv(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), "damaged")
+        raise InputError(
+            f"no boxes can be read from {path}: {reason}; expected a CSV or Parquet file with the columns "
+            f"{', '.join(columns)}"
+        ) from error
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise InputError(f"{path.name} lacks {', '.join(missing)}: boxes have the columns {', '.join(columns)}")
+    in_pixels = {"width", "height"} <= set(table.columns)
+    found: dict[str, tuple[Box, ...]] = {}
+    for number, row in enumerate(table.iter_rows(named=True), start=1):
+        corners = _corners(path, number, row, in_pixels)
+        box = cropped(corners, int(row["width"]), int(row["height"]), size) if in_pixels else corners
+        if box is not None:
+            found[str(row["image"])] = (*found.get(str(row["image"]), ()), box)
+    return found
+
+
+def cropped(corners: Box, width: int, height: int, size: int) -> Box | None:
+    """A box in pixels of a photo as shares of what the network sees of it; nothing where the crop leaves none of it.
+
+    >>> cropped((0, 0, 32, 64), 64, 64, 64), cropped((0, 0, 10, 10), 1000, 100, 64)
+    ((0.0, 0.0, 0.5, 1.0), None)
+    """
+    if width == height == size:
+        rows = cols = size
+    else:
+        short = round(size / KEPT)
+        long = int(short * max(width, height) / min(width, height))
+        cols, rows = (short, long) if width <= height else (long, short)
+    x1, y1, x2, y2 = corners
+    left, top = round((cols - size) / 2), round((rows - size) / 2)
+    across = [min(1.0, max(0.0, (x * cols / width - left) / size)) for x in (x1, x2)]
+    down = [min(1.0, max(0.0, (y * rows / height - top) / size)) for y in (y1, y2)]
+    return (across[0], down[0], across[1], down[1]) if across[0] < across[1] and down[0] < down[1] else None
+
+
+def _corners(path: Path, number: int, row: Mapping[str, Any], in_pixels: bool) -> Box:
+    try:
+        x1, y1, x2, y2 = (float(row[name]) for name in CORNERS)
+        right, bottom = (float(row["width"]), float(row["height"])) if in_pixels else (1.0, 1.0)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"row {number} of {path.name} holds no numbers: {dict(row)}") from error
+    if 0 <= x1 < x2 <= right and 0 <= y1 < y2 <= bottom:
+        return x1, y1, x2, y2
+    unit = f"pixels of the photo of {right:g} x {bottom:g}" if in_pixels else "shares of the image's sides, in [0, 1]"
+    way = "" if in_pixels else "; for pixels of the photo, add its width and height in columns of these names"
+    raise InputError(f"row {number} of {path.name} is no box: x1 < x2 and y1 < y2 in {unit}, got {x1, y1, x2, y2}{way}")

@@ -1,0 +1,78 @@
+"""Commands in two processes, as torchrun starts them: the rows of one, and sentences where it cannot be."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from tests.command_line import heatproof
+
+from heatproof.results.reading import read_run
+
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "heatproof"]
+VERBS = {
+    "shift": ["shift", "demo", "--model", "demo", "--limit", "8", "--batch-size", "2", "--epsilon", "0.05"],
+    "compare": ["compare", "demo", "demo", "demo", "--limit", "8", "--batch-size", "2", "--explainer", "gradcam()"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+def test_two_processes_write_the_rows_of_one(verb: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    done = subprocess.run([*LAUNCHER, *VERBS[verb], "--out", str(shared)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert heatproof(*VERBS[verb], "--out", str(alone)) == 0
+    assert_frame_equal(*(pl.read_parquet(folder / "images.parquet") for folder in (shared, alone)))
+    assert read_run(shared).rows == read_run(alone).rows
+    assert (shared / "report.html").is_file()
+    # what is shown is shown once
+    assert done.stderr.count("open ") == 1
+    again = subprocess.run([*LAUNCHER, *VERBS[verb], "--out", str(shared)], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("complete already") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_are_refused_as_one_is(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "letter.txt").write_text("mine")
+    words = [*LAUNCHER, *VERBS["shift"], "--out", str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    own = [line for line in done.stderr.splitlines() if line.startswith("heatproof: ")]
+    assert any("letter.txt" in line or "no run" in line for line in own), done.stderr
+    assert (tmp_path / "out" / "letter.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("rank", "count", "words", "status", "message"),
+    [
+        ("3", None, VERBS["shift"], 0, "open "),
+        ("abc", None, VERBS["shift"], 1, "expected a whole number in the environment variable RANK, got 'abc'"),
+        ("0", "two", VERBS["shift"], 1, "expected a whole number in the environment variable WORLD_SIZE"),
+        (None, "2", VERBS["shift"], 1, "RANK must be from 0 to 1, but it is not set"),
+        ("2", "2", VERBS["compare"], 1, "RANK must be from 0 to 1, but it is 2"),
+        ("0", "2", ["demo"], 2, "heatproof demo works in one process and was launched in 2"),
+    ],
+)
+def test_an_odd_environment_is_understood_or_told(
+    rank: str | None,
+    count: str | None,
+    words: list[str],
+    status: int,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("RANK", rank), ("WORLD_SIZE", count)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert heatproof(*words, "--out", str(tmp_path / "out")) == status
+    told = " ".join(capsys.readouterr().err.split())
+    assert message in told
+    assert "Traceback" not in told

@@ -1,0 +1,48 @@
+"""What a shift says of two sets of maps, against numbers worked out by hand."""
+
+import pytest
+import torch
+
+from heatproof.commands.shift.measure import Shift, compare
+from heatproof.models.classifier import Classifier
+
+CLEAN = torch.tensor([[[4.0, 3.0], [2.0, 0.5]]])
+MOVED = torch.tensor([[[1.0, 3.0], [2.0, 4.0]]])
+
+
+def model() -> Classifier:
+    return Classifier(torch.nn.Flatten(), input_size=16)
+
+
+def test_every_metric_by_hand() -> None:
+    found = compare(Shift(fraction=0.5), model(), CLEAN, MOVED)
+    # ranks 3 2 1 0 and 0 2 1 3: 1 - 6 (9 + 9) / (4 * 15)
+    assert found["spearman"].tolist() == pytest.approx([-0.8])
+    # of the two highest, the first cell and the second, the second is still among them
+    assert found["topk_intersection"].tolist() == [0.5]
+    # centres (2.5, 3.5) / 9.5 and (6, 7) / 10, over the diagonal of 2 x 2 cells
+    distance = ((0.6 - 2.5 / 9.5) ** 2 + (0.7 - 3.5 / 9.5) ** 2) ** 0.5 / 8**0.5
+    assert found["center_distance"].tolist() == pytest.approx([distance])
+    # 0.5 of 4 is less than 15%: the last cell, with 4 of the mass of 10, is off the object
+    assert found["on_object"].tolist() == pytest.approx([0.6])
+    assert 0 < float(found["nissim"]) < 1
+
+
+@pytest.mark.parametrize(
+    ("box", "share"),
+    [
+        ((0.5, 0.0, 1.0, 0.5), 0.3),  # the upper right cell
+        ((0.0, 0.5, 0.5, 1.0), 0.2),  # the lower left
+        ((0.25, 0.0, 1.0, 0.5), 0.35),  # and half of the upper left
+        ((0.0, 0.0, 0.5, 1.0), 0.3),  # the left column
+    ],
+)
+def test_a_box_is_left_top_right_bottom(box: tuple[float, float, float, float], share: float) -> None:
+    found = compare(Shift(), model(), CLEAN, MOVED, [box])
+    assert found["on_object"].tolist() == pytest.approx([share])
+
+
+def test_an_empty_map_is_nowhere() -> None:
+    found = compare(Shift(), model(), CLEAN, -MOVED)
+    assert found["on_object"].isnan().tolist() == [True]
+    assert (found["empty"].tolist(), found["empty_clean"].tolist()) == ([True], [False])

@@ -1,0 +1,123 @@
+"""The rows, tests and sentences of a shift, from a table that is written down."""
+
+from statistics import NormalDist
+from typing import Any
+
+import polars as pl
+import pytest
+
+from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
+
+
+def row(image: str, epsilon: float = 0.0, model: str = "net", **more: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "image": image,
+        "model": model,
+        "explainer": "GradCAM()",
+        "attack": "FGSM()" if epsilon else "clean",
+        "epsilon": epsilon,
+        "nissim": 0.0,
+        "kept": True,
+        "correct": True,
+        "success": False,
+        "psnr": 30.0,
+        "spearman": 1.0,
+        "topk_intersection": 1.0,
+        "center_distance": 0.0,
+        "on_object": 0.8,
+        "confidence": 0.9,
+        "empty": False,
+        "empty_clean": False,
+        "object": "clean map",
+    }
+    return {**told, **more}
+
+
+def test_empty_maps_are_counted_by_how_many_of_the_two_are_empty() -> None:
+    pairs = [(True, True), (True, False), (False, True), (False, False), (False, True)]
+    table = pl.DataFrame([row(str(i), 0.1, empty=now, empty_clean=was) for i, (was, now) in enumerate(pairs)])
+    (found,) = shift_rows(table)
+    assert (found["empty_both"], found["empty_one"]) == (1, 3)
+
+
+def test_holms_correction_is_the_textbooks() -> None:
+    shifts = {"a": (0.10, 0.12, 0.14, 0.16, 0.18, 0.20), "b": (0.11, 0.14, 0.17, 0.20, 0.23, 0.26)}
+    shifts["c"] = (0.30, 0.10, 0.40, 0.05, 0.35, 0.22)
+    table = pl.DataFrame(
+        [row(str(i), 0.1, model, nissim=value) for model, all_ in shifts.items() for i, value in enumerate(all_)]
+    )
+    found = {(test["a"], test["b"]): test for test in paired(table)}
+    assert set(found) == {("a", "b"), ("a", "c"), ("b", "c")}
+    # six differences of one sign: a rank sum of 0, where 6 * 7 / 4 is the mean and 6 * 7 * 13 / 24 the variance
+    extreme = 2 * NormalDist().cdf(-(10.5 - 0.5) / 22.75**0.5)
+    assert found["a", "b"]["p_value"] == pytest.approx(extreme)
+    assert found["a", "b"]["difference"] == pytest.approx(-0.035)
+    ordered = sorted(test["p_value"] for test in found.values())
+    for test in found.values():
+        steps = ordered.index(test["p_value"])
+        expected = max(min(1.0, (3 - k) * ordered[k]) for k in range(steps + 1))
+        assert test["p_holm"] == pytest.approx(expected)
+    assert found["a", "b"]["p_holm"] == pytest.approx(3 * extreme)
+
+
+def test_the_gallery_takes_the_most_and_the_least_moved_at_the_largest_epsilon() -> None:
+    strong = {"a": 0.2, "b": 0.9, "c": 0.1, "d": 0.9, "e": 0.5}
+    weak = dict.fromkeys(strong, 0.0) | {"c": 1.0}
+    table = pl.DataFrame(
+        [row(image) for image in strong]
+        + [row(image, 0.1, nissim=value) for image, value in strong.items()]
+        + [row(image, 0.01, nissim=value) for image, value in weak.items()]
+    )
+    assert choose(table, "net", 2) == (["b", "d"], ["c", "a"])
+    assert choose(table, "net", 0) == ([], [])
+    # an image is shown once
+    assert choose(table, "net", 4) == (["b", "d", "e", "a"], ["c"])
+
+
+def told(kept: float, changed: float, stay: int = 2) -> str:
+    """The first sentence on four images, of which some keep their label."""
+    attacked = [row(str(i), 0.1, kept=i < stay, nissim=kept if i < stay else changed) for i in range(4)]
+    table = pl.DataFrame([*(row(str(i)) for i in range(4)), *attacked])
+    return answer(table, shift_rows(table), [])[0]
+
+
+def test_the_answer_says_whether_maps_move_under_a_label_that_stays() -> None:
+    assert "stays on 2 of 4 images and the map moves there by MOD 0.300" in told(0.3, 0.4)
+    assert "against 0.400 where the label changes: the map moves although the label does not (75% as far)" in told(
+        0.3, 0.4
+    )
+    assert "the map moves mostly with the label (25% as far)" in told(0.1, 0.4)
+    assert "the label changes nowhere" in told(0.1, 0.4, stay=4)
+    assert "no map can be seen to move under a label that stays" in told(0.1, 0.4, stay=0)
+
+
+@pytest.mark.parametrize(
+    ("box", "after", "words"),
+    [
+        ("box", 0.78, "80% of the map's mass lies in the object's box before the attack and 78%"),
+        ("box", 0.78, "it stays there"),
+        ("box", 0.5, "30% of it has left the object, to spurious evidence"),
+        ("clean map", 0.5, "30% of it lies elsewhere now"),
+    ],
+)
+def test_the_answer_says_whether_the_map_leaves_the_object(box: str, after: float, words: str) -> None:
+    table = pl.DataFrame(
+        [row(str(i), object=box) for i in range(2)]
+        + [row(str(i), 0.1, on_object=after, object=box, correct=bool(i)) for i in range(2)]
+    )
+    lines = answer(table, shift_rows(table), [])
+    assert words in lines[1]
+    assert "accuracy 100.0%, attacked 50.0% at 0.1" in lines[2]
+
+
+def test_the_ranking_begins_with_the_least_shifted_and_says_what_can_be_told_apart() -> None:
+    levels = {"late": 0.3, "early": 0.1}
+    table = pl.DataFrame(
+        [row(str(i), model=model) for model in levels for i in range(8)]
+        + [row(str(i), 0.1, model, nissim=level + i / 100) for model, level in levels.items() for i in range(8)]
+    )
+    rows, tests = shift_rows(table), paired(table)
+    ranking = next(line for line in answer(table, rows, tests) if "from the least to the most shifted" in line)
+    assert "early (0.135) < late (0.335)" in ranking
+    ranking = next(line for line in answer(table, rows, []) if "from the least to the most shifted" in line)
+    assert "early (0.135) ~ late (0.335)" in ranking

@@ -1,0 +1,59 @@
+"""A classifier finds the class that is meant, and says what it cannot take."""
+
+import pytest
+import torch
+from torch import nn
+
+import heatproof as hp
+from heatproof.errors import InputError, ModelError
+
+CLASSES = ["African elephant", "Indian elephant", "fire engine", "7"]
+
+
+def model(classes: list[str] | None = CLASSES) -> hp.Classifier:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return hp.Classifier(network, classes=classes, name="small").eval()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"), [("fire engine", 2), ("FIRE ENGINE", 2), ("african", 0), ("engine", 2), (3, 3), ("1", 1)]
+)
+def test_a_class_is_found_by_number_name_or_part(wanted: str | int, index: int) -> None:
+    assert model().class_index(wanted) == index
+
+
+@pytest.mark.parametrize(
+    ("classes", "wanted", "told"),
+    [
+        (CLASSES, "elephant", r"fits several classes of small: African elephant \(0\), Indian elephant \(1\)"),
+        (CLASSES, "fire engin e", "has no class 'fire engin e'; did you mean fire engine"),
+        (CLASSES, 4, "there is no class 4: small has 4 classes"),
+        (None, "elephant", "small has no class names; give the class as a number"),
+    ],
+)
+def test_a_class_that_is_not_there_is_named(classes: list[str] | None, wanted: str | int, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        model(classes).class_index(wanted)
+
+
+def test_what_is_no_batch_of_images_is_refused() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    for wrong, told in (
+        (images[0], "must be a floating-point batch"),
+        ((images * 255).byte(), "got .* of uint8"),
+        (images[:0], "there is no image"),
+        (images * 4 - 2, r"must lie in \[0, 1\], got \[-"),
+    ):
+        with pytest.raises(InputError, match=told):
+            hp.GradCAM("0")(model(), wrong)
+    with pytest.raises(InputError, match=r"one target per image: expected \[2\], got \[3\]"):
+        hp.GradCAM("0")(model(), images, torch.tensor([0, 1, 2]))
+    with pytest.raises(InputError, match=r"targets must lie in 0\.\.3, got 0\.\.4"):
+        hp.GradCAM("0")(model(), images, torch.tensor([0, 4]))
+
+
+def test_what_is_no_network_is_refused() -> None:
+    with pytest.raises(ModelError, match="is a Classifier already"):
+        hp.Classifier(model())
+    with pytest.raises(ModelError, match="std must be positive"):
+        hp.Classifier(nn.Flatten(), std=(0.2, 0.0, 0.2))
