@@ -23,6 +23,7 @@ from heatproof.processes import Processes
 from heatproof.report.figures import explanation_grid
 from heatproof.results.names import figure_names, file_names
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.results.viewer import View, add_view
 from heatproof.types import AtLayer, Explainer, is_signed, settings
@@ -100,7 +101,7 @@ def run_explain(
     processes.wait()
     if processes.index:
         return {}
-    skipped = [*source.listing.skipped, *run.skipped()]
+    skipped = all_skipped(run, source)
     table = run.merge()
     explained = table.height > 0
     summary = {
