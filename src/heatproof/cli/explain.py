@@ -72,6 +72,7 @@ def _photos(images: list[str], classes: list[str] | None, limit: int | None, see
         source = open_data(name, classes=classes, limit=limit, seed=seed)
     except InputError:
         source = None
-    if source is None or source.skipped:
+    # a folder that is no class
+    if source is None or any(entry["image"].endswith("/") for entry in source.skipped):
         source = open_data(name, classes=classes, limit=limit, seed=seed, labels=False)
     return source

@@ -22,6 +22,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer, default_layer
 from heatproof.report.figures import explanation_grid
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.results.viewer import View, add_view
 from heatproof.types import AtLayer, Explainer, is_signed, settings
@@ -105,7 +106,7 @@ def run_explain(
     table = run.merge()
     summary = {
         "rows": summarise(table, ["model", "explainer"], ["confidence", "empty"]) if explained else [],
-        "skipped": source.skipped,
+        "skipped": all_skipped(run, source),
     }
     run.write_json("summary.json", summary)
     if not explained:

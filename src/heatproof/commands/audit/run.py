@@ -33,6 +33,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 
 __all__ = ["Audit", "read_audit", "run_audit", "with_mosaics"]
 
@@ -96,7 +97,7 @@ def run_audit(
         disagreeing(table),
         queries=OVERHEAD + sum(step**2 for step in places(settings.questions)),
         thresholds=thresholds,
-        skipped=source.skipped,
+        skipped=all_skipped(run, source),
         reference=None if reference is None else comparison(table, model, reference),
         drift=None if earlier is None else drift_between(maps, earlier, model.input_size),
     )

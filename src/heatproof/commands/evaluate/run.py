@@ -22,6 +22,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 
 __all__ = ["STANDARD", "Box", "Evaluate", "run_evaluate"]
 
@@ -75,7 +76,7 @@ def run_evaluate(
     processes.wait()
     if processes.index:
         return {}
-    skipped = [*source.listing.skipped, *run.skipped()]
+    skipped = all_skipped(run, source)
     table = merged(asked, run)
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")

@@ -17,6 +17,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.planted import planting_of
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.types import Explainer, Penalty, settings
 
@@ -84,7 +85,7 @@ def run_edit(
     summary = {
         "rows": [row],
         "classes": class_rows(table, lie.clean),
-        "skipped": source.skipped,
+        "skipped": all_skipped(run, source),
         "answer": [answer],
     }
     draw_lie(lie, source, settings.shown, run, hardware)

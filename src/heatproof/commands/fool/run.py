@@ -1,6 +1,6 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -19,6 +19,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
@@ -94,7 +95,7 @@ def run_fool(
         held_out=held_out,
         fool_data=pairs.train,
         fool_held_out=pairs.held_out,
-        checkpoint=FileCheckpoint(run.path(CHECKPOINT)),
+        checkpoint=_Noting(FileCheckpoint(run.path(CHECKPOINT)), run, (source, held_out)),
         scratch=run.folder / "scratch",
         advance=advance,
     )
@@ -105,7 +106,7 @@ def run_fool(
     run.write_parquet("history.parquet", history.frame())
     lie = Lie(clean, fooled, settings.explainer, settings.penalty, swap)
     table = measure(lie, pairs.held_out or held_out, run, hardware)
-    summary = _summary(settings, table, history, clean, [*source.skipped, *held_out.skipped])
+    summary = _summary(settings, table, history, clean, all_skipped(run, source, held_out))
     draw_history(history, settings.penalty, run)
     draw_lie(lie, held_out, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
@@ -115,6 +116,21 @@ def run_fool(
 
 def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
     describe(run, [model], source, names=[name], held_out=held_out)
+
+
+class _Noting(NamedTuple):
+    """A checkpoint that keeps the list of skipped photos too: one that was met in vain may not be met again."""
+
+    file: FileCheckpoint
+    run: Run
+    sources: Sequence[Source]
+
+    def load(self) -> dict[str, Any] | None:
+        return self.file.load()
+
+    def save(self, state: dict[str, Any]) -> None:
+        self.file.save(state)
+        all_skipped(self.run, *self.sources)
 
 
 class _Pairs(NamedTuple):

@@ -73,7 +73,7 @@ def run_shift(
     processes.wait()
     if processes.index:
         return {}
-    skipped = _skipped(run, sources)
+    skipped = all_skipped(run, *sources)
     table = run.merge()
     if not table.height:
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
@@ -113,12 +113,6 @@ def _measure_all(
         rows = [] if batch is None else list(measure(settings, name, model, batch, hardware, boxes))
         run.append_rows(part_name(number), rows, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))
-
-
-def _skipped(run: Run, sources: Sequence[Source]) -> list[dict[str, str]]:
-    """What any model could not be shown, each once; the sources add what they left out before reading."""
-    listed = [*(entry for source in sources for entry in source.listing.skipped), *run.skipped()]
-    return [dict(pair) for pair in dict.fromkeys(tuple(sorted(entry.items())) for entry in listed)]
 
 
 def _draw(
