@@ -89,7 +89,7 @@ def run_explain(
     describe(run, [model], source)
     model = hardware.host(model)
     names = figure_names(source.ids)
-    for number, batch in enumerate(batches(source, model.input_size, batch_size)):
+    for number, batch in enumerate(batches(source, model.preprocessing, batch_size)):
         if run.has_part(number):
             advance(len(batch.ids))
             continue

@@ -9,7 +9,7 @@ from heatproof.data.classes import class_indices, unknown_class
 from heatproof.data.listing import UNLABELLED, Listing, ids_below, of_files, plain_text
 from heatproof.errors import InputError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".npy"}
 """What counts as a photo in a folder; a file that is named by itself may end as it likes."""
 
 UNREAD = {".heic": "HEIC", ".heif": "HEIF", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jxl": "JPEG XL"}

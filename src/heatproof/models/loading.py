@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from torch import nn
 
 from heatproof.errors import HeatproofError, ModelError, did_you_mean
 from heatproof.models import demo
+from heatproof.models.channels import input_channels
 from heatproof.models.checkpoint import State, class_count, classes_in, load_state, read_checkpoint
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.layers import default_layer
 from heatproof.models.planted import Planting, narrowed, plant
+from heatproof.models.published import of_run, of_size, of_timm, of_torchvision
+from heatproof.preprocessing import Preprocessing
 from heatproof.vision import torchvision
 
 # what a photo is normalised by where a model says nothing: ImageNet's statistics, torchvision's own preset
@@ -33,7 +37,9 @@ def load(name: str, *, device: str | torch.device = "cpu", pretrained: bool = Tr
     - ``resnet50@file.safetensors`` (or ``.pth``; ``timm:`` names too): an architecture with a checkpoint. The number
       of classes is read from the checkpoint;
     - ``mine.py:build``: a factory of yours, returning a :class:`Classifier`, or a network with the attributes ``mean``,
-      ``std``, ``input_size`` and ``classes`` where they differ from ImageNet's; ``mine.py:build@file.pth`` as well;
+      ``std``, ``input_size`` and ``classes`` where they differ from ImageNet's, and ``resize``, ``fit``,
+      ``interpolation``, ``antialias``, ``range`` and ``channels=4`` as :class:`Classifier` takes them;
+      ``mine.py:build@file.pth`` as well;
     - ``demo``: the packaged network, also where a folder is called so (that is ``./demo``);
     - a run folder that holds a fooled model (``model.safetensors``).
 
@@ -45,6 +51,8 @@ def load(name: str, *, device: str | torch.device = "cpu", pretrained: bool = Tr
     """
     if _is_run(name):
         model = _from_run(Path(name))
+        if (recorded := of_run(Path(name))) is not None:
+            model.preprocessing = recorded
     else:
         architecture, _, file = name.partition("@")
         model = _built(architecture.strip(), Path(file).expanduser() if file else None, pretrained=pretrained)
@@ -103,6 +111,9 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
     except KeyError:
         entries = [entry.name for entry in published]
         raise ModelError(f"{name} has no weights {wanted!r}; {did_you_mean(str(wanted), entries)}") from None
+    if file is not None and wanted == "DEFAULT":
+        # a file of torchvision's own says by its name which weights it holds
+        weights = next((entry for entry in published if entry.url.endswith(f"/{file.name}")), None)
     meta: Any = weights or published["DEFAULT"]
     preset: Any = meta.transforms()
     classes = meta.meta.get("categories")
@@ -128,8 +139,13 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
             ) from error
     else:
         network, own_classes = _with_checkpoint(build, file, name, read)
-        classes = own_classes or (classes if classes and len(classes) == _rows(network) else None)
-    return Classifier(network, tuple(preset.mean), tuple(preset.std), classes, preset.crop_size[0], name=name)
+        classes = own_classes or classes
+    if classes and len(classes) != _rows(network):
+        classes = None
+    photos = of_torchvision(preset)
+    if file is not None and weights is None:
+        photos = of_size(photos)
+    return Classifier(network, tuple(preset.mean), tuple(preset.std), classes, name=name, **photos)
 
 
 def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Classifier:
@@ -171,7 +187,31 @@ def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Cl
         network, own_classes = _with_checkpoint(build, file, f"timm:{name}", read)
     settings: Any = network.pretrained_cfg
     classes = own_classes or (_imagenet_names() if _rows(network) == 1000 else None)
-    return Classifier(network, settings["mean"], settings["std"], classes, settings["input_size"][-1], name=name)
+    photos = of_timm(network)
+    own_file = file is not None and not (settings.get("url") or "").endswith(f"/{file.name}")
+    if own_file:
+        photos = of_size(photos)
+    mean, std = _normalisation(network, settings["mean"], settings["std"], photos["input_size"], f"timm:{name}")
+    return Classifier(network, mean, std, classes, name=name, **photos)
+
+
+def _normalisation(
+    network: nn.Module, mean: Any, std: Any, size: Any, name: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """RGB's statistics for a network that takes RGB; for any other none, which is said."""
+    shape = Preprocessing(size).shape
+    try:
+        channels = input_channels(network, shape, name)
+    except ModelError:  # told where images are first needed
+        return mean, std
+    if channels == 3 or len(mean) == channels:
+        return mean, std
+    warnings.warn(
+        f"{name} takes {channels} channel{'s' * (channels > 1)} and says no mean and std: its pixels are given as they "
+        "are, in [0, 1]; set mean and std on the network if it was trained on others",
+        stacklevel=2,
+    )
+    return (0.0,), (1.0,)
 
 
 def _imagenet_names() -> list[str]:
@@ -235,14 +275,36 @@ def _as_classifier(network: nn.Module) -> Classifier:
     if isinstance(network, Classifier):
         return network
     inner = unwrap(network)
-    return Classifier(
+    size = getattr(inner, "input_size", 224)
+    mean, std = getattr(inner, "mean", IMAGENET_MEAN), getattr(inner, "std", IMAGENET_STD)
+    if not hasattr(inner, "mean") and not hasattr(inner, "std"):
+        mean, std = _normalisation(inner, mean, std, size, type(inner).__name__)
+    made = Classifier(
         inner,
-        mean=getattr(inner, "mean", IMAGENET_MEAN),
-        std=getattr(inner, "std", IMAGENET_STD),
+        mean=mean,
+        std=std,
         classes=getattr(inner, "classes", None),
-        input_size=getattr(inner, "input_size", 224),
+        input_size=size,
         default_layer=getattr(inner, "default_layer", None),
+        **{name: value for name, fits in SAID.items() if fits(value := getattr(inner, name, None))},
     )
+    if getattr(inner, "channels", None) == 4 and made.channels == 4:
+        made.channels = 4
+    return made
+
+
+def _numbers(value: object, count: int, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, tuple | list) and len(value) == count and all(isinstance(part, kind) for part in value)
+
+
+SAID: dict[str, Callable[[Any], bool]] = {
+    "resize": lambda value: isinstance(value, int) or _numbers(value, 2, int),
+    "fit": lambda value: value in ("crop", "squash"),
+    "interpolation": lambda value: value in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
+    "antialias": lambda value: isinstance(value, bool),
+    "range": lambda value: _numbers(value, 2, (int, float)),
+}
+"""What a network may say of its photos, by which values: other networks have a method or a layer of the same name."""
 
 
 def _is_run(name: str) -> bool:

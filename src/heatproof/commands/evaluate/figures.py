@@ -90,7 +90,7 @@ def draw_gallery(
     column = asked.columns[0] if asked.columns else None
     panels, labels = [], []
     for image, values in _most_apart(asked, of_maps(asked, table), column.name if column else "").items():
-        pixels = fit(source[source.ids.index(image)].image, model.input_size)
+        pixels = fit(source[source.ids.index(image)].image, model.preprocessing)
         photo = pixels.permute(1, 2, 0).numpy()
         row, maps = [Panel(photo=photo, caption=image)], []
         target = None

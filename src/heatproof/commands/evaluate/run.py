@@ -65,7 +65,7 @@ def run_evaluate(
     done = {number for number in range(-(-len(source) // asked.part)) if run.has_part(number)}
     advance(sum(min(asked.part, len(source) - number * asked.part) for number in done))
     first = set(source.ids[: asked.randomised])
-    for number, batch, skipped in parts(source, model.input_size, asked.part, processes, done.__contains__):
+    for number, batch, skipped in parts(source, model.preprocessing, asked.part, processes, done.__contains__):
         rows: list[dict[str, Any]] = []
         if batch is not None:
             found = measure(asked, model, batch, boxes, hardware, sum(image in first for image in batch.ids))
