@@ -26,6 +26,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.types import is_signed
 
 __all__ = ["Box", "Shift", "run_shift"]
