@@ -104,7 +104,7 @@ def damaged(content: bytes, draw: np.random.Generator) -> bytes:
                 spoiled[place:place] = spoiled[place : place + length]
             case 5:
                 spoiled[place : place + length] = bytes(len(spoiled[place : place + length]))
-            case 6:
+            case _:
                 # a number that somebody may believe
                 spoiled[place : place + 4] = b"\xff\xff\xff\x7f"
     return bytes(spoiled)

@@ -7,9 +7,11 @@ of turn, which a run that is resumed, shared among processes or shuffled needs.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+from braceexpand import braceexpand
 
 from heatproof.data import folders
 from heatproof.data.archive import Loss, members
@@ -21,8 +23,8 @@ MOST_SHARDS = 100_000
 """The most archives that one name with braces may stand for."""
 
 LONGEST_LABEL = 1024  # bytes of key.cls
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
+LONGEST_PATTERN = 10_000  # letters
+_RANGE = re.compile(r"(-?\d{1,4000})\.\.(-?\d{1,4000})")
 
 
 class _Place(NamedTuple):
@@ -49,27 +51,18 @@ def expand(pattern: str) -> list[Path]:
     >>> [path.name for path in expand("shards-{000..002}.tar")]
     ['shards-000.tar', 'shards-001.tar', 'shards-002.tar']
     """
-    fixed, counts, choices = [], 1, []
-    parts = _BRACES.split(pattern)
-    for text, inner in zip(parts[::2], [*parts[1::2], None], strict=True):
-        fixed.append(text)
-        if inner is None:
-            break
-        first, last = (int(end) for end in found.groups()) if (found := _RANGE.fullmatch(inner)) else (0, -1)
-        if found and first > last:
-            raise InputError(f"{pattern!r} counts down from {first} to {last}; write the smaller number first")
-        listed = inner.split(",") if not found else None
-        counts *= len(listed) if listed is not None else last - first + 1
-        if counts > MOST_SHARDS:
-            raise InputError(
-                f"{pattern!r} stands for more than {MOST_SHARDS:,} archives; name the folder they lie in instead"
-            )
-        digits = len(inner.split("..")[0])
-        choices.append(listed if listed is not None else [f"{n:0{digits}}" for n in range(first, last + 1)])
-    return [
-        Path("".join(text + inner for text, inner in zip(fixed, (*chosen, ""), strict=True)))
-        for chosen in product(*choices)
-    ]
+    ends = [(int(first), int(last)) for first, last in _RANGE.findall(pattern)]
+    found: list[str] = []
+    if sum(abs(last - first) for first, last in ends) <= MOST_SHARDS and len(pattern) <= LONGEST_PATTERN:
+        try:
+            found = list(islice(braceexpand(pattern), MOST_SHARDS + 1))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"the braces of {pattern!r} cannot be read ({error}); write s-{{000..009}}.tar") from error
+    if not 0 < len(found) <= MOST_SHARDS:
+        raise InputError(
+            f"{pattern!r} stands for more than {MOST_SHARDS:,} archives; name the folder they lie in instead"
+        )
+    return [Path(name) for name in found]
 
 
 def from_shards(shards: Sequence[Path], classes: Sequence[str] | None, labels: bool = True) -> Listing:

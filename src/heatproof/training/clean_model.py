@@ -183,11 +183,6 @@ def room(shape: tuple[int, ...], scratch: Path | None, name: str) -> Tensor | No
     return torch.from_file(str(file), shared=True, size=count, dtype=torch.float32).view(shape)
 
 
-def labelled(feed: Feed) -> bool:
-    """Whether the class of every image is known beforehand."""
-    return bool((torch.as_tensor(feed.labels) >= 0).all())
-
-
 def _allocate(file: Path, size: int) -> None:
     """Take the room on the disk now: a mapped file that finds none later ends the process without a word (SIGBUS)."""
     try:
@@ -200,3 +195,8 @@ def _allocate(file: Path, size: int) -> None:
             f"cannot write {file}: {error.strerror or error} ({size:,} bytes wanted for the clean model's heatmaps); "
             "make room and give the same command again, it goes on where it stopped"
         ) from error
+
+
+def labelled(feed: Feed) -> bool:
+    """Whether the class of every image is known beforehand."""
+    return bool((torch.as_tensor(feed.labels) >= 0).all())

@@ -1,6 +1,7 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -96,7 +97,7 @@ def run_fool(
         held_out=held_out,
         fool_data=pairs.train,
         fool_held_out=pairs.held_out,
-        checkpoint=_Noting(FileCheckpoint(run.path(CHECKPOINT)), run, (source, held_out)),
+        checkpoint=_NotingCheckpoint(FileCheckpoint(run.path(CHECKPOINT)), run, (source, held_out)),
         scratch=run.folder / "scratch",
         advance=advance,
     )
@@ -115,16 +116,13 @@ def run_fool(
     return summary
 
 
-def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
-    describe(run, [model], source, names=[name], held_out=held_out)
-
-
-class _Noting(NamedTuple):
-    """A checkpoint that keeps the list of skipped photos too: one that was met in vain may not be met again."""
+@dataclass(frozen=True)
+class _NotingCheckpoint:
+    """A checkpoint that also notes which photos were met in vain: a resumed run may not meet them again."""
 
     file: FileCheckpoint
     run: Run
-    sources: Sequence[Source]
+    sources: tuple[Source, ...]
 
     def load(self) -> dict[str, Any] | None:
         return self.file.load()
@@ -132,6 +130,10 @@ class _Noting(NamedTuple):
     def save(self, state: dict[str, Any]) -> None:
         self.file.save(state)
         all_skipped(self.run, *self.sources)
+
+
+def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
+    describe(run, [model], source, names=[name], held_out=held_out)
 
 
 class _Pairs(NamedTuple):
