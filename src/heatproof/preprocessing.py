@@ -143,8 +143,10 @@ class Preprocessing:
         return (rows, cols) if self.fit == "squash" else (round(rows / KEPT), round(cols / KEPT))
 
 
-def _pair(given: object, what: str) -> tuple[int, int]:
-    sides = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given, given)
+def _pair(given: Any, what: str) -> tuple[int, int]:
+    sides: tuple[Any, ...] = (
+        tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given, given)
+    )
     if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
         raise InputError(f"{what} is a number of pixels, or (rows, cols), got {given!r}")
     if min(sides) < 1:

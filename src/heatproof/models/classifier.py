@@ -95,7 +95,9 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.classes = list(classes) if classes is not None else None
         self.input_size = input_size
-        self.resize, self.fit, self.interpolation, self.antialias = resize, fit, interpolation, antialias
+        self.resize, self.antialias = resize, antialias
+        self.fit: Fit = fit
+        self.interpolation: Interpolation = interpolation
         self.range = None if range is None else (float(range[0]), float(range[1]))
         self._channels, self._found_channels = channels, None
         _ = self._sized(channels or 3)  # stops what makes no sense here, not at the first photo

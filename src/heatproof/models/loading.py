@@ -21,7 +21,7 @@ from heatproof.models.checkpoint import State, class_count, classes_in, load_sta
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.layers import default_layer
 from heatproof.models.planted import Planting, narrowed, plant
-from heatproof.models.published import of_run, of_size, of_timm, of_torchvision
+from heatproof.models.published import Settings, of_run, of_size, of_timm, of_torchvision
 from heatproof.preprocessing import Preprocessing
 from heatproof.vision import torchvision
 
@@ -279,6 +279,7 @@ def _as_classifier(network: nn.Module) -> Classifier:
     mean, std = getattr(inner, "mean", IMAGENET_MEAN), getattr(inner, "std", IMAGENET_STD)
     if not hasattr(inner, "mean") and not hasattr(inner, "std"):
         mean, std = _normalisation(inner, mean, std, size, type(inner).__name__)
+    photos: Settings = {name: value for name, fits in SAID.items() if fits(value := getattr(inner, name, None))}
     made = Classifier(
         inner,
         mean=mean,
@@ -286,7 +287,7 @@ def _as_classifier(network: nn.Module) -> Classifier:
         classes=getattr(inner, "classes", None),
         input_size=size,
         default_layer=getattr(inner, "default_layer", None),
-        **{name: value for name, fits in SAID.items() if fits(value := getattr(inner, name, None))},
+        **photos,
     )
     if getattr(inner, "channels", None) == 4 and made.channels == 4:
         made.channels = 4

@@ -62,7 +62,7 @@ def of_run(folder: Path) -> Preprocessing | None:
         recorded = (models[0] if isinstance(models, list) else models).get("preprocessing")
         if recorded is None:
             return None
-        known = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
+        known: Settings = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
         return Preprocessing(**known)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, InputError) as error:
         raise ModelError(f"{folder / 'run.json'} does not say how photos come to its model: {error}") from error
