@@ -51,6 +51,7 @@ def evaluate(
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
     out: options.Out,
     photos: options.Photos,
+    architecture: options.Architecture = None,
     explainer: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,14 +95,13 @@ def evaluate(
     from heatproof.commands.photos import open_photos
     from heatproof.metrics.localisation import BoxIoU, PointingGame
     from heatproof.models.hardware import Hardware
-    from heatproof.models.loading import load
     from heatproof.processes import Processes, own_device
 
     processes = Processes.here(device)
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
-    evaluated = photos(load(model))
+    evaluated = photos(options.opening([model], architecture)(model))
     annotated = _boxes(boxes, data, evaluated, chosen)
     asked = Evaluate(
         explainers=at_layers(explainers, layer or []),
@@ -110,9 +110,9 @@ def evaluate(
     )
     asked.check(evaluated, annotated)
     settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": precision}
+    settings |= {"boxes": str(boxes) if boxes else None, "architecture": architecture}
     settings |= photos.given()
-    settings |= {"boxes": str(boxes) if boxes else None}
-    with filling(out, "evaluate", settings, seed, overwrite, processes) as run:
+    with filling(out, "evaluate", settings, seed, overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
             source = open_photos(evaluated, data, limit=limit, seed=seed)
             with progress("evaluating", len(source)) as advance:

@@ -16,6 +16,7 @@ def explain(
     model: options.Model,
     out: options.Out,
     photos: options.Photos,
+    architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
     target: Annotated[
@@ -38,11 +39,12 @@ def explain(
     from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
     from heatproof.models.layers import find_layer
-    from heatproof.models.loading import load
+    from heatproof.processes import Processes, own_device
 
-    hardware = Hardware(device, precision)  # type: ignore[arg-type]
+    processes = Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
-    classifier = photos(load(model))
+    classifier = photos(options.opening([model], architecture)(model))
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
@@ -55,10 +57,20 @@ def explain(
     data = images if len(images) > 1 else images[0]
     source = open_photos(classifier, data, limit=limit, seed=seed, labels_needed=False)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
+    given["architecture"] = architecture
     given |= photos.given()
     given["batch_size"] = batch_size  # what is done already is counted in batches
-    with filling(out, "explain", given, seed, overwrite) as run:
+    with filling(out, "explain", given, seed, overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
             with progress("explaining", source.count) as advance:
-                run_explain(asked, classifier, source, run, hardware=hardware, batch_size=batch_size, advance=advance)
+                run_explain(
+                    asked,
+                    classifier,
+                    source,
+                    run,
+                    hardware=hardware,
+                    processes=processes,
+                    batch_size=batch_size,
+                    advance=advance,
+                )
     show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ import typer
 from heatproof import catalog, spec
 from heatproof.errors import SpecError, did_you_mean
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch loads slowly
     from heatproof.models.classifier import Classifier
 
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
@@ -48,6 +48,14 @@ Model = Annotated[
     typer.Option(
         "--model",
         help="resnet50, timm:NAME, NAME@FILE.safetensors, FILE.py:FACTORY, demo, or the run folder of a fooled model.",
+        show_default=False,
+    ),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        help="For run folders that name a file of code, which is never run from there: FILE.py:FACTORY of your own.",
         show_default=False,
     ),
 ]
@@ -160,6 +168,19 @@ def of_photos(verb: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *flags)}
     return run
+
+
+def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[[str], Classifier]":
+    """How the models of a command are loaded: run folders with the architecture that was given.
+
+    Raises:
+        SpecError: an architecture is given, and none of the models is a run folder.
+    """
+    from heatproof.models.loading import is_run, load
+
+    if architecture is not None and not any(name is not None and is_run(name) for name in names):
+        raise SpecError("--architecture says how the network of a run folder is built, and none of the models is one")
+    return lambda name: load(name, architecture=architecture if is_run(name) else None)
 
 
 def read_settings(kind: Any, given: list[str], seed: int = 0) -> dict[str, Any]:

@@ -16,6 +16,7 @@ def shift(
     model: Annotated[list[str], typer.Option("--model", help="A model; may be repeated.", show_default=False)],
     out: options.Out,
     photos: options.Photos,
+    architecture: options.Architecture = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,7 +60,6 @@ def shift(
     from heatproof.commands.shift.run import Shift, run_shift
     from heatproof.explainers.cam import GradCAM
     from heatproof.models.hardware import Hardware
-    from heatproof.models.loading import load
     from heatproof.processes import Processes, own_device
 
     processes = Processes.here(device)
@@ -76,10 +76,12 @@ def shift(
         part=batch_size,
         **given,
     )
+    load = options.opening(model, architecture)
     models = [photos(load(name)) for name in model]
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
+    settings["architecture"] = architecture
     settings |= photos.given()
-    with filling(out, "shift", settings, seed, overwrite, processes) as run:
+    with filling(out, "shift", settings, seed, overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
             count = len(open_photos(models[0], data, limit=limit, seed=seed))
             with progress("attacking", count * len(models)) as advance:
