@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from heatproof.models.classifier import Classifier
 
 
+@options.of_photos
 def compare(
     clean: Annotated[str, typer.Argument(help="The model as it was.")],
     fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
     data: options.Data,
     out: options.Out,
+    photos: options.Photos,
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
@@ -49,7 +51,7 @@ def compare(
 ) -> None:
     """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
     from heatproof.commands.compare.run import run_compare
-    from heatproof.data.sources import open_data
+    from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
     from heatproof.processes import Processes, own_device
 
@@ -59,12 +61,15 @@ def compare(
     load = options.opening([clean, *names], architecture)
     suspects = [_fooled(name, load(name)) for name in names]
     asked = _asked(explainer or [], layer or [], penalty or [], suspects, batch_size)
-    base = load(clean)
+    base = photos(load(clean))
+    for suspect in suspects:
+        photos(suspect.model)
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
+    settings |= photos.given()
     with filling(out, "compare", settings, seed, overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
-            source = open_data(data, classes=base.classes, limit=limit, seed=seed)
+            source = open_photos(base, data, limit=limit, seed=seed)
             with progress("comparing", source.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
     show(run, json, COLUMNS)

@@ -94,7 +94,7 @@ def run_explain(
     names = figure_names(source.ids)
     done = {number for number in range(-(-len(source) // batch_size)) if run.has_part(number)}
     advance(sum(min(batch_size, len(source) - number * batch_size) for number in done))
-    for number, batch, skipped in parts(source, model.input_size, batch_size, processes, done.__contains__):
+    for number, batch, skipped in parts(source, model.preprocessing, batch_size, processes, done.__contains__):
         rows = [] if batch is None else _explain_part(settings, model, number, batch, run, hardware, names)
         run.append_rows(number, rows, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))

@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from torch import nn
 
 from heatproof.errors import HeatproofError, ModelError, did_you_mean
 from heatproof.models import demo
+from heatproof.models.channels import input_channels
 from heatproof.models.checkpoint import State, class_count, classes_in, load_state, read_checkpoint
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.layers import default_layer
 from heatproof.models.planted import narrowed, plant
+from heatproof.models.published import Settings, of_run, of_size, of_timm, of_torchvision
 from heatproof.models.record import base_of, check_options
 from heatproof.paths import literal
+from heatproof.preprocessing import Preprocessing
 from heatproof.vision import torchvision
 
 # what a photo is normalised by where a model says nothing: ImageNet's statistics, torchvision's own preset
@@ -42,7 +46,8 @@ def load(
       of classes is read from the checkpoint;
     - ``mine.py:build``: a factory of yours; **the file is run, with all that you may do**. It returns a
       :class:`Classifier`, or a network with the attributes ``mean``, ``std``, ``input_size`` and ``classes`` where they
-      differ from ImageNet's; ``mine.py:build@file.pth`` as well;
+      differ from ImageNet's, and ``resize``, ``fit``, ``interpolation``, ``antialias``, ``range`` and ``channels=4`` as
+      a Classifier takes them; ``mine.py:build@file.pth`` as well;
     - ``demo``: the packaged network, also where a folder is called so (that is ``./demo``);
     - a run folder that holds a fooled model (``model.safetensors``). Nothing in it is run: where it was made from a
       factory in a file, that has to be named by you.
@@ -58,6 +63,8 @@ def load(
     """
     if is_run(name):
         model = _from_run(Path(name), architecture, trust_code)
+        if (recorded := of_run(Path(name))) is not None:
+            model.preprocessing = recorded
     elif architecture is not None:
         raise ModelError(f"an architecture is given for a run folder, and {name} is none; write {architecture}@FILE")
     else:
@@ -121,6 +128,9 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
     except KeyError:
         entries = [entry.name for entry in published]
         raise ModelError(f"{name} has no weights {wanted!r}; {did_you_mean(str(wanted), entries)}") from None
+    if file is not None and wanted == "DEFAULT":
+        # a file of torchvision's own says by its name which weights it holds
+        weights = next((entry for entry in published if entry.url.endswith(f"/{file.name}")), None)
     meta: Any = weights or published["DEFAULT"]
     preset: Any = meta.transforms()
     classes = meta.meta.get("categories")
@@ -146,8 +156,13 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
             ) from error
     else:
         network, own_classes = _with_checkpoint(build, file, name, read)
-        classes = own_classes or (classes if classes and len(classes) == _rows(network) else None)
-    return Classifier(network, tuple(preset.mean), tuple(preset.std), classes, preset.crop_size[0], name=name)
+        classes = own_classes or classes
+    if classes and len(classes) != _rows(network):
+        classes = None
+    photos = of_torchvision(preset)
+    if file is not None and weights is None:
+        photos = of_size(photos)
+    return Classifier(network, tuple(preset.mean), tuple(preset.std), classes, name=name, **photos)
 
 
 def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Classifier:
@@ -189,7 +204,31 @@ def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Cl
         network, own_classes = _with_checkpoint(build, file, f"timm:{name}", read)
     settings: Any = network.pretrained_cfg
     classes = own_classes or (_imagenet_names() if _rows(network) == 1000 else None)
-    return Classifier(network, settings["mean"], settings["std"], classes, settings["input_size"][-1], name=name)
+    photos = of_timm(network)
+    own_file = file is not None and not (settings.get("url") or "").endswith(f"/{file.name}")
+    if own_file:
+        photos = of_size(photos)
+    mean, std = _normalisation(network, settings["mean"], settings["std"], photos["input_size"], f"timm:{name}")
+    return Classifier(network, mean, std, classes, name=name, **photos)
+
+
+def _normalisation(
+    network: nn.Module, mean: Any, std: Any, size: Any, name: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """RGB's statistics for a network that takes RGB; for any other none, which is said."""
+    shape = Preprocessing(size).shape
+    try:
+        channels = input_channels(network, shape, name)
+    except ModelError:  # told where images are first needed
+        return mean, std
+    if channels == 3 or len(mean) == channels:
+        return mean, std
+    warnings.warn(
+        f"{name} takes {channels} channel{'s' * (channels > 1)} and says no mean and std: its pixels are given as they "
+        "are, in [0, 1]; set mean and std on the network if it was trained on others",
+        stacklevel=2,
+    )
+    return (0.0,), (1.0,)
 
 
 def _imagenet_names() -> list[str]:
@@ -253,14 +292,37 @@ def _as_classifier(network: nn.Module) -> Classifier:
     if isinstance(network, Classifier):
         return network
     inner = unwrap(network)
-    return Classifier(
+    size = getattr(inner, "input_size", 224)
+    mean, std = getattr(inner, "mean", IMAGENET_MEAN), getattr(inner, "std", IMAGENET_STD)
+    if not hasattr(inner, "mean") and not hasattr(inner, "std"):
+        mean, std = _normalisation(inner, mean, std, size, type(inner).__name__)
+    photos: Settings = {name: value for name, fits in SAID.items() if fits(value := getattr(inner, name, None))}
+    made = Classifier(
         inner,
-        mean=getattr(inner, "mean", IMAGENET_MEAN),
-        std=getattr(inner, "std", IMAGENET_STD),
+        mean=mean,
+        std=std,
         classes=getattr(inner, "classes", None),
-        input_size=getattr(inner, "input_size", 224),
+        input_size=size,
         default_layer=getattr(inner, "default_layer", None),
+        **photos,
     )
+    if getattr(inner, "channels", None) == 4 and made.channels == 4:
+        made.channels = 4
+    return made
+
+
+def _numbers(value: object, count: int, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, tuple | list) and len(value) == count and all(isinstance(part, kind) for part in value)
+
+
+SAID: dict[str, Callable[[Any], bool]] = {
+    "resize": lambda value: isinstance(value, int) or _numbers(value, 2, int),
+    "fit": lambda value: value in ("crop", "squash"),
+    "interpolation": lambda value: value in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
+    "antialias": lambda value: isinstance(value, bool),
+    "range": lambda value: _numbers(value, 2, (int, float)),
+}
+"""What a network may say of its photos, by which values: other networks have a method or a layer of the same name."""
 
 
 def is_run(name: str) -> bool:

@@ -113,7 +113,7 @@ class LRP:
 
 
 def _normalised(model: nn.Module, images: Images) -> Images:
-    return (images - model.mean) / model.std if isinstance(model, Classifier) else images
+    return model.normalised(images) if isinstance(model, Classifier) else images
 
 
 def _checked(logits: Any, model: nn.Module, images: Images) -> Logits:
