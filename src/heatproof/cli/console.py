@@ -108,8 +108,9 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, float):
         return as_text(str(value))
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    known = isinstance(low, int | float) and isinstance(high, int | float)
-    return f"{value:.4g}" + (f" [{float(low):.4g}, {float(high):.4g}]" if known else "")
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        return f"{value:.4g} [{low:.4g}, {high:.4g}]"
+    return f"{value:.4g}"
 
 
 def show_skipped(skipped: Sequence[Mapping[str, str]]) -> None:

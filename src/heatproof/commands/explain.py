@@ -138,7 +138,7 @@ def add_grid_view(
     """What the report's viewer shows of photo ``place`` of ``grid``."""
     maps = [
         View(
-            f"{column_title(explainer, model)} Â· {model.class_name(target)}".replace("\n", " "),
+            f"{column_title(explainer, model)} · {model.class_name(target)}".replace("\n", " "),
             maps[place, row].float().cpu().numpy(),
             signed=is_signed(explainer),
             columns={"explainer": repr(explainer), "target": target},

@@ -62,8 +62,11 @@ class AuditTensors:
         """
         together = read_parts(folder, photos, remedy)
         mosaics = read_mosaics(folder / MOSAICS, remedy or "delete it and give the same command again")
-        likeness = together.get("likeness_to_reference")
-        return cls(*(together[name] for name in REQUIRED), likeness, Mosaics(*mosaics.values()) if mosaics else None)
+        return cls(
+            **{name: together[name] for name in REQUIRED},
+            likeness_to_reference=together.get("likeness_to_reference"),
+            mosaics=Mosaics(*mosaics.values()) if mosaics else None,
+        )
 
     def save_mosaics(self, run: Run) -> None:
         """Write the mosaics into the run, where there are some."""
