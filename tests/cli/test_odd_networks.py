@@ -154,9 +154,11 @@ VERBS: dict[str, list[str]] = {
 WITH_ALL = ("plain", "one_logit", "grey", "six", "half", "as_dict", "two_inputs", "frames")
 WITH_TWO = ("flat", "double", "as_object", "as_tuple", "segmentation", "flattened", "fails", "no_gradient")
 WITH_ONE = ("video", "strange_dict", "fixed_size", "not_a_number", "three_names", "unnamed", "wide")
-LINES = [(verb, name) for name in WITH_ALL for verb in VERBS]
-LINES += [(verb, name) for name in WITH_TWO for verb in ("explain", "shift")]
-LINES += [("shift", name) for name in WITH_ONE]
+LINES = [
+    *((verb, name) for name in WITH_ALL for verb in VERBS),
+    *((verb, name) for name in WITH_TWO for verb in ("explain", "shift")),
+    *(("shift", name) for name in WITH_ONE),
+]
 WORK = {"plain", "one_logit", "flat", "grey", "half", "double", "as_dict", "as_object", "unnamed"}
 """What is a classifier of photos, in whatever clothes."""
 

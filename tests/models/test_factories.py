@@ -36,7 +36,7 @@ def folder(place: Path, width: int, factory: str = FACTORY, **files: str) -> str
 
 
 def width(model: hp.Classifier) -> int:
-    return model.network.head.in_features
+    return int(model.network.head.in_features)
 
 
 def test_modules_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:

@@ -89,19 +89,16 @@ def nested(key: str) -> Callable[[State], dict[str, Any]]:
     return lambda state: {"epoch": 3, key: state, "optimizer": optimizer(state)}
 
 
-NESTS = ("state_dict", "model_state_dict", "model", "network", "net", "state_dict_ema", "ema", "model_ema", "params")
-NESTS += (
-    "params_ema",
-    "weights",
-    "model_state",
-    "student",
-    "net_state_dict",
-    "teacher",
-    "ema_state_dict",
-    "classifier",
+# fmt: off
+NESTS = (
+    "state_dict", "model_state_dict", "model", "network", "net", "state_dict_ema", "ema", "model_ema",
+    "params", "params_ema", "weights", "model_state", "student", "net_state_dict", "teacher", "ema_state_dict",
 )
-PREFIXES = ("module.", "_orig_mod.", "network.", "model.", "net.", "backbone.", "encoder.", "_model.", "student.")
-PREFIXES += ("module.model.", "model.module._orig_mod.", "_fsdp_wrapped_module.", "trunk.body.", "model.encoder.net.")
+PREFIXES = (
+    "module.", "_orig_mod.", "network.", "model.", "net.", "backbone.", "encoder.", "_model.", "student.",
+    "module.model.", "model.module._orig_mod.", "_fsdp_wrapped_module.", "trunk.body.", "model.encoder.net.",
+)
+# fmt: on
 
 LOADS: dict[str, Callable[[State], Any]] = {
     "a state_dict": lambda s: s,
