@@ -22,12 +22,14 @@ from heatproof.explainers.lrp.kinds import (
     MOVE,
     NORM,
     RESHAPE,
+    STANDARDISED,
     WEIGHTED,
     Add,
     Concat,
     FirstLayer,
     Gate,
     Kind,
+    LinearMap,
     Piece,
     Scale,
     Split,
@@ -60,6 +62,8 @@ def paper(stabilizer: float) -> Composite:
         (CONVOLUTION + NORM, alpha_beta),
         ((Add,), rules.joined_by_sign),
         (AVERAGE, rules.by_sign),
+        (STANDARDISED, partial(rules.standardised, stabilizer=stabilizer)),
+        ((LinearMap,), partial(rules.proportional, stabilizer=stabilizer)),
         *STRUCTURE,
     )
 
@@ -105,7 +109,8 @@ def epsilon(stabilizer: float) -> Composite:
     """
     return (
         (WEIGHTED, partial(rules.epsilon, stabilizer=stabilizer)),
-        ((Add, *AVERAGE), partial(rules.proportional, stabilizer=stabilizer)),
+        ((Add, *AVERAGE, LinearMap), partial(rules.proportional, stabilizer=stabilizer)),
+        (STANDARDISED, partial(rules.standardised, stabilizer=stabilizer)),
         *STRUCTURE,
     )
 

@@ -15,7 +15,7 @@ from torch.fx.node import map_arg
 
 from heatproof.errors import ModelError
 from heatproof.explainers.lrp.kinds import Kind, writes_in_place
-from heatproof.models.intact import evaluating
+from heatproof.models.intact import evaluating, unchanged
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Traced:
     """Tensors that the forward method made out of nothing."""
     plans: dict[Any, Any]
     """What :mod:`~heatproof.explainers.lrp.plan` worked out for this graph."""
+    compared: set[torch.Size]
+    """Shapes of pixels for which the graph's logits were held against the network's own."""
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,11 @@ def _trace(network: nn.Module, tracer: _Tracer) -> Traced:
     parameters = list(inspect.signature(network.forward).parameters.values())[1:]
     # arguments beside the images keep their defaults
     fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
-    with evaluating(network):
+    # a forward method that keeps something for the next call would keep proxies
+    with evaluating(network), unchanged(network):
         graph = tracer.trace(network, fixed or None)
         _make_functional(graph, network)
-    return Traced(graph, tracer.outputs, tracer.constants, {})
+    return Traced(graph, tracer.outputs, tracer.constants, {}, set())
 
 
 def _make_functional(graph: fx.Graph, network: nn.Module) -> None:
@@ -197,6 +200,39 @@ def _make_functional(graph: fx.Graph, network: nn.Module) -> None:
     for node in reversed(list(graph.nodes)):
         if node.op not in ("placeholder", "output") and not node.users:
             graph.erase_node(node)
+
+
+def output_of(returned: Any) -> Any:
+    """The logits among what a forward method returned: the first of several, ``logits`` or ``out`` of a dictionary."""
+    if isinstance(returned, tuple | list) and returned:
+        return returned[0]
+    if isinstance(returned, dict):
+        return next((returned[key] for key in ("logits", "out") if key in returned), None)
+    return returned
+
+
+def compare(network: nn.Module, pixels: Tensor, logits: Tensor) -> None:
+    """Hold the graph's logits against those of the network itself, which costs one forward pass.
+
+    Raises:
+        ModelError: where they differ: then the forward method does something that the graph does not have.
+    """
+    with torch.no_grad(), unchanged(network):
+        # the first layer may overwrite the pixels
+        own, logits = output_of(network(pixels.detach().clone())), logits.detach()
+    if not isinstance(own, Tensor) or own.shape != logits.shape or not bool(own.isfinite().all()):
+        return
+    exact = own.dtype == torch.float64 and pixels.dtype == torch.float64
+    tolerance = 1e-6 if exact else 1e-3 if own.dtype == pixels.dtype == torch.float32 else 0.1
+    off, largest = float((own - logits).abs().max()), float(own.abs().max())
+    if off > tolerance * max(largest, 1e-30):
+        raise ModelError(
+            f"LRP walks the graph of {type(network).__name__}, whose logits differ by {off:.3g} from those of the "
+            f"network itself (largest {largest:.3g}): its forward method does something that torch.fx does not see, "
+            "such as writing into a slice of a tensor, drawing random numbers, or a hook that changes an output. Write "
+            "it without that, or make it a module with a rule of its own in a composite "
+            "(heatproof.explainers.lrp.composites)"
+        )
 
 
 def _structure(network: nn.Module) -> list[tuple[str, Any, dict[str, Any]]]:

@@ -46,6 +46,10 @@ class Piece:
     """One of the signals that a split made."""
 
 
+class LinearMap:
+    """A product of one signal with constants: ``matmul`` or ``einsum`` with a parameter, a token-mixing matrix."""
+
+
 CONVOLUTION: tuple[Kind, ...] = (
     nn.Conv1d,
     nn.Conv2d,
@@ -56,6 +60,15 @@ CONVOLUTION: tuple[Kind, ...] = (
 )
 LINEAR: tuple[Kind, ...] = (nn.Linear,)
 NORM: tuple[Kind, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+STANDARDISED: tuple[Kind, ...] = (
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.RMSNorm,
+)
+"""Norms by the deviation of the signal itself."""
 WEIGHTED = CONVOLUTION + LINEAR + NORM
 FOLDS_NORM: tuple[Kind, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Whose first dimension of the weight is the output channel, so that a batch norm behind it can be folded in."""
@@ -157,16 +170,21 @@ _NAMES: dict[Kind, str] = {
     nn.ConvTranspose3d: "conv_transpose3d",
     nn.Linear: "linear",
     nn.BatchNorm2d: "batch_norm",
+    nn.LayerNorm: "layer_norm",
+    nn.GroupNorm: "group_norm",
+    nn.InstanceNorm2d: "instance_norm",
+    nn.RMSNorm: "rms_norm",
     nn.MaxPool2d: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax",
     nn.AvgPool2d: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean "
     "sum interpolate upsample",
     Reshape: "flatten view reshape squeeze unsqueeze unflatten view_as reshape_as",
     Move: "pad permute transpose swapaxes movedim narrow select index_select expand expand_as repeat roll flip "
-    "pixel_shuffle pixel_unshuffle channel_shuffle stack getitem",
+    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle stack getitem",
     Split: "split chunk unbind tensor_split split_with_sizes",
     Concat: "cat concat concatenate",
+    LinearMap: "matmul mm bmm einsum tensordot mv",
     Add: "add sub iadd isub",
-    Gate: "mul multiply imul truediv div divide itruediv true_divide neg",
+    Gate: "mul multiply imul truediv div divide itruediv true_divide neg addcmul",
 }
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 
