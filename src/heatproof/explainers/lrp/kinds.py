@@ -46,6 +46,18 @@ class Piece:
     """One of the signals that a split made."""
 
 
+class Product:
+    """A matrix product of two signals: attention's queries with keys, its weights with values."""
+
+
+class Attention:
+    """Scaled dot-product attention of queries, keys and values in one call."""
+
+
+class Beside:
+    """Signals beside constants along one dimension: a class token before the patches."""
+
+
 class LinearMap:
     """A product of one signal with constants: ``matmul`` or ``einsum`` with a parameter, a token-mixing matrix."""
 
@@ -183,6 +195,7 @@ _NAMES: dict[Kind, str] = {
     Split: "split chunk unbind tensor_split split_with_sizes",
     Concat: "cat concat concatenate",
     LinearMap: "matmul mm bmm einsum tensordot mv",
+    Attention: "scaled_dot_product_attention",
     Add: "add sub iadd isub",
     Gate: "mul multiply imul truediv div divide itruediv true_divide neg addcmul",
 }

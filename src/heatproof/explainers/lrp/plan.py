@@ -22,10 +22,13 @@ from heatproof.explainers.lrp.kinds import (
     RESHAPE,
     WEIGHTED,
     Add,
+    Attention,
+    Beside,
     Concat,
     Gate,
     Kind,
     Piece,
+    Product,
     Split,
     function_name,
     writes_in_place,
@@ -111,7 +114,7 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
         rule = rules.pass_on if node in passing else kind and rule_for(composite, kind, first=node in first)
         refused = ""
         if kind is None or rule is None:
-            refused = _no_rule(node, network)
+            refused = _no_rule(node, network, kind)
             if node in reached:
                 raise ModelError(refused)
         step = Step(
@@ -219,7 +222,7 @@ def no_relevance(stop: Node, network: nn.Module) -> str:
     )
 
 
-def _no_rule(node: Node, network: nn.Module) -> str:
+def _no_rule(node: Node, network: nn.Module, kind: Kind | None) -> str:
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
         what, way = f"layer {node.target!r} ({type(module).__name__})", f"(({type(module).__name__},), rule)"
@@ -227,8 +230,9 @@ def _no_rule(node: Node, network: nn.Module) -> str:
         what, way = f"the function {function_name(node)!r} (node {node.name!r})", "((MyModule,), rule)"
         way += f" for a module MyModule that calls {function_name(node)}"
     where = next((f", in {m[0]}" for m in reversed(list((node.meta.get("nn_module_stack") or {}).values()))), "")
+    attention = " here; composite='attnlrp' has one." if kind in (Attention, Beside, Product) else "."
     return (
-        f"LRP has no rule for {what}{where} of {type(network).__name__}. Write one, "
+        f"LRP has no rule for {what}{where} of {type(network).__name__}{attention} Write one, "
         f"(layer, inputs, relevance) -> relevance, and put {way} first into a composite "
         "(heatproof.explainers.lrp.composites)"
     )

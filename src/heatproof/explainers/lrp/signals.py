@@ -15,11 +15,14 @@ from heatproof.explainers.lrp.kinds import (
     MOVE,
     RESHAPE,
     Add,
+    Attention,
+    Beside,
     Concat,
     Gate,
     Kind,
     LinearMap,
     Piece,
+    Product,
     Scale,
     Split,
     function_name,
@@ -103,13 +106,18 @@ def _understood(
         if kind in (Add, Gate) and len(signals) == 1:
             return Read(Scale, signals)
         return Read(kind, _without_gate(node, signals, read) if kind is Gate else signals)
+    if kind is LinearMap and len(signals) == 2:
+        return Read(Product, signals)
+    if kind is Attention:
+        # a mask made from signals has no rule
+        return Read(kind if len(signals) == 3 and tuple(_nodes(node.args[:3])) == signals else None, signals)
     if name == "getattr":
         return Read(MOVE[0] if node.args[1] in _VIEWS else None, signals)
     if name == "getitem" and signals == first and _is_several(read[signals[0]].kind, signals[0], network):
         return Read(Piece if isinstance(node.args[1], int) else None, signals)
     if kind is Concat or name == "stack":
-        # a constant among the parts would take its share away
-        return Read(kind if signals == first else None, signals)
+        # a constant among the parts takes its share away, which a composite must have a rule for
+        return Read(kind if signals == first else Beside if len(signals) < len(first) else None, signals)
     if node.op == "call_module" and kind is not None and issubclass(kind, own):
         return Read(kind, signals)
     # what comes after the first argument are weights, sizes and settings

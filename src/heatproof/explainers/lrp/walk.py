@@ -121,6 +121,10 @@ def _layer(step: Step, plan: Plan, network: nn.Module, values: Values, bounds: A
                 inputs = (inputs[0].clone(), *inputs[1:])
             return run(node, network, {**values, **dict(zip(step.signals, inputs, strict=True))})
 
+        known |= {
+            "arguments": map_arg(node.args, values.__getitem__),
+            "named": map_arg(node.kwargs, values.__getitem__),
+        }
         return Call(node=node, module=module, function=function, **known)
     known["nonnegative"] = all(step.nonnegative)
     arguments = _arguments(node, step.kind, values)
