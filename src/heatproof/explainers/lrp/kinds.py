@@ -46,6 +46,10 @@ class Piece:
     """One of the signals that a split made."""
 
 
+class Power:
+    """A power of each cell, as in StarReLU's relu(x)^2."""
+
+
 class Product:
     """A matrix product of two signals: attention's queries with keys, its weights with values."""
 
@@ -113,6 +117,7 @@ ACTIVATION: tuple[Kind, ...] = (
     nn.Softsign,
     nn.LogSigmoid,
     nn.LogSoftmax,
+    Power,
 )
 MAXIMUM: tuple[Kind, ...] = (
     nn.MaxPool1d,
@@ -171,6 +176,7 @@ _NAMES: dict[Kind, str] = {
     nn.Hardsigmoid: "hardsigmoid",
     nn.Softmax: "softmax",
     nn.LogSoftmax: "log_softmax",
+    Power: "pow square",
     nn.Tanh: "tanh",
     nn.Identity: "contiguous clone to type_as float stochastic_depth drop_path dropout dropout1d dropout2d dropout3d "
     "alpha_dropout feature_alpha_dropout",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import fx, nn
 
 from heatproof.explainers.lrp.kinds import (
+    AVERAGE,
     BOUNDED,
     MAXIMUM,
     MOVE,
@@ -170,7 +171,7 @@ def _without_gate(node: Node, signals: tuple[Node, ...], read: dict[Node, Read])
 
 def _closes(node: Node, read: dict[Node, Read]) -> bool:
     kind, signals = read[node]
-    while kind is not None and issubclass(kind, (Scale, *RESHAPE, *MOVE)):
+    while kind is not None and issubclass(kind, (Scale, *RESHAPE, *MOVE, *AVERAGE)):
         node = signals[0]
         kind, signals = read[node]
     return kind is not None and issubclass(kind, BOUNDED)
