@@ -38,7 +38,7 @@ class _Known:
     structure: list[tuple[str, Any, dict[str, Any]]]
     """The modules and their switches when the graphs were made."""
     graphs: dict[Any, Traced | None]
-    """By (leaves, shape of the pixels or None for every shape); ``None`` where that cannot be traced."""
+    """By leaves, and shape, type and device of the pixels or None for all; ``None`` where that cannot be traced."""
 
 
 _KNOWN: weakref.WeakKeyDictionary[nn.Module, _Known] = weakref.WeakKeyDictionary()
@@ -58,7 +58,8 @@ def traced(network: nn.Module, pixels: Tensor, leaves: tuple[Kind, ...] = ()) ->
     known = _KNOWN.get(network)
     if known is None or not _fits(known.structure, network):
         known = _KNOWN[network] = _Known(_structure(network), {})
-    graphs, any_size, this_size = known.graphs, (leaves, None), (leaves, pixels.shape)
+    this_size = (leaves, pixels.shape, pixels.dtype, pixels.device)
+    graphs, any_size = known.graphs, (leaves, None)
     if any_size not in graphs:
         try:
             graphs[any_size] = _trace(network, _Tracer(leaves))
@@ -107,11 +108,19 @@ class _Tracer(fx.Tracer):
 
 
 class _Sized(fx.Proxy):
-    """A proxy that knows its size; sizes are then plain numbers, which a forward method may branch on."""
+    """A proxy that knows its size, type and device, which a forward method may then branch on."""
 
     @property
     def shape(self) -> torch.Size:
         return self.tracer.sizes[self.node].shape  # type: ignore[attr-defined]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tracer.sizes[self.node].dtype  # type: ignore[attr-defined]
+
+    @property
+    def device(self) -> torch.device:
+        return self.tracer.sizes[self.node].device  # type: ignore[attr-defined]
 
     @property
     def ndim(self) -> int:
