@@ -80,6 +80,7 @@ ALLOWED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "places not read": lambda net, x: net.pool(net.side(x))[0].repeat(1, 1, 2, 2),
     "zeros like": lambda net, x: net.side(x) * torch.ones_like(x),
     "a sum over a stack": lambda net, x: torch.stack([x, net.side(x)]).sum(0),
+    "windows": lambda net, x: F.pad(net.side(x).unfold(3, 3, 1).sum(-1), (1, 1)),
     "a view by sizes": lambda net, x: x.view(x.size(0), 2, 2, *x.shape[2:]).transpose(1, 2).reshape(x.shape),
 }
 
@@ -87,6 +88,20 @@ ALLOWED: dict[str, Callable[[Any, Tensor], Tensor]] = {
 @pytest.mark.parametrize("branch", ALLOWED)
 def test_what_can_be_shared_out_is(branch: str) -> None:
     whole(ALLOWED[branch])
+
+
+def test_a_length_is_held_constant() -> None:
+    """A direction x / |x| hands its relevance to x whole, as a norm without a mean does."""
+    model = nn.Sequential(nn.Flatten(), Direction(), nn.Linear(12, 3, bias=False)).double()
+    images = torch.rand(2, 3, 2, 2, dtype=torch.float64)
+    found = LRP(stabilizer=1e-15)(model, images)
+    score = found.logits.gather(1, found.targets[:, None])[:, 0]
+    torch.testing.assert_close(found.heatmaps.sum((1, 2)), score)
+
+
+class Direction(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=1)
 
 
 def test_a_branch_that_only_a_gate_reads_needs_no_rule() -> None:

@@ -27,7 +27,7 @@ class Gate:
 
 
 class Scale:
-    """A signal times, plus or over something that is no signal: a number or a parameter."""
+    """A signal times, plus or over something that is no signal: a number, a parameter, a length held constant."""
 
 
 class Move:
@@ -196,8 +196,9 @@ _NAMES: dict[Kind, str] = {
     nn.AvgPool2d: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean "
     "sum interpolate upsample",
     Reshape: "flatten view reshape squeeze unsqueeze unflatten view_as reshape_as",
+    Scale: "normalize",
     Move: "pad permute transpose swapaxes movedim narrow select index_select expand expand_as repeat roll flip "
-    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle stack getitem",
+    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle stack getitem unfold",
     Split: "split chunk unbind tensor_split split_with_sizes",
     Concat: "cat concat concatenate",
     LinearMap: "matmul mm bmm einsum tensordot mv",
