@@ -41,7 +41,7 @@ def _run() -> None:
     # torch loads slowly, so nothing here and in the verbs imports it before there is something to do
     from heatproof.cli.console import fail
     from heatproof.cli.verbs import app
-    from heatproof.errors import HeatproofError, LayerError, Remark, SpecError
+    from heatproof.errors import HeatproofError, LayerError, SpecError
 
     # photos of odd sizes make the decoder warn on the screen; what matters of that is in the list of skipped images
     warnings.filterwarnings("ignore", module="PIL")
