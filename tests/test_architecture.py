@@ -9,12 +9,14 @@ import heatproof
 
 ROOT = Path(heatproof.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
-GROUND = {"types", "errors", "vision", "processes"}
+GROUND = {"types", "errors", "vision", "processes", "tensor_files", "paths"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "vision": set(),
     "processes": {"errors"},
+    "tensor_files": set(),
+    "paths": set(),
     "heatmaps": {"types", "errors"},
     "images": {"types"},
     "spec": {"errors"},
@@ -25,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": GROUND | {"heatmaps", "models", "data"},
     "manipulation": GROUND | {"heatmaps", "models", "metrics", "training"},
     "metrics": GROUND | {"heatmaps", "images", "models"},
-    "results": {"types", "errors", "processes"},
+    "results": {"types", "errors", "processes", "tensor_files", "paths"},
     # a report is made from files: never a model
     "report": {"types", "errors", "results"},
     "commands": GROUND

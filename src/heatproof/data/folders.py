@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from heatproof.data.classes import class_indices, unknown_class
-from heatproof.data.listing import UNLABELLED, Listing, ids_below, of_files, plain_text
+from heatproof.data.listing import UNLABELLED, Listing, ids_below, of_files
 from heatproof.errors import InputError
+from heatproof.paths import as_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif"}
 """What counts as a photo in a folder; a file that is named by itself may end as it likes."""
@@ -76,7 +77,7 @@ def from_folder(folder: Path, classes: Sequence[str] | None, labels: bool = True
             *skipped,
             *(
                 {
-                    "image": f"{plain_text(name)}/",
+                    "image": f"{as_text(name)}/",
                     "reason": f"{unknown_class(name, names or [])} (photos left out: {count})",
                 }
                 for name, count in counts.items()
@@ -146,7 +147,7 @@ def _photos_below(folder: Path) -> tuple[list[Path], list[dict[str, str]]]:
                 skipped.append((within / name, reason))
             else:
                 found.append(within / name)
-    return sorted(found), [{"image": plain_text(path.as_posix()), "reason": why} for path, why in sorted(skipped)]
+    return sorted(found), [{"image": as_text(path.as_posix()), "reason": why} for path, why in sorted(skipped)]
 
 
 def _why_no_file(path: Path) -> str:

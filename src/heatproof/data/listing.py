@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from heatproof.errors import InputError
+from heatproof.paths import as_text
 
 UNLABELLED = -1
 """The label of a photo whose class is not known."""
@@ -56,20 +57,6 @@ def unique(names: Iterable[str]) -> list[str]:
             seen[name] += 1
         numbered.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return numbered
-
-
-def as_text(names: Iterable[str]) -> list[str]:
-    """:func:`unique` names; bytes of file names that are no UTF-8 are escaped, since tables and pages hold text alone.
-
-    >>> as_text(["caf\\udce9.png", "b.png", "b.png"])
-    ['caf\\\\udce9.png', 'b.png', 'b.png#2']
-    """
-    return unique(map(plain_text, names))
-
-
-def plain_text(name: str) -> str:
-    """A name as tables and pages can hold it: what is no UTF-8 is escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def file_stamp(path: Path, offset: int = 0, size: int | None = None) -> bytes:
@@ -120,4 +107,5 @@ def ids_below(files: Sequence[Path]) -> list[str]:
 
 def of_files(files: Sequence[Path], ids: Sequence[str], labels: Sequence[int], **known) -> Listing:
     """The listing of photos that lie in files of their own."""
-    return Listing(as_text(ids), labels, fetch=files.__getitem__, stamp=lambda place: file_stamp(files[place]), **known)
+    texts = unique(map(as_text, ids))
+    return Listing(texts, labels, fetch=files.__getitem__, stamp=lambda place: file_stamp(files[place]), **known)

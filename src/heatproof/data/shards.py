@@ -16,8 +16,9 @@ from braceexpand import braceexpand
 from heatproof.data import folders
 from heatproof.data.archive import Loss, members
 from heatproof.data.classes import class_indices, unknown_class
-from heatproof.data.listing import UNLABELLED, Listing, as_text, file_stamp
+from heatproof.data.listing import UNLABELLED, Listing, file_stamp, unique
 from heatproof.errors import InputError
+from heatproof.paths import as_text
 
 MOST_SHARDS = 100_000
 """The most archives that one name with braces may stand for."""
@@ -102,7 +103,7 @@ def from_shards(shards: Sequence[Path], classes: Sequence[str] | None, labels: b
     if repeated:
         raise InputError(f"{repeated} ids occur twice, for archives of one name lie in several folders; rename them")
     return Listing(
-        as_text(ids),
+        unique(map(as_text, ids)),
         numbers,
         fetch=lambda place: _read(places[place]),
         stamp=lambda place: file_stamp(*places[place]),

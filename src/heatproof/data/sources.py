@@ -14,9 +14,10 @@ from torch import Tensor
 
 from heatproof.data import folders, manifests, shards
 from heatproof.data.classes import class_indices
-from heatproof.data.listing import Listing, plain_text
+from heatproof.data.listing import Listing
 from heatproof.data.photos import read_photo
 from heatproof.errors import InputError
+from heatproof.paths import as_text, literal
 
 DEMO = "demo"
 
@@ -96,7 +97,7 @@ class Source:
         places = {name: place for place, name in enumerate(self.ids)}
         met = sorted(self._left_out.items(), key=lambda entry: places.get(entry[0], 0))
         entries = [*self.listing.skipped, *({"image": image, "reason": reason} for image, reason in met)]
-        return [{key: plain_text(text) for key, text in entry.items()} for entry in entries]
+        return [{key: as_text(text) for key, text in entry.items()} for entry in entries]
 
     def skip(self, image: str, reason: str) -> None:
         """Note that a photo was left out; a photo is noted once."""
@@ -185,7 +186,7 @@ def open_data(
 def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> Listing:
     if names in ([DEMO], [f"{DEMO}/train"], [f"{DEMO}/test"]):
         return _demo(names[0].removeprefix(DEMO).strip("/") or "test", classes, labels)
-    path = Path(names[0]).expanduser()
+    path = literal(names[0])
     is_shard = [part.casefold().endswith((".tar", ".tar.gz", ".tgz")) for part in names]
     if all(is_shard):
         found = [shard for part in names for shard in ([Path(part)] if os.path.exists(part) else shards.expand(part))]
@@ -198,7 +199,7 @@ def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> L
     odd = [part for part in names if Path(part).suffix.casefold() in manifests.SUFFIXES or part == DEMO]
     if odd or any(is_shard):
         raise InputError(f"several names must be photos or folders, or all be shards; got {odd[0] if odd else 'both'}")
-    return folders.from_files([Path(part).expanduser() for part in names])
+    return folders.from_files([literal(part) for part in names])
 
 
 def _spread(count: int, limit: int | None, seed: int) -> Sequence[int]:

@@ -57,7 +57,9 @@ SKIPPED = 500
 FILES = "report-files"
 
 
-def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -> Path:
+def write_report(
+    folders: Sequence[Path | str], out: Path | str | None = None, *, record: dict[str, Any] | None = None
+) -> Path:
     """Make the page of one run, or of several side by side.
 
     Runs that are incomplete, damaged or of another version are shown as far as they are whole, and the page says what
@@ -65,6 +67,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
 
     Args:
         folders: the run folders.
+        record: of a run whose ``run.json`` is written only when its page is there; takes its place.
         out: the page's name; None for ``report.html`` in the run's folder, or beside the first of several.
 
     Returns:
@@ -75,7 +78,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
     """
     if not folders:
         raise RunError("expected at least one run folder, got none; name what was given as --out")
-    runs = [read_run(folder) for folder in folders]
+    runs = [read_run(folder, record) for folder in folders]
     if out is None:
         out = runs[0].folder / "report.html" if len(runs) == 1 else runs[0].folder.resolve().parent / "report.html"
     out = Path(out)
@@ -123,7 +126,7 @@ class _Room:
 
     def link(self, file: Path) -> str:
         """The address of a file, relative to the page."""
-        return quote(os.path.relpath(file.resolve(), self.out.resolve().parent).replace(os.sep, "/"))
+        return quote(os.fsencode(os.path.relpath(file.resolve(), self.out.resolve().parent).replace(os.sep, "/")))
 
 
 def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
@@ -218,7 +221,7 @@ def _placed(run: RunFiles, order: Sequence[str], n: int, room: _Room, problems: 
         problems.append(f"{damaged} of {len(run.views)} files of the viewer are damaged and were left out")
     beside = len(listed) > embedded
     room.beside |= beside
-    where = {"size": CHUNK, "name": f"{FILES}/{quote(room.out.stem)}-{n}-"} if beside else None
+    where = {"size": CHUNK, "name": f"{FILES}/{quote(os.fsencode(room.out.stem))}-{n}-"} if beside else None
     return {"views": listed, "embedded": embedded, "chunk": where}
 
 

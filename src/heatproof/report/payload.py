@@ -98,7 +98,7 @@ def read_views(run: RunFiles, order: Sequence[str]) -> Iterator[dict[str, Any] |
     for path in [*first, *rest.values()]:
         try:
             yield _packed(json.loads(path.read_bytes()), path)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        except (OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError):
             yield None
 
 
@@ -125,6 +125,7 @@ def _is_own(file: Path) -> bool:
 
 def _map(given: dict[str, Any]) -> dict[str, Any]:
     values = np.array([[np.nan if v is None else float(v) for v in row] for row in given["values"]], dtype=np.float64)
+    values[np.isinf(values)] = np.nan
     rows, cols = values.shape
     known = {"name", "signed", "condition", "values", "native"}
     packed: dict[str, Any] = {

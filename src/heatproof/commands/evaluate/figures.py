@@ -1,11 +1,10 @@
 """The figures of an evaluation: curves of the explainers side by side, likeness under randomisation and noise, maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors.torch import load_file
 from torch import Tensor
 
 from heatproof.commands.evaluate.measure import Evaluate, curve_name
@@ -13,30 +12,32 @@ from heatproof.commands.evaluate.summary import of_maps
 from heatproof.commands.explain import column_title
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
+from heatproof.errors import RunError
 from heatproof.metrics.evaluation import Axes, Curved
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.plots import Curve, curves, mean_curve
 from heatproof.results.run import Run
+from heatproof.results.strict import gather_tensors
 from heatproof.results.viewer import View, add_view
 from heatproof.types import is_signed
 
 
 def draw_curves(settings: Evaluate, run: Run) -> None:
     """``figures/<column>.png`` of every metric with curves: a line with its interval per explainer."""
-    found = [load_file(path) for path in sorted(run.path("curves").glob("*.safetensors"))]
     drawn = {metric.columns[0].name: metric for metric in settings.plain if isinstance(metric, Curved)}
+    found = gather_tensors(run.path("curves")) if drawn else {}
     for name, metric in drawn.items():
         axes, better = metric.axes, metric.columns[0].better
         # a random order is the same for every explainer, and stands beside the order that it is compared with
         if better == "neither":
             continue
         series = {
-            repr(explainer): _line(found, curve_name(explainer, metric), axes) for explainer in settings.explainers
+            repr(explainer): _line(run, found, curve_name(explainer, metric), axes) for explainer in settings.explainers
         }
         if chance := drawn.get(f"{name}_random"):
-            series["random order"] = _line(found, curve_name(settings.explainers[0], chance), axes)
+            series["random order"] = _line(run, found, curve_name(settings.explainers[0], chance), axes)
         curves(
             series,
             run.path(f"figures/{name}.png"),
@@ -46,8 +47,13 @@ def draw_curves(settings: Evaluate, run: Run) -> None:
         )
 
 
-def _line(parts: Sequence[dict[str, Tensor]], name: str, axes: Axes) -> Curve:
-    return mean_curve(np.concatenate([part[name].float().numpy() for part in parts]), axes.x or None)
+def _line(run: Run, found: Mapping[str, Tensor], name: str, axes: Axes) -> Curve:
+    values = found.get(name)
+    if values is None or values.ndim != 2 or not values.is_floating_point() or bool(values.isinf().any()):
+        raise RunError(
+            f"{run.path('curves')} holds no curves {name}; delete it and parts, and give the same command again"
+        )
+    return mean_curve(values.float().numpy(), axes.x or None)
 
 
 def draw_randomisation(settings: Evaluate, run: Run, rows: Sequence[dict[str, Any]]) -> None:
