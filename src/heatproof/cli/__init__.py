@@ -10,7 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143
 
