@@ -1,0 +1,131 @@
+"""What people give: names, paths, texts or the objects themselves; here they become the objects."""
+
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+from torch import Tensor, nn
+
+from heatproof import catalog, spec
+from heatproof.commands.compare.summary import Fooled
+from heatproof.commands.fool.edit import Edit
+from heatproof.commands.fool.run import Fool
+from heatproof.data.in_memory import open_tensors
+from heatproof.data.sources import Source, open_data
+from heatproof.errors import InputError, ModelError, RunError, SpecError
+from heatproof.models.classifier import Classifier
+from heatproof.models.layers import at_named_layer
+from heatproof.models.loading import load
+from heatproof.results.reading import read_run
+from heatproof.training.settings import FineTune
+
+T = TypeVar("T")
+
+Model = str | Path | Classifier
+"""A name as on the command line, or the model itself."""
+Data = str | Path | Sequence[str | Path] | Source | Tensor | tuple[Tensor, Tensor]
+"""A data name, several photos, opened data, images in [0, 1], or images with their labels."""
+
+MEASURED = ChainMap(catalog.EXPLAINERS, catalog.CONTROLS)
+"""What may be measured side by side: explainers, and what only looks like one."""
+LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
+
+
+def as_classifier(model: Model | nn.Module) -> Classifier:
+    """The model in eval mode.
+
+    Raises:
+        ModelError: a bare network, whose normalisation nobody knows; or a name that cannot be loaded.
+    """
+    if isinstance(model, Classifier):
+        return model
+    if isinstance(model, nn.Module):
+        raise ModelError(
+            f"{type(model).__name__} is a bare network, and its normalisation is not known: wrap it, "
+            "hp.Classifier(network, mean=(...), std=(...), classes=[...], input_size=...)"
+        )
+    return load(str(model))
+
+
+def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: int = 0, labels: bool = True) -> Source:
+    """The photos, with labels that count through the model's classes.
+
+    Raises:
+        InputError: the data is not there, is of no kind that is known, or its labels do not fit the classes; or a
+            ``limit`` for data that is opened already.
+    """
+    if isinstance(data, Source | Tensor | tuple):
+        if limit is not None:
+            raise InputError("limit= is for data by name; of opened data or tensors give as many photos as you want")
+        if isinstance(data, Source):
+            return data
+        images, known = data if isinstance(data, tuple) else (data, None)
+        return open_tensors(images, known)
+    if isinstance(data, str | Path):
+        return open_data(data, classes=model.classes, limit=limit, seed=seed, labels=labels)
+    if isinstance(data, Image.Image) or not isinstance(data, Sequence):
+        raise InputError(
+            "data is a folder's name, a list of photos, opened data, a tensor of images or (images, labels), got "
+            f"{type(data).__name__}; hp.open_photo makes a tensor of one photo"
+        )
+    return open_data(list(data), classes=model.classes, limit=limit, seed=seed, labels=labels)
+
+
+def named(data: Data) -> str | list[str]:
+    """What a run folder calls the data that was given."""
+    if isinstance(data, Source):
+        return data.name
+    if isinstance(data, Tensor | tuple):
+        return "tensors"
+    return str(data) if isinstance(data, str | Path) else [str(part) for part in data]
+
+
+def several(given: Any) -> list[Any]:
+    """One, several or none of a kind, as a list.
+
+    >>> several("gradcam()"), several(None), several([1, 2])
+    (['gradcam()'], [], [1, 2])
+    """
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def built(given: Any, entries: Mapping[str, Callable[..., Any]], kind: str) -> tuple[Any, ...]:
+    """Objects, of which those that are texts are built: ``"fgsm()"`` or ``hp.FGSM()``, one or several.
+
+    Raises:
+        SpecError: a text that cannot be read, or what is neither a text nor can be called.
+    """
+    found = [spec.build(one, entries, kind) if isinstance(one, str) else one for one in several(given)]
+    for one in found:
+        if isinstance(one, type) or not callable(one):
+            raise SpecError(f"an {kind} is a text such as {next(iter(entries))!r} or an object, got {one!r}")
+    return tuple(found)
+
+
+def at_named_layers(explainers: Sequence[T], model: Classifier) -> tuple[T, ...]:
+    """Explainers of a layer that was given as a module, with its name: what a run folder can record."""
+    return tuple(at_named_layer(model, explainer) for explainer in explainers)
+
+
+def as_fooled(model: Model) -> Fooled:
+    """A model, with what its run folder says it was fooled with.
+
+    Raises:
+        RunError: the run folder does not say what was asked.
+    """
+    found = as_classifier(model)
+    if isinstance(model, Classifier) or not (Path(model) / "run.json").is_file():
+        return Fooled(found)
+    settings = read_run(Path(model)).record.get("settings", {})
+    text = settings.get("asked") if isinstance(settings, dict) else None
+    if not isinstance(text, str):
+        return Fooled(found)
+    own = {"fool": Fool, "edit": Edit, "fine_tune": FineTune}
+    asked = spec.build(text, ChainMap(own, LIES, catalog.EDITS, catalog.EXPLAINERS), "run")  # type: ignore[arg-type]
+    if not isinstance(asked, Fool | Edit):
+        raise RunError(f"{model}/run.json does not say what the model was fooled with, but {text[:200]!r}")
+    return Fooled(found, asked.explainer, asked.penalty)
