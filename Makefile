@@ -11,10 +11,14 @@ demo: .venv/.made-run
 	$(BIN)/heatproof demo --out demo --overwrite
 
 test: .venv/.made-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu and not fuzz" -n 2
 
 test-slow: .venv/.made-dev
 	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu"
+
+# broken and hostile inputs, of each kind as many as HEATPROOF_FUZZ says
+test-fuzz: .venv/.made-dev
+	OMP_NUM_THREADS=1 HEATPROOF_FUZZ=$${HEATPROOF_FUZZ:-400} $(BIN)/python -m pytest -m fuzz tests/fuzz
 
 # both of the above in one go, with the lines and branches of src that no test reaches
 coverage: .venv/.made-dev

@@ -181,3 +181,11 @@ def test_intervals_stand_under_their_values():
     assert table["rows"][0][-1] == {"text": "0.25", "under": ["[0.2, 0.3]"], "number": True}
     assert table["rows"][1][-1]["text"] == ""
     assert number_table([]) is None
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, -1e308])
+def test_numbers_that_no_run_of_ours_wrote_are_shown_as_missing(tmp_path, value):
+    record = {"format": 1, "command": "audit", "settings": {}, "status": "complete", "resumed": 0.5}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    (tmp_path / "summary.json").write_text(json.dumps({"rows": [{"check": "a", "value": value, "value_low": value}]}))
+    assert write_report([tmp_path]).is_file()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from heatproof import catalog
 from heatproof.answers.given import Model, as_classifier, at_named_layers, built, named
+from heatproof.answers.verbs import make_page
 from heatproof.commands.explain import Explain, column_title, run_explain
 from heatproof.data.batches import batches
 from heatproof.data.in_memory import Picture, open_tensors, pixels_of
@@ -23,7 +24,6 @@ from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
-from heatproof.report.page import write_report
 from heatproof.report.style import percent
 from heatproof.results.run import Run
 from heatproof.types import Explainer, Heatmaps, Images, Logits, PerImage, Targets, is_signed
@@ -221,10 +221,9 @@ def _write(
     classes = () if targets is None else tuple(dict.fromkeys(targets.tolist()))
     asked = Explain(explainers=(explainer,), targets=classes, top=1)
     settings = {"images": _called(photos), "model": model.name, "asked": asked, "batch_size": batch_size}
-    with Run.start(folder, command="explain", settings=settings, overwrite=overwrite) as run:
+    with Run.start(folder, command="explain", settings=settings, overwrite=overwrite, page=make_page) as run:
         if not run.done:
             run_explain(asked, model, source, run, hardware=hardware, batch_size=batch_size)
-    write_report([folder])
 
 
 def _called(photos: Any) -> str:

@@ -14,10 +14,10 @@ from heatproof.commands.fool.edit import Edit
 from heatproof.commands.fool.run import Fool
 from heatproof.data.in_memory import open_tensors
 from heatproof.data.sources import Source, open_data
-from heatproof.errors import InputError, ModelError, RunError, SpecError
+from heatproof.errors import HeatproofError, InputError, ModelError, RunError, SpecError
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import at_named_layer
-from heatproof.models.loading import load
+from heatproof.models.loading import is_run, load
 from heatproof.results.reading import read_run
 from heatproof.training.settings import FineTune
 
@@ -112,20 +112,28 @@ def at_named_layers(explainers: Sequence[T], model: Classifier) -> tuple[T, ...]
 
 
 def as_fooled(model: Model) -> Fooled:
-    """A model, with what its run folder says it was fooled with.
+    """A model, with what its run folder says it was fooled with."""
+    found = as_classifier(model)
+    return Fooled(found) if isinstance(model, Classifier) else fooled_as_told(str(model), found)
+
+
+def fooled_as_told(name: str, model: Classifier) -> Fooled:
+    """The model of that name with what its run folder, if it is one, says it was fooled with.
 
     Raises:
         RunError: the run folder does not say what was asked.
     """
-    found = as_classifier(model)
-    if isinstance(model, Classifier) or not (Path(model) / "run.json").is_file():
-        return Fooled(found)
-    settings = read_run(Path(model)).record.get("settings", {})
-    text = settings.get("asked") if isinstance(settings, dict) else None
-    if not isinstance(text, str):
-        return Fooled(found)
+    if not is_run(name):
+        return Fooled(model)
+    settings = read_run(name).record.get("settings", {})
+    known = settings.get("asked") if isinstance(settings, dict) else None
+    if not isinstance(known, str):
+        return Fooled(model)
     own = {"fool": Fool, "edit": Edit, "fine_tune": FineTune}
-    asked = spec.build(text, ChainMap(own, LIES, catalog.EDITS, catalog.EXPLAINERS), "run")  # type: ignore[arg-type]
-    if not isinstance(asked, Fool | Edit):
-        raise RunError(f"{model}/run.json does not say what the model was fooled with, but {text[:200]!r}")
-    return Fooled(found, asked.explainer, asked.penalty)
+    try:
+        asked = spec.build(known, ChainMap(own, LIES, catalog.EDITS, catalog.EXPLAINERS), "run")  # type: ignore[arg-type]
+    except HeatproofError as error:
+        raise RunError(f"{name}/run.json does not say what was asked of the fooling: {str(error)[:300]}") from error
+    if not isinstance(asked, Fool | Edit) or not callable(asked.explainer) or not callable(asked.penalty):
+        raise RunError(f"{name}/run.json does not say what was asked of the fooling, but {known[:200]!r}")
+    return Fooled(model, asked.explainer, asked.penalty)

@@ -1,6 +1,5 @@
 """Audit, shift, compare and evaluate from Python, each the verb of the command line with the same settings."""
 
-import json
 import sys
 import tempfile
 import time
@@ -41,6 +40,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.report.page import write_report
 from heatproof.results.run import Run
+from heatproof.results.strict import read_summary
 from heatproof.types import Attack, Explainer, Penalty
 
 AUDIT_COLUMNS = {"check": "check", "number": "number", "value": "value", "threshold": "fails beyond"}
@@ -272,9 +272,14 @@ def _name(model: Model) -> str:
 
 def _result(verb: str, run: Run, columns: dict[str, str], out: Path | str | None, shown: str = "rows") -> Result:
     """What stands in the run folder, which may go away then."""
-    summary = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
+    summary = read_summary(run.folder)
     images = pl.read_parquet(run.folder / "images.parquet")
     return Result(verb, summary, images, columns, None if out is None else run.folder, shown)
+
+
+def make_page(folder: Path, record: dict[str, Any]) -> None:
+    """The page of a run folder, whose run is complete when it is there."""
+    write_report([folder], record=record)
 
 
 @contextmanager
@@ -289,10 +294,11 @@ def _filled(
         ):
             yield run
         return
-    with Run.start(out, command=command, settings=settings, seed=seed, overwrite=overwrite) as run:
+    asked = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
+    with Run.start(out, **asked, page=make_page) as run:
         yield run
-    if not run.done or not (Path(out) / "report.html").is_file():
-        write_report([Path(out)])
+    if not (run.folder / "report.html").is_file():
+        write_report([run.folder])
 
 
 @contextmanager

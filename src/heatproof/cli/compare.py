@@ -1,7 +1,5 @@
 """``heatproof compare``: what a lie cost, and whom it deceives."""
 
-from collections import ChainMap
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +19,7 @@ def compare(
     fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
     data: options.Data,
     out: options.Out,
+    architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
     penalty: Annotated[
@@ -45,20 +44,22 @@ def compare(
     json: options.Json = False,
 ) -> None:
     """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
+    from heatproof.answers.given import fooled_as_told
     from heatproof.commands.compare.run import run_compare
     from heatproof.data.sources import open_data
     from heatproof.models.hardware import Hardware
-    from heatproof.models.loading import load
     from heatproof.processes import Processes, own_device
 
     processes = Processes.here(device)
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     names = [fooled, *(more or [])]
-    suspects = [_fooled(name) for name in names]
+    load = options.opening([clean, *names], architecture)
+    suspects = [fooled_as_told(name, load(name)) for name in names]
     asked = _asked(explainer or [], layer or [], penalty or [], suspects, batch_size)
     base = load(clean)
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
-    with filling(out, "compare", settings, seed, overwrite, processes) as run:
+    settings["architecture"] = architecture
+    with filling(out, "compare", settings, seed, overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
             source = open_data(data, classes=base.classes, limit=limit, seed=seed)
             with progress("comparing", source.count) as advance:
@@ -81,24 +82,3 @@ def _asked(
         or tuple(dict.fromkeys((*Compare.penalties, *own))),
         part=part,
     )
-
-
-def _fooled(name: str) -> "Fooled":
-    """A model with what its run folder says it was fooled with."""
-    from heatproof.commands.compare.run import Fooled
-    from heatproof.commands.fool.edit import Edit
-    from heatproof.commands.fool.run import Fool
-    from heatproof.models.loading import load
-    from heatproof.results.reading import read_run
-    from heatproof.training.settings import FineTune
-
-    model = load(name)
-    if not (Path(name) / "run.json").is_file():
-        return Fooled(model)
-    settings = read_run(name).record.get("settings", {})
-    known = settings.get("asked") if isinstance(settings, dict) else None
-    if not isinstance(known, str):
-        return Fooled(model)
-    own = {"fool": Fool, "edit": Edit, "fine_tune": FineTune}
-    told = spec.build(known, ChainMap(own, options.LIES, catalog.EDITS, catalog.EXPLAINERS), "run")
-    return Fooled(model, told.explainer, told.penalty)

@@ -1,7 +1,5 @@
 """What does the network look at? Heatmaps of photos: a row per class, a column per explainer."""
 
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import at_named_layer, check_layer, default_layer
 from heatproof.report.figures import explanation_grid
+from heatproof.results.names import figure_names, file_names
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.results.viewer import View, add_view
@@ -123,13 +122,14 @@ def _explained(settings: Explain, model: Classifier, batch: Batch, hardware: Har
 
 def _write_heatmaps(run: Run, number: int, batch: Batch, explainers: Sequence[Explainer], grid: Grid) -> None:
     """``heatmaps/<explainer>-<number>.safetensors``: the raw maps by ``<image>|<class>``."""
+    files = file_names([repr(explainer) for explainer in explainers])
     for explainer, maps in zip(explainers, grid.heatmaps, strict=True):
         tensors = {
             f"{image}|{int(target)}": map_.float().cpu()
             for image, row, classes in zip(batch.ids, maps, grid.targets, strict=True)
             for map_, target in zip(row, classes, strict=True)
         }
-        run.write_tensors(f"heatmaps/{slug(repr(explainer))}-{number:06d}.safetensors", tensors)
+        run.write_tensors(f"heatmaps/{files[repr(explainer)]}-{number:06d}.safetensors", tensors)
 
 
 def add_grid_view(
@@ -138,7 +138,7 @@ def add_grid_view(
     """What the report's viewer shows of photo ``place`` of ``grid``."""
     maps = [
         View(
-            f"{column_title(explainer, model)} Â· {model.class_name(target)}".replace("\n", " "),
+            f"{column_title(explainer, model)} · {model.class_name(target)}".replace("\n", " "),
             maps[place, row].float().cpu().numpy(),
             signed=is_signed(explainer),
             columns={"explainer": repr(explainer), "target": target},
@@ -149,28 +149,8 @@ def add_grid_view(
     add_view(run, name, (image * 255).round().byte().permute(1, 2, 0).cpu().numpy(), maps)
 
 
-def slug(text: str) -> str:
-    """A file name that a text can be told by: letters, digits, dots and hyphens.
-
-    >>> slug("GradCAM(layer='features.29', relu=False)")
-    'GradCAM-layer-features.29-relu-False'
-    """
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "x"
-
-
 def _reasons(source: Source) -> str:
     return "; ".join(f"{entry['image']}: {entry['reason']}" for entry in source.skipped[:3]) or "it holds none"
-
-
-def figure_names(images: Sequence[str]) -> dict[str, str]:
-    """A picture's file name for each image; the ending is kept only where two images differ in nothing else.
-
-    >>> figure_names(["a/dog.png", "cat.jpg", "cat.png"])
-    {'a/dog.png': 'a-dog.png', 'cat.jpg': 'cat.jpg.png', 'cat.png': 'cat.png.png'}
-    """
-    bare = {image: slug(image.rsplit(".", 1)[0]) for image in images}
-    shared = {name for name, count in Counter(bare.values()).items() if count > 1}
-    return {image: f"{slug(image) if name in shared else name}.png" for image, name in bare.items()}
 
 
 def column_title(explainer: Explainer, model: Classifier) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from jaxtyping import UInt8
 from torch import Tensor
 
+from heatproof.paths import as_text
+
 UNLABELLED = -1
 """The label of a photo whose class is not known."""
 
@@ -77,4 +79,5 @@ def ids_below(files: Sequence[Path]) -> list[str]:
 
 def of_files(files: Sequence[Path], ids: Sequence[str], labels: Sequence[int], **known) -> Listing:
     """The listing of photos that lie in files of their own."""
-    return Listing(unique(ids), labels, fetch=files.__getitem__, stamp=lambda place: file_stamp(files[place]), **known)
+    texts = unique(map(as_text, ids))
+    return Listing(texts, labels, fetch=files.__getitem__, stamp=lambda place: file_stamp(files[place]), **known)

@@ -1,6 +1,7 @@
 """Photos that a table lists: by path in CSV or Parquet, or with their bytes in Parquet."""
 
 import hashlib
+import io
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -69,18 +70,25 @@ def from_manifest(path: Path, classes: Sequence[str] | None, labels: bool = True
 
 
 def _scan(path: Path) -> pl.LazyFrame:
+    # polars takes brackets, stars and a tilde in a path for patterns, and must not
     if path.suffix.casefold() in (".parquet", ".pq"):
-        return _read(path, lambda: pl.scan_parquet(path))
+        return _read(path, lambda: pl.scan_parquet(_literal(path), glob=False))
     separator = "\t" if path.suffix.casefold() == ".tsv" else ","
     # text throughout: a class may be named 007
-    table = _read(path, lambda: pl.read_csv(path, separator=separator, infer_schema=False))
+    table = _read(path, lambda: pl.read_csv(path.read_bytes(), separator=separator, infer_schema=False))
     return table.rename(str.strip).lazy()
+
+
+def _literal(path: Path) -> str | io.BytesIO:
+    """What polars reads a file by: a name that is no text has to come as bytes."""
+    name = os.path.abspath(path)
+    return name if os.fsencode(name).decode(errors="ignore") == name else io.BytesIO(path.read_bytes())
 
 
 def _read(path: Path, step: Callable[[], Any]) -> Any:
     try:
         return step()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path} cannot be read as a table: {reason}") from error
 

@@ -16,6 +16,7 @@ from heatproof.data.classes import class_indices
 from heatproof.data.listing import Listing
 from heatproof.data.photos import read_photo
 from heatproof.errors import InputError
+from heatproof.paths import literal
 
 DEMO = "demo"
 
@@ -183,7 +184,7 @@ def open_data(
 def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> Listing:
     if names in ([DEMO], [f"{DEMO}/train"], [f"{DEMO}/test"]):
         return _demo(names[0].removeprefix(DEMO).strip("/") or "test", classes, labels)
-    path = Path(names[0]).expanduser()
+    path = literal(names[0])
     is_shard = [part.casefold().endswith((".tar", ".tar.gz", ".tgz")) for part in names]
     if all(is_shard):
         found = [shard for part in names for shard in ([Path(part)] if Path(part).exists() else shards.expand(part))]
@@ -196,7 +197,7 @@ def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> L
     odd = [part for part in names if Path(part).suffix.casefold() in manifests.SUFFIXES or part == DEMO]
     if odd or any(is_shard):
         raise InputError(f"several names must be photos or folders, or all be shards; got {odd[0] if odd else 'both'}")
-    return folders.from_files([Path(part).expanduser() for part in names])
+    return folders.from_files([literal(part) for part in names])
 
 
 def _spread(count: int, limit: int | None, seed: int) -> Sequence[int]:

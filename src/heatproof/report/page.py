@@ -53,7 +53,9 @@ SKIPPED = 500
 FILES = "report-files"
 
 
-def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -> Path:
+def write_report(
+    folders: Sequence[Path | str], out: Path | str | None = None, *, record: dict[str, Any] | None = None
+) -> Path:
     """Make the page of one run, or of several side by side.
 
     Runs that are incomplete, damaged or of another version are shown as far as they are whole, and the page says what
@@ -61,6 +63,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
 
     Args:
         folders: the run folders.
+        record: of a run whose ``run.json`` is written only when its page is there; takes its place.
         out: the page's name; None for ``report.html`` in the run's folder, or beside the first of several.
 
     Returns:
@@ -71,7 +74,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
     """
     if not folders:
         raise RunError("expected at least one run folder, got none; name what was given as --out")
-    runs = [read_run(folder) for folder in folders]
+    runs = [read_run(folder, record) for folder in folders]
     if out is None:
         out = runs[0].folder / "report.html" if len(runs) == 1 else runs[0].folder.resolve().parent / "report.html"
     out = Path(out)
@@ -119,7 +122,7 @@ class _Room:
 
     def link(self, file: Path) -> str:
         """The address of a file, relative to the page."""
-        return quote(os.path.relpath(file.resolve(), self.out.resolve().parent).replace(os.sep, "/"))
+        return quote(os.fsencode(os.path.relpath(file.resolve(), self.out.resolve().parent).replace(os.sep, "/")))
 
 
 def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
@@ -195,7 +198,7 @@ def _placed(views: list[dict[str, Any]], run: RunFiles, n: int, room: _Room) -> 
     room.take(room.left - spare)
     if rest:
         room.beside = True
-        name = f"{quote(room.out.stem)}-{n}-"
+        name = f"{quote(os.fsencode(room.out.stem))}-{n}-"
         for chunk in range(0, len(rest), CHUNK):
             content = script_json(
                 [{k: v for k, v in view.items() if k != "file"} for view in rest[chunk : chunk + CHUNK]]

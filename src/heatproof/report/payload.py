@@ -86,7 +86,7 @@ def read_views(run: RunFiles, order: Sequence[str]) -> tuple[list[dict[str, Any]
     for path in run.views:
         try:
             view = _packed(json.loads(path.read_bytes()), path)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        except (OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError):
             damaged += 1
             continue
         found[view["image"]] = view
@@ -114,6 +114,7 @@ def _photo(name: str, beside: Path) -> str:
 
 def _map(given: dict[str, Any]) -> dict[str, Any]:
     values = np.array([[np.nan if v is None else float(v) for v in row] for row in given["values"]], dtype=np.float64)
+    values[np.isinf(values)] = np.nan
     rows, cols = values.shape
     known = {"name", "signed", "condition", "values", "native"}
     packed: dict[str, Any] = {

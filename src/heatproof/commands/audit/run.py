@@ -9,6 +9,7 @@ import polars as pl
 
 from heatproof.commands.audit.covering import places
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
+from heatproof.commands.audit.kept import PARTS, check_table
 from heatproof.commands.audit.measure import OVERHEAD, Audit, measure
 from heatproof.commands.audit.mosaic import look_at_mosaics
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
@@ -33,6 +34,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.results.run import Run
+from heatproof.results.strict import read_images
 
 __all__ = ["Audit", "read_audit", "run_audit", "with_mosaics"]
 
@@ -81,7 +83,8 @@ def run_audit(
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
-    tensors = with_mosaics(settings, model, AuditTensors.load(run.folder), hardware)
+    check_table(run.folder / "parts", table, "delete it and give the same command again")
+    tensors = with_mosaics(settings, model, AuditTensors.load(run.folder, table.height), hardware)
     tensors.save_mosaics(run)
     table = with_joint_columns(table, tensors)
     run.write_parquet("images.parquet", table)
@@ -111,7 +114,10 @@ def run_audit(
 
 def read_audit(folder: Path) -> tuple[pl.DataFrame, AuditTensors]:
     """The table of a complete audit in the order of its tensors, and these."""
-    return pl.read_parquet(folder / "images.parquet").sort("place"), AuditTensors.load(folder)
+    remedy = f"delete the folder {folder} and give the same command again"
+    table = read_images(folder, remedy)
+    check_table(folder / "images.parquet", table, remedy)
+    return table.sort("place"), AuditTensors.load(folder, table.height, remedy)
 
 
 def with_mosaics(settings: Audit, model: Classifier, tensors: AuditTensors, hardware: Hardware) -> AuditTensors:
@@ -140,7 +146,8 @@ def _audit_parts(
     """Every part of the photos that the run lacks: its rows and its tensors."""
     seen = 0
     for number, batch in enumerate(batches(source, model.input_size, settings.part)):
-        if not run.has_part(number):
+        # both are asked for, so that either may be deleted where it is damaged
+        if not (run.has_part(number) and run.path(f"{PARTS}/{number:06d}.safetensors").exists()):
             rows, tensors = _audit_batch(settings, model, reference, batch, hardware, settings.randomised - seen)
             tensors.save(run, number, seen)
             # the order of the tensors' rows

@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.reference import Comparison, describe_moves
 from heatproof.commands.audit.verdict import (
+    CANNOT_TELL,
     DOUBTFUL,
     FEWEST,
     HONEST,
@@ -27,6 +27,7 @@ from heatproof.errors import InputError, RunError
 from heatproof.metrics.shift import mod
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
+from heatproof.results.strict import read_maps
 from heatproof.results.table import interval
 
 MAPS = "heatmaps/maps.safetensors"
@@ -128,7 +129,7 @@ def read_baseline(folder: Path | str) -> dict[str, Tensor]:
     file = Path(folder) / MAPS
     if not file.exists():
         raise RunError(f"expected the run folder of an earlier audit, and {folder} has no {MAPS}")
-    return load_file(file)
+    return read_maps(file, "give another --baseline")
 
 
 def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], size: int) -> Drift:
@@ -162,6 +163,8 @@ def _reasons(summary: AuditSummary) -> list[str]:
     speaks = summary.speaks
     if summary.verdict == TOO_FEW:
         return [f"An audit needs at least {FEWEST} photos, better 100."]
+    if summary.verdict == CANNOT_TELL:
+        return ["No number was measured that has a threshold: nothing was shown."]
     if summary.verdict == HONEST:
         count = len(summary.checks)
         return [f"{len(speaks)} of {count} numbers lie where those of honest networks lie, all that decide."]

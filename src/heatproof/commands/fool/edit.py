@@ -13,6 +13,7 @@ from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.penalties import TargetMap, TopK
 from heatproof.manipulation.weight_edit import RANDOM, WeightEdit
+from heatproof.models.checkpoint import check_weights
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.planted import planting_of
@@ -65,6 +66,7 @@ def run_edit(
     Raises:
         InputError: a network that cannot be edited, a map that does not fit, no readable photo.
     """
+    check_weights(model)
     first = next(iter(batches(source, model.input_size, 8)), None)
     if first is None:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")

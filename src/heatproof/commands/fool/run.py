@@ -109,7 +109,6 @@ def run_fool(
     draw_history(history, settings.penalty, run)
     draw_lie(lie, held_out, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
-    _clear(run)
     return summary
 
 
@@ -212,13 +211,3 @@ def _answer(settings: Fool, row: dict[str, Any], history: History) -> str:
             "lr, more steps or more data help."
         )
     return f"{sentence} It ended early: {history.stopped}." if history.stopped else sentence
-
-
-def _clear(run: Run) -> None:
-    """The checkpoint and the stored activations have done their work."""
-    run.path(CHECKPOINT).unlink(missing_ok=True)
-    scratch = run.folder / "scratch"
-    if scratch.is_dir():
-        for path in scratch.iterdir():
-            path.unlink()
-        scratch.rmdir()

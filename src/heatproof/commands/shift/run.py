@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 import torch
 
-from heatproof.commands.explain import slug
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
@@ -25,6 +24,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
+from heatproof.results.names import file_names
 from heatproof.results.run import Run
 from heatproof.types import is_signed
 
@@ -132,13 +132,14 @@ def _draw(
     rows: Sequence[dict[str, Any]],
 ) -> None:
     draw_curves(run, rows)
+    files = file_names(names)
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
-        draw_distributions(run, table, name, slug(name))
+        draw_distributions(run, table, name, files[name])
         most, least = (
             [_show(settings, model, source, hardware, image) for image in images]
             for images in choose(table, name, settings.shown)
         )
-        draw_gallery(run, name, slug(name), most, least)
+        draw_gallery(run, name, files[name], most, least)
         if place == 0:
             keep_views(run, name, [*most, *least], repr(settings.explainers[0]))
 
