@@ -109,6 +109,15 @@ def test_the_picture_holds_the_photo_and_the_map() -> None:
     assert both.height > 1.7 * shown.height
 
 
+def test_a_map_of_one_cell_is_said(demo: hp.Classifier) -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)
+    )
+    model = hp.Classifier(network, input_size=8)
+    assert "1x1 says how much, not where" in repr(hp.explain(model, torch.rand(1, 3, 8, 8), explainer=hp.GradCAM("1")))
+    assert "1x1" not in repr(hp.explain(model, torch.rand(1, 3, 8, 8), explainer=hp.GradCAM("0")))
+
+
 def test_explain_writes_a_run_folder_on_request(tmp_path: Path, photo: Path, demo: hp.Classifier) -> None:
     found = hp.explain(demo, [photo, Image.open(photo)], target=3, out=tmp_path / "run")
     assert (tmp_path / "run" / "report.html").is_file()

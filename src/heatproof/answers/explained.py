@@ -112,7 +112,10 @@ class Explained:
         more = [f"and {len(self.ids) - SHOWN} more"] if len(self.ids) > SHOWN else []
         shape = "x".join(map(str, self.heatmaps.shape))
         where = f"; {self.folder / 'report.html'}" if self.folder else ""
-        return "\n".join([*lines, *more, f"({self.explainer!r} of {self.model.name}: heatmaps {shape}{where})"])
+        flat = self.heatmaps[0].numel() == 1
+        more += ["a map of 1x1 says how much, not where: choose an earlier layer"] if flat else []
+        named = f"({self.explainer!r} of {self.model.name}: heatmaps {shape}{where})"
+        return "\n".join([*lines, *more, named])
 
 
 def explain(
@@ -184,7 +187,8 @@ def _images(photos: Any, model: Classifier, limit: int | None) -> tuple[list[str
         isinstance(photos, list | tuple) and all(isinstance(photo, str | Path) for photo in photos)
     )
     if texts:
-        photos = open_data(photos, classes=model.classes, limit=limit, labels=False)
+        named_photos: Any = photos
+        photos = open_data(named_photos, classes=model.classes, limit=limit, labels=False)
     if isinstance(photos, Source):
         found = list(batches(photos, model.input_size, 16))
         if not found:

@@ -2,6 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,16 +57,17 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
         InputError: the data is not there, is of no kind that is known, or its labels do not fit the classes; or a
             ``limit`` for data that is opened already.
     """
-    if isinstance(data, Source | Tensor | tuple):
+    images, known = _tensors(data)
+    if isinstance(data, Source) or images is not None:
         if limit is not None:
             raise InputError("limit= is for data by name; of opened data or tensors give as many photos as you want")
         if isinstance(data, Source):
             return data
-        images, known = data if isinstance(data, tuple) else (data, None)
+        assert images is not None
         return open_tensors(images, known)
     if isinstance(data, str | Path):
         return open_data(data, classes=model.classes, limit=limit, seed=seed, labels=labels)
-    if isinstance(data, Image.Image) or not isinstance(data, Sequence):
+    if isinstance(data, Tensor | Image.Image) or not isinstance(data, Sequence):
         raise InputError(
             "data is a folder's name, a list of photos, opened data, a tensor of images or (images, labels), got "
             f"{type(data).__name__}; hp.open_photo makes a tensor of one photo"
@@ -73,11 +75,30 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
     return open_data(list(data), classes=model.classes, limit=limit, seed=seed, labels=labels)
 
 
+def _tensors(data: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Images and labels, where the data are these."""
+    if isinstance(data, Tensor):
+        return data, None
+    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor):
+        return data[0], data[1]
+    return None, None
+
+
+def seeded(metrics: Sequence[T], seed: int) -> tuple[T, ...]:
+    """Metrics whose spec names no seed of its own draw from the run's."""
+    return tuple(replace(m, seed=seed) if _seed(m) == 0 and seed else m for m in metrics)  # type: ignore[type-var]
+
+
+def _seed(metric: Any) -> int | None:
+    named = is_dataclass(metric) and any(field.name == "seed" for field in fields(metric))
+    return metric.seed if named else None  # type: ignore[union-attr]
+
+
 def named(data: Data) -> str | list[str]:
     """What a run folder calls the data that was given."""
     if isinstance(data, Source):
         return data.name
-    if isinstance(data, Tensor | tuple):
+    if _tensors(data)[0] is not None:
         return "tensors"
     return str(data) if isinstance(data, str | Path) else [str(part) for part in data]
 

@@ -22,6 +22,7 @@ from heatproof.answers.given import (
     at_named_layers,
     built,
     named,
+    seeded,
     several,
 )
 from heatproof.answers.result import Result
@@ -43,13 +44,35 @@ from heatproof.results.run import Run
 from heatproof.results.strict import read_summary
 from heatproof.types import Attack, Explainer, Penalty
 
-AUDIT_COLUMNS = {"check": "check", "number": "number", "value": "value", "threshold": "fails beyond"}
-AUDIT_COLUMNS |= {"deviations": "deviations", "verdict": "verdict"}
-SHIFT_COLUMNS = {"model": "model", "attack": "attack", "epsilon": "epsilon", "explainer": "explainer"}
-SHIFT_COLUMNS |= {"mod": "MOD", "vid": "VID", "top1": "top-1", "psnr": "PSNR"}
-COMPARE_COLUMNS = {"model": "model", "penalty": "penalty", "explainer": "explainer", "fsr": "FSR"}
-COMPARE_COLUMNS |= {"top1_clean": "top-1 clean", "top1_fooled": "top-1 fooled", "agreement": "agreement"}
-COMPARE_COLUMNS |= {"spearman": "rank correlation", "nissim": "NISSIM"}
+AUDIT_COLUMNS = {
+    "check": "check",
+    "number": "number",
+    "value": "value",
+    "threshold": "fails beyond",
+    "deviations": "deviations",
+    "verdict": "verdict",
+}
+SHIFT_COLUMNS = {
+    "model": "model",
+    "attack": "attack",
+    "epsilon": "epsilon",
+    "explainer": "explainer",
+    "mod": "MOD",
+    "vid": "VID",
+    "top1": "top-1",
+    "psnr": "PSNR",
+}
+COMPARE_COLUMNS = {
+    "model": "model",
+    "penalty": "penalty",
+    "explainer": "explainer",
+    "fsr": "FSR",
+    "top1_clean": "top-1 clean",
+    "top1_fooled": "top-1 fooled",
+    "agreement": "agreement",
+    "spearman": "rank correlation",
+    "nissim": "NISSIM",
+}
 
 
 def audit(
@@ -244,7 +267,7 @@ def evaluate(
     usual = (*STANDARD, *((PointingGame(), BoxIoU()) if boxes else ()))
     asked = Evaluate(
         explainers=explainers,
-        metrics=built(metric, catalog.METRICS, "metric") or usual,
+        metrics=seeded(built(metric, catalog.METRICS, "metric") or usual, seed),
         part=batch_size,
     )
     asked.check(evaluated, boxes)

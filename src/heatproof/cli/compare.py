@@ -18,7 +18,7 @@ def compare(
     clean: Annotated[str, typer.Argument(help="The model as it was.")],
     fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
     data: options.Data,
-    out: options.Out,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,

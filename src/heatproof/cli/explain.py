@@ -6,18 +6,19 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress
+from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
 from heatproof.errors import InputError
 
 if TYPE_CHECKING:
     from heatproof.data.sources import Source
+    from heatproof.models.classifier import Classifier
 
 
 def explain(
     images: Annotated[list[str], typer.Argument(help="Photos, folders, manifests, shards, or demo.")],
     model: options.Model,
-    out: options.Out,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
@@ -48,7 +49,7 @@ def explain(
         find_layer(classifier, name)
     asked = Explain(
         explainers=at_layers(built or STANDARD, layer or []),
-        targets=tuple(classifier.class_index(name) for name in target or []),
+        targets=tuple(_class(classifier, name) for name in target or []),
         top=top,
         keep_heatmaps=heatmaps,
         pdf=pdf,
@@ -62,6 +63,14 @@ def explain(
             with progress("explaining", source.count) as advance:
                 run_explain(asked, classifier, source, run, hardware=hardware, batch_size=batch_size, advance=advance)
     show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})
+
+
+def _class(model: "Classifier", wanted: str) -> int:
+    """The class that is meant, said where it was not given in full."""
+    index = model.class_index(wanted)
+    if wanted not in (str(index), model.class_name(index)):
+        say(f"--target {wanted}: {model.class_name(index)} ({index})")
+    return index
 
 
 def _photos(images: list[str], classes: list[str] | None, limit: int | None, seed: int) -> "Source":

@@ -34,7 +34,7 @@ COLUMNS = {
 def fool(
     data: options.Data,
     model: options.Model,
-    out: options.Out,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     penalty: Annotated[
         str | None,
