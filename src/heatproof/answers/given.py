@@ -123,7 +123,7 @@ def built(given: Any, entries: Mapping[str, Callable[..., Any]], kind: str) -> t
     found = [spec.build(one, entries, kind) if isinstance(one, str) else one for one in several(given)]
     for one in found:
         if isinstance(one, type) or not callable(one):
-            raise SpecError(f"an {kind} is a text such as {next(iter(entries))!r} or an object, got {one!r}")
+            raise SpecError(f"{kind}: expected a text such as {next(iter(entries))!r} or an object, got {one!r}")
     return tuple(found)
 
 

@@ -36,8 +36,9 @@ def pixels_of(photo: Picture) -> UInt8[Tensor, "3 height width"]:
         return read_photo(photo)
     if isinstance(photo, Image.Image):
         return read_photo(_file(photo), name="the picture")
+    tensor = isinstance(photo, Tensor)
     array = photo.detach().cpu().numpy() if isinstance(photo, Tensor) else np.asarray(photo)
-    return read_photo(_file(Image.fromarray(_in_8_bits(_channels_last(array)))), name="the array")
+    return read_photo(_file(Image.fromarray(_in_8_bits(_channels_last(array, tensor)))), name="the array")
 
 
 def open_tensors(images: Images, labels: Labels | Sequence[int] | None = None, name: str = "tensors") -> Source:
@@ -78,12 +79,13 @@ def _file(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _channels_last(array: NDArray) -> NDArray:
+def _channels_last(array: NDArray, tensor: bool) -> NDArray:
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
     if array.ndim == 2:
         return array
-    if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+    # where both ends could be channels: torch has them first, all others last
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and (tensor or array.shape[2] not in (1, 3, 4)):
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise InputError(
