@@ -138,3 +138,10 @@ def test_two_signals_take_half_each() -> None:
     found = LRP(composite="attnlrp", stabilizer=1e-15)(network, images)
     score = found.logits.gather(1, found.targets[:, None])[:, 0]
     torch.testing.assert_close(found.heatmaps.sum((1, 2)), score, rtol=1e-9, atol=1e-12)
+
+
+def test_two_signals_that_both_are_stretched_take_half_each() -> None:
+    a, b = torch.rand(2, 3, 1, 1), torch.rand(2, 1, 4, 4)
+    layer: Any = Call("mul", None, None, torch.mul)  # type: ignore[arg-type]
+    shares = list(attention.halves(layer, [a, b], torch.ones(2, 3, 4, 4)))
+    torch.testing.assert_close(shares, [torch.full_like(a, 8.0), torch.full_like(b, 1.5)])

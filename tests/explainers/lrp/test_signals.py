@@ -111,7 +111,14 @@ def test_a_branch_that_only_a_gate_reads_needs_no_rule() -> None:
         size = x.norm(dim=(2, 3), keepdim=True)
         return x * (size / (size.mean(1, keepdim=True) + 1e-6))
 
-    assert LRP()(network(branch), photos(2)).heatmaps.isfinite().all()
+    for composite in ("lrp", "attnlrp"):
+        assert LRP(composite=composite)(network(branch), photos(2)).heatmaps.isfinite().all()
+
+        def single(net: Any, x: Tensor) -> Tensor:
+            # maps of one cell: the shapes tell nothing, that it is a length does
+            return branch(net, x.mean((2, 3), keepdim=True)).expand_as(x)
+
+        assert LRP(composite=composite)(network(single), photos(2)).heatmaps.isfinite().all()
     with pytest.raises(ModelError, match="no rule for the function 'norm'"):
         LRP()(network(lambda net, x: x.norm(dim=1, keepdim=True)), photos(2))
 

@@ -30,11 +30,10 @@ def halves(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
     """
     if len(inputs) == 1:
         return pass_on(layer, inputs, relevance)
-    sizes = [x.numel() for x in inputs]
-    if sizes[0] == sizes[1]:
+    whole = [x.shape == relevance.shape for x in inputs]
+    if whole[0] == whole[1]:
         return [(relevance / 2).sum_to_size(x.shape) for x in inputs]
-    signal = int(sizes[1] > sizes[0])
-    return [relevance if place == signal else None for place in (0, 1)]
+    return [relevance if takes else None for takes in whole]
 
 
 def softmax(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:

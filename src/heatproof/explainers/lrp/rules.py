@@ -247,18 +247,17 @@ def gate(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
     **Source** Arras et al. 2019 (LRP for gated recurrent nets: signal-take-all).
 
     Raises:
-        LayerError: where two signals of one shape are multiplied and neither is a bounded activation.
+        LayerError: where neither of two signals is a bounded activation or of a smaller shape than the other.
     """
     if len(inputs) == 1:
         return pass_on(layer, inputs, relevance)
-    sizes = [x.numel() for x in inputs]
-    if sizes[0] == sizes[1]:
+    whole = [x.shape == relevance.shape for x in inputs]
+    if whole[0] == whole[1]:
         raise LayerError(
             f"{layer.name} multiplies two signals of shape {list(inputs[0].shape)}; LRP needs to know which is the "
             "gate: let it end in a sigmoid, or make it a module with a rule (heatproof.explainers.lrp.composites)"
         )
-    signal = int(sizes[1] > sizes[0])
-    return [relevance if place == signal else None for place in (0, 1)]
+    return [relevance if takes else None for takes in whole]
 
 
 def stabilized(z: Tensor, stabilizer: float) -> Tensor:

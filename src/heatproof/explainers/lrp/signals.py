@@ -55,6 +55,8 @@ _ABOUT_ATTRIBUTES = {
 _VIEWS = {"T", "mT", "H", "mH", "data", "values"}
 # whose second tensor says a shape or a type only
 _LIKE = {"view_as", "reshape_as", "expand_as", "type_as", "to"}
+# a length or deviation, by which a norm written by hand scales its signal: held constant, as in torch's own norms
+_LENGTHS = {"norm", "vector_norm", "linalg_vector_norm", "linalg_norm", "std", "var", "rsqrt"}
 _QUOTIENTS = {"truediv", "div", "divide", "itruediv", "true_divide"}
 
 
@@ -165,13 +167,19 @@ def _without_gate(node: Node, signals: tuple[Node, ...], read: dict[Node, Read])
     """
     if function_name(node) in _QUOTIENTS:
         return signals[:1]
-    closing = [_closes(signal, read) for signal in signals]
-    return (signals[closing.index(False)],) if sorted(closing) == [False, True] else signals
+    for through in ((), (Gate, *AVERAGE)):
+        closing = [_closes(signal, read, through) for signal in signals]
+        if sorted(closing) == [False, True]:
+            return (signals[closing.index(False)],)
+    return signals
 
 
-def _closes(node: Node, read: dict[Node, Read]) -> bool:
+def _closes(node: Node, read: dict[Node, Read], through: tuple[Kind, ...]) -> bool:
+    """Whether a signal ends in a bounded activation or a length, rescaled, moved, or handed ``through``."""
     kind, signals = read[node]
-    while kind is not None and issubclass(kind, (Scale, *RESHAPE, *MOVE, *AVERAGE)):
+    # a gate that reads one signal is a quotient, or its own gate is set apart already
+    while kind and issubclass(kind, (Scale, *RESHAPE, *MOVE, *through)) and len(signals) == 1:
         node = signals[0]
         kind, signals = read[node]
-    return kind is not None and issubclass(kind, BOUNDED)
+    length = node.op in ("call_function", "call_method") and function_name(node) in _LENGTHS
+    return length or bool(kind and issubclass(kind, BOUNDED))
