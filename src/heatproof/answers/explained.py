@@ -16,13 +16,15 @@ from heatproof import catalog
 from heatproof.answers.given import Model, as_classifier, at_named_layers, built, named
 from heatproof.answers.verbs import make_page
 from heatproof.commands.explain import Explain, column_title, run_explain
+from heatproof.commands.photos import open_photos
 from heatproof.data.batches import batches
 from heatproof.data.in_memory import Picture, open_tensors, pixels_of
-from heatproof.data.photos import fit, scaled
-from heatproof.data.sources import Source, open_data
+from heatproof.data.photos import fit
+from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.preprocessing import Preprocessing
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.style import percent
 from heatproof.results.run import Run
@@ -174,8 +176,9 @@ def open_photo(photo: Picture, model: Model | None = None) -> Images:
     torch.Size([1, 3, 5, 4])
     """
     if model is None:
-        return scaled(pixels_of(photo))[None]
-    return fit(pixels_of(photo), as_classifier(model).input_size)[None]
+        pixels = pixels_of(photo)
+        return fit(pixels, Preprocessing((pixels.shape[-2], pixels.shape[-1])))[None]
+    return fit(pixels_of(photo), as_classifier(model).preprocessing)[None]
 
 
 def _images(photos: Any, model: Classifier, limit: int | None) -> tuple[list[str], Images]:
@@ -188,9 +191,9 @@ def _images(photos: Any, model: Classifier, limit: int | None) -> tuple[list[str
     )
     if texts:
         named_photos: Any = photos
-        photos = open_data(named_photos, classes=model.classes, limit=limit, labels=False)
+        photos = open_photos(model, named_photos, limit=limit, labels_needed=False)
     if isinstance(photos, Source):
-        found = list(batches(photos, model.input_size, 16))
+        found = list(batches(photos, model.preprocessing, 16))
         if not found:
             reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in photos.skipped[:3])
             raise InputError(f"none of the {photos.count} photos of {photos.name} could be read; {reasons}")

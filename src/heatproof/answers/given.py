@@ -13,8 +13,9 @@ from heatproof import catalog, spec
 from heatproof.commands.compare.summary import Fooled
 from heatproof.commands.fool.edit import Edit
 from heatproof.commands.fool.run import Fool
+from heatproof.commands.photos import open_photos
 from heatproof.data.in_memory import open_tensors
-from heatproof.data.sources import Source, open_data
+from heatproof.data.sources import Source
 from heatproof.errors import HeatproofError, InputError, ModelError, RunError, SpecError
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import at_named_layer
@@ -50,7 +51,7 @@ def as_classifier(model: Model | nn.Module) -> Classifier:
     return load(str(model))
 
 
-def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: int = 0, labels: bool = True) -> Source:
+def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: int = 0) -> Source:
     """The photos, with labels that count through the model's classes.
 
     Raises:
@@ -66,13 +67,13 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
         assert images is not None
         return open_tensors(images, known)
     if isinstance(data, str | Path):
-        return open_data(data, classes=model.classes, limit=limit, seed=seed, labels=labels)
+        return open_photos(model, data, limit=limit, seed=seed)
     if isinstance(data, Tensor | Image.Image) or not isinstance(data, Sequence):
         raise InputError(
             "data is a folder's name, a list of photos, opened data, a tensor of images or (images, labels), got "
             f"{type(data).__name__}; hp.open_photo makes a tensor of one photo"
         )
-    return open_data(list(data), classes=model.classes, limit=limit, seed=seed, labels=labels)
+    return open_photos(model, list(data), limit=limit, seed=seed)
 
 
 def _tensors(data: Any) -> tuple[Tensor | None, Tensor | None]:

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from heatproof.commands.compare.run import Compare, Fooled
 
 
+@options.of_photos
 def compare(
     clean: Annotated[str, typer.Argument(help="The model as it was.")],
     fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
     data: options.Data,
+    photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
@@ -46,7 +48,7 @@ def compare(
     """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
     from heatproof.answers.given import fooled_as_told
     from heatproof.commands.compare.run import run_compare
-    from heatproof.data.sources import open_data
+    from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
     from heatproof.processes import Processes, own_device
 
@@ -56,12 +58,15 @@ def compare(
     load = options.opening([clean, *names], architecture)
     suspects = [fooled_as_told(name, load(name)) for name in names]
     asked = _asked(explainer or [], layer or [], penalty or [], suspects, batch_size)
-    base = load(clean)
+    base = photos(load(clean))
+    for suspect in suspects:
+        photos(suspect.model)
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
+    settings |= photos.given()
     with filling(out, "compare", settings, seed, overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
-            source = open_data(data, classes=base.classes, limit=limit, seed=seed)
+            source = open_photos(base, data, limit=limit, seed=seed)
             with progress("comparing", source.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
     show(run, json, COLUMNS)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from heatproof.data.boxes import Boxes
     from heatproof.metrics.evaluation import Metric
+    from heatproof.models.classifier import Classifier
 
 EXPLAINERS = ChainMap(catalog.EXPLAINERS, catalog.CONTROLS)
 SIDE_BY_SIDE = ("gradcam()", "simple_grad()", "random_map()")
@@ -43,9 +44,11 @@ def _check_metric(text: str) -> None:
     spec.check(text, catalog.METRICS, "metric")
 
 
+@options.of_photos
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: Annotated[
@@ -89,7 +92,7 @@ def evaluate(
     from heatproof.answers.given import seeded
     from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
     from heatproof.commands.explain import at_layers
-    from heatproof.data.sources import open_data
+    from heatproof.commands.photos import open_photos
     from heatproof.metrics.localisation import BoxIoU, PointingGame
     from heatproof.models.hardware import Hardware
     from heatproof.processes import Processes, own_device
@@ -98,8 +101,8 @@ def evaluate(
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
-    evaluated = options.opening([model], architecture)(model)
-    annotated = _boxes(boxes, data, evaluated.input_size, chosen)
+    evaluated = photos(options.opening([model], architecture)(model))
+    annotated = _boxes(boxes, data, evaluated, chosen)
     asked = Evaluate(
         explainers=at_layers(explainers, layer or []),
         metrics=seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
@@ -108,9 +111,10 @@ def evaluate(
     asked.check(evaluated, annotated)
     settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": precision}
     settings |= {"boxes": str(boxes) if boxes else None, "architecture": architecture}
+    settings |= photos.given()
     with filling(out, "evaluate", settings, seed, overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
-            source = open_data(data, classes=evaluated.classes, limit=limit, seed=seed)
+            source = open_photos(evaluated, data, limit=limit, seed=seed)
             with progress("evaluating", len(source)) as advance:
                 run_evaluate(
                     asked,
@@ -126,14 +130,14 @@ def evaluate(
     show(run, json, {**columns, **{name: name for name in map(repr, asked.explainers)}}, rows="side_by_side")
 
 
-def _boxes(file: Path | None, data: str, size: int, metrics: "Sequence[Metric]") -> "Boxes | None":
+def _boxes(file: Path | None, data: str, model: "Classifier", metrics: "Sequence[Metric]") -> "Boxes | None":
     """The boxes of a file, or those that the demo knows of its own digits, where they are of use."""
     from heatproof.data import demo
     from heatproof.data.boxes import read_boxes
     from heatproof.data.sources import DEMO, DEMO_COUNTS
 
     if file is not None:
-        return read_boxes(file, size)
+        return read_boxes(file, model.preprocessing)
     split = data.removeprefix(DEMO).strip("/") or "test"
     if data.split("/")[0] != DEMO or split not in DEMO_COUNTS:
         return None

@@ -8,16 +8,16 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
-from heatproof.errors import InputError
 
 if TYPE_CHECKING:
-    from heatproof.data.sources import Source
     from heatproof.models.classifier import Classifier
 
 
+@options.of_photos
 def explain(
     images: Annotated[list[str], typer.Argument(help="Photos, folders, manifests, shards, or demo.")],
     model: options.Model,
+    photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
@@ -39,12 +39,15 @@ def explain(
 ) -> None:
     """Heatmaps of photos: a figure per photo with a row per class and a column per explainer and layer."""
     from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
+    from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
     from heatproof.models.layers import find_layer
+    from heatproof.processes import Processes, own_device
 
-    hardware = Hardware(device, precision)  # type: ignore[arg-type]
+    processes = Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
-    classifier = options.opening([model], architecture)(model)
+    classifier = photos(options.opening([model], architecture)(model))
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
@@ -54,14 +57,25 @@ def explain(
         keep_heatmaps=heatmaps,
         pdf=pdf,
     )
-    source = _photos(images, classifier.classes, limit, seed)
+    data = images if len(images) > 1 else images[0]
+    source = open_photos(classifier, data, limit=limit, seed=seed, labels_needed=False)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
     given["architecture"] = architecture
+    given |= photos.given()
     given["batch_size"] = batch_size  # what is done already is counted in batches
-    with filling(out, "explain", given, seed, overwrite, inputs=[model, *images]) as run:
+    with filling(out, "explain", given, seed, overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
             with progress("explaining", source.count) as advance:
-                run_explain(asked, classifier, source, run, hardware=hardware, batch_size=batch_size, advance=advance)
+                run_explain(
+                    asked,
+                    classifier,
+                    source,
+                    run,
+                    hardware=hardware,
+                    processes=processes,
+                    batch_size=batch_size,
+                    advance=advance,
+                )
     show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})
 
 
@@ -71,17 +85,3 @@ def _class(model: "Classifier", wanted: str) -> int:
     if wanted not in (str(index), model.class_name(index)):
         say(f"--target {wanted}: {model.class_name(index)} ({index})")
     return index
-
-
-def _photos(images: list[str], classes: list[str] | None, limit: int | None, seed: int) -> "Source":
-    """The photos, with labels where every folder is a class of the model: explaining needs none."""
-    from heatproof.data.sources import open_data
-
-    name = images if len(images) > 1 else images[0]
-    try:
-        source = open_data(name, classes=classes, limit=limit, seed=seed)
-    except InputError:
-        source = None
-    if source is None or source.skipped:
-        source = open_data(name, classes=classes, limit=limit, seed=seed, labels=False)
-    return source

@@ -10,9 +10,11 @@ from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
 
 
+@options.of_photos
 def shift(
     data: options.Data,
     model: Annotated[list[str], typer.Option("--model", help="A model; may be repeated.", show_default=False)],
+    photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,
     attack: Annotated[
@@ -54,8 +56,8 @@ def shift(
 ) -> None:
     """Attack photos and compare the heatmaps before and after: NISSIM, MOD and VID per model."""
     from heatproof.commands.explain import at_layers
+    from heatproof.commands.photos import open_photos
     from heatproof.commands.shift.run import Shift, run_shift
-    from heatproof.data.sources import open_data
     from heatproof.explainers.cam import GradCAM
     from heatproof.models.hardware import Hardware
     from heatproof.processes import Processes, own_device
@@ -75,17 +77,18 @@ def shift(
         **given,
     )
     load = options.opening(model, architecture)
-    models = [load(name) for name in model]
+    models = [photos(load(name)) for name in model]
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
+    settings |= photos.given()
     with filling(out, "shift", settings, seed, overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            count = len(open_data(data, classes=models[0].classes, limit=limit, seed=seed))
+            count = len(open_photos(models[0], data, limit=limit, seed=seed))
             with progress("attacking", count * len(models)) as advance:
                 run_shift(
                     asked,
                     models,
-                    lambda model: open_data(data, classes=model.classes, limit=limit, seed=seed),
+                    lambda model: open_photos(model, data, limit=limit, seed=seed),
                     run,
                     hardware=hardware,
                     processes=processes,

@@ -54,12 +54,12 @@ def from_manifest(path: Path, classes: Sequence[str] | None, labels: bool = True
     if photos == "image":
         return _with_bytes(path, frame, table, numbers, names)
 
-    paths = table["path"].cast(pl.String).to_list()
+    paths = _read(path, lambda: table["path"].cast(pl.String).to_list())
     for row, text in enumerate(paths, start=1):
         if not text:
             raise InputError(f"{path.name} has no path in row {row}")
     files = [Path(os.path.abspath(path.parent / text)) for text in paths]
-    if not any(file.exists() for file in files):
+    if not any(os.path.exists(file) for file in files):
         raise InputError(
             f"none of the {len(files)} photos of {path.name} is there, not even {files[0]}; paths are relative to "
             "the table's own folder"
@@ -76,7 +76,14 @@ def _scan(path: Path) -> pl.LazyFrame:
     separator = "\t" if path.suffix.casefold() == ".tsv" else ","
     # text throughout: a class may be named 007
     table = _read(path, lambda: pl.read_csv(path.read_bytes(), separator=separator, infer_schema=False))
-    return table.rename(str.strip).lazy()
+    return _read(path, lambda: _without_blank_end(table.rename(str.strip))).lazy()
+
+
+def _without_blank_end(table: pl.DataFrame) -> pl.DataFrame:
+    """A text's last lines may be blank, or commas alone as spreadsheets leave them; these are no rows."""
+    blank = pl.all_horizontal(pl.all().is_null() | (pl.all().str.strip_chars() == ""))
+    told = table.select(~blank).to_series() if table.width else pl.Series([], dtype=pl.Boolean)
+    return table.head((told.arg_true()[-1] + 1) if told.any() else 0)
 
 
 def _literal(path: Path) -> str | io.BytesIO:
@@ -127,7 +134,7 @@ def _with_bytes(
     elif kind != pl.Binary:
         raise InputError(f"the column image of {path.name} holds {kind}: expected encoded photos (bytes)")
     if "id" in table.columns:
-        ids = table["id"].cast(pl.String).fill_null("").to_list()
+        ids = _read(path, lambda: table["id"].cast(pl.String).fill_null("").to_list())
     else:
         ids = [""] * len(numbers)
     digits = len(str(len(numbers)))

@@ -1,6 +1,7 @@
 """The door to data: a name in, photos out, whatever kind of data the name stands for."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -8,15 +9,16 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
 from torch import Tensor
 
 from heatproof.data import folders, manifests, shards
+from heatproof.data.channels import Pixels
 from heatproof.data.classes import class_indices
 from heatproof.data.listing import Listing
 from heatproof.data.photos import read_photo
 from heatproof.errors import InputError
-from heatproof.paths import literal
+from heatproof.paths import as_text, literal
+from heatproof.preprocessing import Preprocessing
 
 DEMO = "demo"
 
@@ -26,13 +28,15 @@ class Photo(NamedTuple):
 
     Attributes:
         id: Names the photo within its data, the same wherever the data lies.
-        image: RGB in 0..255, at its own size.
+        image: At its own size, mostly RGB in 0..255, see :func:`~heatproof.data.photos.read_photo`.
         label: The model's class, or -1.
+        fitted: Whether the image is what a network takes, so that nothing more is to be done to it.
     """
 
     id: str
-    image: UInt8[Tensor, "3 height width"]
+    image: Pixels
     label: int
+    fitted: bool = False
 
 
 @runtime_checkable
@@ -64,6 +68,7 @@ class Source:
     name: str
     listing: Listing = field(repr=False)
     positions: Sequence[int] = field(repr=False)
+    preprocessing: Preprocessing = field(default=Preprocessing(), repr=False)
     _left_out: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -95,7 +100,8 @@ class Source:
         """``{"image", "reason"}`` of what was left out so far, in the order of the data."""
         places = {name: place for place, name in enumerate(self.ids)}
         met = sorted(self._left_out.items(), key=lambda entry: places.get(entry[0], 0))
-        return [*self.listing.skipped, *({"image": image, "reason": reason} for image, reason in met)]
+        entries = [*self.listing.skipped, *({"image": image, "reason": reason} for image, reason in met)]
+        return [{key: as_text(text) for key, text in entry.items()} for entry in entries]
 
     def skip(self, image: str, reason: str) -> None:
         """Note that a photo was left out; a photo is noted once."""
@@ -107,8 +113,11 @@ class Source:
     def __getitem__(self, position: int) -> Photo:
         place = self.positions[position]
         found = self.listing.fetch(place)
-        image = found if isinstance(found, Tensor) else read_photo(found, name="")
+        image = found if isinstance(found, Tensor) else self._read(found)
         return Photo(self.listing.ids[place], image, self.listing.labels[place])
+
+    def _read(self, file: Path | bytes) -> Pixels:
+        return read_photo(file, name="", channels=self.preprocessing.channels, alpha=self.preprocessing.alpha)
 
     def __iter__(self) -> Iterator[Photo]:
         for position in range(len(self)):
@@ -141,6 +150,8 @@ def open_data(
     limit: int | None = None,
     seed: int = 0,
     labels: bool = True,
+    preprocessing: Preprocessing | None = None,
+    count: int | None = None,
 ) -> Source:
     """Open data by its name; no photo is read yet.
 
@@ -166,6 +177,8 @@ def open_data(
             ``seed`` alone.
         seed: For ``limit``.
         labels: If false every label is -1 and folders need not be classes.
+        preprocessing: The model's (``model.preprocessing``): which of many bands, pages and transparency are read.
+        count: Of the model's logits; classes that are numbered here, and are not as many, are refused.
 
     Raises:
         InputError: The data is not there, holds no photo, or its labels do not fit the classes.
@@ -176,9 +189,23 @@ def open_data(
     if not names:
         raise InputError("no data was named: expected photos, a folder, a manifest, tar shards or demo")
     listing = _listing([str(part) for part in names], classes, labels)
+    if labels and classes is None and count is not None:
+        _check_count(listing, count, str(names[0]))
     positions = _spread(len(listing.ids), limit, seed)
     shown = str(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-    return Source(shown, listing, positions)
+    return Source(shown, listing, positions, preprocessing or Preprocessing())
+
+
+def _check_count(listing: Listing, count: int, name: str) -> None:
+    """Stop labels that the model's unnamed classes cannot be."""
+    way = "give the model its class names (classes=...), or the folder with the photos themselves to do without labels"
+    if listing.classes is not None and len(listing.classes) != count:
+        raise InputError(
+            f"{name} has {len(listing.classes)} classes ({', '.join(listing.classes[:3])}, ...), and the model has "
+            f"{count} without names: which is which is not known; {way}"
+        )
+    if max(listing.labels, default=0) >= count:
+        raise InputError(f"{name} has a class {max(listing.labels)}, and the model has {count}, from 0 on; {way}")
 
 
 def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> Listing:
@@ -187,9 +214,9 @@ def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> L
     path = literal(names[0])
     is_shard = [part.casefold().endswith((".tar", ".tar.gz", ".tgz")) for part in names]
     if all(is_shard):
-        found = [shard for part in names for shard in ([Path(part)] if Path(part).exists() else shards.expand(part))]
+        found = [shard for part in names for shard in ([Path(part)] if os.path.exists(part) else shards.expand(part))]
         return shards.from_shards(found, classes, labels)
-    if len(names) == 1 and path.is_dir():
+    if len(names) == 1 and os.path.isdir(path):
         found = sorted(path.glob("*.tar"))
         return shards.from_shards(found, classes, labels) if found else folders.from_folder(path, classes, labels)
     if len(names) == 1 and path.suffix.casefold() in manifests.SUFFIXES:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, did_you_mean
+from heatproof.models.channels import input_channels
+from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
 from heatproof.tensor_files import why_not_plain
 from heatproof.types import Classes, Images, Logits, Targets
 
@@ -45,13 +47,22 @@ class Classifier(nn.Module):
             DataParallel, DDP and torch.compile are taken off.
         mean, std: of [0, 1] pixels, per channel; the defaults change nothing.
         classes: a name per class; without them classes are called by their number.
-        input_size: height and width that the network was trained on, in pixels.
+        input_size: rows and columns that the network was trained on, in pixels: one number, or (rows, cols). To set it
+            later forgets ``resize``, which belongs to a size.
         default_layer: explained where no layer is named; found by a probe when first needed
             (:func:`heatproof.models.layers.default_layer`).
         name: what runs and tables call the model.
+        channels: that the network takes; asked of its first convolution when first needed. ``channels=4`` given here
+            reads RGB with its transparency.
+        resize, fit, interpolation, antialias, range: how a photo comes to the network, see
+            :class:`~heatproof.preprocessing.Preprocessing`. Like ``input_size`` and ``channels`` they may be set later.
 
     Raises:
         ModelError: for a scripted model, or a standard deviation that is not positive.
+        InputError: for a preprocessing that is none.
+
+    >>> Classifier(nn.Conv2d(1, 2, 3), input_size=(96, 320), fit="squash").preprocessing
+    Preprocessing(size=(96, 320), fit='squash', channels=1)
     """
 
     mean: Tensor
@@ -63,9 +74,16 @@ class Classifier(nn.Module):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         classes: Sequence[str] | None = None,
-        input_size: int = 224,
+        input_size: Size = 224,
         default_layer: str | None = None,
         name: str | None = None,
+        *,
+        channels: int | None = None,
+        resize: Size | None = None,
+        fit: Fit = "crop",
+        interpolation: Interpolation = "bilinear",
+        antialias: bool = True,
+        range: tuple[float, float] | None = None,
     ):
         super().__init__()
         if isinstance(network, Classifier):
@@ -79,13 +97,92 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.classes = list(classes) if classes is not None else None
-        self.input_size = int(input_size)
+        self.input_size = input_size
+        self.resize, self.antialias = resize, antialias
+        self.fit: Fit = fit
+        self.interpolation: Interpolation = interpolation
+        self.range = None if range is None else (float(range[0]), float(range[1]))
+        self._channels, self._found_channels = channels, None
+        _ = self._sized(channels or 3)  # stops what makes no sense here, not at the first photo
         self.default_layer = default_layer
         self.name = name or type(self.network).__name__
         self.training = self.network.training
 
+    @property
+    def input_size(self) -> Size:
+        """A number where rows and columns are as many, else (rows, cols)."""
+        rows, cols = self._input_shape
+        return rows if rows == cols else (rows, cols)
+
+    @input_size.setter
+    def input_size(self, size: Size) -> None:
+        self._input_shape = Preprocessing(size).shape
+        self.resize = None
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """(rows, cols) of the images."""
+        return self._input_shape
+
+    @property
+    def channels(self) -> int:
+        """That the network takes, as given or as its first convolution says.
+
+        Raises:
+            ModelError: it does not say; give it.
+        """
+        if self._channels is not None:
+            return self._channels
+        if self._found_channels is None:
+            self._found_channels = input_channels(self.network, self.input_shape, self.name)
+        return self._found_channels
+
+    @channels.setter
+    def channels(self, channels: int | None) -> None:
+        self._channels = channels
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a photo comes to this network, as the attributes say now.
+
+        Raises:
+            ModelError: mean and std are of another number of channels.
+        """
+        stated = max(len(self.mean), len(self.std))
+        if stated not in (1, self.channels):
+            raise ModelError(
+                f"{self.name} takes {self.channels} channels, and its mean and std are of {stated}; give one number, "
+                "or one for each channel"
+            )
+        return self._sized(self.channels)
+
+    @preprocessing.setter
+    def preprocessing(self, wanted: Preprocessing) -> None:
+        self.input_size = wanted.shape
+        self.resize, self.fit, self.interpolation = wanted.resize, wanted.fit, wanted.interpolation
+        self.antialias, self.range = wanted.antialias, wanted.range
+        self.channels = wanted.channels if wanted.alpha else None
+
+    def _sized(self, channels: int) -> Preprocessing:
+        return Preprocessing(
+            self.input_shape,
+            self.resize,
+            self.fit,
+            self.interpolation,
+            self.antialias,
+            channels,
+            alpha=self._channels == 4,
+            range=self.range,
+        )
+
+    def normalised(self, images: Images) -> Images:
+        """What the network itself is given: in its own precision, for photos are read in single."""
+        normal = (images - self.mean) / self.std
+        weight = next((value for value in self.network.parameters() if value.is_floating_point()), normal)
+        return normal.to(weight.dtype)
+
     def forward(self, images: Images) -> Logits:
-        output = self.network((images - self.mean) / self.std)
+        output = self.network(self.normalised(images))
         # Inception and GoogLeNet in training mode add their auxiliary heads' logits
         logits = output[0] if isinstance(output, tuple) else output
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
@@ -94,7 +191,15 @@ class Classifier(nn.Module):
                 f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; "
                 f"{self.name} returned {what}"
             )
-        return logits
+        if self.classes is not None and len(self.classes) != logits.shape[1]:
+            raise ModelError(
+                f"{self.name} has names for {len(self.classes)} classes and returned {logits.shape[1]} logits; give as "
+                "many names as it has logits, or none (classes=None)"
+            )
+        # in half precision a softmax of confident logits, and all that is counted from it, is 0 and 1
+        return (
+            logits.float() if logits.dtype in (torch.float16, torch.bfloat16) and not _autocasting(logits) else logits
+        )
 
     def __repr__(self) -> str:
         """The network's kind and size, its classes, its input, its layer; ``print(model.network)`` shows all of it."""
@@ -104,7 +209,7 @@ class Classifier(nn.Module):
             [
                 f"Classifier {self.name}: {type(self.network).__name__}, {millions:.3g} million weights",
                 f"  classes  {f'{len(self.classes)} ({some})' if self.classes else 'without names'}",
-                f"  images   {self.input_size} x {self.input_size} pixels in [0, 1]",
+                f"  images   {self.input_shape[0]} x {self.input_shape[1]} pixels in [0, 1]",
                 f"  minus    {_rounded(self.mean)}, over {_rounded(self.std)}",
                 f"  layer    {self.default_layer or 'the last feature map before pooling'}",
             ]
@@ -139,6 +244,11 @@ class Classifier(nn.Module):
             shown = ", ".join(f"{self.classes[i]} ({i})" for i in parts[:6])
             raise InputError(f"{text!r} fits several classes of {self.name}: {shown}; give one in full or by number")
         raise InputError(f"{self.name} has no class {text!r}; {did_you_mean(text, self.classes)}")
+
+
+def _autocasting(logits: Tensor) -> bool:
+    """Whether the precision was chosen outside (``--precision``), where the code that chose it knows of it."""
+    return torch.is_autocast_enabled(logits.device.type)
 
 
 def _rounded(values: Tensor) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from heatproof.errors import LayerError, did_you_mean
+from heatproof.models.channels import input_channels
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.fields import receptive_fields
 from heatproof.models.intact import evaluating
@@ -244,10 +245,16 @@ def _class_count(layers: list[Layer]) -> int:
 
 def _probe(model: nn.Module) -> Images:
     """One grey image of the model's input size and channels, on its device."""
-    size = model.input_size if isinstance(model, Classifier) else 224
+    shape = model.input_shape if isinstance(model, Classifier) else (224, 224)
+    channels = model.channels if isinstance(model, Classifier) else input_channels(model, shape, _title(model))
     parameter = next(model.parameters(), torch.zeros(()))
-    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
-    return torch.full((1, channels, size, size), 0.5, device=parameter.device, dtype=parameter.dtype)
+    return torch.full((1, channels, *shape), 0.5, device=parameter.device, dtype=parameter.dtype)
+
+
+def logit_count(model: nn.Module) -> int:
+    """How many logits the model puts out, by one pass."""
+    with evaluating(model), torch.no_grad():
+        return model(_probe(model)).shape[1]
 
 
 def _title(model: nn.Module) -> str:

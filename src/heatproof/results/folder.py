@@ -89,8 +89,9 @@ def _paths(name: str) -> list[Path]:
     """The files and folders that an input may mean; ``demo`` means none, whatever is called so."""
     if name == "demo":
         return []
-    architecture, _, file = name.partition("@")
-    told = {name, file, f"{architecture.partition('.py:')[0]}.py"}
+    # a folder's name may hold an @ as well, and a file of weights the name of what is chosen in it
+    told = {name} | {part for at, sign in enumerate(name) if sign == "@" for part in (name[:at], name[at + 1 :])}
+    told |= {text.rpartition("#")[0] for text in told} | {f"{text.rpartition('.py:')[0]}.py" for text in told}
     return [literal(text).resolve() for text in sorted(told) if text and "\0" not in text]
 
 

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,23 +84,38 @@ def read_run(folder: Path | str, record: dict[str, Any] | None = None) -> RunFil
             f"expected a run folder with run.json, and {folder} has none; name the folder that was given as --out"
         )
     problems: list[str] = []
-    record = record or _read_part(folder / "run.json", problems)
+    within = partial(_within, folder, problems)
+    record = record or (_read_part(folder / "run.json", problems) if within(folder / "run.json") else {})
     if record:
         problems += _judge(record)
-    summary = _read_part(folder / "summary.json", problems)
-    images = read_table(folder / "images.parquet", problems, missing=False)
-    if images is None:
+    summary = _read_part(folder / "summary.json", problems) if within(folder / "summary.json") else {}
+    table, history = folder / "images.parquet", folder / "history.parquet"
+    images = read_table(table, problems, missing=False) if within(table) else None
+    if images is None and within(folder / "parts"):
         images = _unfinished(folder, problems)
     return RunFiles(
         folder=folder,
         record=record,
         summary=summary,
         images=images,
-        history=read_table(folder / "history.parquet", problems, missing=False),
-        figures=sorted(path for path in (folder / "figures").glob("*.png") if not path.name.startswith(".")),
-        views=sorted(path for path in (folder / "viewer").glob("*.json") if not path.name.startswith(".")),
+        history=read_table(history, problems, missing=False) if within(history) else None,
+        figures=[path for path in _listed(folder / "figures", "*.png") if within(path)],
+        views=[path for path in _listed(folder / "viewer", "*.json") if within(path)],
         problems=problems,
     )
+
+
+def _listed(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def _within(folder: Path, problems: list[str], path: Path) -> bool:
+    """Whether a file, links followed, lies in the run folder: a stranger's folder must not bring in files of ours."""
+    root = os.path.realpath(folder)
+    if os.path.commonpath([root, os.path.realpath(path)]) == root:
+        return True
+    problems.append(f"{path.relative_to(folder).as_posix()} leads out of the run folder and was left out")
+    return False
 
 
 def read_json(path: Path) -> Any:

@@ -67,7 +67,7 @@ def add_view(
     Args:
         run: the run folder.
         image_id: as in the column ``image``.
-        photo: ``[rows, cols, 3]``, uint8.
+        photo: ``[rows, cols, channels]``, uint8; the first three are shown, or the first as grey.
         maps: the first belongs to ``photo``.
         other_photo: the adversarial photo, in the same shape; None where the photo is the same under all conditions.
 
@@ -75,7 +75,7 @@ def add_view(
         InputError: a photo or map of another shape or type.
         RunError: the files cannot be written.
     """
-    key = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    key = view_key(image_id)
     entry: dict[str, Any] = {"image": image_id, "photo": f"{key}.webp", "photo_adversarial": None, "maps": []}
     for given in maps:
         values = np.asarray(given.values, dtype=np.float64)
@@ -93,10 +93,19 @@ def add_view(
     run.write_json(f"viewer/{key}.json", entry)
 
 
+def view_key(image_id: str) -> str:
+    """The name that an image's files in ``viewer/`` share."""
+    return hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def _webp(photo: NDArray) -> bytes:
     photo = np.asarray(photo)
-    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[-1] != 3 or 0 in photo.shape:
-        raise InputError(f"expected a photo [rows, cols, 3] of uint8, got the shape {photo.shape} of {photo.dtype}")
+    if photo.dtype != np.uint8 or photo.ndim != 3 or 0 in photo.shape:
+        raise InputError(
+            f"expected a photo [rows, cols, channels] of uint8, got the shape {photo.shape} of {photo.dtype}"
+        )
+    # what can be looked at: the first three channels, or the first as grey
+    photo = photo[..., :3] if photo.shape[-1] >= 3 else np.repeat(photo[..., :1], 3, axis=-1)
     picture = Image.fromarray(np.ascontiguousarray(photo))
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()

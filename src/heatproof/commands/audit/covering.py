@@ -235,5 +235,5 @@ def witness_map(answers: Answers, targets: Targets, score: Score = "probability"
     for drops, covers in zip(
         answers.drops(targets, score).split(answers.sizes, 1), answers.covers.split(answers.sizes), strict=True
     ):
-        maps.append(torch.einsum("nm,mhw->nhw", drops, covers) / covers.sum(0).clamp(min=1))
+        maps.append(torch.einsum("nm,mhw->nhw", drops, covers.to(drops)) / covers.sum(0).clamp(min=1))
     return torch.stack(maps).mean(0)

@@ -34,6 +34,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.strict import read_images
 
 __all__ = ["Audit", "read_audit", "run_audit", "with_mosaics"]
@@ -99,7 +100,7 @@ def run_audit(
         disagreeing(table),
         queries=OVERHEAD + sum(step**2 for step in places(settings.questions)),
         thresholds=thresholds,
-        skipped=source.skipped,
+        skipped=all_skipped(run, source),
         reference=None if reference is None else comparison(table, model, reference),
         drift=None if earlier is None else drift_between(maps, earlier, model.input_size),
     )
@@ -123,7 +124,7 @@ def read_audit(folder: Path) -> tuple[pl.DataFrame, AuditTensors]:
 def with_mosaics(settings: Audit, model: Classifier, tensors: AuditTensors, hardware: Hardware) -> AuditTensors:
     """The tensors of all photos and what mosaics of them show; none where all photos are taken for one class."""
     tiles = tensors.tiles.float() / 255
-    size = (model.input_size, model.input_size)
+    size = model.input_shape
     predicted = tensors.targets[: len(tiles), 0]
     found = look_at_mosaics(model, settings.explainer, tiles, predicted, size, hardware, settings.seed)
     return tensors if found is None else replace(tensors, mosaics=found)
@@ -145,7 +146,7 @@ def _audit_parts(
 ) -> None:
     """Every part of the photos that the run lacks: its rows and its tensors."""
     seen = 0
-    for number, batch in enumerate(batches(source, model.input_size, settings.part)):
+    for number, batch in enumerate(batches(source, model.preprocessing, settings.part)):
         # both are asked for, so that either may be deleted where it is damaged
         if not (run.has_part(number) and run.path(f"{PARTS}/{number:06d}.safetensors").exists()):
             rows, tensors = _audit_batch(settings, model, reference, batch, hardware, settings.randomised - seen)

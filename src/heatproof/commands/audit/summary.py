@@ -132,7 +132,7 @@ def read_baseline(folder: Path | str) -> dict[str, Tensor]:
     return read_maps(file, "give another --baseline")
 
 
-def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], size: int) -> Drift:
+def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], size: int | tuple[int, int]) -> Drift:
     """MOD between two checkpoints: the mean NISSIM of their maps of the same photos.
 
     Raises:

@@ -17,6 +17,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.types import Penalty
 
@@ -55,7 +56,7 @@ def run_compare(
     processes.wait()
     if processes.index:
         return {}
-    skipped = run.skipped()
+    skipped = all_skipped(run, source)
     table = run.merge((*SORT,))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
@@ -103,7 +104,7 @@ def _feeds(settings: Compare, clean: Classifier, source: Source) -> Iterator[_Fe
     if plain:
         yield _Feed(source, "photos-", plain, None)
     for penalty, swap in swaps.items():
-        pairs = two_class(source, swap, clean.input_size, settings.pairs)
+        pairs = two_class(source, swap, clean.preprocessing, settings.pairs)
         yield _Feed(pairs, f"pairs-{swap[0]}-{swap[1]}-", [penalty], swap)
 
 
@@ -120,7 +121,7 @@ def _measure_all(
     def done(number: int) -> bool:
         return run.has_part(feed.part(number))
 
-    for number, batch, skipped in parts(feed.photos, clean.input_size, settings.part, processes, done):
+    for number, batch, skipped in parts(feed.photos, clean.preprocessing, settings.part, processes, done):
         rows: list[dict[str, Any]] = []
         for name, model in fooled.items() if batch is not None else ():
             assert batch is not None

@@ -22,6 +22,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 
 __all__ = ["STANDARD", "Box", "Evaluate", "run_evaluate"]
 
@@ -64,7 +65,7 @@ def run_evaluate(
     done = {number for number in range(-(-len(source) // settings.part)) if run.has_part(number)}
     advance(sum(min(settings.part, len(source) - number * settings.part) for number in done))
     first = set(source.ids[: settings.randomised])
-    for number, batch, skipped in parts(source, model.input_size, settings.part, processes, done.__contains__):
+    for number, batch, skipped in parts(source, model.preprocessing, settings.part, processes, done.__contains__):
         rows: list[dict[str, Any]] = []
         if batch is not None:
             found = measure(settings, model, batch, boxes, hardware, sum(image in first for image in batch.ids))
@@ -75,7 +76,7 @@ def run_evaluate(
     processes.wait()
     if processes.index:
         return {}
-    skipped = [*source.listing.skipped, *run.skipped()]
+    skipped = all_skipped(run, source)
     table = merged(settings, run)
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")

@@ -18,6 +18,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.planted import planting_of
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.types import Explainer, Penalty, settings
 
@@ -67,7 +68,7 @@ def run_edit(
         InputError: a network that cannot be edited, a map that does not fit, no readable photo.
     """
     check_weights(model)
-    first = next(iter(batches(source, model.input_size, 8)), None)
+    first = next(iter(batches(source, model.preprocessing, 8)), None)
     if first is None:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
     edited = settings.edit(model, first.images)
@@ -86,7 +87,7 @@ def run_edit(
     summary = {
         "rows": [row],
         "classes": class_rows(table, lie.clean),
-        "skipped": source.skipped,
+        "skipped": all_skipped(run, source),
         "answer": [answer],
     }
     draw_lie(lie, source, settings.shown, run, hardware)

@@ -1,6 +1,7 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -16,9 +17,11 @@ from heatproof.manipulation.penalties import Location
 from heatproof.manipulation.swap import swapped_classes
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.preprocessing import Preprocessing
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
@@ -84,7 +87,7 @@ def run_fool(
     _describe(run, name, model, source, held_out)
     clean = hardware.host(model)
     swap = swapped_classes(settings.penalty, model)
-    pairs = _pairs(settings, swap, model.input_size, source, held_out)
+    pairs = _pairs(settings, swap, model.preprocessing, source, held_out)
     fooled, history = fine_tune(
         clean,
         settings.explainer,
@@ -94,7 +97,7 @@ def run_fool(
         held_out=held_out,
         fool_data=pairs.train,
         fool_held_out=pairs.held_out,
-        checkpoint=FileCheckpoint(run.path(CHECKPOINT)),
+        checkpoint=_NotingCheckpoint(FileCheckpoint(run.path(CHECKPOINT)), run, (source, held_out)),
         scratch=run.folder / "scratch",
         advance=advance,
     )
@@ -105,11 +108,27 @@ def run_fool(
     run.write_parquet("history.parquet", history.frame())
     lie = Lie(clean, fooled, settings.explainer, settings.penalty, swap)
     table = measure(lie, pairs.held_out or held_out, run, hardware)
-    summary = _summary(settings, table, history, clean, [*source.skipped, *held_out.skipped])
+    summary = _summary(settings, table, history, clean, all_skipped(run, source, held_out))
     draw_history(history, settings.penalty, run)
     draw_lie(lie, held_out, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
     return summary
+
+
+@dataclass(frozen=True)
+class _NotingCheckpoint:
+    """A checkpoint that also notes which photos were met in vain: a resumed run may not meet them again."""
+
+    file: FileCheckpoint
+    run: Run
+    sources: tuple[Source, ...]
+
+    def load(self) -> dict[str, Any] | None:
+        return self.file.load()
+
+    def save(self, state: dict[str, Any]) -> None:
+        self.file.save(state)
+        all_skipped(self.run, *self.sources)
 
 
 def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
@@ -123,7 +142,9 @@ class _Pairs(NamedTuple):
     held_out: TwoClass | None = None
 
 
-def _pairs(settings: Fool, swap: tuple[int, int] | None, size: int, source: Source, held_out: Source) -> _Pairs:
+def _pairs(
+    settings: Fool, swap: tuple[int, int] | None, size: Preprocessing, source: Source, held_out: Source
+) -> _Pairs:
     if swap is None:
         return _Pairs()
     seed = settings.recipe.seed

@@ -26,6 +26,7 @@ from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
 from heatproof.results.names import file_names
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.types import is_signed
 
 __all__ = ["Box", "Shift", "run_shift"]
@@ -73,7 +74,7 @@ def run_shift(
     processes.wait()
     if processes.index:
         return {}
-    skipped = _skipped(run, sources)
+    skipped = all_skipped(run, *sources)
     table = run.merge()
     if not table.height:
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
@@ -109,16 +110,12 @@ def _measure_all(
 
     before = [n for n in range(-(-len(source) // settings.part)) if run.has_part(part_name(n))]
     advance(sum(min(settings.part, len(source) - n * settings.part) for n in before))
-    for number, batch, skipped in parts(source, model.input_size, settings.part, processes, set(before).__contains__):
+    for number, batch, skipped in parts(
+        source, model.preprocessing, settings.part, processes, set(before).__contains__
+    ):
         rows = [] if batch is None else list(measure(settings, name, model, batch, hardware, boxes))
         run.append_rows(part_name(number), rows, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))
-
-
-def _skipped(run: Run, sources: Sequence[Source]) -> list[dict[str, str]]:
-    """What any model could not be shown, each once; the sources add what they left out before reading."""
-    listed = [*(entry for source in sources for entry in source.listing.skipped), *run.skipped()]
-    return [dict(pair) for pair in dict.fromkeys(tuple(sorted(entry.items())) for entry in listed)]
 
 
 def _draw(
@@ -147,7 +144,7 @@ def _draw(
 def _show(settings: Shift, model: Classifier, source: Source, hardware: Hardware, image: str) -> Shown:
     """An image before and after the first attack, made anew: keeping all would need memory that grows with the data."""
     photo = source[source.ids.index(image)]
-    images, labels = fit(photo.image, model.input_size)[None], torch.tensor([photo.label])
+    images, labels = fit(photo.image, model.preprocessing)[None], torch.tensor([photo.label])
     attack = settings.attacks[0]
     first = replace(
         settings, attacks=(attack,), epsilons=(max(settings.levels(attack)),), explainers=settings.explainers[:1]

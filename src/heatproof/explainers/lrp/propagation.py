@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from heatproof.errors import InputError, LayerError, ModelError, SpecError, did_you_mean
 from heatproof.explainers.lrp.affine import full
 from heatproof.explainers.lrp.composites import COMPOSITES, own_types
-from heatproof.explainers.lrp.graph import Traced, traced
+from heatproof.explainers.lrp.graph import Traced, compare, traced
 from heatproof.explainers.lrp.plan import Plan, make_plan
 from heatproof.explainers.lrp.walk import forward, walk
 from heatproof.explainers.scores import explained
@@ -77,6 +77,9 @@ class LRP:
             graph, plan = self._plan(model, network, layer, pixels)
             values = forward(graph, plan, network, pixels)
             logits = _checked(values[plan.end], model, images)
+            if pixels.shape not in graph.compared:
+                compare(network, pixels, logits)
+                graph.compared.add(pixels.shape)
             targets = resolve_targets(logits, targets, model)
             relevance = _shares(logits, targets, self.score)
             bounds = (
@@ -113,7 +116,7 @@ class LRP:
 
 
 def _normalised(model: nn.Module, images: Images) -> Images:
-    return (images - model.mean) / model.std if isinstance(model, Classifier) else images
+    return model.normalised(images) if isinstance(model, Classifier) else images
 
 
 def _checked(logits: Any, model: nn.Module, images: Images) -> Logits:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from heatproof.errors import LayerError
 from heatproof.explainers.lrp.affine import Affine, Call, adjoint
+from heatproof.explainers.lrp.norms import Standard
 
 Shares = Tensor | Sequence[Tensor | None]
 Pairs = list[tuple[Tensor, Tensor]]
@@ -139,6 +140,17 @@ def w_square(layer: Affine, inputs: Sequence[Tensor], relevance: Tensor) -> Shar
     (x,) = inputs
     weight, ones = layer.weight**2, torch.ones_like(x[:1])
     return layer.transpose(over(relevance, layer.forward(ones, weight, None).clamp(min=TINY)), weight, x)
+
+
+def standardised(layer: Standard, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
+    """R_j = x_j sum_k w_kj R_k / (z_k + stabilizer * sign z_k): epsilon on a norm whose deviation is held constant.
+
+    z = w (x - mean) / deviation + b is then linear in x. In a derivative of the map the deviation moves, as it should.
+
+    **Source** Ali et al. 2022, eq. 9 (the deviation is held constant); Achtibat et al. 2024, proposition 3.4.
+    """
+    (x,) = inputs
+    return layer.transpose(relevance / stabilized(layer.output(x), stabilizer), x) * x
 
 
 def by_sign(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
