@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from heatproof.data.channels import Pixels
 from heatproof.data.listing import UNLABELLED, Listing
-from heatproof.data.photos import Pixels, read_photo
+from heatproof.data.photos import read_photo
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.types import Images, Labels
