@@ -18,13 +18,13 @@ from networks import small
 
 CALLS: dict[str, Any] = {
     "shift": lambda **more: hp.shift("demo", "demo", epsilon=8 / 255, limit=3, **more),
-    "audit": lambda **more: hp.audit("demo", "demo", limit=3, budget=20, **more),
+    "audit": lambda **more: hp.audit("demo", "demo", limit=3, budget=33, **more),
     "compare": lambda **more: hp.compare("demo", "demo", "demo", explainer="gradcam()", limit=3, **more),
     "evaluate": lambda **more: hp.evaluate("demo", "demo", explainer="gradcam()", metric="deletion()", limit=3, **more),
 }
 LINES = {
     "shift": "shift demo --model demo --epsilon 8/255 --limit 3",
-    "audit": "audit demo demo --limit 3 --budget 20",
+    "audit": "audit demo demo --limit 3 --budget 33",
     "compare": "compare demo demo demo --explainer gradcam --limit 3",
     "evaluate": "evaluate demo demo --explainer gradcam --metric deletion --limit 3",
 }

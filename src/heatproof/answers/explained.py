@@ -19,11 +19,12 @@ from heatproof.commands.explain import Explain, column_title, run_explain
 from heatproof.commands.photos import open_photos
 from heatproof.data.batches import batches
 from heatproof.data.in_memory import Picture, open_tensors, pixels_of
-from heatproof.data.photos import fit, scaled
+from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.preprocessing import Preprocessing
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.style import percent
 from heatproof.results.run import Run
@@ -175,7 +176,8 @@ def open_photo(photo: Picture, model: Model | None = None) -> Images:
     torch.Size([1, 3, 5, 4])
     """
     if model is None:
-        return scaled(pixels_of(photo))[None]
+        pixels = pixels_of(photo)
+        return fit(pixels, Preprocessing((pixels.shape[-2], pixels.shape[-1])))[None]
     return fit(pixels_of(photo), as_classifier(model).preprocessing)[None]
 
 

@@ -51,7 +51,7 @@ def as_classifier(model: Model | nn.Module) -> Classifier:
     return load(str(model))
 
 
-def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: int = 0, labels: bool = True) -> Source:
+def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: int = 0) -> Source:
     """The photos, with labels that count through the model's classes.
 
     Raises:
@@ -67,14 +67,13 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
         assert images is not None
         return open_tensors(images, known)
     if isinstance(data, str | Path):
-        return open_photos(model, data, limit=limit, seed=seed, labels_needed=labels)
+        return open_photos(model, data, limit=limit, seed=seed)
     if isinstance(data, Tensor | Image.Image) or not isinstance(data, Sequence):
         raise InputError(
             "data is a folder's name, a list of photos, opened data, a tensor of images or (images, labels), got "
             f"{type(data).__name__}; hp.open_photo makes a tensor of one photo"
         )
-    names: Any = list(data)
-    return open_photos(model, names, limit=limit, seed=seed, labels_needed=labels)
+    return open_photos(model, list(data), limit=limit, seed=seed)
 
 
 def _tensors(data: Any) -> tuple[Tensor | None, Tensor | None]:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from heatproof.data.channels import Pixels
 from heatproof.data.listing import UNLABELLED, Listing
 from heatproof.data.photos import read_photo
 from heatproof.data.sources import Source
@@ -20,8 +20,8 @@ Picture = str | Path | Image.Image | NDArray | Tensor
 """One photo: a file, a picture that Pillow has opened, or an array."""
 
 
-def pixels_of(photo: Picture) -> UInt8[Tensor, "3 height width"]:
-    """A photo in RGB, 8 bits, at its own size, from whatever it is in.
+def pixels_of(photo: Picture) -> Pixels:
+    """A photo at its own size, from whatever it is in, as :func:`~heatproof.data.photos.read_photo` hands it out.
 
     Arrays and tensors are ``[rows, cols]``, ``[rows, cols, channels]`` or ``[channels, rows, cols]`` with 1, 3 or 4
     channels: of 8 bits, or of numbers in [0, 1], which are rounded to 8 bits.

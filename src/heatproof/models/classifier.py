@@ -209,7 +209,7 @@ class Classifier(nn.Module):
             [
                 f"Classifier {self.name}: {type(self.network).__name__}, {millions:.3g} million weights",
                 f"  classes  {f'{len(self.classes)} ({some})' if self.classes else 'without names'}",
-                f"  images   {' x '.join(map(str, self.preprocessing.shape))} pixels in [0, 1]",
+                f"  images   {self.input_shape[0]} x {self.input_shape[1]} pixels in [0, 1]",
                 f"  minus    {_rounded(self.mean)}, over {_rounded(self.std)}",
                 f"  layer    {self.default_layer or 'the last feature map before pooling'}",
             ]
