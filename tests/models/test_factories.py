@@ -163,7 +163,7 @@ def test_a_folder_may_have_an_at_in_its_name(tmp_path: Path) -> None:
         ("build = 3\n", "has no factory 'build'"),
         (ON_IT.format("mean", "'grey'"), "cannot be read"),
         (ON_IT.format("std", "(0, 1, 1)"), "std positive"),
-        (ON_IT.format("input_size", "'big'"), "cannot be read"),
+        (ON_IT.format("input_size", "'big'"), "cannot be read|number of pixels"),
         (ON_IT.format("classes", "3"), "cannot be read"),
     ],
 )  # fmt: skip
