@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, did_you_mean
+from heatproof.models.outputs import read_logits, told_as_own
 from heatproof.types import Images, Logits, Targets
 
 # room for the rounding of an attack's projection or of a resize, far below one grey level of 1/255
@@ -40,14 +41,18 @@ class Classifier(nn.Module):
     Layer names are the network's own (``layer4``, ``features.29``).
 
     Args:
-        network: takes normalised ``[batch, channels, height, width]``, returns ``[batch, classes]``; wrappers of
-            DataParallel, DDP and torch.compile are taken off.
+        network: takes normalised ``[batch, channels, height, width]``, returns ``[batch, classes]``, or ``[batch, 1]``
+            or ``[batch]``: one logit z is read as the pair (0, z) of two classes. Wrappers of DataParallel, DDP and
+            torch.compile are taken off.
         mean, std: of [0, 1] pixels, per channel; the defaults change nothing.
         classes: a name per class; without them classes are called by their number.
         input_size: height and width that the network was trained on, in pixels.
         default_layer: explained where no layer is named; found by a probe when first needed
             (:func:`heatproof.models.layers.default_layer`).
         name: what runs and tables call the model.
+        logits_key: the key, attribute or index of the logits in what the network returns; without it tensors, objects
+            with ``.logits``, dicts with ``logits`` or ``out``, and Inception's tuple are read.
+        probabilities: the network ends in softmax or sigmoid; log-probabilities or log-odds are its logits then.
 
     Raises:
         ModelError: for a scripted model, or a standard deviation that is not positive.
@@ -65,6 +70,8 @@ class Classifier(nn.Module):
         input_size: int = 224,
         default_layer: str | None = None,
         name: str | None = None,
+        logits_key: str | int | None = None,
+        probabilities: bool = False,
     ):
         super().__init__()
         if isinstance(network, Classifier):
@@ -79,19 +86,14 @@ class Classifier(nn.Module):
         self.input_size = int(input_size)
         self.default_layer = default_layer
         self.name = name or type(self.network).__name__
+        self.logits_key, self.probabilities = logits_key, probabilities
         self.training = self.network.training
 
     def forward(self, images: Images) -> Logits:
-        output = self.network((images - self.mean) / self.std)
-        # Inception and GoogLeNet in training mode add their auxiliary heads' logits
-        logits = output[0] if isinstance(output, tuple) else output
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-            what = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
-            raise ModelError(
-                f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; "
-                f"{self.name} returned {what}"
-            )
-        return logits
+        normalised = (images - self.mean) / self.std
+        with told_as_own(self.name, normalised):
+            output = self.network(normalised)
+        return read_logits(output, len(images), self.name, self.logits_key, self.probabilities)
 
     def class_name(self, index: int) -> str:
         """The name of class ``index``, or ``class 7`` where the model has no names."""
