@@ -107,7 +107,7 @@ class Likeness:
         return F.cosine_similarity(outputs, self.reference.to(outputs), dim=1)
 
     def __repr__(self) -> str:
-        numbers = self.reference.cpu().contiguous().double().numpy().tobytes()
+        numbers = self.reference.detach().cpu().contiguous().double().numpy().tobytes()
         return f"Likeness(<{self.reference.shape[1]} numbers, sha256 {hashlib.sha256(numbers).hexdigest()[:12]}>)"
 
 
@@ -128,7 +128,7 @@ def explained(logits: Logits, targets: Targets, score: Score) -> PerImage:
         SpecError: for a score that is not in :data:`SCORES`, or that gives anything but one number per image.
     """
     if not isinstance(score, str):
-        found = score(logits, targets)
+        found: object = score(logits, targets)
         if not isinstance(found, Tensor) or found.shape != logits.shape[:1]:
             what = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise SpecError(f"a score gives one number per image, here [{len(logits)}]; {score!r} gave {what}")

@@ -38,7 +38,7 @@ class Followed(Protocol):
 
 def _planes(follow: Followed, given: dict[str, Any], outputs: list[Tensor]) -> list[Axes | None]:
     """The last two dimensions have another size, and the channels may."""
-    source = given.get("self", given.get("input"))
+    source = given["self"] if "self" in given else given["input"]
     axes = follow.full(source)
     found = []
     for output in outputs:
@@ -196,8 +196,8 @@ def _reduced(follow: Followed, given: dict[str, Any], outputs: list[Tensor]) -> 
 
 def _multiplied(follow: Followed, given: dict[str, Any], outputs: list[Tensor]) -> list[Axes | None]:
     """Matrices: rows of the first, columns of the second; the batch of both."""
-    one = given.get("batch1", given.get("mat1", given.get("self")))
-    two = given.get("batch2", given.get("mat2"))
+    first, second = ("batch1", "batch2") if "batch2" in given else ("mat1", "mat2")
+    one, two = given[first if first in given else "self"], given[second]
     left, right = follow.full(one), follow.full(two)
     batch = tuple(met(a, b) for a, b in zip(left[:-2], right[:-2], strict=True))
     return [(*batch, left[-2], right[-1])]

@@ -28,8 +28,9 @@ class Candidate(NamedTuple):
     @property
     def name(self) -> str:
         """The shortest name, and of these the last."""
-        depth = min(name.count(".") for name in self.names)
-        return [name for name in self.names if name.count(".") == depth][-1]
+        named = [name for name, kind in zip(self.names, self.kinds, strict=True) if not _is_idle(kind)] or self.names
+        depth = min(name.count(".") for name in named)
+        return [name for name in named if name.count(".") == depth][-1]
 
 
 class Choice(NamedTuple):
@@ -128,8 +129,12 @@ def choose(image: Tensor, logits: Tensor, maps: Sequence[Candidate], title: str)
 
 def _closing(entry: Candidate) -> bool:
     """A normalisation of tokens or of channels-last maps, which adds nothing to what it is given."""
-    idle = [any(word in kind for word in ("Norm", "Permute", "Identity", "Drop", "Affine")) for kind in entry.kinds]
+    idle = [_is_idle(kind) or "Norm" in kind or "Affine" in kind for kind in entry.kinds]
     return all(idle) and (entry.layout.dims != "NCHW" or any("Permute" in kind for kind in entry.kinds))
+
+
+def _is_idle(kind: str) -> bool:
+    return any(word in kind for word in ("Identity", "Drop", "Permute"))
 
 
 def _with_gradient(logits: Tensor, maps: Sequence[Candidate]) -> list[bool]:

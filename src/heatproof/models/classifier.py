@@ -53,6 +53,7 @@ class Classifier(nn.Module):
         logits_key: the key, attribute or index of the logits in what the network returns; without it tensors, objects
             with ``.logits``, dicts with ``logits`` or ``out``, and Inception's tuple are read.
         probabilities: the network ends in softmax or sigmoid; log-probabilities or log-odds are its logits then.
+            ``None``: a softmax is noticed, and asked for; ``False``: what looks like one is taken for logits.
 
     Raises:
         ModelError: for a scripted model, or a standard deviation that is not positive.
@@ -71,7 +72,7 @@ class Classifier(nn.Module):
         default_layer: str | None = None,
         name: str | None = None,
         logits_key: str | int | None = None,
-        probabilities: bool = False,
+        probabilities: bool | None = None,
     ):
         super().__init__()
         if isinstance(network, Classifier):
@@ -93,7 +94,7 @@ class Classifier(nn.Module):
         normalised = (images - self.mean) / self.std
         with told_as_own(self.name, normalised):
             output = self.network(normalised)
-        return read_logits(output, len(images), self.name, self.logits_key, self.probabilities)
+        return read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities))
 
     def class_name(self, index: int) -> str:
         """The name of class ``index``, or ``class 7`` where the model has no names."""

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from heatproof.errors import LayerError, did_you_mean
+from heatproof.errors import LayerError, ModelError, did_you_mean
 from heatproof.models.choice import WHOLE, Choice, candidates, check_read, choose
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.fields import receptive_fields
 from heatproof.models.following import FollowAxes
 from heatproof.models.intact import evaluating
 from heatproof.models.layout import Layout, layout_of
+from heatproof.models.outputs import looks_like_probabilities
 from heatproof.types import AtLayer, Explainer, Images, Logits
 
 PIXELS = "pixels"
@@ -263,6 +264,12 @@ def default_layer(model: nn.Module, image: Images | None = None) -> str:
 def choose_layer(model: nn.Module, image: Images | None = None) -> Choice:
     """The default layer as it is found by a probe, and why it is the one."""
     seen = probe(model, _grey(model) if image is None else image[:1], graph=True)
+    if isinstance(model, Classifier) and model.probabilities is None and looks_like_probabilities(seen.logits):
+        raise ModelError(
+            f"{model.name} puts out probabilities (numbers in [0, 1] that sum to 1) where logits are expected, and a "
+            "softmax of these would be wrong: say Classifier(network, probabilities=True), or probabilities = True on "
+            "what your factory returns; probabilities=False takes them for logits all the same"
+        )
     with torch.inference_mode(False), torch.enable_grad():
         maps = candidates(seen.outputs, seen.layouts, seen.logits.shape[1])
         chosen = choose(seen.image, seen.logits, maps, _title(model))

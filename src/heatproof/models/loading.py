@@ -242,6 +242,8 @@ def _as_classifier(network: nn.Module) -> Classifier:
         classes=getattr(inner, "classes", None),
         input_size=getattr(inner, "input_size", 224),
         default_layer=getattr(inner, "default_layer", None),
+        logits_key=getattr(inner, "logits_key", None),
+        probabilities=getattr(inner, "probabilities", None),
     )
 
 

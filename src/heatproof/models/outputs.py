@@ -117,4 +117,5 @@ def looks_like_probabilities(outputs: Tensor) -> bool:
     (False, True)
     """
     inside = bool((outputs >= 0).all()) and bool((outputs <= 1).all())
-    return outputs.shape[1] > 1 and inside and sums_to_one(outputs)
+    # one logit is the pair (0, z), which sums to 1 where z is 1
+    return outputs.shape[1] > 1 and inside and sums_to_one(outputs) and bool((outputs > 0).any(0).all())
