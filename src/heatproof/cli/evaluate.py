@@ -58,6 +58,7 @@ def evaluate(
         ),
     ] = None,
     layer: options.Layers = None,
+    score: options.Score = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,7 +102,7 @@ def evaluate(
     evaluated = load(model)
     annotated = _boxes(boxes, data, evaluated.input_size, chosen)
     asked = Evaluate(
-        explainers=at_layers(explainers, layer or []),
+        explainers=at_layers(options.scored(explainers, score), layer or []),
         metrics=_seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
         part=batch_size,
     )

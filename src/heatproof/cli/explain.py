@@ -20,6 +20,7 @@ def explain(
     out: options.Out,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
+    score: options.Score = None,
     target: Annotated[
         list[str] | None,
         typer.Option("--target", help="A class by name or number; may be repeated.", show_default=False),
@@ -47,7 +48,7 @@ def explain(
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
-        explainers=at_layers(built or STANDARD, layer or []),
+        explainers=at_layers(options.scored(built or STANDARD, score), layer or []),
         targets=tuple(classifier.class_index(name) for name in target or []),
         top=top,
         keep_heatmaps=heatmaps,

@@ -1,8 +1,8 @@
 """Options that every command shares, and how ``--set`` is read."""
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +60,39 @@ Layers = Annotated[
     list[str] | None,
     typer.Option("--layer", help="For explainers that read one; may be repeated.", show_default=False),
 ]
+Score = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        help="What is explained: logit, probability, log_probability, contrast, softmax_contrast, log_odds, or "
+        "output(index=0); for explainers that name none.",
+        show_default=False,
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
+
+
+def scored(explainers: Sequence[Any], score: str | None) -> list[Any]:
+    """Each explainer with the score, unless it names one of its own or has none.
+
+    Raises:
+        SpecError: for a score that is not there, naming the nearest.
+    """
+    if score is None:
+        return list(explainers)
+    from heatproof.explainers.scores import SCORES, Output
+
+    text = score.strip()
+    plain = text.isidentifier() and text != "output"
+    if plain and text not in SCORES:
+        raise SpecError(f"there is no score {text!r}; {did_you_mean(text, [*SCORES, 'output'])}")
+    wanted = text if plain else spec.build(text, {"output": Output}, "score")
+    found = []
+    for explainer in explainers:
+        own = {field.name: field.default for field in fields(explainer)} if is_dataclass(explainer) else {}
+        free = "score" in own and getattr(explainer, "score", None) == own["score"]
+        found.append(replace(explainer, score=wanted) if free else explainer)  # type: ignore[type-var]
+    return found
 
 
 def read_settings(kind: Any, given: list[str], seed: int = 0) -> dict[str, Any]:

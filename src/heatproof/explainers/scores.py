@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -128,7 +128,8 @@ def explained(logits: Logits, targets: Targets, score: Score) -> PerImage:
         SpecError: for a score that is not in :data:`SCORES`, or that gives anything but one number per image.
     """
     if not isinstance(score, str):
-        found: object = score(logits, targets)
+        given: Any = score
+        found: Any = given(logits, targets)
         if not isinstance(found, Tensor) or found.shape != logits.shape[:1]:
             what = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise SpecError(f"a score gives one number per image, here [{len(logits)}]; {score!r} gave {what}")

@@ -119,7 +119,7 @@ def choose(image: Tensor, logits: Tensor, maps: Sequence[Candidate], title: str)
     # a map more than twice as fine a side is no summary of what comes after it
     if whole is not None and (whole is last or whole.cells <= 4 * last.cells):
         return Choice(whole.name, WHOLE)
-    if last.layout.dims != "NCHW":
+    if any(entry.layout.dims != "NCHW" for entry in reached):
         raise LayerError(
             f"no single layer of {title} carries all that its scores depend on (parallel branches), so it has no "
             f"default layer; name one, for example {last.name}: `heatproof list layers` shows those that have maps"
