@@ -5,8 +5,10 @@ dataclass made by :func:`settings`, whose text (``repr``) is what a user types o
 and what Python builds.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -139,8 +141,16 @@ def _text(self: Any) -> str:
         value = getattr(self, field.name)
         if not field.repr or (type(value) is type(default) and value == default):
             continue
-        shown.append(f"{field.name}={value!r}")
+        shown.append(f"{field.name}={_function_text(value) if isinstance(value, FunctionType) else repr(value)}")
     return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _function_text(function: FunctionType) -> str:
+    """What a record can honestly say of a function: whose it is, and digits of its code; it cannot be read back."""
+    code = function.__code__
+    said = code.co_code + repr((code.co_names, [c for c in code.co_consts if not isinstance(c, CodeType)])).encode()
+    digits = hashlib.sha256(said).hexdigest()[:8]
+    return f"<{function.__module__}.{function.__qualname__}, code {digits}>"
 
 
 @dataclass_transform(frozen_default=True)

@@ -73,7 +73,8 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
             "data is a folder's name, a list of photos, opened data, a tensor of images or (images, labels), got "
             f"{type(data).__name__}; hp.open_photo makes a tensor of one photo"
         )
-    return open_photos(model, list(data), limit=limit, seed=seed)
+    names: Any = list(data)
+    return open_photos(model, names, limit=limit, seed=seed)
 
 
 def _tensors(data: Any) -> tuple[Tensor | None, Tensor | None]:

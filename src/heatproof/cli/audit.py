@@ -65,6 +65,7 @@ def audit(
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="An earlier audit of the same photos: how far did the maps move?")
     ] = None,
+    score: options.Score = None,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 20,
     seed: options.Seed = 0,
@@ -85,7 +86,7 @@ def audit(
     from heatproof.models.hardware import Hardware
 
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
-    chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
+    (chosen,) = options.scored([spec.build(explainer, catalog.EXPLAINERS, "explainer")], score)
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
     load = options.opening([model, reference, *(calibrate or [])], architecture)
     audited = photos(load(model))

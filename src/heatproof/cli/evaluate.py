@@ -61,6 +61,7 @@ def evaluate(
         ),
     ] = None,
     layer: options.Layers = None,
+    score: options.Score = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,7 +105,7 @@ def evaluate(
     evaluated = photos(options.opening([model], architecture)(model))
     annotated = _boxes(boxes, data, evaluated, chosen)
     asked = Evaluate(
-        explainers=at_layers(explainers, layer or []),
+        explainers=at_layers(options.scored(explainers, score), layer or []),
         metrics=seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
         part=batch_size,
     )

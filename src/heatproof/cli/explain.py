@@ -22,6 +22,7 @@ def explain(
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
+    score: options.Score = None,
     target: Annotated[
         list[str] | None,
         typer.Option("--target", help="A class by name or number; may be repeated.", show_default=False),
@@ -51,7 +52,7 @@ def explain(
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
-        explainers=at_layers(built or STANDARD, layer or []),
+        explainers=at_layers(options.scored(built or STANDARD, score), layer or []),
         targets=tuple(_class(classifier, name) for name in target or []),
         top=top,
         keep_heatmaps=heatmaps,

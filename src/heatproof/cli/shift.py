@@ -37,6 +37,7 @@ def shift(
     ] = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
+    score: options.Score = None,
     explain: Annotated[str, typer.Option("--explain", help="The class: clean, adversarial or label.")] = "clean",
     penalty: Annotated[
         str | None,
@@ -71,7 +72,7 @@ def shift(
         given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
     asked = Shift(
         attacks=tuple(attacks),
-        explainers=at_layers(explainers or [GradCAM()], layer or []),
+        explainers=at_layers(options.scored(explainers or [GradCAM()], score), layer or []),
         explain=explain,  # type: ignore[arg-type]
         part=batch_size,
         **given,

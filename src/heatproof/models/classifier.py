@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, did_you_mean
-from heatproof.models.channels import input_channels
+from heatproof.models.outputs import read_logits, told_as_own
 from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
 from heatproof.tensor_files import why_not_plain
 from heatproof.types import Classes, Images, Logits, Targets
@@ -43,8 +43,9 @@ class Classifier(nn.Module):
     Layer names are the network's own (``layer4``, ``features.29``).
 
     Args:
-        network: takes normalised ``[batch, channels, height, width]``, returns ``[batch, classes]``; wrappers of
-            DataParallel, DDP and torch.compile are taken off.
+        network: takes normalised ``[batch, channels, height, width]``, returns ``[batch, classes]``, or ``[batch, 1]``
+            or ``[batch]``: one logit z is read as the pair (0, z) of two classes. Wrappers of DataParallel, DDP and
+            torch.compile are taken off.
         mean, std: of [0, 1] pixels, per channel; the defaults change nothing.
         classes: a name per class; without them classes are called by their number.
         input_size: rows and columns that the network was trained on, in pixels: one number, or (rows, cols). To set it
@@ -56,6 +57,10 @@ class Classifier(nn.Module):
             reads RGB with its transparency.
         resize, fit, interpolation, antialias, range: how a photo comes to the network, see
             :class:`~heatproof.preprocessing.Preprocessing`. Like ``input_size`` and ``channels`` they may be set later.
+        logits_key: the key, attribute or index of the logits in what the network returns; without it tensors, objects
+            with ``.logits``, dicts with ``logits`` or ``out``, and Inception's tuple are read.
+        probabilities: the network ends in softmax or sigmoid; log-probabilities or log-odds are its logits then.
+            ``None``: a softmax is noticed, and asked for; ``False``: what looks like one is taken for logits.
 
     Raises:
         ModelError: for a scripted model, or a standard deviation that is not positive.
@@ -84,6 +89,8 @@ class Classifier(nn.Module):
         interpolation: Interpolation = "bilinear",
         antialias: bool = True,
         range: tuple[float, float] | None = None,
+        logits_key: str | int | None = None,
+        probabilities: bool | None = None,
     ):
         super().__init__()
         if isinstance(network, Classifier):
@@ -106,6 +113,7 @@ class Classifier(nn.Module):
         _ = self._sized(channels or 3)  # stops what makes no sense here, not at the first photo
         self.default_layer = default_layer
         self.name = name or type(self.network).__name__
+        self.logits_key, self.probabilities = logits_key, probabilities
         self.training = self.network.training
 
     @property
@@ -134,6 +142,9 @@ class Classifier(nn.Module):
         if self._channels is not None:
             return self._channels
         if self._found_channels is None:
+            # which runs the network, and so knows this class
+            from heatproof.models.channels import input_channels
+
             self._found_channels = input_channels(self.network, self.input_shape, self.name)
         return self._found_channels
 
@@ -182,15 +193,10 @@ class Classifier(nn.Module):
         return normal.to(weight.dtype)
 
     def forward(self, images: Images) -> Logits:
-        output = self.network(self.normalised(images))
-        # Inception and GoogLeNet in training mode add their auxiliary heads' logits
-        logits = output[0] if isinstance(output, tuple) else output
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-            what = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
-            raise ModelError(
-                f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; "
-                f"{self.name} returned {what}"
-            )
+        normalised = self.normalised(images)
+        with told_as_own(self.name, normalised):
+            output = self.network(normalised)
+        logits = read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities))
         if self.classes is not None and len(self.classes) != logits.shape[1]:
             raise ModelError(
                 f"{self.name} has names for {len(self.classes)} classes and returned {logits.shape[1]} logits; give as "

@@ -323,6 +323,8 @@ def _as_classifier(network: nn.Module) -> Classifier:
         classes=getattr(inner, "classes", None),
         input_size=size,
         default_layer=getattr(inner, "default_layer", None),
+        logits_key=getattr(inner, "logits_key", None),
+        probabilities=getattr(inner, "probabilities", None),
         **photos,
     )
     if getattr(inner, "channels", None) == 4 and made.channels == 4:
