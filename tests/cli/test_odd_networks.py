@@ -80,9 +80,12 @@ def test_they_are_fooled_and_compared(kind: str, place: Path, tmp_path: Path, ca
     )
     recorded = json.loads((tmp_path / "fooled" / "run.json").read_text())["model"][0]["preprocessing"]
     assert recorded["size"] == ([32, 48] if kind == "grey" else [32, 32])
-    assert heatproof("compare", model, fooled, data, "--out", str(tmp_path / "c"), "--device", "cpu") == 0, (
-        capsys.readouterr().err
-    )
+    assert (
+        heatproof(
+            "compare", model, fooled, data, "--architecture", model, "--out", str(tmp_path / "c"), "--device", "cpu"
+        )
+        == 0
+    ), capsys.readouterr().err
 
 
 def test_flags_say_how_photos_come(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
