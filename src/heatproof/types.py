@@ -5,6 +5,7 @@ dataclass made by :func:`settings`, whose text (``repr``) is what a user types o
 and what Python builds.
 """
 
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
@@ -24,6 +25,10 @@ Heatmaps = Float[Tensor, "batch rows cols"]
 """Any explanation: signed, at its native resolution, not normalised."""
 PerImage = Float[Tensor, "batch"]
 """One value per image; tables take means and intervals."""
+Layered = str | nn.Module | None
+"""A layer by its name, the module itself, or ``None``: the model's default."""
+Classes = Targets | Int[Tensor, ""] | int | str | Sequence[int | str]
+"""The class to explain: one for all images or one for each, by number or by the model's name for it."""
 
 
 class Explanation(NamedTuple):
@@ -60,7 +65,7 @@ class AtLayer(Protocol):
     """An explainer that reads a layer; ``None`` or ``"default"``: the model's default layer."""
 
     @property
-    def layer(self) -> str | None: ...
+    def layer(self) -> Layered: ...
 
 
 def is_signed(explainer: Explainer) -> bool:

@@ -230,7 +230,7 @@ def test_threads_share_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     at_once, most = [0], [0]
     original = photos._rgb
 
-    def watched(image: Image.Image) -> np.ndarray:
+    def watched(image: Image.Image) -> object:
         at_once[0] += 1
         most[0] = max(most[0], at_once[0])
         time.sleep(0.01)

@@ -32,8 +32,8 @@ GATE, NO_VERDICT = 3, 1
 def audit(
     model: Annotated[str, typer.Argument(help="The checkpoint, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
-    out: options.Out,
     photos: options.Photos,
+    out: options.Out = None,
     explainer: Annotated[
         str,
         typer.Option(

@@ -1,9 +1,8 @@
 """``heatproof evaluate``: faithfulness, robustness, localisation and randomisation of explainers, side by side."""
 
 from collections import ChainMap
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -49,8 +48,8 @@ def _check_metric(text: str) -> None:
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
-    out: options.Out,
     photos: options.Photos,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: Annotated[
         list[str] | None,
@@ -90,6 +89,7 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Measure explainers side by side: do their maps name what decides, hold still, and need the weights?"""
+    from heatproof.answers.given import seeded
     from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
@@ -105,7 +105,7 @@ def evaluate(
     annotated = _boxes(boxes, data, evaluated, chosen)
     asked = Evaluate(
         explainers=at_layers(explainers, layer or []),
-        metrics=_seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
+        metrics=seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
         part=batch_size,
     )
     asked.check(evaluated, annotated)
@@ -143,13 +143,3 @@ def _boxes(file: Path | None, data: str, model: "Classifier", metrics: "Sequence
         return None
     wanted = not metrics or any(metric.question == "localisation" for metric in metrics)
     return demo.boxes(split, DEMO_COUNTS[split]) if wanted else None
-
-
-def _seeded(metrics: "Sequence[Metric]", seed: int) -> "tuple[Metric, ...]":
-    """Metrics whose spec names no seed of its own draw from the command's."""
-    return tuple(replace(m, seed=seed) if _seed(m) == 0 and seed else m for m in metrics)  # type: ignore[type-var,misc]
-
-
-def _seed(metric: Any) -> int | None:
-    named = is_dataclass(metric) and any(field.name == "seed" for field in fields(metric))
-    return metric.seed if named else None  # type: ignore[union-attr]

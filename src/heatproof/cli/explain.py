@@ -1,21 +1,24 @@
 """``heatproof explain``: what does the network look at?"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress
+from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
+
+if TYPE_CHECKING:
+    from heatproof.models.classifier import Classifier
 
 
 @options.of_photos
 def explain(
     images: Annotated[list[str], typer.Argument(help="Photos, folders, manifests, shards, or demo.")],
     model: options.Model,
-    out: options.Out,
     photos: options.Photos,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
@@ -49,7 +52,7 @@ def explain(
         find_layer(classifier, name)
     asked = Explain(
         explainers=at_layers(built or STANDARD, layer or []),
-        targets=tuple(classifier.class_index(name) for name in target or []),
+        targets=tuple(_class(classifier, name) for name in target or []),
         top=top,
         keep_heatmaps=heatmaps,
         pdf=pdf,
@@ -74,3 +77,11 @@ def explain(
                     advance=advance,
                 )
     show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})
+
+
+def _class(model: "Classifier", wanted: str) -> int:
+    """The class that is meant, said where it was not given in full."""
+    index = model.class_index(wanted)
+    if wanted not in (str(index), model.class_name(index)):
+        say(f"--target {wanted}: {model.class_name(index)} ({index})")
+    return index

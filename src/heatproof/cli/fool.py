@@ -35,8 +35,8 @@ COLUMNS = {
 def fool(
     data: options.Data,
     model: options.Model,
-    out: options.Out,
     photos: options.Photos,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     penalty: Annotated[
         str | None,

@@ -36,7 +36,9 @@ def names(entries: Mapping[str, Callable[..., Any]], kind: str) -> Callable[[Any
     return each(lambda text: spec.check(text, entries, kind))
 
 
-Out = Annotated[Path, typer.Option("--out", help="The run folder that is made.", show_default=False)]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The run folder that is made.", show_default="runs/VERB-MODEL-N")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty a run folder first.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]

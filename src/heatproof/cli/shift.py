@@ -14,8 +14,8 @@ from heatproof.cli.finish import filling, show
 def shift(
     data: options.Data,
     model: Annotated[list[str], typer.Option("--model", help="A model; may be repeated.", show_default=False)],
-    out: options.Out,
     photos: options.Photos,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     attack: Annotated[
         list[str] | None,

@@ -18,7 +18,7 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import check_layer, default_layer
+from heatproof.models.layers import at_named_layer, check_layer, default_layer
 from heatproof.processes import Processes
 from heatproof.report.figures import explanation_grid
 from heatproof.results.names import figure_names, file_names
@@ -187,7 +187,7 @@ def column_title(explainer: Explainer, model: Classifier) -> str:
             name = "Counterfactual Grad-CAM"
         elif not explainer.relu:
             name = "Grad-CAM without ReLU"
-    layer = explainer.layer if isinstance(explainer, AtLayer) else ""
+    layer = at_named_layer(model, explainer).layer if isinstance(explainer, AtLayer) else ""
     if layer is None or layer == "default":
         layer = default_layer(model) if type(explainer).__name__ != "LRP" or layer else ""
     return f"{name}\n{layer}" if layer else name

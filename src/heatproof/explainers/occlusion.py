@@ -13,7 +13,7 @@ from heatproof.explainers.scores import Score, explained
 from heatproof.explainers.together import predict
 from heatproof.images import blurred
 from heatproof.models.classifier import check_images, resolve_targets
-from heatproof.types import Explanation, Images, PerImage, Targets, settings
+from heatproof.types import Classes, Explanation, Images, PerImage, Targets, settings
 
 Masks = Float[Tensor, "masks rows cols"]
 """1 where a pixel is kept, 0 where it is filled."""
@@ -44,7 +44,7 @@ class Occlusion:
     signed = True
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
         rows, cols = images.shape[2:]
@@ -53,7 +53,7 @@ class Occlusion:
             raise InputError(f"an occlusion patch of {patch} pixels does not fit into images of {rows}x{cols}")
         masks = patches(rows, cols, patch, self.stride or max(1, patch // 2)).to(images)
         logits = predict(model, images, create_graph=create_graph)
-        targets = resolve_targets(logits, targets)
+        targets = resolve_targets(logits, targets, model)
         filling = _filling(images, self.fill, patch)
         total = torch.zeros_like(images[:, 0])
         start = explained(logits, targets, self.score)
@@ -99,11 +99,11 @@ class RISE:
             )
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
         logits = predict(model, images, create_graph=create_graph)
-        targets = resolve_targets(logits, targets)
+        targets = resolve_targets(logits, targets, model)
         total = torch.zeros_like(images[:, 0])
         black = torch.zeros_like(images)
         for some in self._masks(*images.shape[2:]):

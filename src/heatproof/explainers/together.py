@@ -11,7 +11,7 @@ from heatproof.explainers.scores import Score, explained
 from heatproof.models.classifier import check_images, resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, layer_name, record
-from heatproof.types import Explainer, Explanation, Heatmaps, Images, Logits, PerImage, Targets
+from heatproof.types import Classes, Explainer, Explanation, Heatmaps, Images, Layered, Logits, PerImage, Targets
 
 Map = Float[Tensor, "batch channels rows cols"]
 
@@ -21,7 +21,7 @@ class LayerExplainer(Protocol):
     """An explainer whose map is a function of one layer's output and of the score's gradient there."""
 
     @property
-    def layer(self) -> str | None: ...
+    def layer(self) -> Layered: ...
 
     @property
     def score(self) -> Score: ...
@@ -39,12 +39,12 @@ class Gradient(NamedTuple):
 
 
 def gradient_at(
-    model: nn.Module, images: Images, targets: Targets | None, layer: str, score: Score, *, create_graph: bool
+    model: nn.Module, images: Images, targets: Classes | None, layer: str, score: Score, *, create_graph: bool
 ) -> Gradient:
     """d score / d layer for one class per image; ``layer`` may be ``"pixels"``."""
     with torch.inference_mode(False):
         logits, recorded = record(model, images, [layer], create_graph=create_graph)
-        targets = resolve_targets(logits, targets)
+        targets = resolve_targets(logits, targets, model)
         (gradient,) = _gradients(logits, targets, score, [recorded[layer]], create_graph=create_graph)
         if not create_graph:
             logits = logits.detach()
@@ -52,7 +52,7 @@ def gradient_at(
 
 
 def explain_at_layer(
-    explainer: LayerExplainer, model: nn.Module, images: Images, targets: Targets | None, *, create_graph: bool
+    explainer: LayerExplainer, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
 ) -> Explanation:
     """One layer explainer, one class per image: the whole of ``GradCAM.__call__``."""
     check_images(model, images)

@@ -5,14 +5,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, did_you_mean
 from heatproof.models.channels import input_channels
 from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
 from heatproof.tensor_files import why_not_plain
-from heatproof.types import Images, Logits, Targets
+from heatproof.types import Classes, Images, Logits, Targets
 
 # room for the rounding of an attack's projection or of a resize, far below one grey level of 1/255
 PIXEL_TOLERANCE = 1e-4
@@ -202,6 +201,20 @@ class Classifier(nn.Module):
             logits.float() if logits.dtype in (torch.float16, torch.bfloat16) and not _autocasting(logits) else logits
         )
 
+    def __repr__(self) -> str:
+        """The network's kind and size, its classes, its input, its layer; ``print(model.network)`` shows all of it."""
+        millions = sum(parameter.numel() for parameter in self.network.parameters()) / 1e6
+        some = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "") if self.classes else ""
+        return "\n".join(
+            [
+                f"Classifier {self.name}: {type(self.network).__name__}, {millions:.3g} million weights",
+                f"  classes  {f'{len(self.classes)} ({some})' if self.classes else 'without names'}",
+                f"  images   {self.input_shape[0]} x {self.input_shape[1]} pixels in [0, 1]",
+                f"  minus    {_rounded(self.mean)}, over {_rounded(self.std)}",
+                f"  layer    {self.default_layer or 'the last feature map before pooling'}",
+            ]
+        )
+
     def class_name(self, index: int) -> str:
         """The name of class ``index``, or ``class 7`` where the model has no names."""
         return self.classes[index] if self.classes and index < len(self.classes) else f"class {index}"
@@ -238,12 +251,21 @@ def _autocasting(logits: Tensor) -> bool:
     return torch.is_autocast_enabled(logits.device.type)
 
 
+def _rounded(values: Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in values.flatten().tolist())
+
+
 def check_images(model: nn.Module, images: Tensor) -> None:
     """Stop images that are no batch of pixels in [0, 1]; a bare network's own input range is not known.
 
     Raises:
         InputError: says what was expected, what came, and the way out.
     """
+    if not isinstance(images, Tensor):
+        raise InputError(
+            f"images must be a tensor [batch, channels, height, width], got {type(images).__name__}; "
+            "hp.open_photo(photo, model) makes one, and hp.explain takes paths, pictures and arrays as they are"
+        )
     if images.ndim != 4 or not images.is_floating_point():
         raise InputError(
             "images must be a floating-point batch [batch, channels, height, width], "
@@ -252,6 +274,13 @@ def check_images(model: nn.Module, images: Tensor) -> None:
     if len(images) == 0:
         raise InputError("there is no image in this batch")
     if isinstance(model, Classifier):
+        # mean and std of three channels would make three of one, in silence
+        if len(model.mean) > 1 and images.shape[1] != len(model.mean):
+            grey = "; of a grey photo all channels are alike: images.expand(-1, 3, -1, -1)"
+            raise InputError(
+                f"{model.name} takes images of {len(model.mean)} channels, got {images.shape[1]}"
+                f"{grey if images.shape[1] == 1 and len(model.mean) == 3 else ''}"
+            )
         low, high = images.detach().aminmax()
         if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):
             raise InputError(
@@ -259,14 +288,21 @@ def check_images(model: nn.Module, images: Tensor) -> None:
             )
 
 
-def resolve_targets(logits: Logits, targets: Targets | Int[Tensor, ""] | int | None) -> Targets:
+def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | None = None) -> Targets:
     """The classes to explain: as given, one per image or one for all, or the predicted ones.
+
+    Args:
+        model: whose class names are meant, where names are given.
 
     Raises:
         InputError: for targets that are no class of the model, or of the wrong number.
     """
     if targets is None:
         return logits.detach().argmax(1)
+    if isinstance(targets, str):
+        targets = _class_index(model, targets)
+    elif not isinstance(targets, Tensor | int):
+        targets = torch.tensor([_class_index(model, one) if isinstance(one, str) else int(one) for one in targets])
     targets = torch.as_tensor(targets, device=logits.device).long()
     if targets.is_inference():
         targets = targets.clone()
@@ -279,6 +315,15 @@ def resolve_targets(logits: Logits, targets: Targets | Int[Tensor, ""] | int | N
             f"targets must lie in 0..{logits.shape[1] - 1}, got {int(targets.min())}..{int(targets.max())}"
         )
     return targets
+
+
+def _class_index(model: nn.Module | None, name: str) -> int:
+    if isinstance(model, Classifier):
+        return model.class_index(name)
+    raise InputError(
+        f"a class by name needs a model with class names, hp.Classifier(network, ..., classes=[...]); give {name!r} "
+        "as a number"
+    )
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -1,8 +1,8 @@
 """Layers by their own names: find one, list them, choose the default, and record what they put out."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,9 @@ from heatproof.models.channels import input_channels
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.fields import receptive_fields
 from heatproof.models.intact import evaluating
-from heatproof.types import AtLayer, Explainer, Images, Logits
+from heatproof.types import AtLayer, Explainer, Images, Layered, Logits
+
+E = TypeVar("E")
 
 PIXELS = "pixels"
 """The name of the images themselves, where a layer is asked for."""
@@ -39,13 +41,29 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def layer_name(model: nn.Module, layer: str | None, images: Images | None = None) -> str:
-    """``layer``, checked; the model's default for ``None`` or ``"default"``."""
+def layer_name(model: nn.Module, layer: Layered, images: Images | None = None) -> str:
+    """``layer``, checked, or the name of the module that was given; the default for ``None`` or ``"default"``.
+
+    Raises:
+        LayerError: the model has no such layer.
+    """
+    if isinstance(layer, nn.Module):
+        return _name_of(model, layer)
     if layer is None or layer == DEFAULT:
         return default_layer(model, images)
     if layer != PIXELS:
         find_layer(model, layer)
     return layer
+
+
+def _name_of(model: nn.Module, layer: nn.Module) -> str:
+    for name, module in network_of(model).named_modules():
+        if module is layer and name:
+            return name
+    raise LayerError(
+        f"this {type(layer).__name__} is no layer of {_title(model)}: give a module of the network itself "
+        "(model.network.layer4), or its name"
+    )
 
 
 def record(
@@ -168,8 +186,19 @@ def check_layer(model: nn.Module, explainer: Explainer) -> None:
     Raises:
         LayerError: names the nearest.
     """
-    if isinstance(explainer, AtLayer) and explainer.layer:
+    if isinstance(explainer, AtLayer) and explainer.layer is not None:
         layer_name(model, explainer.layer)
+
+
+def at_named_layer(model: nn.Module, explainer: E) -> E:
+    """The explainer, with the name of its layer where a module was given: what copies of the model know as well.
+
+    Raises:
+        LayerError: the module is no layer of the model.
+    """
+    if isinstance(explainer, AtLayer) and isinstance(explainer.layer, nn.Module):
+        return replace(explainer, layer=layer_name(model, explainer.layer))  # type: ignore[type-var]
+    return explainer
 
 
 def default_layer(model: nn.Module, image: Images | None = None) -> str:
