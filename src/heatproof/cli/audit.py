@@ -26,7 +26,7 @@ COLUMNS = {
 GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
 """The verdicts at which ``--fail-on`` shuts."""
 GATE, FEW = 3, 1
-"""Exit statuses: the gate is shut; there are too few photos for a verdict."""
+"""Exit statuses: the gate is shut; there is no verdict, for too few photos or for want of numbers."""
 
 
 def audit(
@@ -116,10 +116,11 @@ def audit(
 
 def _leave(run: "Run", fail_on: str | None) -> None:
     """The exit status that the verdict asks for."""
-    from heatproof.commands.audit.verdict import TOO_FEW
+    from heatproof.commands.audit.verdict import CANNOT_TELL, TOO_FEW
 
     verdict = parser.loads((run.folder / "summary.json").read_text())["verdict"]
-    if verdict == TOO_FEW:
+    # a gate must not pass on nothing
+    if verdict in (TOO_FEW, CANNOT_TELL):
         raise typer.Exit(FEW)
     if fail_on and verdict in GATES[fail_on]:
         say(f"--fail-on {fail_on}: the verdict is {verdict}")
