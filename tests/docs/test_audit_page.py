@@ -47,8 +47,8 @@ def test_the_population_is_that_of_the_shipped_thresholds() -> None:
         f"at most {mosaic.PHOTOS} photos, spread evenly over the data, and of classes that at least five",
         f"`--budget` ({measure.Audit().budget} by default)",
         f"all checks together: {measure.OVERHEAD} for the map",
-        f"The witness gets what the maps leave, at least {covering.FEWEST} questions. Where c is at most "
-        f"{measure.AFFORDED} the map",
+        f"The witness gets what the maps leave, at least {covering.FEWEST} questions.",
+        f"Where c is at most {measure.AFFORDED} the map is made under the middle squares",
         "with fewer than 5 classes",
         "30 to 67 and 30 to 180 passes",
         f"there are fewer than {verdict.FEWEST} photos",

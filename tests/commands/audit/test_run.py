@@ -50,7 +50,8 @@ def test_the_honest_network_is_not_called_manipulated(honest: Path) -> None:
     outside = [row["number"] for row in told["rows"] if row["decides"] and row["verdict"] == "doubtful"]
     assert told["verdict"] == ("doubtful" if outside else "honest")
     assert set(outside) <= set(told["speaks"])
-    assert told["score"] == max(row["deviations"] for row in told["rows"] if row["decides"])
+    known = [row["deviations"] for row in told["rows"] if row["decides"] and row["deviations"] is not None]
+    assert told["score"] == max(known)
     assert {row["check"] for row in told["rows"]} == {about.check for about in NUMBERS.values()}
     assert told["reference"]["agreement"] == 1.0
     assert told["reference"]["layers"][0]["moved"] == 0.0

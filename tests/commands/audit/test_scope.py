@@ -16,7 +16,7 @@ from heatproof.commands.audit.verdict import FAIL, Limits, Thresholds, conclude,
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop
-from heatproof.explainers.lrp import LRP
+from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import Occlusion
 from heatproof.models.layers import default_layer
 from heatproof.results.table import Interval
@@ -185,9 +185,9 @@ def test_passes_are_counted_of_every_explainer(explainer, passes: int) -> None:
 
 
 def test_the_witness_gets_what_the_maps_leave() -> None:
-    assert map_cost(Audit(), small()) == 0
+    assert map_cost(Audit(), small(dtype=torch.float32)) == 0
     assert Audit(budget=180).questions_at(0) == 164
-    model = small()
+    model = small(dtype=torch.float32)
     assert map_cost(Audit(explainer=LRP()), model) == 1
     costs = [map_cost(Audit(explainer=one), model) for one in (SmoothGrad(), Occlusion())]
     assert costs[0] == 17

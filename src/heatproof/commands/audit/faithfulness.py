@@ -1,7 +1,7 @@
 """How much of the answer goes in a map's order: the mean fall of probability and of log-odds (AOPC)."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from heatproof.metrics.confidence import ask
@@ -15,7 +15,7 @@ LEVELS = (0.1, 0.25, 0.5)
 """Shares of the regions that are gone when the model is asked."""
 
 
-def log_odds(logits: Float[Tensor, "... classes"], targets: Float[Tensor, "..."] | Targets) -> Tensor:
+def log_odds(logits: Float[Tensor, "*photos classes"], targets: Int[Tensor, "*photos"]) -> Float[Tensor, "*photos"]:
     """log p_c / (1 - p_c), from the logits, so that a probability that rounds to 1 still moves.
 
     **Range** (-inf, inf), in nats; for a network of one logit that logit.
@@ -34,7 +34,7 @@ def faithfulness(
     model: Classifier,
     images: Images,
     heatmaps: Heatmaps,
-    witness: Heatmaps,
+    witness: Float[Tensor, "batch height width"],
     targets: Targets,
     logits: Logits,
     seed: int,
@@ -50,7 +50,7 @@ def faithfulness(
     check_region(region, size, ragged)
     fill = filling(images, "blur", seed)
     start, odds = logits.softmax(1).gather(1, targets[:, None])[:, 0], log_odds(logits, targets)
-    orders: tuple[tuple[str, Heatmaps, Order], ...] = (
+    orders: tuple[tuple[str, Tensor, Order], ...] = (
         ("aopc", heatmaps, "most"),
         ("aopc_random", heatmaps, "random"),
         ("aopc_witness", witness, "most"),

@@ -240,7 +240,7 @@ class _Known(NamedTuple):
         return self.explanation if model is self.model else self.explainer(model, images, targets)
 
 
-def _witness(answers: Answers, targets: Targets) -> Heatmaps:
+def _witness(answers: Answers, targets: Targets) -> Float[Tensor, "batch height width"]:
     """The witness's map; by the log-odds where no square moves a probability that is near 1."""
     falls = answers.drops(targets, "probability")
     still = (answers.logits.softmax(1).amax(1) > SURE) & (falls.amax(1) < STILL)

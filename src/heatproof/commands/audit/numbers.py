@@ -130,7 +130,7 @@ def checks_of(
     why |= dict.fromkeys(NUMBERS, "; ".join(ground)) if ground else {}
     share = interval([value for value in found["share"] if value is not None])
     # without thresholds nothing is judged at all
-    free = bool(thresholds.limits) and not ground and isfinite(share.high)
+    free = bool(thresholds.limits) and not ground and not one_class(table) and isfinite(share.high)
     checks = []
     for name, about in NUMBERS.items():
         if about.check == "reference" and not with_reference:
