@@ -5,22 +5,26 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 SOURCES := pyproject.toml constraints.txt
 COVERED := --cov --cov-append --cov-report=
 
-.PHONY: demo test test-slow coverage test-peers test-browser lint bench docs serve-docs clean
+.PHONY: demo test test-slow test-fuzz coverage test-peers test-browser lint bench docs serve-docs clean
 
 demo: .venv/.made-run
 	$(BIN)/heatproof demo --out demo --overwrite
 
 test: .venv/.made-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu and not fuzz" -n 2
 
 test-slow: .venv/.made-dev
-	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu"
+	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu and not fuzz"
 
-# both of the above in one go, with the lines and branches of src that no test reaches
+# broken and hostile inputs, of each kind as many as HEATPROOF_FUZZ says, and kills at random moments
+test-fuzz: .venv/.made-dev
+	OMP_NUM_THREADS=1 HEATPROOF_FUZZ=$${HEATPROOF_FUZZ:-400} $(BIN)/python -m pytest -m fuzz tests/fuzz
+
+# test and test-slow in one go, with the lines and branches of src that no test reaches
 coverage: .venv/.made-dev
 	$(BIN)/coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu" -n 2 $(COVERED)
-	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu" $(COVERED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu and not fuzz" -n 2 $(COVERED)
+	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu and not fuzz" $(COVERED)
 	$(BIN)/coverage report
 
 test-peers: .venv/.made-peers

@@ -9,12 +9,14 @@ import heatproof
 
 ROOT = Path(heatproof.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
-GROUND = {"types", "errors", "vision", "processes"}
+GROUND = {"types", "errors", "vision", "processes", "tensor_files", "paths"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "vision": set(),
     "processes": {"errors"},
+    "tensor_files": set(),
+    "paths": set(),
     "heatmaps": {"types", "errors"},
     "images": {"types"},
     "spec": {"errors"},
@@ -25,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": GROUND | {"heatmaps", "models", "data"},
     "manipulation": GROUND | {"heatmaps", "models", "metrics", "training"},
     "metrics": GROUND | {"heatmaps", "images", "models"},
-    "results": {"types", "errors", "processes"},
+    "results": {"types", "errors", "processes", "tensor_files", "paths"},
     # a report is made from files: never a model
     "report": {"types", "errors", "results"},
     "commands": GROUND
@@ -44,20 +46,10 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 ALLOWED["studies"] = ALLOWED["commands"] | {"commands"}
-ALLOWED["catalog"] = ALLOWED["studies"] | {"studies"}
-ALLOWED["cli"] = ALLOWED["catalog"] | {"catalog", "spec"}
-
-
-# what breaks a rule of the house today; these lists may only become shorter
-LONG_FILES: set[str] = set()
-LONG_FUNCTIONS = {
-    "cli/fool.py:fool",
-    "commands/audit/run.py:run_audit",
-    "commands/fool/run.py:run_fool",
-}
-CIRCLES = [{"manipulation", "training"}]
-FILE, FUNCTION = 420, 80
-"""The most lines of a file, and of a function."""
+ALLOWED["catalog"] = set()  # names are strings until used
+ALLOWED["cli"] = ALLOWED["studies"] | {"studies", "catalog", "spec"}
+FILE, BODY = 420, 60
+"""The most lines of a file, and of a function below its signature and docstring."""
 FILES = sorted(ROOT.rglob("*.py"))
 
 
@@ -103,23 +95,25 @@ def test_torchvision_has_one_door(path: Path) -> None:
 def drawing() -> list[str]:
     """``ALLOWED`` as CONTRIBUTING.md shows it: a line per room, what lies lowest first."""
     width = max(map(len, ALLOWED)) + 4
-    lines = [f"{'ground':{width}}{', '.join(room for room in ALLOWED if room in GROUND)}; these import no room"]
+    lines = [
+        f"{'ground':{width}}{', '.join(room for room in ALLOWED if room in GROUND)}; these import at most each other"
+    ]
     for room, allowed in ALLOWED.items():
-        # a room that may import what another may, that one, and hardly more
+        # a room that may import what another may, that one, and at most two more
         below = [other for other in ALLOWED if len(ALLOWED[other]) > 5 and ALLOWED[other] | {other} <= allowed]
         rest = allowed - ALLOWED[below[-1]] - {below[-1]} if below else allowed
-        if below and len(rest) <= 1:
-            told = [*rest, f"{below[-1]}, and all that {below[-1]} may import"]
+        if below and len(rest) <= 2:
+            told = [*(other for other in ALLOWED if other in rest), f"{below[-1]}, and all that {below[-1]} may import"]
         else:
             told = ["ground"] if allowed >= GROUND else [other for other in ALLOWED if other in allowed & GROUND]
             told += [other for other in ALLOWED if other in allowed - GROUND]
         if room not in GROUND:
-            lines.append(f"{room:{width}}{', '.join(told)}")
+            lines.append(f"{room:{width}}{', '.join(told) or 'nothing: names are strings until used'}")
     return lines
 
 
 def test_the_drawing_in_contributing_is_this_one() -> None:
-    assert not any(ALLOWED[room] for room in GROUND)
+    assert all(ALLOWED[room] <= GROUND for room in GROUND)
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
     shown = text.partition("```text\n")[2].partition("```")[0].splitlines()
     assert shown == drawing(), "CONTRIBUTING.md must show:\n" + "\n".join(drawing())
@@ -151,23 +145,23 @@ def test_rooms_import_in_no_circle() -> None:
     for path in FILES:
         if room_of(path) not in ("__init__", "__main__"):
             graph.setdefault(room_of(path), set()).update(imports_of(path) - {room_of(path)})
-    assert circles(graph) == CIRCLES
+    assert circles(graph) == []
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [{"b", "c"}]
 
 
 def test_files_are_short() -> None:
-    assert {named(path) for path in FILES if len(path.read_text().splitlines()) > FILE} == LONG_FILES
+    assert [named(path) for path in FILES if len(path.read_text().splitlines()) > FILE] == []
 
 
 def test_functions_are_short() -> None:
-    found = set()
+    found = []
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                last = node.end_lineno or node.lineno
-                if last - node.lineno >= FUNCTION:
-                    found.add(f"{named(path)}:{node.name}")
-    assert found == LONG_FUNCTIONS
+                body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
+                if (body[-1].end_lineno or 0) - body[0].lineno >= BODY:
+                    found.append(f"{named(path)}:{node.name}")
+    assert found == []
 
 
 def test_no_file_is_called_utils() -> None:

@@ -65,3 +65,13 @@ def test_numbers_are_computed(value) -> None:
 def test_only_what_differs_is_shown() -> None:
     assert repr(GradCAM(relu=False)) == "GradCAM(relu=False)"
     assert repr(SmoothGrad(samples=16)) == "SmoothGrad()"
+
+
+@pytest.mark.parametrize(
+    "text", ["-" * 2000 + "1", "1+" * 2500 + "1", "(" * 100 + ")" * 100, "[" * 90 + "]" * 90, "9" * 5000, "x" * 10**6]
+)
+def test_long_and_deep_texts_are_refused_at_once_and_briefly(text):
+    for read in (spec.number, build):
+        with pytest.raises(SpecError) as caught:
+            read(text)
+        assert len(str(caught.value)) < 400

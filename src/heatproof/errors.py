@@ -9,11 +9,43 @@ HeatproofError
 """
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# an apostrophe within a word is no quotation mark
+_QUOTED = re.compile(r"(?<!\w)'[^'\n]{201,}'(?!\w)|(?<!\w)\"[^\"\n]{201,}\"(?!\w)")
+_UNBROKEN = re.compile(r"[^\s]{201,}")
+
+
+LONGEST_QUOTE = 200
+"""Letters of a user's text that a message quotes."""
 
 
 class HeatproofError(Exception):
     """Something a user can mend; the text says what was expected, what came, and the way out."""
+
+    def __init__(self, *told: object) -> None:
+        super().__init__(*(shortened(text) if isinstance(text, str) else text for text in told))
+
+
+def shortened(text: str) -> str:
+    """A message in which nothing that was quoted is longer than :data:`LONGEST_QUOTE` letters.
+
+    What stands without a blank is cut, and so is what stands in quotation marks.
+
+    >>> len(shortened(f"there is no explainer {'x' * 5000!r}; did you mean lrp?"))
+    236
+    """
+    if len(text) <= LONGEST_QUOTE:
+        return text
+    text = _QUOTED.sub(lambda found: _cut(found[0]), text)
+    return _UNBROKEN.sub(lambda found: _cut(found[0]), text)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST_QUOTE:
+        return text
+    return f"{text[: LONGEST_QUOTE - 43]}... ({len(text):,} letters) ...{text[-15:]}"
 
 
 class InputError(HeatproofError, ValueError):

@@ -13,6 +13,11 @@ from typing import Any
 
 from heatproof.errors import HeatproofError, SpecError, did_you_mean
 
+LONGEST = 10_000
+"""Letters of a spec."""
+DEEPEST = 60
+"""Levels of a spec's nesting, names and operators counted."""
+
 _ARITHMETIC: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -78,9 +83,22 @@ def _folded(name: str) -> str:
     return name.replace("_", "").replace("-", "").casefold()
 
 
+def _depth(tree: ast.AST) -> int:
+    """How deep a tree is, counted without recursion."""
+    depth, level = 0, [tree]
+    while level and depth <= DEEPEST:
+        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
+
+
 def _parsed(text: str) -> ast.expr:
+    if len(text) > LONGEST:
+        raise SpecError(f"a spec has at most {LONGEST:,} letters, got {len(text):,}, beginning with {text[:40]!r}")
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(text.strip(), mode="eval").body
+        if _depth(tree) > DEEPEST:
+            raise SpecError(f"{text!r} is nested too deeply: expected at most {DEEPEST} levels")
+        return tree
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SpecError(
             f"{text!r} cannot be read; write name(argument=value, ...), for example pgd(epsilon=8/255)"

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.testing import assert_close
 
+from heatproof.data import photos
 from heatproof.data.photos import fit, read_photo
 from heatproof.errors import InputError
 from heatproof.vision import torchvision
@@ -180,6 +183,77 @@ def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(InputError, match="cannot be read: it has more pixels"):
             read_photo(bomb)
+
+
+def test_only_the_listed_formats_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary = tmp_path / "ran"
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {canary}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "eps")
+    for name, content, reason in (
+        ("a.jpg", buffer.getvalue(), "it is EPS, which is not read here; save it as JPEG or PNG"),
+        ("b.jpg", b"%PDF-1.7 ", "it is PDF"),
+        ("c.png", b"\0\0\0\x18ftypheic\0\0\0\0", "it is HEIC"),
+        ("d.png", b"\0\0\0\x0cjP  \r\n\x87\n", "it is JPEG 2000"),
+        ("e.png", encoded(Image.new("L", (8, 8)), "tga"), "it is not an image, or its first bytes are damaged"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"cannot be read: {reason}"):
+            read_photo(tmp_path / name)
+    assert not canary.exists()
+
+
+def test_the_budget_holds_in_bytes_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "MAX_BYTES", 120_000)
+    assert read_photo(encoded(Image.new("RGB", (100, 100)))).shape == (3, 100, 100)
+    large = [encoded(Image.new("RGB", (101, 100))), encoded(Image.new("RGB", (99, 99)), "webp")]
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("it was decoded"))
+    for content in large:
+        with pytest.raises(InputError, match=r"decoding its \d+ x \d+ pixels takes about 0 MiB, expected at most"):
+            read_photo(content)
+
+
+def test_threads_share_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.new("RGB", (100, 100)))
+    monkeypatch.setattr(photos, "MAX_BYTES", 250_000)  # two of them at once
+    at_once, most = [0], [0]
+    original = photos._rgb
+
+    def watched(image: Image.Image) -> np.ndarray:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.01)
+        at_once[0] -= 1
+        return original(image)
+
+    monkeypatch.setattr(photos, "_rgb", watched)
+
+    def one(number: int) -> None:
+        with photos.reading():
+            read_photo(content)
+            read_photo(content)  # never waits for itself
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(16)))
+        assert most[0] == 2
+        list(pool.map(lambda number: read_photo(content), range(16)))
+    assert photos._memory.taken == 0
+
+
+def test_rows_in_bands_are_the_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (37, 23, 4), dtype=np.uint8)
+    for image in (
+        Image.fromarray(noise),
+        Image.fromarray(noise[..., 0].astype(np.uint16) * 200),
+        Image.fromarray(noise[..., 0]),
+    ):
+        whole = read_photo(encoded(image))
+        with monkeypatch.context() as patched:
+            patched.setattr(photos, "BAND", 100)
+            assert torch.equal(read_photo(encoded(image)), whole)
 
 
 @settings(max_examples=60, deadline=None)

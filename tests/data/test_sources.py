@@ -1,6 +1,8 @@
 """Every kind of data name gives the photos and labels that lie there, in an order and under ids that stay."""
 
 import io
+import os
+import socket
 import subprocess
 import tarfile
 from pathlib import Path
@@ -94,6 +96,73 @@ class TestFolders:
             paint(name)
         source = open_data(tmp_path)
         assert (source.labels, source.classes) == ([0, 1], ["ant", "zebra"])
+
+    def test_what_is_called_a_photo_and_is_none_is_named(self, paint, tmp_path: Path) -> None:
+        paint("a.png")
+        os.mkfifo(tmp_path / "pipe.png")
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(tmp_path / "s.jpg"))
+        (tmp_path / "b.HEIC").write_bytes(b"x")
+        (tmp_path / "c.jp2").write_bytes(b"x")
+        source = open_data(tmp_path)
+        assert source.ids == ["a.png"]
+        assert source.skipped == [
+            {"image": "b.HEIC", "reason": "HEIC is not read; save it as JPEG or PNG"},
+            {"image": "c.jp2", "reason": "JPEG 2000 is not read; save it as JPEG or PNG"},
+            {"image": "pipe.png", "reason": "it is a device or a pipe, not a file"},
+            {"image": "s.jpg", "reason": "it is a device or a pipe, not a file"},
+        ]
+        source.fingerprint()
+
+    def test_a_pipe_that_is_named_by_itself_is_never_opened(self, paint, tmp_path: Path) -> None:
+        good = paint("a.png")
+        os.mkfifo(tmp_path / "pipe.png")
+        source = open_data([good, tmp_path / "pipe.png", tmp_path / ("x" * 300)])
+        source.fingerprint()
+        assert [photo.id for photo in source] == ["a.png"]
+        assert [entry["reason"] for entry in source.skipped] == [
+            "cannot be read: it is a device or a pipe, not a file",
+            "cannot be read: the disk says File name too long",
+        ]
+
+    @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="no such file here")
+    def test_a_file_that_fails_when_it_is_read(self, paint) -> None:
+        source = open_data(["/proc/self/mem", paint("a.png")])
+        assert len(list(source)) == 1
+        assert source.skipped[0]["reason"].startswith("cannot be read: the disk says ")
+
+    def test_what_is_named_is_text(self, paint, tmp_path: Path) -> None:
+        paint("a.png")
+        (tmp_path / "caf\udce9.heic").write_bytes(b"x")
+        assert [entry["image"] for entry in open_data(tmp_path).skipped] == ["caf\\udce9.heic"]
+
+    def test_nothing_but_other_formats(self, tmp_path: Path) -> None:
+        (tmp_path / "b.heic").write_bytes(b"x")
+        with pytest.raises(InputError, match=r"no photo in .* can be read \(1 left out\): b\.heic: HEIC is not read"):
+            open_data(tmp_path)
+
+    def test_a_folder_is_counted_once_and_a_second_link_to_it_is_named(self, paint, tmp_path: Path) -> None:
+        paint("cat/1.png")
+        (tmp_path / "dog").symlink_to(tmp_path / "cat")
+        (tmp_path / "cat" / "up").symlink_to(tmp_path)
+        source = open_data(tmp_path, classes=CLASSES)
+        assert source.ids == ["cat/1.png"]
+        (entry,) = source.skipped
+        assert entry == {"image": "dog", "reason": "it is the same folder as cat, whose photos are counted there"}
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+    def test_a_closed_folder_is_named(self, paint, tmp_path: Path) -> None:
+        paint("a.png")
+        (tmp_path / "closed").mkdir(mode=0)
+        (entry,) = open_data(tmp_path).skipped
+        assert entry["image"] == "closed"
+        assert "the folder cannot be read" in entry["reason"]
+
+    def test_a_name_that_is_no_text(self, tmp_path: Path) -> None:
+        (tmp_path / "caf\udce9.png").write_bytes(png(3))
+        source = open_data(tmp_path)
+        assert shown(source) == [("caf\\udce9.png", -1, [3] * 3)]
+        pl.DataFrame({"image": source.ids}).write_parquet(io.BytesIO())
 
     def test_a_folder_that_is_no_class_is_noted(self, paint, tmp_path: Path) -> None:
         for name in ("cat/1.png", "catt/1.png", "catt/2.png"):
@@ -229,6 +298,24 @@ class TestManifests:
             with pytest.raises(InputError, match=f"{name} cannot be read as a table"):
                 open_data(tmp_path / name)
 
+    def test_columns_of_one_name_and_of_odd_types(self, paint, tmp_path: Path) -> None:
+        paint("a.png")
+        (tmp_path / "t.csv").write_text("path, path ,label\na.png,a.png,1\n")
+        with pytest.raises(InputError, match=r"t\.csv cannot be read as a table"):
+            open_data(tmp_path / "t.csv", classes=CLASSES)
+        for odd in ([[1], []], [b"\xff", b""]):
+            pl.DataFrame({"id": odd, "image": [png(1), png(2)], "label": [0, 1]}).write_parquet(tmp_path / "t.parquet")
+            with pytest.raises(InputError, match=r"t\.parquet cannot be read as a table"):
+                open_data(tmp_path / "t.parquet", classes=CLASSES)
+
+    def test_blank_last_lines_are_no_rows(self, paint, tmp_path: Path) -> None:
+        paint("a.png")
+        (tmp_path / "t.csv").write_text("path,label\na.png,1\n\n  \n,\n")
+        assert open_data(tmp_path / "t.csv", classes=CLASSES).labels == [1]
+        (tmp_path / "t.csv").write_text("path,label\na.png,1\n\na.png,1\n")
+        with pytest.raises(InputError, match=r"t\.csv has no path in row 2"):
+            open_data(tmp_path / "t.csv", classes=CLASSES)
+
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
@@ -296,9 +383,9 @@ class TestShards:
         source = open_data(shards, classes=CLASSES)
         assert source.ids[:5] == [f"s-000/{number:04}" for number in range(4)] + ["s-001/0004"]
         assert source.ids[-1] == "s-002/0009"
-        (entry,) = source.skipped
-        assert entry["image"] == "s-001.tar"
-        assert "the archive is damaged after" in entry["reason"]
+        # the tear is before the third photo and behind its label
+        assert [entry["image"] for entry in source.skipped] == ["s-001/0006.cls", "s-001.tar"]
+        assert "the archive is damaged after" in source.skipped[-1]["reason"]
         (shards / "s-002.tar").write_bytes(content[:20])  # it changes under the source's hands
         assert [photo.id for photo in source][-1] < "s-002"
         assert source.skipped[-1]["reason"] == "cannot be read: the archive is truncated"
@@ -320,6 +407,138 @@ class TestShards:
             open_data(shards, classes=["a", "b"])
         with pytest.raises(InputError, match="several names must be photos"):
             open_data([shards / "s-000.tar", tmp_path / "a.png"])
+
+
+def archive_of(path: Path, entries: list[tuple[str, bytes]], form: int = tarfile.USTAR_FORMAT) -> Path:
+    with tarfile.open(path, "w", format=form) as archive:
+        for name, content in entries:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+class TestDamagedShards:
+    """Ten photos with labels, damaged in one place: whatever is whole is read, and the loss is named."""
+
+    @pytest.fixture
+    def whole(self, tmp_path: Path) -> bytes:
+        entries = [(f"{n:04}.{end}", png(n) if end == "png" else b"1") for n in range(10) for end in ("png", "cls")]
+        return archive_of(tmp_path / "t.tar", entries).read_bytes()
+
+    @pytest.mark.parametrize(
+        ("begin", "end", "fill"),
+        [(8 * 1024, 8 * 1024 + 512, 0), (8 * 1024 + 10, 8 * 1024 + 60, 255), (8 * 1024, 8 * 1024 + 1024, 0)],
+        ids=["zeroed header", "overwritten header", "zeroed photo"],
+    )
+    def test_a_damaged_header_costs_one_photo(self, tmp_path: Path, whole: bytes, begin, end, fill) -> None:
+        content = bytearray(whole)
+        content[begin:end] = bytes([fill]) * (end - begin)
+        (tmp_path / "t.tar").write_bytes(content)
+        source = open_data(tmp_path / "t.tar", classes=CLASSES)
+        assert [photo.id for photo in source] == [f"t/{n:04}" for n in range(10) if n != 4]
+        orphan, damage = source.skipped
+        assert orphan == {"image": "t/0004.cls", "reason": "there is a label and no photo"}
+        assert damage["image"] == "t.tar"
+        assert damage["reason"].startswith("the archive is damaged after 4 photos: from byte 8,192 to 9,216")
+
+    def test_the_first_header(self, tmp_path: Path, whole: bytes) -> None:
+        (tmp_path / "t.tar").write_bytes(bytes(512) + whole[512:])
+        source = open_data(tmp_path / "t.tar")
+        assert (len(source), [entry["image"] for entry in source.skipped]) == (9, ["t/0000.cls", "t.tar"])
+
+    @pytest.mark.parametrize(
+        ("length", "count", "named"),
+        [
+            (8 * 1024, 4, ["t.tar"]),  # at a header: only the end mark is missing
+            (8 * 1024 + 300, 4, ["t.tar"]),  # in a header
+            (8 * 1024 + 512 + 20, 4, ["t/0004.png", "t.tar"]),  # in a photo
+            (9 * 1024 + 512, 4, ["t.tar", "t/0004"]),  # in the photo's label: it is not guessed
+        ],
+    )
+    def test_a_torn_tail_is_named(self, tmp_path: Path, whole: bytes, length, count, named) -> None:
+        (tmp_path / "t.tar").write_bytes(whole[:length])
+        source = open_data(tmp_path / "t.tar")
+        assert len(list(source)) == count
+        assert [entry["image"] for entry in source.skipped] == named
+        (damage,) = [entry["reason"] for entry in source.skipped if entry["image"] == "t.tar"]
+        assert damage.startswith("the archive is damaged after ")
+
+    def test_a_tail_of_zeros_as_a_power_cut_leaves_it(self, tmp_path: Path, whole: bytes) -> None:
+        (tmp_path / "t.tar").write_bytes(whole[: 8 * 1024] + bytes(40_000))
+        source = open_data(tmp_path / "t.tar")
+        assert len(source) == 4
+        (damage,) = source.skipped
+        assert "its last 40,000 bytes are zeros, which is no archive's end" in damage["reason"]
+
+    def test_archives_one_after_the_other_are_both_read(self, tmp_path: Path, whole: bytes) -> None:
+        (tmp_path / "t.tar").write_bytes(whole + archive_of(tmp_path / "u.tar", [("u.png", png(7))]).read_bytes())
+        source = open_data(tmp_path / "t.tar")
+        assert len(list(source)) == 11
+        assert "there are zeros" in source.skipped[0]["reason"]
+
+    def test_a_repeated_key_is_numbered(self, tmp_path: Path) -> None:
+        twice = [("a.png", png(1)), ("a.cls", b"0"), ("a.png", png(2)), ("a.cls", b"2")]
+        source = open_data(
+            archive_of(tmp_path / "t.tar", [*twice, ("b.jpg", png(3)), ("b.png", png(4)), ("b.cls", b"1")])
+        )
+        assert shown(source) == [("t/a", 0, [1] * 3), ("t/a#2", 2, [2] * 3), ("t/b", 1, [3] * 3), ("t/b#2", 1, [4] * 3)]
+        assert source.skipped == []
+
+    def test_labels_that_contradict_each_other_are_not_guessed(self, tmp_path: Path) -> None:
+        source = open_data(
+            archive_of(tmp_path / "t.tar", [("a.png", png(1)), ("a.cls", b"0"), ("a.cls", b"1"), ("b.png", png(2))])
+        )
+        assert source.ids == ["t/b"]
+        assert source.skipped == [{"image": "t/a", "reason": "its key has 1 photos and 2 labels that differ"}]
+
+    def test_a_second_dot_links_and_other_formats_are_named(self, tmp_path: Path) -> None:
+        path = archive_of(
+            tmp_path / "t.tar", [("a.v1.png", png(1)), ("b.png", png(2)), ("c.heic", b"x"), ("d.txt", b"x")]
+        )
+        with tarfile.open(path, "a") as archive:
+            link = tarfile.TarInfo("e.png")
+            link.type, link.linkname = tarfile.LNKTYPE, "b.png"
+            archive.addfile(link)
+        source = open_data(path)
+        assert source.ids == ["t/b"]
+        reasons = {entry["image"]: entry["reason"] for entry in source.skipped}
+        assert list(reasons) == ["t/a.v1.png", "t/c.heic", "t/e.png"]
+        assert reasons["t/a.v1.png"].startswith("a second dot in the name")
+        assert reasons["t/c.heic"] == "HEIC is not read; save it as JPEG or PNG"
+        assert reasons["t/e.png"] == "it is a link inside the archive, not a photo"
+
+    @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT], ids=["pax", "gnu"])
+    def test_long_names(self, tmp_path: Path, form: int) -> None:
+        key = f"{'d' * 120}/{'é' * 150}"
+        source = open_data(archive_of(tmp_path / "t.tar", [(f"{key}.png", png(1)), (f"{key}.cls", b"2")], form))
+        assert shown(source) == [(f"t/{key}", 2, [1] * 3)]
+
+    def test_a_long_name_that_reaches_for_all_memory(self, tmp_path: Path) -> None:
+        path = archive_of(tmp_path / "t.tar", [("a.png", png(1)), ("b.png", png(2))])
+        name = tarfile.TarInfo("x")
+        name.type, name.size = tarfile.GNUTYPE_LONGNAME, 1 << 33
+        path.write_bytes(name.tobuf(tarfile.GNU_FORMAT) + path.read_bytes())
+        source = open_data(path)
+        assert source.ids == ["t/a", "t/b"]
+
+    def test_names_that_are_no_text(self, tmp_path: Path) -> None:
+        source = open_data(archive_of(tmp_path / "t.tar", [("caf\udce9.png", png(1))]))
+        assert [photo.id for photo in source] == ["t/caf\\udce9"]
+
+    def test_too_many_archives_are_refused_at_once(self, tmp_path: Path) -> None:
+        for name in ("{0..20000000}.tar", "{0..999}-{0..999}.tar", "{" + "a," * 200_000 + "}.tar"):
+            with pytest.raises(InputError, match="stands for more than 100,000 archives"):
+                open_data(f"{tmp_path}/{name}")
+        assert [path.name for path in expand("{9..0..4}-{b,{c,d}}.tar")][:4] == [
+            "9-b.tar",
+            "9-c.tar",
+            "9-d.tar",
+            "5-b.tar",
+        ]
+        for name in ("{a,b", "{" * 5000):
+            with pytest.raises(InputError, match=r"cannot be read|there is no archive|stands for more"):
+                open_data(f"{tmp_path}/{name}.tar")
 
 
 class TestLimit:

@@ -188,7 +188,7 @@ def test_an_edited_network_can_be_loaded_again(name: str, tmp_path: Path) -> Non
     save_file(
         {key: value.contiguous() for key, value in edited.network.state_dict().items()}, run / "model.safetensors"
     )
-    loaded = load(str(run))
+    loaded = load(str(run), trust_code=True)
     assert fingerprint(loaded) == fingerprint(edited)
     maps, same = (GradCAM()(m, images).heatmaps for m in (edited, loaded))
     torch.testing.assert_close(maps, same, atol=0, rtol=0)
@@ -197,7 +197,7 @@ def test_an_edited_network_can_be_loaded_again(name: str, tmp_path: Path) -> Non
     upon.mkdir()
     (upon / "run.json").write_text(json.dumps({"model": [{"name": str(run)}]}))
     shutil.copy(run / "model.safetensors", upon)
-    assert fingerprint(load(str(upon))) == fingerprint(edited)
+    assert fingerprint(load(str(upon), trust_code=True)) == fingerprint(edited)
 
 
 def test_an_edited_checkpoint_with_another_number_of_classes_is_loaded(tmp_path: Path) -> None:

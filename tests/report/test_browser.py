@@ -1,5 +1,6 @@
 """The page in a real browser: what a reader sees, and what the page may not do."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -290,6 +291,78 @@ def test_views_beside_the_page_are_loaded(visit, make_run, tmp_path, monkeypatch
     # somebody mailed the page alone
     shutil.rmtree(path.parent / "report-files")
     page.locator(".pick").first.click()
+
+
+ALARM = "document.title = 'ran'; window.ran = true;"
+
+
+def test_a_script_in_report_files_never_runs(browser, make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "LIMIT", page_module.FRAME + 4_000)
+    path = write_report([make_run(tmp_path / "run", images=3, figure=False)])
+    beside = path.parent / "report-files"
+    (beside / "evil.js").write_text(ALARM)
+    # somebody adds elements to the page, and turns every file beside it into a script
+    text = path.read_text("utf-8")
+    for element in (
+        '<script src="report-files/evil.js"></script>',
+        f'<script src="{(beside / "evil.js").as_uri()}"></script>',
+        '<script type="module" src="report-files/evil.js"></script>',
+        f"<script>{ALARM}</script>",
+        f'<img src="x" onerror="{ALARM}">',
+        f'<iframe srcdoc="<script>parent.{ALARM}</script>"></iframe>',
+        '<object data="report-files/evil.js"></object>',
+        f'<a id="link" href="javascript:{ALARM}">link</a>',
+    ):
+        path.write_text(text.replace("<header>", f"{element}<header>", 1), "utf-8")
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        if "javascript:" in element:
+            page.locator("#link").click()
+        page.wait_for_timeout(150)
+        assert page.evaluate("window.ran") is None, element
+        assert page.title() != "ran", element
+        page.close()
+    path.write_text(text, "utf-8")
+    for content in (ALARM, f":root{{}} </style><script>{ALARM}</script>", ':root{--heatproof-1-0-0:"!"}', ""):
+        for file in beside.iterdir():
+            file.write_text(content)
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        page.locator(".pick").last.click()
+        page.wait_for_timeout(150)
+        assert page.evaluate("window.ran") is None
+        assert "report-files" in page.locator(".under").inner_text()
+        page.close()
+
+
+def test_hostile_texts_in_every_field(visit, make_run, tmp_path):
+    hostile = [
+        "</script><script>ran=1</script>",
+        "<img src=x onerror=ran=1>",
+        "{{7*7}}",
+        "\u2028\x00\u202e",
+        "'\"><svg onload=ran=1>",
+    ]
+    folder = make_run(tmp_path / "run", images=8, views=2)
+
+    def spoiled(value, text):
+        if isinstance(value, dict):
+            return {
+                f"{key}{text}" if deep else key: spoiled(entry, text) for key, entry in value.items() for deep in (0, 1)
+            }
+        if isinstance(value, list):
+            return [*(spoiled(entry, text) for entry in value), text]
+        return f"{value}{text}" if isinstance(value, str) else value
+
+    for text in hostile:
+        for name in ("run.json", "summary.json"):
+            file = folder / name
+            whole = file.read_text()
+            file.write_text(json.dumps(spoiled(json.loads(whole), text)))
+            page = visit(write_report([folder]))
+            assert page.evaluate("window.ran") is None
+            assert page.locator("svg, img[src=x]").count() == 0
+            file.write_text(whole)
 
 
 def test_two_runs_do_not_meet(visit, make_run, tmp_path):

@@ -5,14 +5,17 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
 
 from heatproof.errors import RunError
+from heatproof.report import page as page_module
 from heatproof.report import write_report
 from heatproof.report.payload import read_views, script_json, table_payload
+from heatproof.report.pictures import embed_figure
 from heatproof.report.words import number_table
 from heatproof.results import Run, View, add_view, read_run
 
@@ -104,11 +107,12 @@ def test_two_hundred_images_stay_under_five_megabytes(tmp_path):
     told = data(path.read_text("utf-8"))
     # these photos are noise and compress badly, so some views lie beside the page
     assert 0 < told["embedded"] < 200
-    assert "'self' file:" in path.read_text("utf-8")
+    [policy] = re.findall(r'Content-Security-Policy" content="([^"]*)"', path.read_text("utf-8"))
+    assert re.search("script-src 'sha256-[^' ]+';", policy)
     scripts = sorted((tmp_path / "run" / "report-files").iterdir())
     assert len(scripts) == -(-(200 - told["embedded"]) // 10)
-    first = scripts[0].read_text()
-    assert first.startswith('heatproofViews("1",0,[')
+    assert scripts[0].name == "report-1-0.css"
+    assert re.fullmatch(r':root\{(--heatproof-1-0-\d:"[A-Za-z0-9+/=]+";)+\}\n', scripts[0].read_text())
     values = np.frombuffer(base64.b64decode(told["views"][0]["maps"][0]["data"]), "<i2")
     assert values.size == 56 * 56
     assert np.abs(values).max() == 32767
@@ -144,7 +148,51 @@ def test_a_view_cannot_reach_for_other_files(make_run, tmp_path):
     [view] = (folder / "viewer").glob("*.json")
     for name in ("../../secret.png", str(secret), "run.json"):
         view.write_text(json.dumps({**json.loads(view.read_text()), "photo": name}))
-        assert read_views(read_run(folder), [])[0] == []
+        assert list(read_views(read_run(folder), [])) == [None]
+
+
+def test_links_never_bring_files_from_outside_into_the_page(make_run, tmp_path):
+    secret = make_run(tmp_path / "secret", images=2, views=2, settings={"note": "SECRET"})
+    folder = make_run(tmp_path / "run", images=3, views=1)
+    (folder / "figures" / "out.png").symlink_to(secret / "figures" / "one.png")
+    (folder / "viewer" / "out.json").symlink_to(next((secret / "viewer").glob("*.json")))
+    for name in ("run.json", "summary.json", "images.parquet"):
+        (folder / name).unlink()
+        (folder / name).symlink_to(secret / name)
+    page = write_report([folder]).read_text("utf-8")
+    for name in ("figures/out.png", "viewer/out.json", "run.json", "summary.json", "images.parquet"):
+        assert f"{name} leads out of the run folder and was left out" in page
+    assert "SECRET" not in page
+    assert len(re.findall("<figcaption>", page)) == 1
+    assert data(page)["count"] == 1  # the one view of its own
+
+    folder = make_run(tmp_path / "other", images=3, views=1)
+    shutil.rmtree(folder / "viewer")
+    (folder / "viewer").symlink_to(secret / "viewer")
+    assert data(write_report([folder]).read_text("utf-8"))["views"] == []
+    # a link inside the folder, and a folder that is a link itself, are fine
+    (folder / "figures" / "again.png").symlink_to("one.png")
+    (tmp_path / "link").symlink_to(folder)
+    page = write_report([tmp_path / "link"]).read_text("utf-8")
+    assert len(re.findall("<figcaption>", page)) == 2
+
+
+def test_figures_that_are_not_shown_are_not_read(make_run, tmp_path, monkeypatch):
+    folder = make_run(tmp_path / "run", images=3, views=0)
+    whole = (folder / "figures" / "one.png").read_bytes()
+    for number in range(200):
+        (folder / "figures" / f"{number:03}.png").write_bytes(whole)
+    figure = embed_figure(folder / "figures" / "one.png")
+    assert figure is not None
+    size = len(figure["source"])
+    tried = []
+    monkeypatch.setattr(page_module, "embed_figure", lambda path: (tried.append(path), embed_figure(path))[1])
+    monkeypatch.setattr(page_module, "LIMIT", page_module.FRAME + int(10.5 * size / page_module.FIGURES))
+    page = write_report([folder]).read_text("utf-8")
+    shown = len(re.findall("<figcaption>", page))
+    assert 8 <= shown <= 10
+    assert len(tried) == shown + page_module.MISSES
+    assert f"{201 - shown} more figures" in page
 
 
 def test_several_runs_side_by_side(make_run, tmp_path):
@@ -181,3 +229,11 @@ def test_intervals_stand_under_their_values():
     assert table["rows"][0][-1] == {"text": "0.25", "under": ["[0.2, 0.3]"], "number": True}
     assert table["rows"][1][-1]["text"] == ""
     assert number_table([]) is None
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, -1e308])
+def test_numbers_that_no_run_of_ours_wrote_are_shown_as_missing(tmp_path, value):
+    record = {"format": 1, "command": "audit", "settings": {}, "status": "complete", "resumed": 0.5}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    (tmp_path / "summary.json").write_text(json.dumps({"rows": [{"check": "a", "value": value, "value_low": value}]}))
+    assert write_report([tmp_path]).is_file()

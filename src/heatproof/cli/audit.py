@@ -1,6 +1,5 @@
 """``heatproof audit``: is this checkpoint's explanation honest? With a gate for pipelines."""
 
-import json as parser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +24,7 @@ COLUMNS = {
 }
 GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
 """The verdicts at which ``--fail-on`` shuts."""
-GATE, FEW = 3, 1
+GATE, NO_VERDICT = 3, 1
 """Exit statuses: the gate is shut; there is no verdict, for too few photos or for want of numbers."""
 
 
@@ -39,6 +38,7 @@ def audit(
             "--explainer", help="Whose maps are audited.", callback=options.names(catalog.EXPLAINERS, "explainer")
         ),
     ] = "gradcam()",
+    architecture: options.Architecture = None,
     reference: Annotated[
         str | None, typer.Option("--reference", help="The model that it claims to be.", show_default="none")
     ] = None,
@@ -81,17 +81,19 @@ def audit(
     from heatproof.commands.audit.verdict import Thresholds
     from heatproof.data.sources import open_data
     from heatproof.models.hardware import Hardware
-    from heatproof.models.loading import load
 
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
+    load = options.opening([model, reference, *(calibrate or [])], architecture)
     audited = load(model)
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= {"precision": precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
+    settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
-    with filling(out, "audit", settings, seed, overwrite) as run:
+    inputs = [model, data, reference, thresholds, baseline, *(calibrate or [])]
+    with filling(out, "audit", settings, seed, overwrite, inputs=inputs) as run:
         if not run.done:
             source = open_data(data, classes=audited.classes, limit=limit, seed=seed)
             with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
@@ -116,12 +118,13 @@ def audit(
 
 def _leave(run: "Run", fail_on: str | None) -> None:
     """The exit status that the verdict asks for."""
-    from heatproof.commands.audit.verdict import CANNOT_TELL, TOO_FEW
+    from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED
+    from heatproof.results.strict import read_summary
 
-    verdict = parser.loads((run.folder / "summary.json").read_text())["verdict"]
+    verdict = read_summary(run.folder).get("verdict")
     # a gate must not pass on nothing
-    if verdict in (TOO_FEW, CANNOT_TELL):
-        raise typer.Exit(FEW)
+    if verdict not in (HONEST, DOUBTFUL, MANIPULATED):
+        raise typer.Exit(NO_VERDICT)
     if fail_on and verdict in GATES[fail_on]:
         say(f"--fail-on {fail_on}: the verdict is {verdict}")
         raise typer.Exit(GATE)

@@ -11,9 +11,11 @@ from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
 from heatproof.cli.fool import COLUMNS
+from heatproof.errors import HeatproofError, RunError
 
 if TYPE_CHECKING:
     from heatproof.commands.compare.run import Compare, Fooled
+    from heatproof.models.classifier import Classifier
 
 
 def compare(
@@ -21,6 +23,7 @@ def compare(
     fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
     data: options.Data,
     out: options.Out,
+    architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
     penalty: Annotated[
@@ -48,17 +51,18 @@ def compare(
     from heatproof.commands.compare.run import run_compare
     from heatproof.data.sources import open_data
     from heatproof.models.hardware import Hardware
-    from heatproof.models.loading import load
     from heatproof.processes import Processes, own_device
 
     processes = Processes.here(device)
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     names = [fooled, *(more or [])]
-    suspects = [_fooled(name) for name in names]
+    load = options.opening([clean, *names], architecture)
+    suspects = [_fooled(name, load(name)) for name in names]
     asked = _asked(explainer or [], layer or [], penalty or [], suspects, batch_size)
     base = load(clean)
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
-    with filling(out, "compare", settings, seed, overwrite, processes) as run:
+    settings["architecture"] = architecture
+    with filling(out, "compare", settings, seed, overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
             source = open_data(data, classes=base.classes, limit=limit, seed=seed)
             with progress("comparing", source.count) as advance:
@@ -83,16 +87,14 @@ def _asked(
     )
 
 
-def _fooled(name: str) -> "Fooled":
+def _fooled(name: str, model: "Classifier") -> "Fooled":
     """A model with what its run folder says it was fooled with."""
     from heatproof.commands.compare.run import Fooled
     from heatproof.commands.fool.edit import Edit
     from heatproof.commands.fool.run import Fool
-    from heatproof.models.loading import load
     from heatproof.results.reading import read_run
     from heatproof.training.settings import FineTune
 
-    model = load(name)
     if not (Path(name) / "run.json").is_file():
         return Fooled(model)
     settings = read_run(name).record.get("settings", {})
@@ -100,5 +102,10 @@ def _fooled(name: str) -> "Fooled":
     if not isinstance(known, str):
         return Fooled(model)
     own = {"fool": Fool, "edit": Edit, "fine_tune": FineTune}
-    told = spec.build(known, ChainMap(own, options.LIES, catalog.EDITS, catalog.EXPLAINERS), "run")
-    return Fooled(model, told.explainer, told.penalty)
+    try:
+        asked = spec.build(known, ChainMap(own, options.LIES, catalog.EDITS, catalog.EXPLAINERS), "run")
+    except HeatproofError as error:
+        raise RunError(f"{name}/run.json does not say what was asked of the fooling: {str(error)[:300]}") from error
+    if not isinstance(asked, Fool | Edit) or not callable(asked.explainer) or not callable(asked.penalty):
+        raise RunError(f"{name}/run.json does not say what was asked of the fooling, but {known[:200]!r}")
+    return Fooled(model, asked.explainer, asked.penalty)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
+from heatproof.paths import as_text
+
 if TYPE_CHECKING:  # rich is loaded when there is something to say
     from rich.console import Console
 
@@ -29,12 +31,12 @@ def _results() -> "Console":
 
 def say(text: str) -> None:
     """One remark, as it is: brackets in file names are no markup."""
-    _remarks().print(text, markup=False, emoji=False)
+    _remarks().print(as_text(text), markup=False, emoji=False)
 
 
 def write(text: str) -> None:
     """One line of a result on standard output, as it is and unbroken."""
-    _results().print(text, markup=False, emoji=False, soft_wrap=True)
+    _results().print(as_text(text), markup=False, emoji=False, soft_wrap=True)
 
 
 def fail(text: str, status: int) -> NoReturn:
@@ -104,9 +106,11 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     if value is None:
         return "-"
     if not isinstance(value, float):
-        return str(value)
+        return as_text(str(value))
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    return f"{value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else "")
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        return f"{value:.4g} [{low:.4g}, {high:.4g}]"
+    return f"{value:.4g}"
 
 
 def show_skipped(skipped: Sequence[Mapping[str, str]]) -> None:

@@ -48,6 +48,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="The model, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
     out: options.Out,
+    architecture: options.Architecture = None,
     explainer: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,14 +92,13 @@ def evaluate(
     from heatproof.data.sources import open_data
     from heatproof.metrics.localisation import BoxIoU, PointingGame
     from heatproof.models.hardware import Hardware
-    from heatproof.models.loading import load
     from heatproof.processes import Processes, own_device
 
     processes = Processes.here(device)
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
-    evaluated = load(model)
+    evaluated = options.opening([model], architecture)(model)
     annotated = _boxes(boxes, data, evaluated.input_size, chosen)
     asked = Evaluate(
         explainers=at_layers(explainers, layer or []),
@@ -107,8 +107,8 @@ def evaluate(
     )
     asked.check(evaluated, annotated)
     settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": precision}
-    settings |= {"boxes": str(boxes) if boxes else None}
-    with filling(out, "evaluate", settings, seed, overwrite, processes) as run:
+    settings |= {"boxes": str(boxes) if boxes else None, "architecture": architecture}
+    with filling(out, "evaluate", settings, seed, overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
             source = open_data(data, classes=evaluated.classes, limit=limit, seed=seed)
             with progress("evaluating", len(source)) as advance:

@@ -18,6 +18,7 @@ def explain(
     images: Annotated[list[str], typer.Argument(help="Photos, folders, manifests, shards, or demo.")],
     model: options.Model,
     out: options.Out,
+    architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
     target: Annotated[
@@ -39,11 +40,12 @@ def explain(
     from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
     from heatproof.models.hardware import Hardware
     from heatproof.models.layers import find_layer
-    from heatproof.models.loading import load
+    from heatproof.processes import Processes, own_device
 
-    hardware = Hardware(device, precision)  # type: ignore[arg-type]
+    processes = Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
-    classifier = load(model)
+    classifier = options.opening([model], architecture)(model)
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
@@ -55,11 +57,21 @@ def explain(
     )
     source = _photos(images, classifier.classes, limit, seed)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
+    given["architecture"] = architecture
     given["batch_size"] = batch_size  # what is done already is counted in batches
-    with filling(out, "explain", given, seed, overwrite) as run:
+    with filling(out, "explain", given, seed, overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
             with progress("explaining", source.count) as advance:
-                run_explain(asked, classifier, source, run, hardware=hardware, batch_size=batch_size, advance=advance)
+                run_explain(
+                    asked,
+                    classifier,
+                    source,
+                    run,
+                    hardware=hardware,
+                    processes=processes,
+                    batch_size=batch_size,
+                    advance=advance,
+                )
     show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})
 
 
@@ -72,6 +84,7 @@ def _photos(images: list[str], classes: list[str] | None, limit: int | None, see
         source = open_data(name, classes=classes, limit=limit, seed=seed)
     except InputError:
         source = None
-    if source is None or source.skipped:
+    # a folder that is no class
+    if source is None or any(entry["image"].endswith("/") for entry in source.skipped):
         source = open_data(name, classes=classes, limit=limit, seed=seed, labels=False)
     return source

@@ -1,7 +1,6 @@
 """How every command that fills a run folder begins and ends."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +21,21 @@ def filling(
     seed: int,
     overwrite: bool,
     processes: "Processes | None" = None,
+    *,
+    inputs: Sequence[Path | str | None] = (),
 ) -> Iterator["Run"]:
-    """The run folder of a command; when the work is done, its page ``report.html``.
+    """The run folder of a command; when the work is done, its page ``report.html``, and only then it is complete.
 
     A folder in which the same command is complete is handed out with ``run.done``: nothing is to be done.
 
     Args:
         processes: that share the work; ``None``: the command works in one process only.
+        inputs: paths and names of models that the command reads; ``--overwrite`` never empties these.
 
     Raises:
         SpecError: several processes were launched for a command that works in one.
     """
+    from heatproof.models.record import bases
     from heatproof.processes import Processes, launched
     from heatproof.report.page import write_report
     from heatproof.results.run import start_together
@@ -43,15 +46,20 @@ def filling(
             "give the same command without torchrun or accelerate launch"
         )
     processes = processes or Processes()
-    asked = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
+    wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
+    read = [name for given in inputs if given for name in (given, *bases(str(given)))]
+
+    def make_page(folder: Path, record: dict[str, Any]) -> None:
+        write_report([folder], record=record)
+
     try:
-        with start_together(out, processes, **asked) as run:
+        with start_together(out, processes, **wanted, inputs=read, page=make_page) as run:
             yield run
     except KeyboardInterrupt:
         if processes.index == 0:
             say(f"interrupted; the same command goes on from what {out} holds")
         raise
-    if processes.index == 0 and not run.done:
+    if processes.index == 0 and run.done and not (out / "report.html").is_file():
         write_report([out])
 
 
@@ -65,12 +73,14 @@ def show(run: "Run", as_json: bool, columns: Mapping[str, str], rows: str = "row
         return
     if run.done:
         say(f"{run.folder} is complete already; --overwrite makes it anew")
-    summary = json.loads((run.folder / "summary.json").read_text())
+    from heatproof.results.strict import read_summary
+
+    summary = read_summary(run.folder, rows)
     if as_json:
         show_json(summary)
     else:
         show_rows(summary[rows], columns)
-        for sentence in summary.get("answer", []):
+        for sentence in summary["answer"]:
             say(sentence)
-    show_skipped(summary.get("skipped", []))
+    show_skipped(summary["skipped"])
     say(f"open {run.folder / 'report.html'}")

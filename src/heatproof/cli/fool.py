@@ -35,6 +35,7 @@ def fool(
     data: options.Data,
     model: options.Model,
     out: options.Out,
+    architecture: options.Architecture = None,
     penalty: Annotated[
         str | None,
         typer.Option(
@@ -93,15 +94,14 @@ def fool(
         raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
     from heatproof.data.sources import open_data
     from heatproof.models.hardware import Hardware
-    from heatproof.models.loading import load
     from heatproof.processes import Processes, own_device
 
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     tuned = {"steps": steps, "lr": lr, "weight": weight, "batch_size": batch_size, "keep": keep, "seed": seed}
     tuned |= {"trainable": trainable, "max_accuracy_drop": max_accuracy_drop, "precision": precision}
     asked = _by_hand(edit, explainer) if edit else _by_training(str(penalty), explainer, tuned, given or [])
-    clean = load(model)
-    settings = {"data": data, "model": model, "asked": asked, "limit": limit}
+    clean = options.opening([model], architecture)(model)
+    settings = {"data": data, "model": model, "asked": asked, "limit": limit, "architecture": architecture}
     if not edit:
         settings["held_out"] = held_out
 
@@ -109,7 +109,7 @@ def fool(
         return open_data(name, classes=clean.classes, limit=limit, seed=seed)
 
     processes = None if edit else Processes.here(device)
-    with filling(out, "fool", settings, seed, overwrite, processes) as run:
+    with filling(out, "fool", settings, seed, overwrite, processes, inputs=[data, model, held_out]) as run:
         if not run.done:
             judged = photos(held_out, None) if held_out else None
             _fill(asked, clean, model, photos(data, limit), judged, run, hardware)

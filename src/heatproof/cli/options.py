@@ -1,15 +1,18 @@
 """Options that every command shares, and how ``--set`` is read."""
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heatproof import catalog, spec
 from heatproof.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:  # torch loads slowly
+    from heatproof.models.classifier import Classifier
 
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
 """What the spec of a penalty may name."""
@@ -46,6 +49,14 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        help="For run folders that name a file of code, which is never run from there: FILE.py:FACTORY of your own.",
+        show_default=False,
+    ),
+]
 Data = Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")]
 Explainers = Annotated[
     list[str] | None,
@@ -61,6 +72,19 @@ Layers = Annotated[
     typer.Option("--layer", help="For explainers that read one; may be repeated.", show_default=False),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
+
+
+def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[[str], Classifier]":
+    """How the models of a command are loaded: run folders with the architecture that was given.
+
+    Raises:
+        SpecError: an architecture is given, and none of the models is a run folder.
+    """
+    from heatproof.models.loading import is_run, load
+
+    if architecture is not None and not any(name is not None and is_run(name) for name in names):
+        raise SpecError("--architecture says how the network of a run folder is built, and none of the models is one")
+    return lambda name: load(name, architecture=architecture if is_run(name) else None)
 
 
 def read_settings(kind: Any, given: list[str], seed: int = 0) -> dict[str, Any]:

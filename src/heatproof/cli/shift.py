@@ -14,6 +14,7 @@ def shift(
     data: options.Data,
     model: Annotated[list[str], typer.Option("--model", help="A model; may be repeated.", show_default=False)],
     out: options.Out,
+    architecture: options.Architecture = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,7 +58,6 @@ def shift(
     from heatproof.data.sources import open_data
     from heatproof.explainers.cam import GradCAM
     from heatproof.models.hardware import Hardware
-    from heatproof.models.loading import load
     from heatproof.processes import Processes, own_device
 
     processes = Processes.here(device)
@@ -74,9 +74,11 @@ def shift(
         part=batch_size,
         **given,
     )
+    load = options.opening(model, architecture)
     models = [load(name) for name in model]
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
-    with filling(out, "shift", settings, seed, overwrite, processes) as run:
+    settings["architecture"] = architecture
+    with filling(out, "shift", settings, seed, overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
             count = len(open_data(data, classes=models[0].classes, limit=limit, seed=seed))
             with progress("attacking", count * len(models)) as advance:

@@ -34,7 +34,8 @@ def study(
     asked = kind(**{**_preset(kind, preset, name), **options.read_settings(kind, given or [], seed)})
     hardware = Hardware(device, precision)  # type: ignore[arg-type]
     settings = {"study": name, "asked": asked, "precision": precision}
-    with filling(out, "study", settings, seed, overwrite) as run:
+    inputs = [text.partition("=")[2] for text in given or []]
+    with filling(out, "study", settings, seed, overwrite, inputs=inputs) as run:
         if not run.done:
             asked(run, hardware=hardware, say=say)
     show(run, json, getattr(kind, "columns", {"model": "model"}))

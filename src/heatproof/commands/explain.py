@@ -1,7 +1,5 @@
 """What does the network look at? Heatmaps of photos: a row per class, a column per explainer."""
 
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,8 @@ from torch import Tensor
 
 from heatproof import heatmaps as algebra
 from heatproof.commands.record import describe
-from heatproof.data.batches import Batch, batches
+from heatproof.data.batches import Batch
+from heatproof.data.parts import parts
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
@@ -20,8 +19,11 @@ from heatproof.explainers.together import Grid, explain_together
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer, default_layer
+from heatproof.processes import Processes
 from heatproof.report.figures import explanation_grid
+from heatproof.results.names import figure_names, file_names
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.results.viewer import View, add_view
 from heatproof.types import AtLayer, Explainer, is_signed, settings
@@ -69,16 +71,18 @@ def run_explain(
     run: Run,
     *,
     hardware: Hardware = Hardware(),
+    processes: Processes = Processes(),
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Explain every photo of ``source`` into the run folder; photos that cannot be read are skipped and listed.
 
-    A run that was killed goes on after its last whole batch; it must keep the ``batch_size``.
+    A run that was killed goes on after its last whole part of ``batch_size`` photos, which it must keep. Several
+    processes share the parts; process 0 merges.
 
     Returns:
-        The summary, as written to ``summary.json``: a row per explainer with ``count``, ``confidence`` and the share
-        of ``empty`` maps, and ``skipped``.
+        The summary (of processes other than 0 an empty one), as written to ``summary.json``: a row per explainer with
+        ``count``, ``confidence`` and the share of ``empty`` maps, and ``skipped``.
 
     Raises:
         InputError: where no photo could be explained.
@@ -88,29 +92,46 @@ def run_explain(
     describe(run, [model], source)
     model = hardware.host(model)
     names = figure_names(source.ids)
-    for number, batch in enumerate(batches(source, model.input_size, batch_size)):
-        if run.has_part(number):
-            advance(len(batch.ids))
-            continue
-        grid = _explained(settings, model, batch, hardware)
-        for place, image in enumerate(batch.ids):
-            figure, title = run.path(f"figures/{names[image]}"), f"{image} · {model.name}"
-            draw_grid(figure, model, batch.images[place], settings.explainers, grid, place, title, settings.pdf)
-            add_grid_view(run, image, model, batch.images[place], settings.explainers, grid, place)
-        if settings.keep_heatmaps:
-            _write_heatmaps(run, number, batch, settings.explainers, grid)
-        run.append_rows(number, _rows(settings.explainers, model, batch, grid, names))
-        advance(len(batch.ids))
-    explained = bool(run.parts())
+    done = {number for number in range(-(-len(source) // batch_size)) if run.has_part(number)}
+    advance(sum(min(batch_size, len(source) - number * batch_size) for number in done))
+    for number, batch, skipped in parts(source, model.input_size, batch_size, processes, done.__contains__):
+        rows = [] if batch is None else _explain_part(settings, model, number, batch, run, hardware, names)
+        run.append_rows(number, rows, skipped)
+        advance((len(batch.ids) if batch else 0) + len(skipped))
+    processes.wait()
+    if processes.index:
+        return {}
+    skipped = all_skipped(run, source)
     table = run.merge()
+    explained = table.height > 0
     summary = {
         "rows": summarise(table, ["model", "explainer"], ["confidence", "empty"]) if explained else [],
-        "skipped": source.skipped,
+        "skipped": skipped,
     }
     run.write_json("summary.json", summary)
     if not explained:
         raise InputError(f"none of the {source.count} photos of {source.name} could be explained; {_reasons(source)}")
     return summary
+
+
+def _explain_part(
+    settings: Explain,
+    model: Classifier,
+    number: int,
+    batch: Batch,
+    run: Run,
+    hardware: Hardware,
+    names: dict[str, str],
+) -> list[dict[str, Any]]:
+    """The rows of a part, once its figures, views and maps are written."""
+    grid = _explained(settings, model, batch, hardware)
+    for place, image in enumerate(batch.ids):
+        figure, title = run.path(f"figures/{names[image]}"), f"{image} · {model.name}"
+        draw_grid(figure, model, batch.images[place], settings.explainers, grid, place, title, settings.pdf)
+        add_grid_view(run, image, model, batch.images[place], settings.explainers, grid, place)
+    if settings.keep_heatmaps:
+        _write_heatmaps(run, number, batch, settings.explainers, grid)
+    return _rows(settings.explainers, model, batch, grid, names)
 
 
 def _explained(settings: Explain, model: Classifier, batch: Batch, hardware: Hardware) -> Grid:
@@ -123,13 +144,14 @@ def _explained(settings: Explain, model: Classifier, batch: Batch, hardware: Har
 
 def _write_heatmaps(run: Run, number: int, batch: Batch, explainers: Sequence[Explainer], grid: Grid) -> None:
     """``heatmaps/<explainer>-<number>.safetensors``: the raw maps by ``<image>|<class>``."""
+    files = file_names([repr(explainer) for explainer in explainers])
     for explainer, maps in zip(explainers, grid.heatmaps, strict=True):
         tensors = {
             f"{image}|{int(target)}": map_.float().cpu()
             for image, row, classes in zip(batch.ids, maps, grid.targets, strict=True)
             for map_, target in zip(row, classes, strict=True)
         }
-        run.write_tensors(f"heatmaps/{slug(repr(explainer))}-{number:06d}.safetensors", tensors)
+        run.write_tensors(f"heatmaps/{files[repr(explainer)]}-{number:06d}.safetensors", tensors)
 
 
 def add_grid_view(
@@ -138,7 +160,7 @@ def add_grid_view(
     """What the report's viewer shows of photo ``place`` of ``grid``."""
     maps = [
         View(
-            f"{column_title(explainer, model)} Â· {model.class_name(target)}".replace("\n", " "),
+            f"{column_title(explainer, model)} · {model.class_name(target)}".replace("\n", " "),
             maps[place, row].float().cpu().numpy(),
             signed=is_signed(explainer),
             columns={"explainer": repr(explainer), "target": target},
@@ -149,28 +171,8 @@ def add_grid_view(
     add_view(run, name, (image * 255).round().byte().permute(1, 2, 0).cpu().numpy(), maps)
 
 
-def slug(text: str) -> str:
-    """A file name that a text can be told by: letters, digits, dots and hyphens.
-
-    >>> slug("GradCAM(layer='features.29', relu=False)")
-    'GradCAM-layer-features.29-relu-False'
-    """
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "x"
-
-
 def _reasons(source: Source) -> str:
     return "; ".join(f"{entry['image']}: {entry['reason']}" for entry in source.skipped[:3]) or "it holds none"
-
-
-def figure_names(images: Sequence[str]) -> dict[str, str]:
-    """A picture's file name for each image; the ending is kept only where two images differ in nothing else.
-
-    >>> figure_names(["a/dog.png", "cat.jpg", "cat.png"])
-    {'a/dog.png': 'a-dog.png', 'cat.jpg': 'cat.jpg.png', 'cat.png': 'cat.png.png'}
-    """
-    bare = {image: slug(image.rsplit(".", 1)[0]) for image in images}
-    shared = {name for name, count in Counter(bare.values()).items() if count > 1}
-    return {image: f"{slug(image) if name in shared else name}.png" for image, name in bare.items()}
 
 
 def column_title(explainer: Explainer, model: Classifier) -> str:

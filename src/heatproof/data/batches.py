@@ -17,7 +17,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from heatproof.data.photos import Fit, fitted, resized, scaled
+from heatproof.data.photos import Fit, fitted, reading, resized, scaled
 from heatproof.data.sources import Photo, Photos
 from heatproof.errors import InputError
 from heatproof.types import Images, Labels
@@ -78,11 +78,12 @@ def batches(
     positions = range(start + (index - start) % count, len(source), count)
 
     def read(place: int) -> tuple[Photo | None, str]:
-        try:
-            photo = source[place]
-        except InputError as error:
-            return None, str(error)
-        return photo._replace(image=fitted(photo.image, size, how)), ""
+        with reading():
+            try:
+                photo = source[place]
+            except InputError as error:
+                return None, str(error)
+            return photo._replace(image=fitted(photo.image, size, how)), ""
 
     # checked above at the call, not at the first batch
     return _batches(source, positions, read, batch_size, workers)
@@ -157,12 +158,13 @@ def training_batches(
         lost = []
         for attempt in range(len(source)):
             position = order(step * batch_size + place, attempt)
-            try:
-                photo = source[position]
-            except InputError as error:
-                lost.append((source.ids[position], str(error)))
-                continue
-            return photo._replace(image=_augmented(photo.image, size, how, augment, [seed, step, place])), lost
+            with reading():
+                try:
+                    photo = source[position]
+                except InputError as error:
+                    lost.append((source.ids[position], str(error)))
+                    continue
+                return photo._replace(image=_augmented(photo.image, size, how, augment, [seed, step, place])), lost
         raise InputError(f"none of the {len(source)} photos can be read: {lost[0][0]} {lost[0][1]}")
 
     return _training(source, read, range(index, batch_size, count), range(start, steps), workers)

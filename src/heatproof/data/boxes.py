@@ -1,5 +1,6 @@
 """Boxes of the objects in photos, from a table: what the pointing game needs."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ def read_boxes(path: Path | str, size: int) -> Boxes:
     path = Path(path)
     columns = ("image", *CORNERS)
     try:
-        table = pl.read_parquet(path) if path.suffix.casefold() in (".parquet", ".pq") else pl.read_csv(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        # bytes, since polars takes brackets, stars and a tilde in a path for patterns
+        read = pl.read_parquet if path.suffix.casefold() in (".parquet", ".pq") else pl.read_csv
+        table = read(io.BytesIO(path.read_bytes()))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = next(iter(str(error).splitlines()), "damaged")
         raise InputError(
             f"no boxes can be read from {path}: {reason}; expected a CSV or Parquet file with the columns "

@@ -1,15 +1,31 @@
 """Photos that lie in files: one, several, a folder of them, a folder of class folders."""
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from heatproof.data.classes import class_indices, unknown_class
 from heatproof.data.listing import UNLABELLED, Listing, ids_below, of_files
 from heatproof.errors import InputError
+from heatproof.paths import as_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif"}
 """What counts as a photo in a folder; a file that is named by itself may end as it likes."""
+
+UNREAD = {".heic": "HEIC", ".heif": "HEIF", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jxl": "JPEG XL"}
+"""Photos in formats that are not read: they are left out and named."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is called as photos are, read or not; names that start with a dot are hidden, not photos."""
+    return not name.startswith(".") and Path(name).suffix.casefold() in SUFFIXES | UNREAD.keys()
+
+
+def why_unread(name: str) -> str:
+    """Why a photo of this name is not read; empty where it is."""
+    kind = UNREAD.get(Path(name).suffix.casefold())
+    return f"{kind} is not read; save it as JPEG or PNG" if kind else ""
 
 
 def from_files(paths: Sequence[Path]) -> Listing:
@@ -20,10 +36,11 @@ def from_files(paths: Sequence[Path]) -> Listing:
     Raises:
         InputError: None of them exists, or a folder holds no photo.
     """
-    if not any(path.exists() for path in paths):
+    if not any(os.path.exists(path) for path in paths):
         raise InputError(f"there is no {' and no '.join(map(str, paths[:3]))}; expected photos, a folder or a manifest")
-    files = list(dict.fromkeys(Path(os.path.abspath(file)) for path in paths for file in _photos_of(path)))
-    return of_files(files, ids_below(files), [UNLABELLED] * len(files))
+    skipped: list[dict[str, str]] = []
+    files = list(dict.fromkeys(Path(os.path.abspath(file)) for path in paths for file in _photos_of(path, skipped)))
+    return of_files(files, ids_below(files), [UNLABELLED] * len(files), skipped=skipped)
 
 
 def from_folder(folder: Path, classes: Sequence[str] | None, labels: bool = True) -> Listing:
@@ -36,13 +53,13 @@ def from_folder(folder: Path, classes: Sequence[str] | None, labels: bool = True
     Raises:
         InputError: There is no photo, or no subfolder is one of the classes.
     """
-    below = _photos_below(folder)
+    below, skipped = _photos_below(folder)
     if not below:
-        raise InputError(f"no photo in {folder}: expected files that end in {', '.join(sorted(SUFFIXES))}")
+        raise InputError(_no_photo(folder, skipped))
     ids = [file.as_posix() for file in below]
     files = [folder / file for file in below]
     if not labels or any(len(file.parts) == 1 for file in below):
-        return of_files(files, ids, [UNLABELLED] * len(ids))
+        return of_files(files, ids, [UNLABELLED] * len(ids), skipped=skipped)
 
     counts: dict[str, int] = {}
     for file in below:
@@ -57,9 +74,15 @@ def from_folder(folder: Path, classes: Sequence[str] | None, labels: bool = True
         [found[below[place].parts[0]] for place in chosen],
         classes=names,
         skipped=[
-            {"image": f"{name}/", "reason": f"{unknown_class(name, names or [])} (photos left out: {count})"}
-            for name, count in counts.items()
-            if name not in found
+            *skipped,
+            *(
+                {
+                    "image": f"{as_text(name)}/",
+                    "reason": f"{unknown_class(name, names or [])} (photos left out: {count})",
+                }
+                for name, count in counts.items()
+                if name not in found
+            ),
         ],
     )
 
@@ -76,27 +99,61 @@ def _no_class(folder: Path, folders: list[str], classes: Sequence[str]) -> str:
     )
 
 
-def _photos_of(path: Path) -> Iterable[Path]:
-    if not path.is_dir():
+def _no_photo(folder: Path, skipped: Sequence[dict[str, str]]) -> str:
+    if skipped:
+        told = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
+        return f"no photo in {folder} can be read ({len(skipped)} left out): {told}"
+    return f"no photo in {folder}: expected files that end in {', '.join(sorted(SUFFIXES))}"
+
+
+def _photos_of(path: Path, skipped: list[dict[str, str]]) -> Iterable[Path]:
+    if not os.path.isdir(path):
         return [path]
-    below = _photos_below(path)
+    below, left_out = _photos_below(path)
     if not below:
-        raise InputError(f"no photo in {path}: expected files that end in {', '.join(sorted(SUFFIXES))}")
+        raise InputError(_no_photo(path, left_out))
+    skipped += left_out
     return [path / file for file in below]
 
 
-def _photos_below(folder: Path) -> list[Path]:
-    """Paths below ``folder``, sorted part by part; names that start with a dot are hidden, not photos."""
-    found, entered = [], set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        if real in entered:  # a link back up
-            folders.clear()
-            continue
-        entered.add(real)
-        folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+def _photos_below(folder: Path) -> tuple[list[Path], list[dict[str, str]]]:
+    """Paths below ``folder``, sorted part by part, and what is called a photo and is none that can be read.
+
+    Names that start with a dot are hidden, not photos. A folder is entered once, whatever links lead to it.
+    """
+    found: list[Path] = []
+    skipped: list[tuple[Path, str]] = []
+    entered: dict[str, Path] = {}
+
+    def closed(error: OSError) -> None:
+        within = Path(os.path.relpath(error.filename or folder, folder))
+        skipped.append((within, f"the folder cannot be read: {error.strerror or error} (its photos are left out)"))
+
+    for here, inner, files in os.walk(folder, followlinks=True, onerror=closed):
+        inner[:] = [name for name in sorted(inner) if not name.startswith(".")]
         within = Path(here).relative_to(folder)
-        found += [
-            within / name for name in files if not name.startswith(".") and Path(name).suffix.casefold() in SUFFIXES
-        ]
-    return sorted(found)
+        real = os.path.realpath(here)
+        if real in entered:
+            inner.clear()
+            # a link back up shows nothing new; one to elsewhere may have been meant as a class of its own
+            if not within.is_relative_to(entered[real]):
+                told = f"it is the same folder as {entered[real].as_posix()}, whose photos are counted there"
+                skipped.append((within, told))
+            continue
+        entered[real] = within
+        for name in filter(is_picture, files):
+            reason = why_unread(name) or _why_no_file(Path(here) / name)
+            if reason:
+                skipped.append((within / name, reason))
+            else:
+                found.append(within / name)
+    return sorted(found), [{"image": as_text(path.as_posix()), "reason": why} for path, why in sorted(skipped)]
+
+
+def _why_no_file(path: Path) -> str:
+    """Why this is not even a file; what is not there is told when its turn comes to be read."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "it is a device or a pipe, not a file"

@@ -1,13 +1,18 @@
 """What every kind of data comes down to: photos in a fixed order, each with an id and a label, not read yet."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from jaxtyping import UInt8
 from torch import Tensor
+
+from heatproof.errors import InputError
+from heatproof.paths import as_text
 
 UNLABELLED = -1
 """The label of a photo whose class is not known."""
@@ -57,12 +62,37 @@ def unique(names: Iterable[str]) -> list[str]:
 def file_stamp(path: Path, offset: int = 0, size: int | None = None) -> bytes:
     """Size and middle 4 KiB of a file, or of its stretch from ``offset`` on; a fixed word if it is not there."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size if size is None else size
             file.seek(offset + max(0, size - SAMPLE) // 2)
             return size.to_bytes(8, "big") + file.read(min(SAMPLE, size))
-    except OSError:
+    except (OSError, ValueError, InputError):  # a name may hold a null byte
         return b"not there"
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to be read, and nothing else: a pipe would wait for ever, and a device may act when it is opened.
+
+    Raises:
+        InputError: it is a folder, a device, a pipe or a socket.
+        OSError: it is not there, or cannot be read.
+    """
+    _check_regular(os.stat(path).st_mode)
+    # somebody may have put a pipe in its place meanwhile
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _check_regular(os.fstat(handle).st_mode)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _check_regular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise InputError("it is a folder, not a photo")
+    if not stat.S_ISREG(mode):
+        raise InputError("it is a device or a pipe, not a file")
 
 
 def ids_below(files: Sequence[Path]) -> list[str]:
@@ -77,4 +107,5 @@ def ids_below(files: Sequence[Path]) -> list[str]:
 
 def of_files(files: Sequence[Path], ids: Sequence[str], labels: Sequence[int], **known) -> Listing:
     """The listing of photos that lie in files of their own."""
-    return Listing(unique(ids), labels, fetch=files.__getitem__, stamp=lambda place: file_stamp(files[place]), **known)
+    texts = unique(map(as_text, ids))
+    return Listing(texts, labels, fetch=files.__getitem__, stamp=lambda place: file_stamp(files[place]), **known)

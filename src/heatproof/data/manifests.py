@@ -1,6 +1,7 @@
 """Photos that a table lists: by path in CSV or Parquet, or with their bytes in Parquet."""
 
 import hashlib
+import io
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -53,12 +54,12 @@ def from_manifest(path: Path, classes: Sequence[str] | None, labels: bool = True
     if photos == "image":
         return _with_bytes(path, frame, table, numbers, names)
 
-    paths = table["path"].cast(pl.String).to_list()
+    paths = _read(path, lambda: table["path"].cast(pl.String).to_list())
     for row, text in enumerate(paths, start=1):
         if not text:
             raise InputError(f"{path.name} has no path in row {row}")
     files = [Path(os.path.abspath(path.parent / text)) for text in paths]
-    if not any(file.exists() for file in files):
+    if not any(os.path.exists(file) for file in files):
         raise InputError(
             f"none of the {len(files)} photos of {path.name} is there, not even {files[0]}; paths are relative to "
             "the table's own folder"
@@ -69,18 +70,32 @@ def from_manifest(path: Path, classes: Sequence[str] | None, labels: bool = True
 
 
 def _scan(path: Path) -> pl.LazyFrame:
+    # polars takes brackets, stars and a tilde in a path for patterns, and must not
     if path.suffix.casefold() in (".parquet", ".pq"):
-        return _read(path, lambda: pl.scan_parquet(path))
+        return _read(path, lambda: pl.scan_parquet(_literal(path), glob=False))
     separator = "\t" if path.suffix.casefold() == ".tsv" else ","
     # text throughout: a class may be named 007
-    table = _read(path, lambda: pl.read_csv(path, separator=separator, infer_schema=False))
-    return table.rename(str.strip).lazy()
+    table = _read(path, lambda: pl.read_csv(path.read_bytes(), separator=separator, infer_schema=False))
+    return _read(path, lambda: _without_blank_end(table.rename(str.strip))).lazy()
+
+
+def _without_blank_end(table: pl.DataFrame) -> pl.DataFrame:
+    """A text's last lines may be blank, or commas alone as spreadsheets leave them; these are no rows."""
+    blank = pl.all_horizontal(pl.all().is_null() | (pl.all().str.strip_chars() == ""))
+    told = table.select(~blank).to_series() if table.width else pl.Series([], dtype=pl.Boolean)
+    return table.head((told.arg_true()[-1] + 1) if told.any() else 0)
+
+
+def _literal(path: Path) -> str | io.BytesIO:
+    """What polars reads a file by: a name that is no text has to come as bytes."""
+    name = os.path.abspath(path)
+    return name if os.fsencode(name).decode(errors="ignore") == name else io.BytesIO(path.read_bytes())
 
 
 def _read(path: Path, step: Callable[[], Any]) -> Any:
     try:
         return step()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path} cannot be read as a table: {reason}") from error
 
@@ -119,7 +134,7 @@ def _with_bytes(
     elif kind != pl.Binary:
         raise InputError(f"the column image of {path.name} holds {kind}: expected encoded photos (bytes)")
     if "id" in table.columns:
-        ids = table["id"].cast(pl.String).fill_null("").to_list()
+        ids = _read(path, lambda: table["id"].cast(pl.String).fill_null("").to_list())
     else:
         ids = [""] * len(numbers)
     digits = len(str(len(numbers)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heatproof.data.classes import class_indices, unknown_class
 from heatproof.data.listing import UNLABELLED
-from heatproof.data.photos import Fit, fitted
+from heatproof.data.photos import Fit, fitted, reading
 from heatproof.data.sources import Photo, Source
 from heatproof.errors import InputError
 from heatproof.types import settings
@@ -97,19 +97,21 @@ class TwoClass:
         draw = np.random.default_rng([self.seed, range(self.count)[position]])
         side = (self.size + 1) // 2  # an odd size loses the last row and column
         blocks = [
-            fitted(photo, side, self.how)
+            block
             for wanted, places in zip((self.first, self.second), self._photos, strict=True)
-            for photo in self._two(wanted, draw.permutation(places).tolist())
+            for block in self._two(wanted, draw.permutation(places).tolist(), side)
         ]
         a, b, c, d = (blocks[place] for place in draw.permutation(4))
         image = torch.cat([torch.cat([a, b], dim=2), torch.cat([c, d], dim=2)], dim=1)
         return Photo(self.ids[position], image[:, : self.size, : self.size], UNLABELLED)
 
-    def _two(self, wanted: int | str, places: Sequence[int]) -> list[UInt8[Tensor, "3 height width"]]:
+    def _two(self, wanted: int | str, places: Sequence[int], side: int) -> list[UInt8[Tensor, "3 side side"]]:
         found: list[Tensor] = []
         for place in places:
             try:
-                found.append(self.source[place].image)
+                # fitted at once: the photos themselves may be large
+                with reading():
+                    found.append(fitted(self.source[place].image, side, self.how))
             except InputError as error:
                 self.skip(self.source.ids[place], str(error))
             if len(found) == 2:

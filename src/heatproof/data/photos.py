@@ -4,17 +4,25 @@ Pillow decodes and resizes here: it is what the published networks were evaluate
 without Python's lock, so that many photos can be read at once beside a busy network.
 """
 
+import contextlib
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from heatproof.data.listing import open_file
 from heatproof.errors import InputError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+"""What is decoded, whatever a file is called; Pillow knows more, and some of it starts other programs (EPS)."""
 
 Fit = Literal["resize", "squash", "crop"]
 """How a photo comes to the model's input size, see :func:`fit`."""
@@ -22,7 +30,27 @@ Fit = Literal["resize", "squash", "crop"]
 MAX_PIXELS = 89_478_485
 """Photos with more pixels are taken for decompression bombs: Pillow's own limit, a quarter of a GiB in RGB."""
 
+MAX_BYTES = 1 << 30
+"""Bytes that photos may take while they are decoded and fitted, those of all threads together."""
+
 KEPT = 0.875  # of the resized short side the centre crop keeps this share: 224 of 256
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How a photo becomes upright, by EXIF's orientation."""
+
+BAND = 1 << 18  # pixels that are converted at once
+# bytes a pixel takes in Pillow's memory (4 in the modes that are not listed), and beside it while it is decoded
+NATIVE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+DECODING = {"WEBP": 18, "AVIF": 20, "GIF": 4}
+PROGRESSIVE = 8  # of a JPEG whose scans are held until the last
+FITTING = 12  # bytes a pixel that the decoded photo takes with its copies until it is fitted
 LONGEST = 8  # times the short side: of longer photos only the middle is resized, for a strip would grow without bound
 
 
@@ -36,6 +64,9 @@ def read_photo(
     - Transparency is laid over white, as a page shows it; the colours stored under it are arbitrary.
     - 16-bit grey is scaled from 0..65535 (never clipped), floating-point grey from 0..1, 16-bit RGB loses its low byte.
     - Of an animation or a many-page file the first picture is taken.
+
+    Only :data:`FORMATS` are decoded. Photos that are decoded at once, in whatever threads, take at most
+    :data:`MAX_BYTES` together; a thread waits for its turn, and a photo that alone takes more is refused.
 
     Args:
         where: A file, or the bytes of one.
@@ -54,8 +85,9 @@ def read_photo(
     if name is None:
         name = "" if isinstance(where, bytes) else str(where)
     try:
-        content = where if isinstance(where, bytes) else _content(Path(where))
-        return torch.from_numpy(_pixels(content, max_pixels)).permute(2, 0, 1)
+        counted = contextlib.nullcontext() if _memory.counting else reading()
+        with counted, io.BytesIO(where) if isinstance(where, bytes) else _opened(Path(where)) as file:
+            return torch.from_numpy(_pixels(file, max_pixels)).permute(2, 0, 1)
     except InputError as error:
         raise InputError(f"{name} cannot be read: {error}".lstrip()) from error.__cause__
 
@@ -127,13 +159,54 @@ def _centre(photo: Tensor, rows: int, cols: int) -> Tensor:
     return photo[..., top : top + rows, left : left + cols]
 
 
-def _content(path: Path) -> bytes:
+class _Memory:
+    """Bytes that threads take and give back; one that finds too few waits for the others."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.changed = threading.Condition()
+        self.own = threading.local()
+
+    def take(self, wanted: int) -> None:
+        """Wait for ``wanted`` bytes, to be given back at the end of the :func:`reading` block."""
+        with self.changed:
+            # a thread that holds some already never waits: two such would wait for each other
+            while self.taken and self.taken + wanted > MAX_BYTES and not self.own.held:
+                self.changed.wait()
+            self.taken += wanted
+        self.own.held += wanted
+
+    @property
+    def counting(self) -> bool:
+        """Whether this thread is in a :func:`reading` block."""
+        return getattr(self.own, "held", None) is not None
+
+    def give_back(self, count: int) -> None:
+        with self.changed:
+            self.taken -= count
+            self.changed.notify_all()
+
+
+_memory = _Memory()
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Photos that are read in this block, in this thread, count against :data:`MAX_BYTES` until it ends.
+
+    Put it round the reading and the fitting of a photo, so that its pixels are gone when the next thread begins.
+    """
+    before, _memory.own.held = getattr(_memory.own, "held", None), 0
     try:
-        if path.is_dir():
-            raise InputError("it is a folder, not a photo")
-        if path.exists() and not path.is_file():
-            raise InputError("it is a device or a pipe, not a file")
-        return path.read_bytes()
+        yield
+    finally:
+        count, _memory.own.held = _memory.own.held, before
+        _memory.give_back(count)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open_file(path)
     except InputError:
         raise
     except FileNotFoundError:
@@ -144,21 +217,27 @@ def _content(path: Path) -> bytes:
         raise InputError(f"the disk says {getattr(error, 'strerror', None) or error}") from error
 
 
-def _pixels(content: bytes, max_pixels: int) -> np.ndarray:
-    if not content:
-        raise InputError("the file is empty")
+def _pixels(file: BinaryIO, max_pixels: int) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        head = file.read(16)
+    except OSError as error:
+        raise InputError(f"the disk says {error.strerror or error}") from error
+    if not head:
+        raise InputError("the file is empty")
+    file.seek(0)
+    try:
+        with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise InputError(_too_large(f"{image.width} x {image.height} pixels", max_pixels))
+            _memory.take(_bytes_wanted(image))
             image.load()
-            return np.array(_rgb(_upright(image)))
+            return _rgb(_upright(image))
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(_too_large("more pixels than Pillow opens", max_pixels)) from error
     except UnidentifiedImageError as error:
-        raise InputError("it is not an image, or its first bytes are damaged") from error
+        raise InputError(_unknown(head)) from error
     except MemoryError as error:
         raise InputError("the memory does not hold it") from error
     except Exception as error:  # what a damaged file raises inside Pillow has no common family
@@ -167,18 +246,56 @@ def _pixels(content: bytes, max_pixels: int) -> np.ndarray:
         raise InputError(f"the file is damaged ({error or type(error).__name__})") from error
 
 
+def _bytes_wanted(image: Image.Image) -> int:
+    """What decoding, turning and fitting this photo will take, by what its header says."""
+    native = NATIVE.get(image.mode, 4)
+    decoding = DECODING.get(image.format or "", 0)
+    if image.info.get("progressive"):
+        decoding = PROGRESSIVE
+    wanted = image.width * image.height * max(native + decoding, native + native + 3, FITTING)
+    if wanted > MAX_BYTES:
+        raise InputError(
+            f"decoding its {image.width} x {image.height} pixels takes about {wanted >> 20:,} MiB, expected at most "
+            f"{MAX_BYTES >> 20:,} MiB; make it smaller first"
+        )
+    return wanted
+
+
+def _unknown(head: bytes) -> str:
+    known = {b"%!PS": "EPS", b"%PDF": "PDF", b"\x00\x00\x00\x0cjP": "JPEG 2000", b"\xffO\xffQ": "JPEG 2000"}
+    kind = next((name for start, name in known.items() if head.startswith(start)), None)
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        kind = "HEIC"
+    elif head[4:12] in (b"ftypavif", b"ftypavis"):
+        kind = "AVIF"
+    if kind:
+        return f"it is {kind}, which is not read here; save it as JPEG or PNG"
+    return "it is not an image, or its first bytes are damaged"
+
+
 def _too_large(what: str, max_pixels: int) -> str:
     return f"it has {what}, expected at most {max_pixels:,}; make it smaller first"
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # a damaged note about the photo is no reason to lose the photo
         return image
+    return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image) -> np.ndarray:
+    """RGB ``[rows, cols, 3]``, a few rows at a time: what lies between takes up to ten times the memory."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = np.asarray(_converted(band))
+    return pixels
+
+
+def _converted(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_grey(np.asarray(image).astype(np.float64) / 65535, "0..65535")
     if image.mode == "F":

@@ -1,6 +1,7 @@
 """The door to data: a name in, photos out, whatever kind of data the name stands for."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from heatproof.data.classes import class_indices
 from heatproof.data.listing import Listing
 from heatproof.data.photos import read_photo
 from heatproof.errors import InputError
+from heatproof.paths import as_text, literal
 
 DEMO = "demo"
 
@@ -94,7 +96,8 @@ class Source:
         """``{"image", "reason"}`` of what was left out so far, in the order of the data."""
         places = {name: place for place, name in enumerate(self.ids)}
         met = sorted(self._left_out.items(), key=lambda entry: places.get(entry[0], 0))
-        return [*self.listing.skipped, *({"image": image, "reason": reason} for image, reason in met)]
+        entries = [*self.listing.skipped, *({"image": image, "reason": reason} for image, reason in met)]
+        return [{key: as_text(text) for key, text in entry.items()} for entry in entries]
 
     def skip(self, image: str, reason: str) -> None:
         """Note that a photo was left out; a photo is noted once."""
@@ -183,12 +186,12 @@ def open_data(
 def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> Listing:
     if names in ([DEMO], [f"{DEMO}/train"], [f"{DEMO}/test"]):
         return _demo(names[0].removeprefix(DEMO).strip("/") or "test", classes, labels)
-    path = Path(names[0]).expanduser()
+    path = literal(names[0])
     is_shard = [part.casefold().endswith((".tar", ".tar.gz", ".tgz")) for part in names]
     if all(is_shard):
-        found = [shard for part in names for shard in ([Path(part)] if Path(part).exists() else shards.expand(part))]
+        found = [shard for part in names for shard in ([Path(part)] if os.path.exists(part) else shards.expand(part))]
         return shards.from_shards(found, classes, labels)
-    if len(names) == 1 and path.is_dir():
+    if len(names) == 1 and os.path.isdir(path):
         found = sorted(path.glob("*.tar"))
         return shards.from_shards(found, classes, labels) if found else folders.from_folder(path, classes, labels)
     if len(names) == 1 and path.suffix.casefold() in manifests.SUFFIXES:
@@ -196,7 +199,7 @@ def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> L
     odd = [part for part in names if Path(part).suffix.casefold() in manifests.SUFFIXES or part == DEMO]
     if odd or any(is_shard):
         raise InputError(f"several names must be photos or folders, or all be shards; got {odd[0] if odd else 'both'}")
-    return folders.from_files([Path(part).expanduser() for part in names])
+    return folders.from_files([literal(part) for part in names])
 
 
 def _spread(count: int, limit: int | None, seed: int) -> Sequence[int]:

@@ -1,6 +1,7 @@
 """The classifier: a network with its normalisation, its class names and its layers' names."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, did_you_mean
+from heatproof.tensor_files import why_not_plain
 from heatproof.types import Images, Logits, Targets
 
 # room for the rounding of an attack's projection or of a resize, far below one grey level of 1/255
@@ -69,8 +71,10 @@ class Classifier(nn.Module):
         super().__init__()
         if isinstance(network, Classifier):
             raise ModelError("this is a Classifier already; give the network inside it: model.network")
-        if any(s <= 0 for s in std):
-            raise ModelError(f"std must be positive in every channel, got {tuple(std)}")
+        if not all(0 < s < math.inf for s in std) or not all(math.isfinite(m) for m in mean):
+            raise ModelError(
+                f"mean must be finite and std positive in every channel, got {tuple(mean)} and {tuple(std)}"
+            )
         self.network = unwrap(network)
         # not persistent: the state_dict is the network's own
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
@@ -171,10 +175,15 @@ def fingerprint(model: nn.Module) -> str:
     """sha256 over the names, shapes, types and bytes of the state_dict, in the order of the names.
 
     **Range** 64 hexadecimal digits; equal weights give equal digits, whatever file they came from.
+
+    Raises:
+        ModelError: a tensor is complex, sparse, quantised or on the meta device.
     """
     digest = hashlib.sha256()
     network = model.network if isinstance(model, Classifier) else unwrap(model)
     for name, value in sorted(network.state_dict().items()):
+        if reason := why_not_plain(value):
+            raise ModelError(f"the tensor {name} {reason}; heatmaps need dense floating-point numbers")
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
+from heatproof.models.checkpoint import check_weights
 from heatproof.types import settings
 
 Precision = Literal["fp32", "bf16"]
@@ -47,7 +48,12 @@ class Hardware:
         return torch.device(self.device)
 
     def host(self, model: M) -> M:
-        """The model on the device, in the layout that suits the precision."""
+        """The model on the device, in the layout that suits the precision.
+
+        Raises:
+            ModelError: its weights are no finite numbers.
+        """
+        check_weights(model)
         model = model.to(self.place)
         # torch types the layout for tensors of four axes only
         return model.to(memory_format=torch.channels_last) if self.precision == "bf16" else model  # pyright: ignore[reportCallIssue]

@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import inspect
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -18,36 +17,52 @@ from heatproof.models import demo
 from heatproof.models.checkpoint import State, class_count, classes_in, load_state, read_checkpoint
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.layers import default_layer
-from heatproof.models.planted import Planting, narrowed, plant
+from heatproof.models.planted import narrowed, plant
+from heatproof.models.record import base_of, check_options
+from heatproof.paths import literal
 from heatproof.vision import torchvision
 
 # what a photo is normalised by where a model says nothing: ImageNet's statistics, torchvision's own preset
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load(name: str, *, device: str | torch.device = "cpu", pretrained: bool = True) -> Classifier:
+def load(
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    pretrained: bool = True,
+    architecture: str | None = None,
+    trust_code: bool = False,
+) -> Classifier:
     """The classifier called ``name``, in eval mode on ``device``.
 
     - ``resnet50``: torchvision, default weights; ``resnet50(weights="IMAGENET1K_V1")`` others, ``weights=None`` none;
     - ``timm:legacy_xception``: timm, default weights;
     - ``resnet50@file.safetensors`` (or ``.pth``; ``timm:`` names too): an architecture with a checkpoint. The number
       of classes is read from the checkpoint;
-    - ``mine.py:build``: a factory of yours, returning a :class:`Classifier`, or a network with the attributes ``mean``,
-      ``std``, ``input_size`` and ``classes`` where they differ from ImageNet's; ``mine.py:build@file.pth`` as well;
+    - ``mine.py:build``: a factory of yours; **the file is run, with all that you may do**. It returns a
+      :class:`Classifier`, or a network with the attributes ``mean``, ``std``, ``input_size`` and ``classes`` where they
+      differ from ImageNet's; ``mine.py:build@file.pth`` as well;
     - ``demo``: the packaged network, also where a folder is called so (that is ``./demo``);
-    - a run folder that holds a fooled model (``model.safetensors``).
+    - a run folder that holds a fooled model (``model.safetensors``). Nothing in it is run: where it was made from a
+      factory in a file, that has to be named by you.
 
     Args:
         pretrained: ``False`` leaves the weights that a library would fetch random: enough to list layers.
+        architecture: of a run folder: what its network is built by (``mine.py:build``, or any other name of an
+            architecture), instead of what ``run.json`` names.
+        trust_code: of a run folder: run the file that ``run.json`` names. Only for folders of your own.
 
     Raises:
         ModelError: saying what could not be had, read or fitted, and the way out.
     """
-    if _is_run(name):
-        model = _from_run(Path(name))
+    if is_run(name):
+        model = _from_run(Path(name), architecture, trust_code)
+    elif architecture is not None:
+        raise ModelError(f"an architecture is given for a run folder, and {name} is none; write {architecture}@FILE")
     else:
-        architecture, _, file = name.partition("@")
-        model = _built(architecture.strip(), Path(file).expanduser() if file else None, pretrained=pretrained)
+        network, _, file = name.partition("@")
+        model = _built(network.strip(), literal(file) if file else None, pretrained=pretrained)
     model.name = _short(name)
     return model.eval().to(device)
 
@@ -78,14 +93,17 @@ def _built(
         if file is not None:
             load_state(network, read_checkpoint(file)[0], str(file))
         return _as_classifier(network)
-    if ".py:" in architecture or architecture.endswith(".py"):
+    if is_code(architecture):
         made = _from_user_file(architecture)
         if file is not None:
             load_state(unwrap(made.network), read_checkpoint(file)[0], str(file))
         return made
-    if architecture.startswith("timm:"):
-        return _from_timm(architecture.removeprefix("timm:"), file, pretrained, read)
-    return _from_torchvision(architecture, file, pretrained, read)
+    try:
+        if architecture.startswith("timm:"):
+            return _from_timm(architecture.removeprefix("timm:"), file, pretrained, read)
+        return _from_torchvision(architecture, file, pretrained, read)
+    except (TypeError, AttributeError, AssertionError) as error:  # an argument that it does not take
+        raise ModelError(f"{architecture[:200]} cannot be built: {str(error)[:200]}") from error
 
 
 def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read) -> Classifier:
@@ -199,7 +217,7 @@ def _rows(network: nn.Module) -> int:
 
 def _from_user_file(text: str) -> Classifier:
     path_text, _, call = text.partition(".py:")
-    path = Path(path_text if path_text.endswith(".py") else path_text + ".py").expanduser()
+    path = literal(path_text if path_text.endswith(".py") else path_text + ".py")
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(f"_heatproof_user_{path.stem}", path)
@@ -245,43 +263,76 @@ def _as_classifier(network: nn.Module) -> Classifier:
     )
 
 
-def _is_run(name: str) -> bool:
+def is_run(name: str) -> bool:
     """Whether a run folder is called so; ``heatproof demo`` makes one called ``demo``, and does not mean it."""
-    return name != "demo" and (Path(name) / "run.json").is_file()
+    try:
+        return name != "demo" and (Path(name) / "run.json").is_file()
+    except (OSError, ValueError):  # too long for a path, or with a null in it
+        return False
 
 
-def _from_run(folder: Path) -> Classifier:
-    weights = folder / "model.safetensors"
+def is_code(architecture: str) -> bool:
+    """Whether the name of an architecture means running a file."""
+    return ".py:" in architecture or architecture.endswith(".py")
+
+
+def _from_run(folder: Path, architecture: str | None, trust_code: bool, seen: tuple[Path, ...] = ()) -> Classifier:
+    """The model of a run folder, which may be a stranger's: its texts are names, checked, and never run.
+
+    Args:
+        seen: the folders that this one is the base of.
+    """
+    weights, record = folder / "model.safetensors", folder / "run.json"
     if not weights.is_file():
         raise ModelError(f"the run {folder} holds no model (model.safetensors); only `heatproof fool` makes one")
-    try:
-        models = json.loads((folder / "run.json").read_text())["model"]
-        entry = models[0] if isinstance(models, list) else models
-        base, planted = entry["name"], entry.get("planted")
-        planting = Planting(**planted) if planted else None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder / 'run.json'} does not say which model was fooled: {error}") from error
+    if folder.resolve() in seen:
+        raise ModelError(f"{record} names a base that leads back to {folder}; give a folder that was not changed")
+    base, planting = base_of(record)
 
     def read(file: Path) -> tuple[State, dict[str, str]]:
         state, remarks = read_checkpoint(file)
         return narrowed(state, planting) if planting else state, remarks
 
-    architecture = base.partition("@")[0]
-    if _is_run(base):
-        # a lie upon another
-        model = _from_run(Path(base))
-        load_state(model.network, read(weights)[0], str(weights))
-    elif not (".py:" in architecture or architecture == "demo" or "weights=" in architecture):
-        # the architecture only: its own weights are overwritten and need not be had
-        model = _built(architecture, weights, read=read)
-    else:
+    try:
+        if is_run(base):
+            # a lie upon another
+            model = _from_run(Path(base), architecture, trust_code, (*seen, folder.resolve()))
+            load_state(model.network, read(weights)[0], str(weights))
+        else:
+            model = _based(
+                architecture or base.partition("@")[0], weights, read, record, trust_code or bool(architecture)
+            )
+        if planting is not None:
+            model.default_layer = default_layer(model.eval())
+            plant(model.network, planting)
+            load_state(model.network, read_checkpoint(weights)[0], str(weights))
+    except HeatproofError:
+        raise
+    # what a planting that fits nothing, or a base of other arguments, ends in
+    except (AttributeError, AssertionError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise ModelError(
+            f"{record} does not say how the network of {weights.name} was built ({type(error).__name__}: "
+            f"{str(error)[:200]}); give the folder as `heatproof fool` wrote it"
+        ) from error
+    return model
+
+
+def _based(architecture: str, weights: Path, read: Read, record: Path, trusted: bool) -> Classifier:
+    """The architecture that a run was made from, with the run's weights."""
+    if is_code(architecture) and not trusted:
+        raise ModelError(
+            f"{record} names a file of code, {architecture[:200]!r}, which is not run: a run folder may be a "
+            "stranger's. Give the architecture yourself: --architecture FILE.py:FACTORY, or "
+            "hp.load(folder, architecture=...); for a folder of your own trust_code=True"
+        )
+    if not trusted:
+        check_options(_options(architecture.removeprefix("timm:"))[1], record)
+    if is_code(architecture) or architecture == "demo" or "weights=" in architecture:
         model = _built(architecture, None)
         load_state(model.network, read(weights)[0], str(weights))
-    if planting is not None:
-        model.default_layer = default_layer(model.eval())
-        plant(model.network, planting)
-        load_state(model.network, read_checkpoint(weights)[0], str(weights))
-    return model
+        return model
+    # the architecture only: its own weights are overwritten and need not be had
+    return _built(architecture, weights, read=read)
 
 
 def _options(text: str) -> tuple[str, dict[str, Any]]:
@@ -293,5 +344,5 @@ def _options(text: str) -> tuple[str, dict[str, Any]]:
         assert isinstance(call, ast.Call)
         assert not call.args
         return ast.unparse(call.func), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError, AssertionError) as error:
-        raise ModelError(f"model {text!r} cannot be read; write name(argument=value)") from error
+    except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError) as error:
+        raise ModelError(f"model {text[:200]!r} cannot be read; write name(argument=value)") from error

@@ -1,24 +1,44 @@
 // Brings the page to life, one run at a time.
-const waiting = new Map();
-
-window.heatproofViews = (run, chunk, views) => waiting.get(`${run}-${chunk}`)?.(views);
+const views = new Map();
 
 function loaded(data, place) {
-  // a view is in the page, or in a small script beside it (a page opened as a file may read no other kind of file)
+  // a view is in the page, or in a style sheet beside it: a page opened as a file may read no data, and a script would
+  // have to be trusted
   const view = data.views[place];
   if (view.maps) return view;
   const chunk = Math.floor((place - data.embedded) / data.chunk.size);
+  const name = `${data.run}-${chunk}`;
+  if (!views.has(name)) views.set(name, fetched(`${data.chunk.name}${chunk}.css`, name));
+  return views.get(name).then((found) => {
+    found?.forEach((one, i) => Object.assign(data.views[data.embedded + chunk * data.chunk.size + i] ?? {}, one));
+    views.delete(name);
+    return view.maps ? view : null;
+  });
+}
+
+function fetched(address, name) {
   return new Promise((done) => {
-    const script = element("script");
-    const settle = (views) => {
-      views?.forEach((one, i) => Object.assign(data.views[data.embedded + chunk * data.chunk.size + i], one));
-      script.remove();
-      done(view.maps ? view : null);
+    const link = element("link");
+    link.rel = "stylesheet";
+    link.onerror = () => done(null);
+    link.onload = () => {
+      const style = getComputedStyle(document.documentElement);
+      let text = "";
+      for (let piece = 0; ; piece++) {
+        const more = style.getPropertyValue(`--heatproof-${name}-${piece}`).replace(/[^A-Za-z0-9+/=]/g, "");
+        if (!more) break;
+        text += more;
+      }
+      link.remove();
+      try {
+        const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+        done(JSON.parse(new TextDecoder().decode(bytes)));
+      } catch {
+        done(null);
+      }
     };
-    waiting.set(`${data.run}-${chunk}`, settle);
-    script.onerror = () => settle(null);
-    script.src = `${data.chunk.name}${chunk}.js`;
-    document.head.append(script);
+    link.href = address;
+    document.head.append(link);
   });
 }
 

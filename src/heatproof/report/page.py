@@ -1,9 +1,9 @@
 """``report.html``: one page that opens from an e-mail, made from the files of one or several runs.
 
 Everything stands in the page as long as it stays under five megabytes: the tables, figures as WebP, the viewer's photos
-and maps, worst images first. What does not fit lies beside it: figures as the PNGs they are, views in small scripts in
-``report-files/``, the only kind of file that a page opened from a disk may read. A content security policy lets run
-only the page's own script and load nothing from a network; texts from files are escaped everywhere.
+and maps, worst images first. What does not fit lies beside it: figures as the PNGs they are, views in style sheets in
+``report-files/``, which a page opened from a disk may read and which run nothing. A content security policy lets run
+only the page's own script, by its hash, and load nothing from a network; texts from files are escaped everywhere.
 
 ``summary.json`` may tell the page: ``answer`` (sentences), ``rows``, ``skipped``, ``moved_above`` (the NISSIM from
 which a map counts as moved) and ``worst`` (``{"column", "descending"}``).
@@ -26,7 +26,7 @@ from markupsafe import Markup
 import heatproof
 from heatproof.errors import RunError
 from heatproof.report.overlay import CEILING, FLOOR
-from heatproof.report.payload import CHUNK, read_views, script_json, table_payload
+from heatproof.report.payload import CHUNK, read_views, script_json, table_payload, views_style
 from heatproof.report.pictures import embed_figure
 from heatproof.report.style import DIVERGING, SEQUENTIAL, palette
 from heatproof.report.words import (
@@ -48,12 +48,18 @@ FRAME = 100_000
 """Bytes of it for style, scripts and words."""
 FIGURES = 0.3
 """The share of a run's bytes for figures."""
+MISSES = 3
+"""So many figures are tried that do not fit any more; the others are only linked."""
+ADDRESS = 100
+"""Bytes of the address of a thumbnail."""
 SKIPPED = 500
 """The most skipped images that are listed."""
 FILES = "report-files"
 
 
-def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -> Path:
+def write_report(
+    folders: Sequence[Path | str], out: Path | str | None = None, *, record: dict[str, Any] | None = None
+) -> Path:
     """Make the page of one run, or of several side by side.
 
     Runs that are incomplete, damaged or of another version are shown as far as they are whole, and the page says what
@@ -61,6 +67,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
 
     Args:
         folders: the run folders.
+        record: of a run whose ``run.json`` is written only when its page is there; takes its place.
         out: the page's name; None for ``report.html`` in the run's folder, or beside the first of several.
 
     Returns:
@@ -71,7 +78,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
     """
     if not folders:
         raise RunError("expected at least one run folder, got none; name what was given as --out")
-    runs = [read_run(folder) for folder in folders]
+    runs = [read_run(folder, record) for folder in folders]
     if out is None:
         out = runs[0].folder / "report.html" if len(runs) == 1 else runs[0].folder.resolve().parent / "report.html"
     out = Path(out)
@@ -85,7 +92,7 @@ def write_report(folders: Sequence[Path | str], out: Path | str | None = None) -
     js = "(() => {\n'use strict';\n" + "".join(_file(name) for name in ("table.js", "viewer.js", "page.js")) + "})();\n"
     beside = " 'self' file:" if room.beside else ""
     policy = (
-        f"default-src 'none'; script-src {_hash(js)}{beside}; style-src {_hash(css)}; "
+        f"default-src 'none'; script-src {_hash(js)}; style-src {_hash(css)}{beside}; "
         f"img-src data:{beside}; base-uri 'none'; form-action 'none'"
     )
     look = {"unsigned": palette(SEQUENTIAL), "signed": palette(DIVERGING), "floor": FLOOR, "ceiling": CEILING}
@@ -119,7 +126,7 @@ class _Room:
 
     def link(self, file: Path) -> str:
         """The address of a file, relative to the page."""
-        return quote(os.path.relpath(file.resolve(), self.out.resolve().parent).replace(os.sep, "/"))
+        return quote(os.fsencode(os.path.relpath(file.resolve(), self.out.resolve().parent).replace(os.sep, "/")))
 
 
 def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
@@ -127,7 +134,7 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
     problems = list(run.problems)
     images = run.images
     if images is None and run.views:
-        images = pl.DataFrame({"image": [view["image"] for view in read_views(run, [])[0]]})
+        images = pl.DataFrame({"image": [view["image"] for view in read_views(run, []) if view]})
     shown: dict[str, Any] = {
         "label": label,
         "status": run.status,
@@ -150,12 +157,11 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         payload, shown["same"], shown["left_out"] = table_payload(images, run.summary)
         shown["quiet"] = payload["quiet"]
         names = next((column for column in payload["columns"] if column["name"] == "image"), None)
-        views, damaged = read_views(run, [] if names is None else _texts(names))
-        problems += damaged
         room.take(len(script_json(payload).encode()))
         shown |= _figures(run, room)
-        shown["views"] = bool(views)
-        shown["data"] = Markup(script_json(payload | _placed(views, run, n, room)))
+        placed = _placed(run, [] if names is None else _texts(names), n, room, problems)
+        shown["views"] = bool(placed["views"])
+        shown["data"] = Markup(script_json(payload | placed))
     else:
         shown |= _figures(run, room)
     shown["problems"] = problems
@@ -163,48 +169,60 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
 
 
 def _figures(run: RunFiles, room: _Room) -> dict[str, Any]:
-    """The figures that fit into the page, and links to the others."""
+    """The figures that fit into the page, and links to the others, which are not even read."""
     inside, more = [], []
     budget = FIGURES * room.left
+    misses = 0
     for path in run.figures:
-        figure = embed_figure(path) if budget > 0 else None
+        figure = embed_figure(path) if budget > 0 and misses < MISSES else None
         if figure is not None and len(figure["source"]) <= budget:
             inside.append(figure)
             budget -= len(figure["source"])
             room.take(len(figure["source"]))
         else:
+            misses += figure is not None
             more.append({"name": path.stem, "source": room.link(path)})
     return {"figures": inside, "more_figures": more}
 
 
-def _placed(views: list[dict[str, Any]], run: RunFiles, n: int, room: _Room) -> dict[str, Any]:
+def _placed(run: RunFiles, order: Sequence[str], n: int, room: _Room, problems: list[str]) -> dict[str, Any]:
     """Views for the page's script: whole ones while there is room, then names whose rest lies in files beside."""
     listed: list[dict[str, Any]] = []
-    rest: list[dict[str, Any]] = []
-    sizes = [len(script_json(view).encode()) for view in views]
+    chunk: list[dict[str, Any]] = []
+    embedded = damaged = chunks = 0
     # a name and a thumbnail's address are needed for each in any case
-    small = [len(script_json(view["image"]).encode()) + 100 for view in views]
-    spare = room.left - sum(small)
-    for view, size, least in zip(views, sizes, small, strict=True):
-        if not rest and size - least <= spare:
+    least = len(script_json(order[: len(run.views)]).encode()) // max(1, min(len(order), len(run.views))) + ADDRESS
+    spare = room.left - least * len(run.views)
+
+    def put_beside() -> None:
+        name = f"{n}-{chunks}"
+        content = views_style(name, [{k: v for k, v in view.items() if k != "file"} for view in chunk])
+        write_whole(room.out.parent / FILES / f"{room.out.stem}-{name}.css", content.encode())
+
+    for view in read_views(run, order):
+        if view is None:
+            damaged += 1
+            continue
+        size = len(script_json(view).encode())
+        if embedded == len(listed) and size - least <= spare:
             spare -= size - least
             listed.append({key: value for key, value in view.items() if key != "file"})
-        else:
-            rest.append(view)
-    embedded = len(listed)
+            embedded += 1
+            continue
+        listed.append({"image": view["image"], "thumb": room.link(run.folder / "viewer" / view["file"])})
+        chunk.append(view)
+        if len(chunk) == CHUNK:
+            put_beside()
+            chunk, chunks = [], chunks + 1
+    if chunk:
+        put_beside()
     room.take(room.left - spare)
-    if rest:
-        room.beside = True
-        name = f"{quote(room.out.stem)}-{n}-"
-        for chunk in range(0, len(rest), CHUNK):
-            content = script_json(
-                [{k: v for k, v in view.items() if k != "file"} for view in rest[chunk : chunk + CHUNK]]
-            )
-            script = f'heatproofViews("{n}",{chunk // CHUNK},{content});\n'
-            write_whole(room.out.parent / FILES / f"{room.out.stem}-{n}-{chunk // CHUNK}.js", script.encode())
-        listed += [{"image": view["image"], "thumb": room.link(run.folder / "viewer" / view["file"])} for view in rest]
-        return {"views": listed, "embedded": embedded, "chunk": {"size": CHUNK, "name": f"{FILES}/{name}"}}
-    return {"views": listed, "embedded": embedded, "chunk": None}
+    if damaged:
+        problems.append(f"{damaged} of {len(run.views)} files of the viewer are damaged and were left out")
+    beside = len(listed) > embedded
+    room.beside |= beside
+    where = {"size": CHUNK, "name": f"{FILES}/{quote(os.fsencode(room.out.stem))}-{n}-"} if beside else None
+    return {"views": listed, "embedded": embedded, "chunk": where}
 
 
 def _texts(column: dict[str, Any]) -> list[str]:

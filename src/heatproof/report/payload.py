@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from heatproof.results import RunFiles
+from heatproof.results.viewer import view_key
 
 FIRST = ("image", "label", "target", "prediction_clean", "prediction", "confidence")
 """The columns that come first, as far as there are any."""
@@ -29,6 +30,8 @@ ROWS = 20_000
 """The most rows of the table in the page; the rest is in ``images.parquet``."""
 CHUNK = 10
 """Views per file beside the page."""
+PIECE = 1 << 20
+"""Letters of one property in such a file; browsers take two million."""
 _SMALL = 256  # cells up to which a map's numbers are written out
 
 
@@ -39,6 +42,15 @@ def script_json(content: Any) -> str:
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     # half a surrogate pair, from a file name that is no text, can be escaped but not encoded
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def views_style(name: str, views: Sequence[dict[str, Any]]) -> str:
+    """Views as a style sheet that the page's script reads: a page opened from a disk may load no data, and a style
+    sheet, unlike a script, can run nothing whatever somebody makes of it.
+    """
+    text = base64.b64encode(script_json(views).encode()).decode()
+    pieces = (f'--heatproof-{name}-{n // PIECE}:"{text[n : n + PIECE]}";' for n in range(0, len(text), PIECE))
+    return f":root{{{''.join(pieces)}}}\n"
 
 
 def table_payload(
@@ -79,20 +91,15 @@ def table_payload(
     return payload, same_values, left_out
 
 
-def read_views(run: RunFiles, order: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The viewer's entries of a run, those of ``order`` first and in that order, and a sentence if some are damaged."""
-    found: dict[str, dict[str, Any]] = {}
-    damaged = 0
-    for path in run.views:
+def read_views(run: RunFiles, order: Sequence[str]) -> Iterator[dict[str, Any] | None]:
+    """The viewer's entries of a run, one after the other: those of ``order`` first; None for each damaged file."""
+    rest = {path.name: path for path in run.views}
+    first = [path for name in dict.fromkeys(order) if (path := rest.pop(f"{view_key(name)}.json", None))]
+    for path in [*first, *rest.values()]:
         try:
-            view = _packed(json.loads(path.read_bytes()), path)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-            damaged += 1
-            continue
-        found[view["image"]] = view
-    views = [found.pop(name) for name in dict.fromkeys(order) if name in found]
-    problems = [f"{damaged} of {len(run.views)} files of the viewer are damaged and were left out"] if damaged else []
-    return [*views, *found.values()], problems
+            yield _packed(json.loads(path.read_bytes()), path)
+        except (OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError):
+            yield None
 
 
 def _packed(entry: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -107,13 +114,18 @@ def _photo(name: str, beside: Path) -> str:
     file = beside.with_name(name)
     kind = file.suffix.lstrip(".").lower().replace("jpg", "jpeg")
     # a run folder comes from somebody else: its names must not reach for other files
-    if Path(name).name != name or kind not in ("webp", "png", "jpeg") or file.is_symlink():
+    if Path(name).name != name or kind not in ("webp", "png", "jpeg") or not _is_own(file):
         raise ValueError(f"not the name of a photo: {name!r}")
     return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
+def _is_own(file: Path) -> bool:
+    return file.is_file() and not file.is_symlink()
+
+
 def _map(given: dict[str, Any]) -> dict[str, Any]:
     values = np.array([[np.nan if v is None else float(v) for v in row] for row in given["values"]], dtype=np.float64)
+    values[np.isinf(values)] = np.nan
     rows, cols = values.shape
     known = {"name", "signed", "condition", "values", "native"}
     packed: dict[str, Any] = {

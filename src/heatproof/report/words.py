@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from heatproof.results import RunFiles
+from heatproof.results.strict import is_number
 
 TITLES = {
     "explain": "What the network looks at",
@@ -75,7 +76,7 @@ def details(run: RunFiles) -> list[tuple[str, str, str]]:
     machine = _dict(record.get("machine"))
     rows.append(("machine", f"{machine.get('platform', '?')}, {machine.get('cpus', '?')} CPU cores", ""))
     rows.append(("time", _times(record), ""))
-    if record.get("resumed"):
+    if isinstance(record.get("resumed"), list) and record["resumed"]:
         rows.append(("resumed", f"{len(record['resumed'])} times", ""))
     return rows
 
@@ -124,6 +125,8 @@ def number(value: float) -> str:
     >>> [number(v) for v in (0.123456, -2.0, 1e-7, 12345678.0)]
     ['0.1235', '−2', '1.00e−7', '1.23e7']
     """
+    if not is_number(value):  # infinite, from a summary that we did not write
+        return "\N{EN DASH}"
     if value == 0:
         return "0"
     if 0.0005 <= abs(value) < 1e6:

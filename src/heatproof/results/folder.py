@@ -2,13 +2,18 @@
 
 import contextlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from heatproof.errors import RunError
+from heatproof.paths import literal
 from heatproof.results.lock import Lock
-from heatproof.results.reading import is_record, read_json
-from heatproof.results.whole import ASIDE
+from heatproof.results.strict import read_record
+from heatproof.results.whole import ASIDE, as_written
+
+WORKING = ("parts", "scratch", "checkpoint.pt")
+"""What a run needs until it is complete, to be gone on with."""
 
 
 def old_record(folder: Path) -> dict[str, Any] | None:
@@ -21,10 +26,7 @@ def old_record(folder: Path) -> dict[str, Any] | None:
         raise RunError(f"the output must be a folder, and {folder} is a file; choose another --out")
     file = folder / "run.json"
     if file.exists():
-        record = read_json(file)
-        if not is_record(record):
-            raise RunError(f"{file} is damaged or was not written by heatproof; choose another --out")
-        return record
+        return read_record(file, "choose another --out, or delete that folder yourself")
     strange = [path.name for path in folder.iterdir() if path.name != Lock.NAME] if folder.exists() else []
     strange = sorted(name for name in strange if not name.endswith(ASIDE))
     if strange:
@@ -41,6 +43,8 @@ def check_same(folder: Path, old: dict[str, Any], wanted: dict[str, Any]) -> Non
     Raises:
         RunError: they differ; the sentence says in what.
     """
+    # texts as JSON gives them back: a file name may hold bytes that are no text
+    wanted = as_written(wanted)
     differences = [key for key in ("command", "seed") if old.get(key) != wanted[key]]
     changes = [f"{key} was {shorten(old.get(key))} and is now {shorten(wanted[key])}" for key in differences]
     before, now = old.get("settings") or {}, wanted["settings"]
@@ -60,6 +64,44 @@ def shorten(value: Any) -> str:
     """A setting's value as an error message shows it."""
     text = "not given" if value is None else repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def check_inputs(folder: Path, inputs: Iterable[Path | str]) -> None:
+    """Stop a folder from being emptied that is, holds or lies in something that the run reads.
+
+    Args:
+        inputs: paths, and names of models (``resnet50@FILE``, ``FILE.py:FACTORY``), whose files count.
+
+    Raises:
+        RunError: naming the input.
+    """
+    place = folder.resolve()
+    for given in inputs:
+        for path in _paths(str(given)):
+            if path.exists() and (path == place or place in path.parents or path in place.parents):
+                raise RunError(
+                    f"--overwrite would empty {folder}, and {given} is read from there; choose another --out"
+                )
+
+
+def _paths(name: str) -> list[Path]:
+    """The files and folders that an input may mean; ``demo`` means none, whatever is called so."""
+    if name == "demo":
+        return []
+    architecture, _, file = name.partition("@")
+    told = {name, file, f"{architecture.partition('.py:')[0]}.py"}
+    return [literal(text).resolve() for text in sorted(told) if text and "\0" not in text]
+
+
+def clear_working(folder: Path) -> None:
+    """Delete what only a run that is not complete needs."""
+    for name in WORKING:
+        path = folder / name
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_symlink() or path.is_file():
+                path.unlink()
 
 
 def empty_folder(folder: Path) -> None:

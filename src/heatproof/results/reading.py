@@ -1,7 +1,10 @@
 """Read a run folder as far as it is whole: an interrupted, damaged or older run still tells what it can."""
 
+import io
 import json
+import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +67,11 @@ class RunFiles:
         return [answer] if isinstance(answer, str) else [str(line) for line in _list(answer)]
 
 
-def read_run(folder: Path | str) -> RunFiles:
+def read_run(folder: Path | str, record: dict[str, Any] | None = None) -> RunFiles:
     """Read all that is whole in a run folder, and list what is not.
+
+    Args:
+        record: what ``run.json`` is about to hold; ``None``: what it holds.
 
     Raises:
         RunError: the folder does not exist, or holds no run.
@@ -78,23 +84,38 @@ def read_run(folder: Path | str) -> RunFiles:
             f"expected a run folder with run.json, and {folder} has none; name the folder that was given as --out"
         )
     problems: list[str] = []
-    record = _read_part(folder / "run.json", problems)
+    within = partial(_within, folder, problems)
+    record = record or (_read_part(folder / "run.json", problems) if within(folder / "run.json") else {})
     if record:
         problems += _judge(record)
-    summary = _read_part(folder / "summary.json", problems)
-    images = _read_table(folder / "images.parquet", problems, missing=False)
-    if images is None:
+    summary = _read_part(folder / "summary.json", problems) if within(folder / "summary.json") else {}
+    table, history = folder / "images.parquet", folder / "history.parquet"
+    images = read_table(table, problems, missing=False) if within(table) else None
+    if images is None and within(folder / "parts"):
         images = _unfinished(folder, problems)
     return RunFiles(
         folder=folder,
         record=record,
         summary=summary,
         images=images,
-        history=_read_table(folder / "history.parquet", problems, missing=False),
-        figures=sorted(path for path in (folder / "figures").glob("*.png") if not path.name.startswith(".")),
-        views=sorted(path for path in (folder / "viewer").glob("*.json") if not path.name.startswith(".")),
+        history=read_table(history, problems, missing=False) if within(history) else None,
+        figures=[path for path in _listed(folder / "figures", "*.png") if within(path)],
+        views=[path for path in _listed(folder / "viewer", "*.json") if within(path)],
         problems=problems,
     )
+
+
+def _listed(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def _within(folder: Path, problems: list[str], path: Path) -> bool:
+    """Whether a file, links followed, lies in the run folder: a stranger's folder must not bring in files of ours."""
+    root = os.path.realpath(folder)
+    if os.path.commonpath([root, os.path.realpath(path)]) == root:
+        return True
+    problems.append(f"{path.relative_to(folder).as_posix()} leads out of the run folder and was left out")
+    return False
 
 
 def read_json(path: Path) -> Any:
@@ -113,9 +134,13 @@ def is_record(content: Any) -> bool:
 def gather_parts(folder: Path) -> tuple[pl.DataFrame, list[str]]:
     """All rows that wait in ``parts/``, in the order of the parts' names, and a sentence per damaged part."""
     problems: list[str] = []
-    tables = [_read_table(path, problems) for path in sorted((folder / "parts").glob("*.parquet"))]
+    tables = [read_table(path, problems) for path in sorted((folder / "parts").glob("*.parquet"))]
     whole = [table for table in tables if table is not None and table.width]
-    return (pl.concat(whole, how="diagonal_relaxed") if whole else pl.DataFrame()), problems
+    try:
+        return (pl.concat(whole, how="diagonal_relaxed") if whole else pl.DataFrame()), problems
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0][:200]
+        return pl.DataFrame(), [*problems, f"the files in {folder / 'parts'} do not fit each other ({reason})"]
 
 
 def _unfinished(folder: Path, problems: list[str]) -> pl.DataFrame | None:
@@ -159,15 +184,17 @@ def _read_part(path: Path, problems: list[str]) -> dict[str, Any]:
     return content
 
 
-def _read_table(path: Path, problems: list[str], missing: bool = True) -> pl.DataFrame | None:
+def read_table(path: Path, problems: list[str], missing: bool = True) -> pl.DataFrame | None:
+    """A Parquet file, or None and a sentence among the ``problems``: it is damaged, or (if ``missing``) not there."""
     if not path.exists():
         if missing:
             problems.append(f"{path.name} is missing")
         return None
     try:
-        return pl.read_parquet(path)
+        # bytes, since polars takes brackets and stars in a path for patterns
+        return pl.read_parquet(io.BytesIO(path.read_bytes()))
     # polars raises a kind of its own for each way in which a file can be broken
-    except Exception as error:
+    except (Exception, pl.exceptions.PanicException) as error:
         problems.append(f"{path.name} is damaged and was left out ({type(error).__name__})")
         return None
 

@@ -29,14 +29,14 @@ def _versions() -> dict[str, str | None]:
 def new_record(wanted: dict[str, Any], options: Mapping[str, Any] | None, old: dict[str, Any] | None) -> dict[str, Any]:
     """A new record; of a run that is gone on with it keeps what was described, and remembers the earlier starts."""
     before = old or {}
-    resumed = [*before.get("resumed", []), {"start": before.get("start"), "versions": before.get("versions")}]
+    resumed = [*(before.get("resumed") or []), {"start": before.get("start"), "versions": before.get("versions")}]
     return {
         "format": FORMAT,
         **wanted,
         "options": plain(options or {}),
         "versions": _versions(),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
-        "model": before.get("model", []),
+        "model": before.get("model") or [],
         "data": before.get("data"),
         "start": now(),
         "end": None,

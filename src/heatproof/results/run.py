@@ -3,14 +3,15 @@
 ``run.json`` holds the command, all settings as specs, the seed, versions, machine, model and data with their hashes,
 start, end and ``status``: running, complete, interrupted or failed. While a run lasts, rows wait in
 ``parts/<part>.parquet`` (one file per batch, so a killed run loses one batch at most); at the end they become one
-sorted ``images.parquet``. Several processes may write parts of different names; only process 0 writes ``run.json``.
+sorted ``images.parquet``. ``complete`` is said last, when the page is there, and only then is deleted what a resumed
+run would go on from: a run that ends at any other moment is begun again where it was. Several processes may write parts
+of different names; only process 0 writes ``run.json``.
 """
 
 import contextlib
 import io
 import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,11 @@ import numpy as np
 import polars as pl
 
 from heatproof.errors import HeatproofError, RunError
-from heatproof.results.folder import check_same, empty_folder, old_record, shorten, sweep
+from heatproof.results.folder import check_inputs, check_same, clear_working, empty_folder, old_record, shorten, sweep
 from heatproof.results.lock import Lock
-from heatproof.results.reading import gather_parts, read_json
+from heatproof.results.reading import gather_parts
 from heatproof.results.record import new_record, now
+from heatproof.results.strict import read_skipped
 from heatproof.results.whole import plain, refuse, write_json, write_whole
 
 if TYPE_CHECKING:  # torch loads slowly, and a report needs none
@@ -52,6 +54,7 @@ class Run:
         done: the same command is already complete here; nothing is to be done, and leaving changes nothing.
         resumed: the same command was begun here and did not end; its parts are kept.
         process: the rank among the processes of one run; only 0 writes ``run.json`` and merges.
+        page: makes the page of the folder from its record, as the last thing before the run is complete.
     """
 
     folder: Path
@@ -59,6 +62,7 @@ class Run:
     done: bool = False
     resumed: bool = False
     process: int = 0
+    page: Callable[[Path, dict[str, Any]], Any] | None = field(default=None, repr=False)
     _lock: Lock | None = field(default=None, repr=False)
 
     @classmethod
@@ -72,6 +76,8 @@ class Run:
         options: Mapping[str, Any] | None = None,
         overwrite: bool = False,
         process: int = 0,
+        inputs: Iterable[Path | str] = (),
+        page: Callable[[Path, dict[str, Any]], Any] | None = None,
     ) -> "Run":
         """Make the folder, or find in it the same command done or begun.
 
@@ -83,10 +89,12 @@ class Run:
             options: what the numbers do not depend on (device, workers); recorded, never compared.
             overwrite: empty a folder first that holds a run; a folder that holds no run is never touched.
             process: the rank; with several processes process 0 must have started before the others do.
+            inputs: what the run reads, as paths and names of models; a folder that holds one is never emptied.
+            page: called with the folder and its record when all else is done.
 
         Raises:
             RunError: the folder holds other files, a run with other settings, a run that another process is writing
-                now, or cannot be written.
+                now, or cannot be written; it would be emptied and is an input.
         """
         folder = Path(out)
         wanted = {"command": command, "settings": plain(settings), "seed": seed}
@@ -97,11 +105,16 @@ class Run:
             if old is not None and not empty:
                 check_same(folder, old, wanted)
                 if old["status"] == "complete":
+                    if process == 0:
+                        # a process that was killed between the last word and the last broom
+                        clear_working(folder)
                     return cls(folder, old, done=True, process=process)
             if process != 0:
                 if old is None:
                     raise RunError(f"expected process 0 to have made {folder} before process {process} starts")
                 return cls(folder, old, resumed=bool(old.get("resumed")), process=process)
+            if empty:
+                check_inputs(folder, inputs)
             folder.mkdir(parents=True, exist_ok=True)
             lock = Lock.take(folder)
             if empty:
@@ -110,7 +123,7 @@ class Run:
             sweep(folder)
         except OSError as error:
             refuse(folder, error)
-        run = cls(folder, new_record(wanted, options, old), resumed=old is not None, _lock=lock)
+        run = cls(folder, new_record(wanted, options, old), resumed=old is not None, page=page, _lock=lock)
         run._save()
         return run
 
@@ -124,12 +137,13 @@ class Run:
             return
         try:
             if error is None:
-                self._complete()
-            elif isinstance(error, KeyboardInterrupt):
-                self._stop("interrupted", None)
+                try:
+                    self._complete()
+                except BaseException as late:
+                    self._stop(late)
+                    raise
             else:
-                text = str(error) if isinstance(error, HeatproofError) else f"{type(error).__name__}: {error}"
-                self._stop("failed", text)
+                self._stop(error)
         finally:
             if self._lock is not None:
                 self._lock.free()
@@ -226,7 +240,7 @@ class Run:
         for path in sorted((self.folder / "parts").glob("*.skipped.json")):
             # a part without its rows was cut off, and comes again
             if path.with_name(path.name.replace(".skipped.json", ".parquet")).exists():
-                found += read_json(path)
+                found += read_skipped(path)
         return found
 
     def merge(self, sort: Sequence[str] = SORT) -> pl.DataFrame:
@@ -246,20 +260,31 @@ class Run:
             raise RunError(f"{problems[0]}; delete that file and give the same command again")
         keys = [name for name in sort if name in table.columns]
         if keys:
-            table = table.sort(keys, maintain_order=True, nulls_last=True)
+            try:
+                table = table.sort(keys, maintain_order=True, nulls_last=True)
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+                raise RunError(
+                    f"the files in {self.folder / 'parts'} hold no rows of a run ({str(error).splitlines()[0][:200]}); "
+                    "delete them and give the same command again"
+                ) from error
         self.write_parquet("images.parquet", table)
         return table
 
     def _complete(self) -> None:
-        if self.parts():
-            if not (self.folder / "images.parquet").exists():
-                self.merge()
-            shutil.rmtree(self.folder / "parts", ignore_errors=True)
-        self.record.update(status="complete", end=now(), error=None)
+        if self.parts() and not (self.folder / "images.parquet").exists():
+            self.merge()
+        record = {**self.record, "status": "complete", "end": now(), "error": None}
+        if self.page is not None:
+            self.page(self.folder, record)
+        self.record = record
         self._save()
+        clear_working(self.folder)
 
-    def _stop(self, status: str, error: str | None) -> None:
-        self.record.update(status=status, end=now(), error=error)
+    def _stop(self, error: BaseException) -> None:
+        status, text = "failed", str(error) if isinstance(error, HeatproofError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, KeyboardInterrupt):
+            status, text = "interrupted", None
+        self.record.update(status=status, end=now(), error=text)
         # the first error is the one to tell: a full disk must not hide it
         with contextlib.suppress(RunError):
             self._save()

@@ -75,7 +75,7 @@ def add_view(
         InputError: a photo or map of another shape or type.
         RunError: the files cannot be written.
     """
-    key = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    key = view_key(image_id)
     entry: dict[str, Any] = {"image": image_id, "photo": f"{key}.webp", "photo_adversarial": None, "maps": []}
     for given in maps:
         values = np.asarray(given.values, dtype=np.float64)
@@ -91,6 +91,11 @@ def add_view(
         run.write_bytes(f"viewer/{key}-other.webp", _webp(other_photo))
     # last, since it names the photos
     run.write_json(f"viewer/{key}.json", entry)
+
+
+def view_key(image_id: str) -> str:
+    """The name that an image's files in ``viewer/`` share."""
+    return hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _webp(photo: NDArray) -> bytes:

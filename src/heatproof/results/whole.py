@@ -52,9 +52,18 @@ def write_whole(path: Path | str, data: bytes) -> Path:
 
 def write_json(path: Path | str, content: Any) -> Path:
     """Write ``content`` as strict JSON: what is not finite becomes null, what JSON does not know becomes its text."""
+    return write_whole(path, _json(content))
+
+
+def as_written(content: Any) -> Any:
+    """``content`` as :func:`write_json` writes it and a reader gets it back."""
+    return json.loads(_json(content))
+
+
+def _json(content: Any) -> bytes:
     text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
     # a file name may hold bytes that are no text; they are shown escaped rather than lost
-    return write_whole(path, (text + "\n").encode("utf-8", "backslashreplace"))
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def plain(value: Any) -> Any:

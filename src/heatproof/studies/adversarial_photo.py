@@ -13,7 +13,6 @@ import torch
 from heatproof.attacks.balls import Norm
 from heatproof.attacks.gradient import PGD, examine
 from heatproof.attacks.objectives import reach
-from heatproof.commands.explain import slug
 from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
@@ -25,6 +24,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.report.figures import Panel, amplify, gallery
+from heatproof.results.names import slug
 from heatproof.results.run import Run
 from heatproof.studies.shared import shared
 from heatproof.types import Images, settings

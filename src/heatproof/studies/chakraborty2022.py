@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from heatproof.attacks.gradient import FGSM
-from heatproof.commands.explain import slug
 from heatproof.commands.shift.measure import CLEAN, Shift
 from heatproof.commands.shift.run import run_shift
 from heatproof.data.sources import Source, open_data
@@ -21,6 +20,7 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
+from heatproof.results.names import slug
 from heatproof.results.run import Run
 from heatproof.studies.backbones import Training, accuracy, new_head, split, train
 from heatproof.studies.shared import shared

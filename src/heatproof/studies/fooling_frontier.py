@@ -26,8 +26,8 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
-from heatproof.results.reading import read_json
 from heatproof.results.run import Run
+from heatproof.results.strict import read_summary
 from heatproof.studies.shared import shared
 from heatproof.training.data import PhotoFeed
 from heatproof.training.feeds import TensorFeed
@@ -226,7 +226,7 @@ class FoolingFrontier:
                 run_compare(
                     settings, model, [Fooled(fooled, GradCAM(), penalty)], source, comparison, hardware=hardware
                 )
-        (row,) = read_json(comparison.folder / "summary.json")["rows"]
+        (row,) = read_summary(comparison.folder)["rows"]
         return {
             "model": name,
             "penalty": wanted,

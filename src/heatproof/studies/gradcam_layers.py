@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from heatproof.commands.explain import draw_grid, slug
+from heatproof.commands.explain import draw_grid
 from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
@@ -21,6 +21,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, list_layers
 from heatproof.models.loading import load
+from heatproof.results.names import slug
 from heatproof.results.run import Run
 from heatproof.studies.shared import shared
 from heatproof.types import Images, settings

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heatproof.errors import InputError
+from heatproof.errors import InputError, RunError
 from heatproof.models.intact import evaluating
 from heatproof.processes import Processes
 from heatproof.training.clean_model import StoredOutputs
@@ -193,9 +193,14 @@ class PerturbationCheckpoint:
     checkpoint: Checkpoint
     term: KeptUnderAttack
 
+    def __str__(self) -> str:
+        return str(self.checkpoint)
+
     def load(self) -> dict[str, Any] | None:
         state = self.checkpoint.load()
         if state is not None:
+            if "perturbation" not in state:
+                raise RunError(f"{self} holds no perturbation; delete it to begin anew")
             self.term.perturbation = state.pop("perturbation")
         return state
 

@@ -1,5 +1,6 @@
 """The clean model's outputs, by which a training holds or judges: classes, heatmaps, logits; once, where possible."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from heatproof.errors import InputError
+from heatproof.errors import InputError, RunError
 from heatproof.models.hardware import Hardware
 from heatproof.models.intact import evaluating
 from heatproof.training.feeds import Fed, Feed
@@ -166,7 +167,11 @@ def store_outputs(
 
 
 def room(shape: tuple[int, ...], scratch: Path | None, name: str) -> Tensor | None:
-    """Zeros of this shape in memory, or in a file where they are too many; ``None`` where there is no folder for it."""
+    """Zeros of this shape in memory, or in a file where they are too many; ``None`` where there is no folder for it.
+
+    Raises:
+        RunError: the disk is full.
+    """
     count = int(torch.Size(shape).numel())
     if count * 4 <= IN_MEMORY:
         return torch.zeros(shape)
@@ -174,7 +179,22 @@ def room(shape: tuple[int, ...], scratch: Path | None, name: str) -> Tensor | No
         return None
     scratch.mkdir(parents=True, exist_ok=True)
     file = scratch / f"{name}.bin"
+    _allocate(file, count * 4)
     return torch.from_file(str(file), shared=True, size=count, dtype=torch.float32).view(shape)
+
+
+def _allocate(file: Path, size: int) -> None:
+    """Take the room on the disk now: a mapped file that finds none later ends the process without a word (SIGBUS)."""
+    try:
+        with file.open("ab") as handle:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle.fileno(), 0, size)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {file}: {error.strerror or error} ({size:,} bytes wanted for the clean model's heatmaps); "
+            "make room and give the same command again, it goes on where it stopped"
+        ) from error
 
 
 def labelled(feed: Feed) -> bool:

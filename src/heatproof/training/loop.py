@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from heatproof.errors import RunError
 from heatproof.processes import Processes
 from heatproof.training.evaluation import Evaluation
 from heatproof.training.feeds import Fed
@@ -59,7 +60,7 @@ class TrainingLoop:
         settings, optimizer = self.settings, self.optimizer()
         saved = checkpoint.load() if checkpoint is not None else None
         if saved is not None:
-            self._resume(TrainingState.load(saved, self.about), optimizer)
+            self._resume(TrainingState.load(saved, self.about, str(checkpoint)), optimizer, str(checkpoint))
         state, history = self.state, self.state.history
         started = time.perf_counter() - state.seconds
         if saved is None:
@@ -172,7 +173,10 @@ class TrainingLoop:
         if checkpoint is not None and not self.processes.index:
             checkpoint.save(replace(self.state, weights=self._weights(), optimizer=optimizer.state_dict()).save())
 
-    def _resume(self, state: TrainingState, optimizer: torch.optim.Optimizer) -> None:
+    def _resume(self, state: TrainingState, optimizer: torch.optim.Optimizer, name: str) -> None:
+        if not state.fits(self._weights(), list(self.setup.trained.values())):
+            raise RunError(f"{name} holds the weights of another model; delete it to begin anew")
         self._put(state.weights)
-        optimizer.load_state_dict(state.optimizer)
+        # the moments alone: rates and other settings are this run's
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state.optimizer["state"]})
         self.state = state

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.command_line import heatproof
 from torch import Tensor, nn
 
@@ -263,3 +264,49 @@ def test_many_photos_in_class_folders_are_supported(shared: Path, tmp_path: Path
     found = judged(tmp_path / "out", model, str(shared / "data/cifar10/test"), limit=600, budget=33)
     assert found["verdict"] == "honest"
     assert {row["number"]: row["verdict"] for row in found["rows"]}["mosaic_swap"] == "pass"
+
+
+def test_no_thresholds_no_verdict_and_the_gate_stays_shut(tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text('{"limits": {}, "photo": null, "provenance": {}}')
+    words = ["audit", "demo", "demo", *FEW, "--thresholds", str(tmp_path / "none.json"), "--out", str(tmp_path / "out")]
+    assert heatproof(*words, "--fail-on", "manipulated") == 1
+    told = summary(tmp_path / "out")
+    assert told["verdict"] == "cannot tell"
+    assert "nothing was shown" in " ".join(told["answer"])
+    (tmp_path / "nan.json").write_text('{"limits": {"frame": {"median": NaN, "deviation": NaN, "count": 0}}}')
+    assert heatproof(*words[:-4], "--thresholds", str(tmp_path / "nan.json"), "--out", str(tmp_path / "nan")) == 1
+    assert not (tmp_path / "nan").exists()
+
+
+def test_a_damaged_part_is_named_and_measured_anew(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["audit", "demo", "demo", *FEW, "--batch-size", "6", "--out", str(tmp_path / "out")]
+    assert heatproof(*words) == 0
+    before = summary(tmp_path / "out")
+    # a run that was killed before its last word, and a disk that lost some bytes
+    out = tmp_path / "out"
+    record = json.loads((out / "run.json").read_text())
+    table = pl.read_parquet(out / "images.parquet").drop("likeness", "center_distance")
+    (out / "parts").mkdir()
+    for number in range(2):
+        rows = table.filter(pl.col("place") // 6 == number).sort("place")
+        rows.write_parquet(out / "parts" / f"{number:06d}.parquet")
+    (out / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    part = out / "kept" / "000001.safetensors"
+    part.write_bytes(part.read_bytes()[:-100])
+    assert heatproof(*words) == 1
+    said = capsys.readouterr().err
+    assert "kept/000001.safetensors" in said
+    assert "delete it" in said
+    part.unlink()
+    assert heatproof(*words) == 0
+    assert summary(out)["rows"] == before["rows"]
+
+
+def test_a_baseline_that_is_damaged_is_named(honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    place = tmp_path / "baseline" / "heatmaps" / "maps.safetensors"
+    place.parent.mkdir(parents=True)
+    maps = load_file(honest / "heatmaps" / "maps.safetensors")
+    save_file({name: value * torch.nan for name, value in maps.items()}, place)
+    words = ["audit", "demo", "demo", *FEW, "--baseline", str(place.parents[1]), "--out", str(tmp_path / "out")]
+    assert heatproof(*words) == 1
+    assert "NaN or infinity" in capsys.readouterr().err

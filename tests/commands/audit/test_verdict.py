@@ -128,3 +128,47 @@ def test_layers_that_moved() -> None:
     assert "head" in describe_moves(rows)
     model.network.head = torch.nn.Linear(5, 7)
     assert "differ in shape" in str(moved_layers(model, other))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"median": float("nan")}, "NaN is no number"),
+        ({"deviation": float("inf")}, "Infinity is no number"),
+        ({"median": 10**400}, "finite median"),
+        ({"deviation": -0.1}, "finite median"),
+        ({"count": 0}, "a count of networks"),
+        ({"count": True}, "a count of networks"),
+        ({"median": "0.5"}, "finite median"),
+        ({"median": None}, "finite median"),
+    ],
+)
+def test_thresholds_that_are_no_numbers_are_refused(change: dict, said: str, tmp_path: Path) -> None:
+    content = LIMITS.plain()
+    content["limits"]["frame"] |= change
+    file = tmp_path / "thresholds.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"thresholds\.json .*{said}.*give another file"):
+        Thresholds.read(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"limits": []}, {"limits": {"frame": 3}}, {"limits": {"fram": {}}}, {"limits": {}, "photo": "low"}, [], 3],
+)
+def test_files_that_are_no_thresholds(content: object, tmp_path: Path) -> None:
+    (tmp_path / "thresholds.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="give another file"):
+        Thresholds.read(tmp_path / "thresholds.json")
+
+
+def test_limits_made_in_python_are_held_to_the_same() -> None:
+    with pytest.raises(InputError, match="finite median"):
+        Limits(float("nan"), 0.1, 4)
+
+
+def test_a_verdict_that_rests_on_no_number_cannot_be_told() -> None:
+    assert conclude([]) == (CANNOT_TELL, [])
+    nothing = [judge(name, Interval(0.5, 0.4, 0.6, 9), Thresholds({}, None, {})) for name in NUMBERS]
+    assert conclude(nothing)[0] == CANNOT_TELL
+    assert conclude([*nothing, found("frame", 0)])[0] == "honest"

@@ -78,7 +78,7 @@ def fooled_run(named, tmp_path_factory):
 
 
 def compare(named, folder, out, asked, source):
-    fooled = Fooled(load(str(folder)), GradCAM("stage2"), None)
+    fooled = Fooled(load(str(folder), trust_code=True), GradCAM("stage2"), None)
     with Run.start(out, command="compare", settings={"asked": asked}) as run:
         return run_compare(asked, load(named), [fooled], source, run)
 
@@ -95,7 +95,7 @@ def test_a_fooled_run_folder_is_a_model(fooled_run, named):
     files = {path.name for path in folder.iterdir()}
     assert {"run.json", "summary.json", "images.parquet", "history.parquet", "model.safetensors", "figures"} <= files
     assert "checkpoint.pt" not in files
-    again = load(str(folder))
+    again = load(str(folder), trust_code=True)
     assert fingerprint(again) != fingerprint(load(named))
     images, labels = patches(40, 2)
     pixels = (images * 255).round() / 255
@@ -137,7 +137,7 @@ def test_a_planted_lie_is_found_row_by_row(fooled_run, named, tmp_path):
     assert mine["fooled"].mean() == pytest.approx(matched["fsr"])
     images, labels = patches(40, 2)
     pixels = (images * 255).round() / 255
-    lying = GradCAM("stage2")(load(str(folder)), pixels, labels).heatmaps
+    lying = GradCAM("stage2")(load(str(folder), trust_code=True), pixels, labels).heatmaps
     torch.testing.assert_close(
         torch.tensor(mine["test_loss"].to_list()),
         Location().test_loss(lying, lying).double(),
@@ -163,7 +163,7 @@ def test_photos_without_labels_count_for_agreement_alone(fooled_run, named, tmp_
     assert row["top1_clean"] is None
     images, _ = patches(12, 2)
     pixels = (images * 255).round() / 255
-    same = load(named)(pixels).argmax(1) == load(str(fooled_run[0]))(pixels).argmax(1)
+    same = load(named)(pixels).argmax(1) == load(str(fooled_run[0]), trust_code=True)(pixels).argmax(1)
     assert row["agreement"] == pytest.approx(same.double().mean().item())
     assert summary["classes"] == []
 

@@ -44,7 +44,7 @@ def show_disagreement(
                 ]
             )
         views = [
-            View(f"{what} Â· {name}", values, sign, columns={"target": row["target"]})
+            View(f"{what} · {name}", values, sign, columns={"target": row["target"]})
             for what, sign, values in ((repr(settings.explainer), signed, heatmap), ("witness", True, witness))
         ]
         add_view(run, image, (photo * 255).round().astype("uint8"), views)

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
+from heatproof.commands.audit.kept import PARTS, check_table
 from heatproof.commands.audit.measure import Audit, map_cost, measure
 from heatproof.commands.audit.mosaic import look_at_mosaics
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
@@ -35,6 +36,8 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
+from heatproof.results.strict import read_images
 
 __all__ = ["Audit", "read_audit", "run_audit", "with_mosaics"]
 
@@ -83,8 +86,9 @@ def run_audit(
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
+    check_table(run.folder / "parts", table, "delete it and give the same command again")
     with counting(model) as passes:
-        tensors = with_mosaics(settings, model, AuditTensors.load(run.folder), hardware)
+        tensors = with_mosaics(settings, model, AuditTensors.load(run.folder, table.height), hardware)
     tensors.save_mosaics(run)
     table = with_joint_columns(table, tensors)
     run.write_parquet("images.parquet", table)
@@ -96,7 +100,7 @@ def run_audit(
         tensors,
         thresholds,
         model=model,
-        skipped=len(source.skipped),
+        skipped=len(all_skipped(run, source)),
         with_reference=reference is not None,
     )
     verdict, speaks = verdict_on(table, checks)
@@ -108,7 +112,7 @@ def run_audit(
         queries=queries_per_photo(table, passes),
         outside=outside(settings, model, thresholds),
         thresholds=thresholds,
-        skipped=source.skipped,
+        skipped=all_skipped(run, source),
         reference=None if reference is None else comparison(table, model, reference),
         drift=None if earlier is None else drift_between(maps, earlier, model.input_size),
     )
@@ -123,7 +127,10 @@ def run_audit(
 
 def read_audit(folder: Path) -> tuple[pl.DataFrame, AuditTensors]:
     """The table of a complete audit in the order of its tensors, and these."""
-    return pl.read_parquet(folder / "images.parquet").sort("place"), AuditTensors.load(folder)
+    remedy = f"delete the folder {folder} and give the same command again"
+    table = read_images(folder, remedy)
+    check_table(folder / "images.parquet", table, remedy)
+    return table.sort("place"), AuditTensors.load(folder, table.height, remedy)
 
 
 def with_mosaics(settings: Audit, model: Classifier, tensors: AuditTensors, hardware: Hardware) -> AuditTensors:
@@ -151,7 +158,8 @@ def _audit_parts(
     """Every part of the photos that the run lacks: its rows and its tensors."""
     seen, cost = 0, map_cost(settings, model, hardware)
     for number, batch in enumerate(batches(source, model.input_size, settings.part)):
-        if not run.has_part(number):
+        # both are asked for, so that either may be deleted where it is damaged
+        if not (run.has_part(number) and run.path(f"{PARTS}/{number:06d}.safetensors").exists()):
             rows, tensors = _audit_batch(settings, model, reference, batch, hardware, settings.randomised - seen, cost)
             tensors.save(run, number, seen, len(source))
             # the order of the tensors' rows

@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from heatproof.commands.audit.called_out import is_called_out, own_threshold
@@ -31,6 +30,7 @@ from heatproof.errors import InputError, RunError
 from heatproof.metrics.shift import mod
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
+from heatproof.results.strict import read_maps
 from heatproof.results.table import interval
 
 MAPS = "heatmaps/maps.safetensors"
@@ -152,7 +152,7 @@ def read_baseline(folder: Path | str) -> dict[str, Tensor]:
     file = Path(folder) / MAPS
     if not file.exists():
         raise RunError(f"expected the run folder of an earlier audit, and {folder} has no {MAPS}")
-    return load_file(file)
+    return read_maps(file, "give another --baseline")
 
 
 def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], size: int) -> Drift:

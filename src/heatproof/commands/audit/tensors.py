@@ -6,18 +6,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from safetensors.torch import load_file
 from torch import Tensor
 
+from heatproof.commands.audit.kept import MOSAICS, PARTS, REQUIRED, read_mosaics, read_parts
 from heatproof.commands.audit.mosaic import Mosaics, spread
-from heatproof.errors import RunError
 from heatproof.results.run import Run
-
-PARTS = "kept"
-"""The folder of a run with a file for each part of the photos."""
-MOSAICS = "mosaics.safetensors"
-REQUIRED = ("maps", "witness", "targets", "by_class", "tiles")
-"""Tensors that every part has; a part that was made with a reference also has ``likeness_to_reference``."""
 
 
 @dataclass(frozen=True)
@@ -70,39 +63,26 @@ class AuditTensors:
         run.write_tensors(f"{PARTS}/{part:06d}.safetensors", tensors)
 
     @classmethod
-    def load(cls, folder: Path) -> "AuditTensors":
+    def load(cls, folder: Path, photos: int | None = None, remedy: str = "") -> "AuditTensors":
         """All parts of a run in order, and the mosaics where there are some; tensors of other names are left alone.
 
+        Args:
+            photos: how many there must be, where that is known.
+            remedy: what to do where a file is damaged; by default, to measure its photos again.
+
         Raises:
-            RunError: the folder has no parts, or one lacks a tensor.
+            RunError: the folder has no parts; one lacks a tensor, is damaged, or is not of the same photos.
         """
-        files = sorted((folder / PARTS).glob("*.safetensors"))
-        if not files:
-            raise RunError(f"expected the run folder of an audit, and {folder} has no {PARTS}/*.safetensors")
-        parts = [load_file(file) for file in files]
-        for file, part in zip(files, parts, strict=True):
-            if missing := [name for name in REQUIRED if name not in part]:
-                raise RunError(f"{file} has no {', '.join(missing)}; it is no part of an audit, audit the model again")
-        together = {name: torch.cat([part[name] for part in parts]) for name in REQUIRED}
-        compared = all("likeness_to_reference" in part for part in parts)
-        likeness = torch.cat([part["likeness_to_reference"] for part in parts]) if compared else None
-        seen, tiled = 0, []
-        for part in parts:
-            first = torch.arange(seen, seen + len(part["tiles"]))
-            tiled.append(part.get("tiled", first))
-            seen += len(part["maps"])
+        together = read_parts(folder, photos, remedy)
+        mosaics = read_mosaics(folder / MOSAICS, remedy or "delete it and give the same command again")
         return cls(
-            **together, likeness_to_reference=likeness, mosaics=_load_mosaics(folder / MOSAICS), tiled=torch.cat(tiled)
+            **{name: together[name] for name in REQUIRED},
+            likeness_to_reference=together.get("likeness_to_reference"),
+            mosaics=Mosaics(*mosaics.values()) if mosaics else None,
+            tiled=together.get("tiled"),
         )
 
     def save_mosaics(self, run: Run) -> None:
         """Write the mosaics into the run, where there are some."""
         if self.mosaics is not None:
             run.write_tensors(MOSAICS, {f"mosaic_{name}": found for name, found in self.mosaics._asdict().items()})
-
-
-def _load_mosaics(file: Path) -> Mosaics | None:
-    if not file.exists():
-        return None
-    found = load_file(file)
-    return Mosaics(*(found[f"mosaic_{name}"] for name in Mosaics._fields))

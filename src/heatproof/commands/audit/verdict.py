@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from heatproof.errors import InputError
+from heatproof.errors import InputError, did_you_mean
+from heatproof.results.strict import is_number, read_object
 from heatproof.results.table import Interval
 
 Verdict = Literal["pass", "doubtful", "fail", "not applicable"]
@@ -93,11 +94,22 @@ class Limits:
         deviation: root mean square distance from the median of the networks on its bad side; how good the good ones
             are says nothing about how bad an honest one may be.
         count: of the networks.
+
+    Raises:
+        InputError: one is no finite number, a deviation is negative, or there was no network.
     """
 
     median: float
     deviation: float
     count: int
+
+    def __post_init__(self) -> None:
+        numbers = is_number(self.median) and is_number(self.deviation) and self.deviation >= 0
+        if not numbers or type(self.count) is not int or self.count < 1:
+            raise InputError(
+                "a threshold is a finite median, a deviation of 0 or more and a count of networks, got "
+                f"{self.median!r}, {self.deviation!r} and {self.count!r}"[:300]
+            )
 
     def unit(self, least: float) -> float:
         """The deviation of a new network from the median; the fewer were measured, the wider."""
@@ -128,19 +140,32 @@ class Thresholds:
         """From a file that :meth:`plain` was written to.
 
         Raises:
-            InputError: the file cannot be read or holds something else.
+            InputError: the file cannot be read, or holds NaN, infinity, a count of 0 or anything else.
         """
+        remedy = "expected thresholds as --calibrate writes them; give another file, or calibrate anew"
+        content = read_object(Path(file), remedy, InputError)
         try:
-            return cls.parsed(json.loads(Path(file).read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"expected thresholds as --calibrate writes them, and {file} cannot be read: {error}"
-            ) from error
+            return cls.parsed(content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{file} cannot be read: {why[:400]}; {remedy}") from error
 
     @classmethod
     def parsed(cls, content: Mapping[str, Any]) -> "Thresholds":
-        limits = {name: Limits(**found) for name, found in content["limits"].items()}
-        return cls(limits, content.get("photo"), dict(content.get("provenance", {})))
+        """From :meth:`plain`.
+
+        Raises:
+            InputError: a number that this version does not know, or none that could be a limit.
+        """
+        limits = {}
+        for name, found in content["limits"].items():
+            if name not in NUMBERS:
+                raise InputError(f"the number {name[:100]!r} is none of this version's; {did_you_mean(name, NUMBERS)}")
+            limits[name] = Limits(**found)
+        photo = content.get("photo")
+        if photo is not None and not is_number(photo):
+            raise InputError(f"photo is a finite trust or null, got {str(photo)[:100]!r}")
+        return cls(limits, photo, dict(content.get("provenance") or {}))
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""

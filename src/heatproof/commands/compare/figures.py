@@ -8,13 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from heatproof.commands.explain import column_title, slug
+from heatproof.commands.explain import column_title
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.plots import matrix
+from heatproof.results.names import file_names
 from heatproof.results.run import Run
 from heatproof.types import Explainer, is_signed
 
@@ -50,6 +51,7 @@ def draw_compared(
     there = hardware.bring(images)
     with torch.no_grad(), hardware.autocast():
         targets = torch.where(labels.to(hardware.place) >= 0, labels.to(hardware.place), clean(there).argmax(1))
+    files = file_names(list(fooled))
     for name, model in fooled.items():
         columns, maps = ["photo"], []
         for explainer in settings.explainers:
@@ -67,12 +69,14 @@ def draw_compared(
                 heatmap = explanation.heatmaps[i].detach().float().cpu().numpy()
                 row.append(Panel(photo=photo, heatmap=heatmap, signed=signed, caption=f"predicts {prediction}"))
             panels.append(row)
-        gallery(panels, run.path(f"figures/compared-{slug(name)}.png"), columns=columns, title=f"{clean.name} · {name}")
+        file = run.path(f"figures/compared-{files[name]}.png")
+        gallery(panels, file, columns=columns, title=f"{clean.name} · {name}")
 
 
 def draw_transfer(rows: list[dict[str, Any]], run: Run) -> None:
     """``figures/transfer-<penalty>.png``: fooled explainers down, measured ones across."""
-    for penalty in dict.fromkeys(row["penalty"] for row in rows):
+    files = file_names(list(dict.fromkeys(row["penalty"] for row in rows)))
+    for penalty, file in files.items():
         mine = [row for row in rows if row["penalty"] == penalty]
         down = list(dict.fromkeys(row["fooled"] for row in mine))
         across = list(dict.fromkeys(row["measured"] for row in mine))
@@ -83,7 +87,7 @@ def draw_transfer(rows: list[dict[str, Any]], run: Run) -> None:
             values,
             down,
             across,
-            run.path(f"figures/transfer-{slug(penalty)}.png"),
+            run.path(f"figures/transfer-{file}.png"),
             # a backdoor's text is longer than a small table is wide
             title=f"Fooling success rate, {textwrap.shorten(penalty, 40, placeholder=' ...')}",
             xlabel="measured with",

@@ -17,6 +17,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.types import Penalty
 
@@ -55,7 +56,7 @@ def run_compare(
     processes.wait()
     if processes.index:
         return {}
-    skipped = run.skipped()
+    skipped = all_skipped(run, source)
     table = run.merge((*SORT,))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")

@@ -50,23 +50,25 @@ class Ranking:
         return [name for name, test in zip(self.order[1:], self.behind, strict=True) if not test.low > 0]
 
 
-def answer(asked: Evaluate, table: pl.DataFrame, rows: Sequence[dict[str, Any]]) -> list[str]:
+def answer(settings: Evaluate, table: pl.DataFrame, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Which explainer is most faithful, steadiest and points best; which fails the randomisation test; empty maps."""
-    maps = of_maps(asked, table)
-    explainers = list(map(repr, asked.explainers))
-    told = []
+    maps = of_maps(settings, table)
+    explainers = list(map(repr, settings.explainers))
+    sentences = []
     if len(explainers) > 1:
         for question, words in BEST.items():
-            columns = [c for m in asked.plain if m.question == question for c in m.columns if c.better != "neither"]
+            columns = [c for m in settings.plain if m.question == question for c in m.columns if c.better != "neither"]
             rankings = [rank(maps, column, explainers) for column in columns]
             if rankings:
-                told += [_best(words, rankings[0]), *_others(rankings)]
-    for made, explainer in zip(asked.explainers, explainers, strict=True):
+                sentences += [_best(words, rankings[0]), *_others(rankings)]
+    for made, explainer in zip(settings.explainers, explainers, strict=True):
         own = maps.filter(pl.col("explainer") == explainer)
         # a random map is chance itself
         chance = "" if isinstance(made, RandomMap) else _chance(own)
-        told += [f"{explainer}: {line}" for line in (_empty(own), chance, _stays(asked, explainer, rows)) if line]
-    return told
+        sentences += [
+            f"{explainer}: {line}" for line in (_empty(own), chance, _stays(settings, explainer, rows)) if line
+        ]
+    return sentences
 
 
 def rank(maps: pl.DataFrame, column: Column, explainers: Sequence[str]) -> Ranking:
@@ -118,10 +120,10 @@ def _others(rankings: Sequence[Ranking]) -> list[str]:
     tied = [r.column.name for r in rest if r.tied or not r.order]
     certain = [r for r in rest if r.order and not r.tied]
     other = [f"{r.order[0]} by {r.column.name}" for r in certain if r.order[0] != first.order[0]]
-    told = [f"the same by {_listed(same)}"] if same else []
-    told += other
-    told += [f"a tie by {_listed(tied)}"] if tied else []
-    return [f"By the other metrics: {'; '.join(told)}."]
+    clauses = [f"the same by {_listed(same)}"] if same else []
+    clauses += other
+    clauses += [f"a tie by {_listed(tied)}"] if tied else []
+    return [f"By the other metrics: {'; '.join(clauses)}."]
 
 
 def _empty(own: pl.DataFrame) -> str:
@@ -149,9 +151,9 @@ def _chance(own: pl.DataFrame) -> str:
     return f"AOPC lies {far} from that of a random order: the map {verdict}."
 
 
-def _stays(asked: Evaluate, explainer: str, rows: Sequence[dict[str, Any]]) -> str:
+def _stays(settings: Evaluate, explainer: str, rows: Sequence[dict[str, Any]]) -> str:
     """Whether the map stays when the weights are drawn anew: all of the blocks, or the one that moves it most."""
-    test = next((metric for metric in asked.metrics if isinstance(metric, Randomisation)), None)
+    test = next((metric for metric in settings.metrics if isinstance(metric, Randomisation)), None)
     drawn = [row for row in rows if row.get("randomised") and row["explainer"] == explainer]
     if test is None or not drawn:
         return ""

@@ -1,11 +1,10 @@
 """The figures of an evaluation: curves of the explainers side by side, likeness under randomisation and noise, maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors.torch import load_file
 from torch import Tensor
 
 from heatproof.commands.evaluate.measure import Evaluate, curve_name
@@ -13,27 +12,32 @@ from heatproof.commands.evaluate.summary import of_maps
 from heatproof.commands.explain import column_title
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
+from heatproof.errors import RunError
 from heatproof.metrics.evaluation import Axes, Curved
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.plots import Curve, curves, mean_curve
 from heatproof.results.run import Run
+from heatproof.results.strict import gather_tensors
 from heatproof.results.viewer import View, add_view
+from heatproof.types import is_signed
 
 
-def draw_curves(asked: Evaluate, run: Run) -> None:
+def draw_curves(settings: Evaluate, run: Run) -> None:
     """``figures/<column>.png`` of every metric with curves: a line with its interval per explainer."""
-    found = [load_file(path) for path in sorted(run.path("curves").glob("*.safetensors"))]
-    drawn = {metric.columns[0].name: metric for metric in asked.plain if isinstance(metric, Curved)}
+    drawn = {metric.columns[0].name: metric for metric in settings.plain if isinstance(metric, Curved)}
+    found = gather_tensors(run.path("curves")) if drawn else {}
     for name, metric in drawn.items():
         axes, better = metric.axes, metric.columns[0].better
         # a random order is the same for every explainer, and stands beside the order that it is compared with
         if better == "neither":
             continue
-        series = {repr(explainer): _line(found, curve_name(explainer, metric), axes) for explainer in asked.explainers}
+        series = {
+            repr(explainer): _line(run, found, curve_name(explainer, metric), axes) for explainer in settings.explainers
+        }
         if chance := drawn.get(f"{name}_random"):
-            series["random order"] = _line(found, curve_name(asked.explainers[0], chance), axes)
+            series["random order"] = _line(run, found, curve_name(settings.explainers[0], chance), axes)
         curves(
             series,
             run.path(f"figures/{name}.png"),
@@ -43,17 +47,22 @@ def draw_curves(asked: Evaluate, run: Run) -> None:
         )
 
 
-def _line(parts: Sequence[dict[str, Tensor]], name: str, axes: Axes) -> Curve:
-    return mean_curve(np.concatenate([part[name].float().numpy() for part in parts]), axes.x or None)
+def _line(run: Run, found: Mapping[str, Tensor], name: str, axes: Axes) -> Curve:
+    values = found.get(name)
+    if values is None or values.ndim != 2 or not values.is_floating_point() or bool(values.isinf().any()):
+        raise RunError(
+            f"{run.path('curves')} holds no curves {name}; delete it and parts, and give the same command again"
+        )
+    return mean_curve(values.float().numpy(), axes.x or None)
 
 
-def draw_randomisation(asked: Evaluate, run: Run, rows: Sequence[dict[str, Any]]) -> None:
+def draw_randomisation(settings: Evaluate, run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """``figures/randomisation.png``: how alike the maps stay while blocks are drawn anew."""
     drawn = [row for row in rows if row.get("randomised")]
     if not drawn:
         return
     curves(
-        {name: Curve(range(1, len(own) + 1), *_ends(own)) for name, own in _by_explainer(asked, drawn).items()},
+        {name: Curve(range(1, len(own) + 1), *_ends(own)) for name, own in _by_explainer(settings, drawn).items()},
         run.path("figures/randomisation.png"),
         xlabel=f"blocks drawn anew, from {drawn[0]['randomised']} on",
         ylabel="Spearman of the absolute maps",
@@ -62,7 +71,7 @@ def draw_randomisation(asked: Evaluate, run: Run, rows: Sequence[dict[str, Any]]
     )
 
 
-def draw_weight_noise(asked: Evaluate, run: Run, rows: Sequence[dict[str, Any]]) -> None:
+def draw_weight_noise(settings: Evaluate, run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """``figures/weight_noise.png``: how alike the maps stay when the weights are shaken."""
     shaken = [row for row in rows if row.get("weight_noise")]
     if not shaken:
@@ -70,7 +79,7 @@ def draw_weight_noise(asked: Evaluate, run: Run, rows: Sequence[dict[str, Any]])
     curves(
         {
             name: Curve([r["weight_noise"] for r in own], *_ends(own))
-            for name, own in _by_explainer(asked, shaken).items()
+            for name, own in _by_explainer(settings, shaken).items()
         },
         run.path("figures/weight_noise.png"),
         xlabel="noise on the weights, relative to each tensor's deviation",
@@ -81,24 +90,24 @@ def draw_weight_noise(asked: Evaluate, run: Run, rows: Sequence[dict[str, Any]])
 
 
 def draw_gallery(
-    asked: Evaluate, model: Classifier, source: Source, run: Run, hardware: Hardware, table: pl.DataFrame
+    settings: Evaluate, model: Classifier, source: Source, run: Run, hardware: Hardware, table: pl.DataFrame
 ) -> None:
     """``figures/maps.png`` and the viewer: the photos on which the explainers differ most, each with every map.
 
     Maps are made anew: keeping all would need memory that grows with the data.
     """
-    column = asked.columns[0] if asked.columns else None
+    column = settings.columns[0] if settings.columns else None
     panels, labels = [], []
-    for image, values in _most_apart(asked, of_maps(asked, table), column.name if column else "").items():
+    for image, values in _most_apart(settings, of_maps(settings, table), column.name if column else "").items():
         pixels = fit(source[source.ids.index(image)].image, model.input_size)
         photo = pixels.permute(1, 2, 0).numpy()
         row, maps = [Panel(photo=photo, caption=image)], []
         target = None
-        for explainer in asked.explainers:
+        for explainer in settings.explainers:
             with hardware.autocast():
                 explanation = explainer(model, hardware.bring(pixels[None]))
             heatmap = explanation.heatmaps[0].detach().float().cpu().numpy()
-            signed, target = bool(getattr(explainer, "signed", False)), int(explanation.targets[0])
+            signed, target = is_signed(explainer), int(explanation.targets[0])
             value = values.get(repr(explainer))
             caption = "no value" if value is None else f"{column.name if column else ''} {value:.3g}"
             row.append(Panel(photo=photo, heatmap=heatmap, signed=signed, caption=caption if column else ""))
@@ -118,26 +127,26 @@ def draw_gallery(
             panels,
             run.path("figures/maps.png"),
             rows=labels,
-            columns=["photo", *(column_title(explainer, model) for explainer in asked.explainers)],
+            columns=["photo", *(column_title(explainer, model) for explainer in settings.explainers)],
             title=f"{model.name}: the photos on which the explainers differ most",
         )
 
 
-def _most_apart(asked: Evaluate, maps: pl.DataFrame, column: str) -> dict[str, dict[str, float | None]]:
+def _most_apart(settings: Evaluate, maps: pl.DataFrame, column: str) -> dict[str, dict[str, float | None]]:
     """The photos with the widest span of a column over the explainers, with its values by explainer."""
     if not column:
-        return {image: {} for image in maps["image"].unique(maintain_order=True).to_list()[: asked.shown]}
+        return {image: {} for image in maps["image"].unique(maintain_order=True).to_list()[: settings.shown]}
     values = pl.col(column).cast(pl.Float64).fill_nan(None)
     span = maps.group_by("image").agg((values.max() - values.min()).fill_null(0.0).alias("span"))
-    chosen = span.sort(["span", "image"], descending=[True, False])["image"].to_list()[: asked.shown]
+    chosen = span.sort(["span", "image"], descending=[True, False])["image"].to_list()[: settings.shown]
     return {
         image: dict(maps.filter(pl.col("image") == image).select("explainer", values).iter_rows()) for image in chosen
     }
 
 
-def _by_explainer(asked: Evaluate, rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _by_explainer(settings: Evaluate, rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """In the order of the other figures, so that each explainer keeps its colour."""
-    found = {name: [row for row in rows if row["explainer"] == name] for name in map(repr, asked.explainers)}
+    found = {name: [row for row in rows if row["explainer"] == name] for name in map(repr, settings.explainers)}
     return {name: own for name, own in found.items() if own}
 
 

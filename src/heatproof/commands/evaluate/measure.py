@@ -19,7 +19,7 @@ from heatproof.metrics.road import ROAD
 from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import layer_name
+from heatproof.models.layers import check_layer
 from heatproof.types import Explainer, settings
 
 STANDARD: tuple[Metric, ...] = (
@@ -91,8 +91,7 @@ class Evaluate:
             if isinstance(metric, Demanding):
                 metric.check(model, (model.input_size, model.input_size), boxes is not None)
         for explainer in self.explainers:
-            if layer := getattr(explainer, "layer", None):
-                layer_name(model, layer)
+            check_layer(model, explainer)
 
 
 @dataclass
@@ -104,7 +103,7 @@ class Measured:
 
 
 def measure(
-    asked: Evaluate, model: Classifier, batch: Batch, boxes: Boxes | None, hardware: Hardware, randomised: int
+    settings: Evaluate, model: Classifier, batch: Batch, boxes: Boxes | None, hardware: Hardware, randomised: int
 ) -> Measured:
     """The rows of one batch: per explainer one per image, and one per image and condition of the first ``randomised``.
 
@@ -113,7 +112,7 @@ def measure(
     images = hardware.bring(batch.images)
     drawn = None if boxes is None else padded([boxes.get(image, ()) for image in batch.ids]).to(images.device)
     found = Measured()
-    for explainer in asked.explainers:
+    for explainer in settings.explainers:
         with hardware.autocast():
             heatmaps, logits, targets = explainer(model, images)
             heatmaps, logits = heatmaps.detach().float(), logits.detach().float()
@@ -125,16 +124,16 @@ def measure(
                 "confidence": confidence,
                 "empty": unordered(heatmaps, "most"),
             }
-            for metric in asked.plain:
+            for metric in settings.plain:
                 for finding in metric.measure(explained):
                     own |= {column.name: v for column, v in zip(metric.columns, finding.values, strict=True)}
                     if finding.curve is not None:
                         found.curves[curve_name(explainer, metric)] = finding.curve
-            found.rows += _rows(who, own, {metric.condition: None for metric in asked.conditioned})
+            found.rows += _rows(who, own, {metric.condition: None for metric in settings.conditioned})
             if not randomised:
                 continue
             some = explained.first(randomised)
-            for metric in asked.conditioned:
+            for metric in settings.conditioned:
                 for turn, finding in enumerate(metric.measure(some)):
                     values = {column.name: v for column, v in zip(metric.columns, finding.values, strict=True)}
                     found.rows += _rows(who[:randomised], values, {metric.condition: finding.condition, "turn": turn})

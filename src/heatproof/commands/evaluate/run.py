@@ -22,12 +22,13 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 
 __all__ = ["STANDARD", "Box", "Evaluate", "run_evaluate"]
 
 
 def run_evaluate(
-    asked: Evaluate,
+    settings: Evaluate,
     model: Classifier,
     source: Source,
     run: Run,
@@ -56,18 +57,18 @@ def run_evaluate(
             belongs to an image; no photo.
         LayerError: an explainer's layer, or a block to draw anew, that the model does not have.
     """
-    asked.check(model, boxes)
+    settings.check(model, boxes)
     if boxes is not None and not any(boxes.get(image) for image in source.ids):
         raise InputError("the pointing game needs annotations, and none of the boxes belongs to an image of the data")
     describe(run, [model], source)
     model = hardware.host(model)
-    done = {number for number in range(-(-len(source) // asked.part)) if run.has_part(number)}
-    advance(sum(min(asked.part, len(source) - number * asked.part) for number in done))
-    first = set(source.ids[: asked.randomised])
-    for number, batch, skipped in parts(source, model.input_size, asked.part, processes, done.__contains__):
+    done = {number for number in range(-(-len(source) // settings.part)) if run.has_part(number)}
+    advance(sum(min(settings.part, len(source) - number * settings.part) for number in done))
+    first = set(source.ids[: settings.randomised])
+    for number, batch, skipped in parts(source, model.input_size, settings.part, processes, done.__contains__):
         rows: list[dict[str, Any]] = []
         if batch is not None:
-            found = measure(asked, model, batch, boxes, hardware, sum(image in first for image in batch.ids))
+            found = measure(settings, model, batch, boxes, hardware, sum(image in first for image in batch.ids))
             run.write_tensors(f"curves/{number:06d}.safetensors", found.curves)
             rows = found.rows
         run.append_rows(number, rows, skipped)
@@ -75,26 +76,26 @@ def run_evaluate(
     processes.wait()
     if processes.index:
         return {}
-    skipped = [*source.listing.skipped, *run.skipped()]
-    table = merged(asked, run)
+    skipped = all_skipped(run, source)
+    table = merged(settings, run)
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
-    rows = summary_rows(asked, table)
+    rows = summary_rows(settings, table)
     if draw:
-        _draw(asked, model, source, run, hardware, table, rows)
+        _draw(settings, model, source, run, hardware, table, rows)
     summary = {
         "rows": rows,
-        "side_by_side": side_by_side(asked, rows),
-        "columns": meanings(asked),
+        "side_by_side": side_by_side(settings, rows),
+        "columns": meanings(settings),
         "skipped": skipped,
-        "answer": answer(asked, table, rows),
+        "answer": answer(settings, table, rows),
     }
     run.write_json("summary.json", summary)
     return summary
 
 
 def _draw(
-    asked: Evaluate,
+    settings: Evaluate,
     model: Classifier,
     source: Source,
     run: Run,
@@ -102,7 +103,7 @@ def _draw(
     table: pl.DataFrame,
     rows: list[dict[str, Any]],
 ) -> None:
-    draw_curves(asked, run)
-    draw_randomisation(asked, run, rows)
-    draw_weight_noise(asked, run, rows)
-    draw_gallery(asked, model, source, run, hardware, table)
+    draw_curves(settings, run)
+    draw_randomisation(settings, run, rows)
+    draw_weight_noise(settings, run, rows)
+    draw_gallery(settings, model, source, run, hardware, table)

@@ -13,22 +13,22 @@ ARROWS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "neither": "
 EMPTY = Column("empty", "down", "[0, 1]", "share of maps that are empty or equal everywhere, whose values are missing")
 
 
-def merged(asked: Evaluate, run: Run) -> pl.DataFrame:
+def merged(settings: Evaluate, run: Run) -> pl.DataFrame:
     """All rows, in an order that does not depend on who measured what."""
-    return run.merge((*SORT, *dict.fromkeys(metric.condition for metric in asked.conditioned)))
+    return run.merge((*SORT, *dict.fromkeys(metric.condition for metric in settings.conditioned)))
 
 
-def of_maps(asked: Evaluate, table: pl.DataFrame) -> pl.DataFrame:
+def of_maps(settings: Evaluate, table: pl.DataFrame) -> pl.DataFrame:
     """The rows of maps themselves, without those of a condition."""
-    conditions = [metric.condition for metric in asked.conditioned if metric.condition in table.columns]
+    conditions = [metric.condition for metric in settings.conditioned if metric.condition in table.columns]
     return table.filter(*(pl.col(name).is_null() for name in conditions)) if conditions else table
 
 
-def summary_rows(asked: Evaluate, table: pl.DataFrame) -> list[dict[str, Any]]:
+def summary_rows(settings: Evaluate, table: pl.DataFrame) -> list[dict[str, Any]]:
     """A row per explainer with every metric's mean and interval, then one per explainer and condition."""
-    maps = of_maps(asked, table)
-    rows = summarise(maps, ["model", "explainer"], [*(column.name for column in asked.columns), "empty"])
-    for metric in asked.conditioned:
+    maps = of_maps(settings, table)
+    rows = summarise(maps, ["model", "explainer"], [*(column.name for column in settings.columns), "empty"])
+    for metric in settings.conditioned:
         drawn = table.filter(pl.col(metric.condition).is_not_null()) if metric.condition in table.columns else None
         if drawn is not None and drawn.height:
             names = [column.name for column in metric.columns]
@@ -37,12 +37,12 @@ def summary_rows(asked: Evaluate, table: pl.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def side_by_side(asked: Evaluate, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def side_by_side(settings: Evaluate, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row per metric, a column per explainer; of the conditions the first and the last."""
-    explainers = list(map(repr, asked.explainers))
-    whole = {row["explainer"]: row for row in rows if not any(row.get(m.condition) for m in asked.conditioned)}
-    table = [_across(column, column.name, whole, explainers) for column in (*asked.columns, EMPTY)]
-    for metric in asked.conditioned:
+    explainers = list(map(repr, settings.explainers))
+    whole = {row["explainer"]: row for row in rows if not any(row.get(m.condition) for m in settings.conditioned)}
+    table = [_across(column, column.name, whole, explainers) for column in (*settings.columns, EMPTY)]
+    for metric in settings.conditioned:
         drawn = [row for row in rows if row.get(metric.condition) is not None]
         conditions = list(dict.fromkeys(row[metric.condition] for row in drawn))
         for condition in dict.fromkeys((*conditions[:1], *conditions[-1:])):
@@ -61,11 +61,11 @@ def _across(column: Column, title: str, rows: dict[str, dict[str, Any]], explain
     return row
 
 
-def meanings(asked: Evaluate) -> list[dict[str, str]]:
+def meanings(settings: Evaluate) -> list[dict[str, str]]:
     """What each column says, for whoever reads the table."""
-    plain = [{"column": column.name, "help": column.help} for column in (*asked.columns, EMPTY)]
+    plain = [{"column": column.name, "help": column.help} for column in (*settings.columns, EMPTY)]
     return plain + [
         {"column": f"{column.name} ({metric.condition.replace('_', ' ')})", "help": column.help}
-        for metric in asked.conditioned
+        for metric in settings.conditioned
         for column in metric.columns
     ]

@@ -13,10 +13,12 @@ from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.penalties import TargetMap, TopK
 from heatproof.manipulation.weight_edit import RANDOM, WeightEdit
+from heatproof.models.checkpoint import check_weights
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.planted import planting_of
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.types import Explainer, Penalty, settings
 
@@ -65,6 +67,7 @@ def run_edit(
     Raises:
         InputError: a network that cannot be edited, a map that does not fit, no readable photo.
     """
+    check_weights(model)
     first = next(iter(batches(source, model.input_size, 8)), None)
     if first is None:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
@@ -84,7 +87,7 @@ def run_edit(
     summary = {
         "rows": [row],
         "classes": class_rows(table, lie.clean),
-        "skipped": source.skipped,
+        "skipped": all_skipped(run, source),
         "answer": [answer],
     }
     draw_lie(lie, source, settings.shown, run, hardware)

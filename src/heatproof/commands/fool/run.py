@@ -1,6 +1,7 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -19,6 +20,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
@@ -94,7 +96,7 @@ def run_fool(
         held_out=held_out,
         fool_data=pairs.train,
         fool_held_out=pairs.held_out,
-        checkpoint=FileCheckpoint(run.path(CHECKPOINT)),
+        checkpoint=_NotingCheckpoint(FileCheckpoint(run.path(CHECKPOINT)), run, (source, held_out)),
         scratch=run.folder / "scratch",
         advance=advance,
     )
@@ -105,12 +107,27 @@ def run_fool(
     run.write_parquet("history.parquet", history.frame())
     lie = Lie(clean, fooled, settings.explainer, settings.penalty, swap)
     table = measure(lie, pairs.held_out or held_out, run, hardware)
-    summary = _summary(settings, table, history, clean, [*source.skipped, *held_out.skipped])
+    summary = _summary(settings, table, history, clean, all_skipped(run, source, held_out))
     draw_history(history, settings.penalty, run)
     draw_lie(lie, held_out, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
-    _clear(run)
     return summary
+
+
+@dataclass(frozen=True)
+class _NotingCheckpoint:
+    """A checkpoint that also notes which photos were met in vain: a resumed run may not meet them again."""
+
+    file: FileCheckpoint
+    run: Run
+    sources: tuple[Source, ...]
+
+    def load(self) -> dict[str, Any] | None:
+        return self.file.load()
+
+    def save(self, state: dict[str, Any]) -> None:
+        self.file.save(state)
+        all_skipped(self.run, *self.sources)
 
 
 def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
@@ -212,13 +229,3 @@ def _answer(settings: Fool, row: dict[str, Any], history: History) -> str:
             "lr, more steps or more data help."
         )
     return f"{sentence} It ended early: {history.stopped}." if history.stopped else sentence
-
-
-def _clear(run: Run) -> None:
-    """The checkpoint and the stored activations have done their work."""
-    run.path(CHECKPOINT).unlink(missing_ok=True)
-    scratch = run.folder / "scratch"
-    if scratch.is_dir():
-        for path in scratch.iterdir():
-            path.unlink()
-        scratch.rmdir()

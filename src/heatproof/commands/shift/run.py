@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 import torch
 
-from heatproof.commands.explain import slug
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
@@ -25,7 +24,9 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
+from heatproof.results.names import file_names
 from heatproof.results.run import Run
+from heatproof.results.skipped import all_skipped
 from heatproof.types import is_signed
 
 __all__ = ["Box", "Shift", "run_shift"]
@@ -73,7 +74,7 @@ def run_shift(
     processes.wait()
     if processes.index:
         return {}
-    skipped = _skipped(run, sources)
+    skipped = all_skipped(run, *sources)
     table = run.merge()
     if not table.height:
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
@@ -115,12 +116,6 @@ def _measure_all(
         advance((len(batch.ids) if batch else 0) + len(skipped))
 
 
-def _skipped(run: Run, sources: Sequence[Source]) -> list[dict[str, str]]:
-    """What any model could not be shown, each once; the sources add what they left out before reading."""
-    listed = [*(entry for source in sources for entry in source.listing.skipped), *run.skipped()]
-    return [dict(pair) for pair in dict.fromkeys(tuple(sorted(entry.items())) for entry in listed)]
-
-
 def _draw(
     settings: Shift,
     names: Sequence[str],
@@ -132,13 +127,14 @@ def _draw(
     rows: Sequence[dict[str, Any]],
 ) -> None:
     draw_curves(run, rows)
+    files = file_names(names)
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
-        draw_distributions(run, table, name, slug(name))
+        draw_distributions(run, table, name, files[name])
         most, least = (
             [_show(settings, model, source, hardware, image) for image in images]
             for images in choose(table, name, settings.shown)
         )
-        draw_gallery(run, name, slug(name), most, least)
+        draw_gallery(run, name, files[name], most, least)
         if place == 0:
             keep_views(run, name, [*most, *least], repr(settings.explainers[0]))
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from PIL import Image
 
 from heatproof.commands.audit.numbers import numbers
@@ -22,6 +21,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.results.run import Run
+from heatproof.results.strict import read_images
 from heatproof.results.whole import write_whole
 from heatproof.studies.audit_benchmark.answers import answered, draw
 from heatproof.studies.audit_benchmark.population import (
@@ -208,8 +208,7 @@ class AuditBenchmark:
         """AUC per photo of one backdoored network: those with the trigger against those without."""
         budget = budget or self.photo_budget
         clean, triggered = (
-            pl.read_parquet(self._folder(run, f"{member.name}{name}", budget) / "images.parquet")
-            for name in ("", "-triggered")
+            read_images(self._folder(run, f"{member.name}{name}", budget)) for name in ("", "-triggered")
         )
         rows = []
         for number in ("trust", "pooled", "agreement", "jump", "unseen", "contrast", "softmax_contrast"):

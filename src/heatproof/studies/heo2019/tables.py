@@ -12,7 +12,6 @@ from typing import Any
 import polars as pl
 
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
-from heatproof.commands.explain import slug
 from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.sources import Source, open_data, parted
 from heatproof.errors import InputError, did_you_mean
@@ -24,7 +23,9 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
+from heatproof.results.names import slug
 from heatproof.results.run import Run
+from heatproof.results.strict import read_images
 from heatproof.studies import small_networks
 from heatproof.studies.heo2019 import published as paper
 from heatproof.studies.heo2019.rows import draw, sentences, table_1, table_2, table_3, table_5
@@ -180,7 +181,7 @@ class Heo2019:
                     if not cell.done:
                         summary = run_fool(settings, model, place, data, cell, held_out=watched, hardware=hardware)
                         say(f"{name}: {summary['answer'][0]}")
-                made = load(str(folder))
+                made = load(str(folder), trust_code=True)
                 made.name = f"{fooling}-{through}"
                 fooled[fooling, through] = Fooled(made, settings.explainer, settings.penalty)
         passive = [entry for (fooling, _), entry in fooled.items() if fooling != "active_swap"]
@@ -268,7 +269,7 @@ class Heo2019:
         with Run.start(folder, command="compare", settings=given, seed=self.seed) as comparison:
             if not comparison.done:
                 run_compare(settings, model, fooled, test, comparison, hardware=hardware)
-        return pl.read_parquet(folder / "images.parquet")
+        return read_images(folder)
 
 
 def interpreters(layer: str) -> dict[str, Explainer]:

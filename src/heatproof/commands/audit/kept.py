@@ -1,0 +1,107 @@
+"""The tensors that an audit keeps of its photos, read back as they must be."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from heatproof.errors import RunError
+from heatproof.results.strict import KEPT_ANEW, check_columns, gather_tensors, read_tensors
+from heatproof.tensor_files import is_finite
+
+TEXTS = ("image", "model", "explainer")
+COLUMNS = {"image": pl.String, "place": pl.Int64, "empty": pl.Boolean, "target": pl.Int64}
+"""Columns of the table without which there is no verdict."""
+NUMERIC = ("trust", "correct", "agreement", "aopc", "aopc_random", "aopc_witness")
+PARTS = "kept"
+"""The folder of a run with a file for each part of the photos."""
+MOSAICS = "mosaics.safetensors"
+REQUIRED = {"maps": 3, "witness": 3, "targets": 2, "by_class": 2, "tiles": 4}
+"""Tensors that every part has, and their dimensions; all but the tiles have a row per photo. A part that was made with
+a reference also has ``likeness_to_reference``."""
+
+
+def check_table(path: Path, table: pl.DataFrame, remedy: str) -> None:
+    """Stop a table that is none of an audit: all columns but the texts hold numbers.
+
+    Raises:
+        RunError: naming the column.
+    """
+    check_columns(path, table, COLUMNS, remedy)
+    check_columns(path, table, dict.fromkeys(TEXTS, pl.String), remedy)
+    numbers = [name for name in (*table.columns, *NUMERIC) if name not in TEXTS]
+    check_columns(path, table, dict.fromkeys(numbers), remedy)
+    unknown = sum(table.select(list(COLUMNS)).null_count().row(0))
+    if unknown or table["place"].sort().to_list() != list(range(table.height)):
+        raise RunError(f"{path} does not hold each photo of an audit once; {remedy}")
+
+
+def read_parts(folder: Path, photos: int | None = None, remedy: str = "") -> dict[str, Tensor]:
+    """What the parts of an audit kept, in the order of its photos.
+
+    Args:
+        remedy: what to do where it is damaged; by default, to measure the photos again.
+
+    Raises:
+        RunError: a part is missing, damaged, or not of this table; the sentence names it where it can.
+    """
+
+    def refuse(what: str) -> NoReturn:
+        raise RunError(f"{kept}: {what}; {remedy or f'delete it and {parts}, and give the same command again'}")
+
+    kept, parts = folder / PARTS, folder / "parts"
+    if not any(kept.glob("*.safetensors")):
+        raise RunError(f"expected the run folder of an audit, and {folder} has no {PARTS}/*.safetensors")
+    together = gather_tensors(kept, remedy or KEPT_ANEW)
+    if missing := [name for name in REQUIRED if name not in together]:
+        refuse(f"it has no {', '.join(missing)}")
+    for name, dimensions in REQUIRED.items():
+        value = together[name]
+        if value.ndim != dimensions:
+            refuse(f"expected {name} of {dimensions} dimensions, got {list(value.shape)}")
+        if name != "tiles" and len(value) != (photos := len(value) if photos is None else photos):
+            refuse(f"expected {name} of {photos} photos, got {len(value)}")
+        if value.is_floating_point() == (name in ("tiles", "targets")):
+            refuse(f"{name} is of {value.dtype}")
+    for name in ("maps", "witness"):
+        if not is_finite(together[name]):
+            refuse(f"{name} holds NaN or infinity")
+    targets, likeness = together["targets"], together.get("likeness_to_reference")
+    if together["by_class"].shape != targets.shape or not targets.shape[1] or int(targets.min()) < 0:
+        refuse("by_class and targets are not of the same photos and classes")
+    if likeness is not None and likeness.shape != (*targets.shape, targets.shape[1]):
+        refuse("likeness_to_reference is not of the same photos and classes")
+    tiled, count = together.get("tiled"), len(together["maps"])
+    if tiled is not None:
+        numbers = tiled.ndim == 1 and not tiled.is_floating_point() and len(tiled) == len(together["tiles"])
+        if not numbers or not bool(((tiled >= 0) & (tiled < count)).all()):
+            refuse("tiled does not say which photos the tiles are")
+    # NaN stands where a map is empty; infinity nowhere
+    if any(bool(value.isinf().any()) for value in together.values()):
+        refuse("a tensor holds infinity")
+    return together
+
+
+def read_mosaics(path: Path, remedy: str) -> dict[str, Tensor]:
+    """What the mosaics of an audit showed, in the order of its fields; nothing where none were made.
+
+    Raises:
+        RunError: the file is damaged, or its tensors are not of the same mosaics.
+    """
+    if not path.exists():
+        return {}
+    found = read_tensors(path, remedy)
+    shares = found.get("mosaic_shares")
+    if shares is not None and shares.ndim == 3:
+        count, classes = shares.shape[:2]
+        wanted = {"tiles": (count, 4), "classes": (count, classes), "shares": (count, classes, classes)}
+        wanted |= {"quarters": (count,), "maps": (count, classes, *found.get("mosaic_maps", shares).shape[2:])}
+        if {f"mosaic_{name}": torch.Size(shape) for name, shape in wanted.items()} == {
+            name: value.shape for name, value in found.items()
+        } and not any(bool(value.isinf().any()) for value in found.values()):
+            numbers = [found[f"mosaic_{name}"].is_floating_point() for name in wanted]
+            if numbers == [False, False, True, False, True]:
+                return {name: found[f"mosaic_{name}"] for name in wanted}
+    raise RunError(f"{path} holds no mosaics of an audit; {remedy}")
