@@ -309,7 +309,8 @@ def with_share(check: Check, share: Interval) -> Check:
     if check.verdict not in ("doubtful", "fail"):
         return check
     if not isfinite(share.value):
-        found = Interval(*(math.nan if end is None else end for end in (check.value, check.low, check.high)), 0)
+        value, low, high = (math.nan if end is None else end for end in (check.value, check.low, check.high))
+        found = Interval(value, low, high, 0)
         return unjudged(check.number, found, "the witness gains too little for the map's part in it to be told")
     least: Verdict = "pass" if share.value > SOME_SHARE else "doubtful" if share.value > LITTLE_SHARE else check.verdict
     verdict = min(check.verdict, least, key=("pass", "doubtful", "fail").index)
