@@ -84,8 +84,11 @@ def audit(
     from heatproof.commands.audit.verdict import Thresholds
     from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
+    from heatproof.processes import Processes, own_device
 
-    hardware = Hardware(device, precision)  # type: ignore[arg-type]
+    # thresholds are made by one process
+    processes = None if calibrate else Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     (chosen,) = options.scored([spec.build(explainer, catalog.EXPLAINERS, "explainer")], score)
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
     load = options.opening([model, reference, *(calibrate or [])], architecture)
@@ -97,7 +100,7 @@ def audit(
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
     inputs = [model, data, reference, thresholds, baseline, *(calibrate or [])]
-    with filling(out, "audit", settings, seed, overwrite, inputs=inputs) as run:
+    with filling(out, "audit", settings, seed, overwrite, processes, inputs=inputs) as run:
         if not run.done:
             source = open_photos(audited, data, limit=limit, seed=seed)
             with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
@@ -114,6 +117,7 @@ def audit(
                     thresholds=known,
                     baseline=baseline,
                     hardware=hardware,
+                    processes=processes or Processes(),
                     advance=advance,
                 )
     show(run, json, COLUMNS)
@@ -121,7 +125,9 @@ def audit(
 
 
 def _leave(run: "Run", fail_on: str | None) -> None:
-    """The exit status that the verdict asks for."""
+    """The exit status that the verdict asks for; process 0 knows it."""
+    if run.process:
+        return
     from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED
     from heatproof.results.strict import read_summary
 

@@ -108,8 +108,7 @@ def map_cost(settings: Audit, model: Classifier, hardware: Hardware = Hardware()
     """Forward passes that one map takes besides the photo's own; 0 where it comes with that pass."""
     if _cheap(settings.explainer):
         return 0
-    size = model.input_size
-    grey = hardware.bring(torch.full((1, 3, size, size), 0.5))
+    grey = hardware.bring(torch.full((1, model.channels, *model.input_shape), 0.5))
     with hardware.autocast(), counting(model) as passes:
         settings.explainer(model, grey, torch.zeros(1, dtype=torch.long, device=grey.device))
     return passes.forward

@@ -29,12 +29,14 @@ from heatproof.commands.audit.summary import (
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.commands.record import describe
-from heatproof.data.batches import Batch, batches
+from heatproof.data.batches import Batch
+from heatproof.data.parts import parts
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
+from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.strict import read_images
@@ -53,6 +55,7 @@ def run_audit(
     baseline: Path | str | None = None,
     draw: bool = True,
     hardware: Hardware = Hardware(),
+    processes: Processes = Processes(),
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Audit the maps of one model into the run folder; a run that was stopped goes on where it was.
@@ -62,6 +65,7 @@ def run_audit(
         thresholds: by which it is judged; ``None``: those of the package.
         baseline: the run folder of an earlier audit, whose maps of the same photos are compared.
         draw: whether to make the figure and the report's views.
+        processes: they share the parts; process 0 judges, the others hand back an empty summary.
         advance: is told how many photos are done, those of an earlier start too.
 
     Returns:
@@ -82,7 +86,10 @@ def run_audit(
     _describe(run, source, model, reference)
     model = hardware.host(model)
     other = None if reference is None else hardware.host(reference)
-    _audit_parts(settings, model, other, source, run, hardware, advance)
+    _audit_parts(settings, model, other, source, run, hardware, processes, advance)
+    processes.wait()
+    if processes.index:
+        return {}
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
@@ -154,19 +161,27 @@ def _audit_parts(
     source: Source,
     run: Run,
     hardware: Hardware,
+    processes: Processes,
     advance: Callable[[int], None],
 ) -> None:
-    """Every part of the photos that the run lacks: its rows and its tensors."""
-    seen, cost = 0, map_cost(settings, model, hardware)
-    for number, batch in enumerate(batches(source, model.preprocessing, settings.part)):
+    """Every part of the photos that the run lacks and that is this process's: its rows and its tensors."""
+    cost = map_cost(settings, model, hardware)
+
+    def done(number: int) -> bool:
         # both are asked for, so that either may be deleted where it is damaged
-        if not (run.has_part(number) and run.path(f"{PARTS}/{number:06d}.safetensors").exists()):
-            rows, tensors = _audit_batch(settings, model, reference, batch, hardware, settings.randomised - seen, cost)
-            tensors.save(run, number, seen, len(source))
-            # the order of the tensors' rows
-            run.append_rows(number, [{**row, "place": seen + i} for i, row in enumerate(rows)])
-        seen += len(batch.ids)
-        advance(len(batch.ids))
+        return run.has_part(number) and run.path(f"{PARTS}/{number:06d}.safetensors").exists()
+
+    ready = {number for number in range(-(-len(source) // settings.part)) if done(number)}
+    advance(sum(min(settings.part, len(source) - number * settings.part) for number in ready))
+    for number, batch, skipped in parts(source, model.preprocessing, settings.part, processes, ready.__contains__):
+        rows: list[dict[str, Any]] = []
+        first = number * settings.part
+        if batch is not None:
+            rows, tensors = _audit_batch(settings, model, reference, batch, hardware, settings.randomised - first, cost)
+            tensors.save(run, number, first, len(source))
+        # the order of the tensors' rows
+        run.append_rows(number, [{**row, "place": first + i} for i, row in enumerate(rows)], skipped)
+        advance((len(batch.ids) if batch else 0) + len(skipped))
 
 
 def _audit_batch(

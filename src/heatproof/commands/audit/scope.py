@@ -37,9 +37,10 @@ def outside(settings: Audit, model: Classifier, thresholds: Thresholds) -> Outsi
         if population not in (repr(settings.explainer), repr(own)):
             apart.append(f"the maps are {settings.explainer!r}'s")
     sizes = {int(size): int(count) for size, count in dict(known.get("sizes") or {}).items()}
-    near = sum(count for size, count in sizes.items() if 1 / NEAR_SIZE <= model.input_size / size <= NEAR_SIZE)
+    side = max(model.input_shape)
+    near = sum(count for size, count in sizes.items() if 1 / NEAR_SIZE <= side / size <= NEAR_SIZE)
     if sizes and near < CALIBRATING:
-        apart.append(f"the photos have {model.input_size} pixels a side")
+        apart.append(f"the photos have {side} pixels a side")
     return Outside(" and ".join(apart), _described(population, sizes)) if apart else None
 
 
