@@ -5,16 +5,16 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 SOURCES := pyproject.toml constraints.txt
 COVERED := --cov --cov-append --cov-report=
 
-.PHONY: demo test test-slow test-fuzz coverage test-peers test-browser lint bench docs serve-docs clean
+.PHONY: demo test test-slow test-fuzz test-zoo coverage test-peers test-browser lint bench docs serve-docs clean
 
 demo: .venv/.made-run
 	$(BIN)/heatproof demo --out demo --overwrite
 
 test: .venv/.made-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu and not fuzz" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu and not fuzz and not zoo" -n 2
 
 test-slow: .venv/.made-dev
-	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu and not fuzz"
+	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu and not fuzz and not zoo"
 
 # broken and hostile inputs, of each kind as many as HEATPROOF_FUZZ says, and kills at random moments
 test-fuzz: .venv/.made-dev
@@ -23,12 +23,16 @@ test-fuzz: .venv/.made-dev
 # test and test-slow in one go, with the lines and branches of src that no test reaches
 coverage: .venv/.made-dev
 	$(BIN)/coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu and not fuzz" -n 2 $(COVERED)
-	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu and not fuzz" $(COVERED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu and not fuzz and not zoo" -n 2 $(COVERED)
+	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu and not fuzz and not zoo" $(COVERED)
 	$(BIN)/coverage report
 
 test-peers: .venv/.made-peers
-	$(BIN)/python -m pytest -m "peers and not gpu"
+	$(BIN)/python -m pytest -m "peers and not gpu and not zoo"
+
+# half an hour on two cores; what is found is kept in .zoo.jsonl and not made again
+test-zoo: .venv/.made-dev
+	$(BIN)/python -m pytest -m zoo
 
 # needs Chromium: apt-get install chromium, or HEATPROOF_CHROMIUM=/path/to/it
 test-browser: .venv/.made-browser

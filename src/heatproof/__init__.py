@@ -17,57 +17,91 @@ from typing import TYPE_CHECKING, Any
 from heatproof import vision as _vision  # lets torchvision be imported beside any torch
 
 if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from __getattr__
+    from heatproof.answers.explained import Explained, explain, open_photo
+    from heatproof.answers.result import Result
+    from heatproof.answers.verbs import audit, compare, evaluate, shift
     from heatproof.attacks.gradient import FGSM, PGD
     from heatproof.attacks.noise import GaussianNoise, RandomSign
     from heatproof.attacks.objectives import misclassify, move_heatmap, reach
+    from heatproof.commands.shift.run import Shift, run_shift
+    from heatproof.data.scenes import scenes
+    from heatproof.data.sources import open_data
     from heatproof.errors import HeatproofError, InputError, LayerError, ModelError, RunError, SpecError
     from heatproof.explainers.cam import CAM, GradCAM
-    from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
+    from heatproof.explainers.cam_family import EigenCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
+    from heatproof.explainers.gradient import InputXGradient, IntegratedGradients, SimpleGrad, SmoothGrad
     from heatproof.explainers.guided import GuidedBackprop, GuidedGradCAM
     from heatproof.explainers.lrp.propagation import LRP
+    from heatproof.explainers.masking_cam import AblationCAM, ScoreCAM
     from heatproof.explainers.occlusion import RISE, Occlusion
     from heatproof.explainers.together import explain_together
     from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, resize, topk_mask
+    from heatproof.manipulation.adversarial import train_adversarially
     from heatproof.manipulation.backdoor import Backdoor
     from heatproof.manipulation.fine_tune import fine_tune
     from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TargetMap, TopK
     from heatproof.manipulation.trigger import Trigger
     from heatproof.manipulation.weight_edit import WeightEdit
+    from heatproof.metrics.faithfulness import AOPC, Deletion, Insertion
     from heatproof.metrics.fooling import fooling_success_rate
+    from heatproof.metrics.localisation import pointing_game
+    from heatproof.metrics.randomisation import Randomisation
+    from heatproof.metrics.robustness import SensitivityMax
     from heatproof.metrics.shift import mod, vid, vid_per_image
     from heatproof.metrics.similarity import nissim, psnr, spearman, ssim, topk_intersection
+    from heatproof.metrics.weight_noise import WeightNoise
     from heatproof.models.classifier import Classifier
     from heatproof.models.layers import default_layer, list_layers
     from heatproof.models.loading import load
+    from heatproof.report.page import write_report
+    from heatproof.results.run import Run
+    from heatproof.training.adversarial import FreeTraining
     from heatproof.training.settings import FineTune
     from heatproof.types import Explanation
 
 __version__ = "0.2.0"
 __all__ = [
+    "AOPC",
     "CAM",
     "FGSM",
     "LRP",
     "PGD",
     "RISE",
+    "AblationCAM",
     "ActiveSwap",
     "Backdoor",
     "CenterMass",
     "Classifier",
+    "Deletion",
+    "EigenCAM",
+    "Explained",
     "Explanation",
     "FineTune",
+    "FreeTraining",
     "GaussianNoise",
     "GradCAM",
+    "GradCAMPlusPlus",
     "GuidedBackprop",
     "GuidedGradCAM",
     "HeatproofError",
+    "HiResCAM",
     "InputError",
+    "InputXGradient",
+    "Insertion",
     "IntegratedGradients",
+    "LayerCAM",
     "LayerError",
     "Location",
     "ModelError",
     "Occlusion",
     "RandomSign",
+    "Randomisation",
+    "Result",
+    "Run",
     "RunError",
+    "ScoreCAM",
+    "SensitivityMax",
+    "Shift",
     "SimpleGrad",
     "SmoothGrad",
     "SpecError",
@@ -75,8 +109,14 @@ __all__ = [
     "TopK",
     "Trigger",
     "WeightEdit",
+    "WeightNoise",
+    "XGradCAM",
+    "audit",
     "center_of_mass",
+    "compare",
     "default_layer",
+    "evaluate",
+    "explain",
     "explain_together",
     "fine_tune",
     "fooling_success_rate",
@@ -89,41 +129,66 @@ __all__ = [
     "move_heatmap",
     "nissim",
     "normalise",
+    "open_data",
+    "open_photo",
+    "pointing_game",
     "psnr",
     "reach",
     "resize",
+    "run_shift",
+    "scenes",
+    "shift",
     "spearman",
     "ssim",
     "topk_intersection",
     "topk_mask",
+    "train_adversarially",
     "vid",
     "vid_per_image",
+    "write_report",
 ]
 
 # torch loads slowly, and the command line's help needs none: a public name is imported when it is asked for
 _HOMES = {
+    "answers.explained": "Explained explain open_photo",
+    "answers.result": "Result",
+    "answers.verbs": "audit compare evaluate shift",
     "attacks.gradient": "FGSM PGD",
     "attacks.noise": "GaussianNoise RandomSign",
     "attacks.objectives": "misclassify move_heatmap reach",
+    "commands.shift.run": "Shift run_shift",
+    "data.scenes": "scenes",
+    "data.sources": "open_data",
     "errors": "HeatproofError InputError LayerError ModelError RunError SpecError",
     "explainers.cam": "CAM GradCAM",
-    "explainers.gradient": "IntegratedGradients SimpleGrad SmoothGrad",
+    "explainers.cam_family": "EigenCAM GradCAMPlusPlus HiResCAM LayerCAM XGradCAM",
+    "explainers.gradient": "InputXGradient IntegratedGradients SimpleGrad SmoothGrad",
     "explainers.guided": "GuidedBackprop GuidedGradCAM",
     "explainers.lrp.propagation": "LRP",
+    "explainers.masking_cam": "AblationCAM ScoreCAM",
     "explainers.occlusion": "RISE Occlusion",
     "explainers.together": "explain_together",
     "heatmaps": "center_of_mass is_empty mass normalise resize topk_mask",
+    "manipulation.adversarial": "train_adversarially",
     "manipulation.backdoor": "Backdoor",
     "manipulation.fine_tune": "fine_tune",
     "manipulation.penalties": "ActiveSwap CenterMass Location TargetMap TopK",
     "manipulation.trigger": "Trigger",
     "manipulation.weight_edit": "WeightEdit",
+    "metrics.faithfulness": "AOPC Deletion Insertion",
     "metrics.fooling": "fooling_success_rate",
+    "metrics.localisation": "pointing_game",
+    "metrics.randomisation": "Randomisation",
+    "metrics.robustness": "SensitivityMax",
     "metrics.shift": "mod vid vid_per_image",
     "metrics.similarity": "nissim psnr spearman ssim topk_intersection",
+    "metrics.weight_noise": "WeightNoise",
     "models.classifier": "Classifier",
     "models.layers": "default_layer list_layers",
     "models.loading": "load",
+    "report.page": "write_report",
+    "results.run": "Run",
+    "training.adversarial": "FreeTraining",
     "training.settings": "FineTune",
     "types": "Explanation",
 }

@@ -68,6 +68,10 @@ class RunError(HeatproofError, RuntimeError):
     """A run folder that cannot be made, resumed or read."""
 
 
+class Remark(UserWarning):
+    """What was taken for granted or chosen of several, and how to choose otherwise; the result is what it says."""
+
+
 def nearest(name: str, known: Iterable[str]) -> list[str]:
     """At most three known names that resemble ``name``, nearest first; the letters count, not their case."""
     by_folded = {entry.casefold(): entry for entry in known}

@@ -71,12 +71,22 @@ def check(text: str, catalog: Mapping[str, Callable[..., Any]], kind: str = "nam
 
 
 def _call_of(text: str, kind: str) -> ast.Call:
-    tree = _parsed(text)
+    tree = _parsed(_typeable(text))
     if isinstance(tree, ast.Name):
         tree = ast.Call(func=tree, args=[], keywords=[])
     if not isinstance(tree, ast.Call):
         raise SpecError(f"{kind} {text!r} cannot be read; write name(argument=value, ...)")
     return tree
+
+
+def _typeable(text: str) -> str:
+    """Names as papers write them, as Python can read them.
+
+    >>> _typeable("Grad-CAM++(relu=False)")
+    'Grad_CAM_plus_plus(relu=False)'
+    """
+    name, bracket, rest = text.partition("(")
+    return name.strip().replace("++", "_plus_plus").replace("-", "_") + bracket + rest
 
 
 def _folded(name: str) -> str:

@@ -23,6 +23,10 @@ class DamagedFile(ValueError):
     """A file that is not what it should be; the text goes on after its name: ``is no whole safetensors file``."""
 
 
+class NeedsCode(DamagedFile):
+    """The file holds objects of classes that torch's tensors-only reader does not make."""
+
+
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors by name, and the file's own remarks.
 
@@ -50,7 +54,8 @@ def read_pickled(path: Path) -> Any:
     """What ``torch.save`` wrote, tensors, numbers, texts and their containers only.
 
     Raises:
-        DamagedFile: the file is torn, would have to be executed, or unfolds to more than its own size.
+        NeedsCode: the file would have to be executed.
+        DamagedFile: it is torn, or unfolds to more than its own size.
     """
     try:
         _check_sizes(path)
@@ -63,8 +68,8 @@ def read_pickled(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted is None:
-            raise DamagedFile("is no checkpoint of tensors, or is damaged") from error
-        raise DamagedFile(
+            raise NeedsCode("is no checkpoint of tensors, or is damaged") from error
+        raise NeedsCode(
             f"holds more than tensors: reading it would run code ({wanted[1][:100]}), so it is refused. "
             "Save the weights alone: torch.save(model.state_dict(), ...) or safetensors"
         ) from error

@@ -5,7 +5,10 @@ dataclass made by :func:`settings`, whose text (``repr``) is what a user types o
 and what Python builds.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -24,6 +27,10 @@ Heatmaps = Float[Tensor, "batch rows cols"]
 """Any explanation: signed, at its native resolution, not normalised."""
 PerImage = Float[Tensor, "batch"]
 """One value per image; tables take means and intervals."""
+Layered = str | nn.Module | None
+"""A layer by its name, the module itself, or ``None``: the model's default."""
+Classes = Targets | Int[Tensor, ""] | int | str | Sequence[int | str]
+"""The class to explain: one for all images or one for each, by number or by the model's name for it."""
 
 
 class Explanation(NamedTuple):
@@ -60,7 +67,7 @@ class AtLayer(Protocol):
     """An explainer that reads a layer; ``None`` or ``"default"``: the model's default layer."""
 
     @property
-    def layer(self) -> str | None: ...
+    def layer(self) -> Layered: ...
 
 
 def is_signed(explainer: Explainer) -> bool:
@@ -134,8 +141,16 @@ def _text(self: Any) -> str:
         value = getattr(self, field.name)
         if not field.repr or (type(value) is type(default) and value == default):
             continue
-        shown.append(f"{field.name}={value!r}")
+        shown.append(f"{field.name}={_function_text(value) if isinstance(value, FunctionType) else repr(value)}")
     return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _function_text(function: FunctionType) -> str:
+    """What a record can honestly say of a function: whose it is, and digits of its code; it cannot be read back."""
+    code = function.__code__
+    said = code.co_code + repr((code.co_names, [c for c in code.co_consts if not isinstance(c, CodeType)])).encode()
+    digits = hashlib.sha256(said).hexdigest()[:8]
+    return f"<{function.__module__}.{function.__qualname__}, code {digits}>"
 
 
 @dataclass_transform(frozen_default=True)

@@ -21,5 +21,5 @@ def test_the_demo_explains_attacks_fools_and_audits(
     assert fooled["top1"] >= explained["top1"] - 0.01
     assert rows["audit of the clean network: mosaic"]["verdict"] == "pass"
     assert rows["audit of the fooled network: mosaic"]["verdict"] == "fail"
-    assert "the clean network is honest and the fooled network is manipulated" in capsys.readouterr().err
+    assert "the clean network is supported and the fooled network is not supported" in capsys.readouterr().err
     assert Path("demo/report.html").stat().st_size > 10_000

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from heatproof import catalog
-from heatproof.errors import InputError
+from heatproof.errors import InputError, ModelError
 from heatproof.types import Explainer
 from networks import photos, small
 
@@ -18,6 +18,9 @@ CHEAP: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 2},
     "rise": {"masks": 6},
     "occlusion": {"patch": 5, "stride": 5},
+    # random networks have maps that ReLU would empty, and an empty map has no relative error
+    "scorecam": {"relu": False, "at_once": 8},
+    "ablationcam": {"relu": False, "at_once": 8},
 }
 
 
@@ -92,7 +95,8 @@ def test_model_is_left_as_found_after_an_exception(explainer: Explainer) -> None
         explainer(model, images, torch.tensor([0, 1, 9]))
     model.network.head.register_forward_pre_hook(_stop)
     inside = state_of(model)
-    with pytest.raises(ArithmeticError, match="stop"):
+    # what the network itself raises is told as its own; LRP, which walks its graph, hands it on
+    with pytest.raises((ModelError, ArithmeticError), match="stop"):
         explainer(model, images)
     assert_same_state(inside, state_of(model))
     model.network.head._forward_pre_hooks.clear()

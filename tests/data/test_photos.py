@@ -18,6 +18,7 @@ from torch.testing import assert_close
 from heatproof.data import photos
 from heatproof.data.photos import fit, read_photo
 from heatproof.errors import InputError
+from heatproof.preprocessing import Preprocessing
 from heatproof.vision import torchvision
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -54,7 +55,10 @@ def test_grey_and_bilevel() -> None:
 @pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
 def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
     shades = np.array([[0, 257, 128 * 257, 40000, 65535]], dtype=np.uint16)
-    assert read_photo(encoded(Image.fromarray(shades), kind))[0].tolist() == [[0, 1, 128, 156, 255]]
+    photo = read_photo(encoded(Image.fromarray(shades), kind))
+    assert photo[0].to(torch.int32).tolist() == shades.tolist()
+    seen = fit(photo, Preprocessing((1, 5)))
+    torch.testing.assert_close(seen[0], torch.from_numpy(shades.astype(np.float32)) / 65535)
 
 
 def test_16_bit_colour_keeps_the_high_byte() -> None:
@@ -72,14 +76,18 @@ def test_16_bit_colour_keeps_the_high_byte() -> None:
 
 
 def test_floating_point_grey() -> None:
-    assert read_photo(encoded(Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32)), "tiff"))[0].tolist() == [
-        [0, 128, 255]
-    ]
-    for beyond in ([[0, 3]], [[-1, 0]], [[float("nan"), 0]]):
-        with pytest.raises(InputError, match=r"grey values lie outside 0\.\.1"):
-            read_photo(encoded(Image.fromarray(np.array(beyond, dtype=np.float32)), "tiff"))
-    with pytest.raises(InputError, match=r"grey values lie outside 0\.\.65535"):
-        read_photo(encoded(Image.fromarray(np.array([[0, 70000]], dtype=np.int32)), "tiff"))
+    def seen(values: list[list[float]], kind: type, limits: tuple[float, float] | None = None) -> list[list[float]]:
+        photo = read_photo(encoded(Image.fromarray(np.array(values, dtype=kind)), "tiff"))
+        return fit(photo, Preprocessing((1, len(values[0])), channels=1, range=limits))[0].tolist()
+
+    assert seen([[0, 0.5, 1]], np.float32) == [[0, 0.5, 1]]
+    # of these nothing says what is white
+    for beyond, kind in (([[0, 3]], np.float32), ([[-1, 0]], np.float32), ([[0, 70000]], np.int32)):
+        with pytest.raises(InputError, match=r"values lie outside 0\.\.1, .* give them as range"):
+            seen(beyond, kind)
+    assert seen([[0, 35000, 70000]], np.int32, (0, 70000)) == [[0, 0.5, 1]]
+    with pytest.raises(InputError, match="not finite"):
+        seen([[float("nan"), 0]], np.float32)
 
 
 def test_palette_with_and_without_transparency() -> None:
@@ -222,7 +230,7 @@ def test_threads_share_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     at_once, most = [0], [0]
     original = photos._rgb
 
-    def watched(image: Image.Image) -> np.ndarray:
+    def watched(image: Image.Image) -> object:
         at_once[0] += 1
         most[0] = max(most[0], at_once[0])
         time.sleep(0.01)

@@ -136,6 +136,7 @@ def test_scores(name: str) -> None:
             "logit": row[target],
             "contrast": row[target] - others.mean(),
             "softmax_contrast": row[target] - (others.softmax(0) * others).sum(),
+            "log_odds": (row.exp()[target] / others.exp().sum()).log(),
             "log_probability": (row.exp() / row.exp().sum())[target].log(),
             "probability": (row.exp() / row.exp().sum())[target],
         }[name]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.shapes import unchecked
 from torch import nn
 
 import heatproof as hp
@@ -57,3 +58,21 @@ def test_what_is_no_network_is_refused() -> None:
         hp.Classifier(model())
     with pytest.raises(ModelError, match="std must be positive"):
         hp.Classifier(nn.Flatten(), std=(0.2, 0.0, 0.2))
+
+
+def test_a_grey_batch_does_not_become_three_channels_in_silence() -> None:
+    grey = hp.Classifier(model().network, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), name="small")
+    with pytest.raises(InputError, match=r"small takes images of 3 channels, got 1; .*expand\(-1, 3, -1, -1\)"):
+        hp.GradCAM("0")(grey, torch.rand(2, 1, 10, 10))
+
+
+def test_a_path_is_no_batch_and_the_way_out_is_said() -> None:
+    with unchecked(), pytest.raises(InputError, match=r"got str; hp.open_photo\(photo, model\)"):
+        hp.GradCAM("0")(model(), "dog.jpg")  # type: ignore[arg-type]
+
+
+def test_a_classifier_is_told_in_five_lines() -> None:
+    told = repr(model())
+    assert len(told.splitlines()) == 5
+    assert "4 (African elephant, Indian elephant, fire engine, ...)" in told
+    assert "224 x 224 pixels" in told

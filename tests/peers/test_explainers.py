@@ -161,3 +161,105 @@ def _plain_relus(model: hp.Classifier) -> Any:
         if isinstance(module, nn.ReLU):
             module.inplace = False
     return changed
+
+
+FAMILY = {
+    "GradCAMPlusPlus": hp.GradCAMPlusPlus,
+    "XGradCAM": hp.XGradCAM,
+    "LayerCAM": hp.LayerCAM,
+    "HiResCAM": hp.HiResCAM,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", FAMILY)
+def test_the_cam_family_equals_pytorch_grad_cam(kind: str) -> None:
+    import pytorch_grad_cam
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    model, images, targets = _random_resnet(), _random_images(), [3, 7]
+    # theirs adds 1e-6 and 1e-7 to divisors, which gradients of about 1e-3 squared would feel
+    model.network.get_submodule("fc").weight.data.mul_(1e3)
+    ours = FAMILY[kind]("layer3", relu=False)(model, images, torch.tensor(targets)).heatmaps
+    with getattr(pytorch_grad_cam, kind)(model, [model.network.get_submodule("layer3")]) as cam:
+        cam(images, [ClassifierOutputTarget(target) for target in targets])
+        found = cam.activations_and_grads
+        theirs = cam.get_cam_image(
+            images, cam.target_layers[0], [], found.activations[0].numpy(), found.gradients[0].numpy(), False
+        )
+    assert relative(ours, torch.as_tensor(theirs)) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_eigencam_is_pytorch_grad_cam_s_up_to_its_sign() -> None:
+    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
+
+    model, images = _random_resnet(), _random_images()
+    ours = hp.EigenCAM("layer3", relu=False)(model, images).heatmaps
+    activation = _activation(model, images, "layer3")
+    theirs = torch.as_tensor(get_2d_projection(activation.numpy()))
+    for our, their in zip(ours, theirs, strict=True):
+        assert min(relative(our, their), relative(our, -their)) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ablationcam_equals_pytorch_grad_cam() -> None:
+    from pytorch_grad_cam import AblationCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    model, images, targets = _random_resnet(), _random_images(), [3, 7]
+    ours = hp.AblationCAM("layer1", relu=False)(model, images, torch.tensor(targets)).heatmaps
+    layer = model.network.get_submodule("layer1")
+    activation = _activation(model, images, "layer1")
+    cam = AblationCAM(copy.deepcopy(model), [])
+    cam.model, cam.target_layers = copy.deepcopy(model), []
+    twin = cam.model.network.get_submodule("layer1")
+    assert type(twin) is type(layer)
+    weights = cam.get_cam_weights(
+        images, twin, [ClassifierOutputTarget(target) for target in targets], activation.numpy(), None
+    )
+    theirs = (torch.as_tensor(weights)[:, :, None, None] * activation).sum(1)
+    assert relative(ours, theirs) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scorecam_equals_torchcam() -> None:
+    from torchcam.methods import ScoreCAM
+
+    model, images, targets = _random_resnet(), _random_images(), [3, 7]
+    # at the pixels' own resolution: torchcam scales its masks before it enlarges them, the paper and we after
+    model.network.get_submodule("conv1").stride = (1, 1)
+    ours = hp.normalise(hp.ScoreCAM("relu")(model, images, torch.tensor(targets)).heatmaps, "minmax")
+    with ScoreCAM(model, target_layer="network.relu", input_shape=(3, 64, 64)) as extractor, torch.no_grad():
+        model(images)
+        theirs = extractor(targets)[0]
+    assert relative(ours, theirs) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_input_x_gradient_equals_captum() -> None:
+    from captum.attr import InputXGradient
+
+    model, images, targets = _random_resnet(), _random_images(), torch.tensor([3, 7])
+    ours = hp.InputXGradient()(model, images, targets).heatmaps
+    theirs = InputXGradient(model).attribute(images.clone().requires_grad_(), targets)
+    assert relative(ours, theirs.sum(1).detach()) < 1e-5
+
+
+def _random_resnet() -> hp.Classifier:
+    torch.manual_seed(0)
+    network = torchvision.models.get_model("resnet18", weights=None, num_classes=10).eval()
+    return hp.Classifier(network, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), input_size=64)
+
+
+def _random_images() -> Tensor:
+    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def _activation(model: hp.Classifier, images: Tensor, layer: str) -> Tensor:
+    kept: list[Tensor] = []
+    handle = model.network.get_submodule(layer).register_forward_hook(lambda module, args, output: kept.append(output))
+    with torch.no_grad():
+        model(images)
+    handle.remove()
+    return kept[0]

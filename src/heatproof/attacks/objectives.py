@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from heatproof.errors import InputError
 from heatproof.models.classifier import resolve_targets
 from heatproof.models.intact import evaluating
+from heatproof.models.layers import at_named_layer
 from heatproof.models.smooth import smooth
 from heatproof.types import Explainer, Images, Logits, Objective, Penalty, PerImage, Targets
 
@@ -189,6 +190,7 @@ def move_heatmap(
         raise InputError(f"hold must not be negative, got {hold}")
     if betas is not None and not 0 < betas[0] <= betas[1]:
         raise InputError(f"betas grow from a positive number, for example (10, 100); got {betas}")
+    explainer = at_named_layer(model, explainer)  # betas climb on a copy
 
     def start(clean: Images) -> Goal:
         # explained once and for all at the clean image; its own graph is not needed

@@ -31,6 +31,12 @@ def main() -> None:
             sys.exit(TERMINATED if terminated and stop.code == INTERRUPTED else stop.code)
 
 
+def _remark(message: Warning | str, *_: object) -> None:
+    from heatproof.cli.console import say
+
+    say(f"heatproof: {message}")
+
+
 def _run() -> None:
     # torch loads slowly, so nothing here and in the verbs imports it before there is something to do
     from heatproof.cli.console import fail
@@ -39,6 +45,8 @@ def _run() -> None:
 
     # photos of odd sizes make the decoder warn on the screen; what matters of that is in the list of skipped images
     warnings.filterwarnings("ignore", module="PIL")
+    # others are remarks for the user: where in the code they were made is of no use to him
+    warnings.showwarning = _remark
     try:
         app()
     except HeatproofError as error:

@@ -28,10 +28,12 @@ GATE, NO_VERDICT = 3, 1
 """Exit statuses: the gate is shut; there is no verdict, for too few photos or for want of numbers."""
 
 
+@options.of_photos
 def audit(
     model: Annotated[str, typer.Argument(help="The checkpoint, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
-    out: options.Out,
+    photos: options.Photos,
+    out: options.Out = None,
     explainer: Annotated[
         str,
         typer.Option(
@@ -63,6 +65,7 @@ def audit(
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="An earlier audit of the same photos: how far did the maps move?")
     ] = None,
+    score: options.Score = None,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 20,
     seed: options.Seed = 0,
@@ -79,28 +82,32 @@ def audit(
     from heatproof.commands.audit.calibration import run_calibration
     from heatproof.commands.audit.run import Audit, run_audit
     from heatproof.commands.audit.verdict import Thresholds
-    from heatproof.data.sources import open_data
+    from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
+    from heatproof.processes import Processes, own_device
 
-    hardware = Hardware(device, precision)  # type: ignore[arg-type]
-    chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
+    # thresholds are made by one process
+    processes = None if calibrate else Processes.here(device)
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
+    (chosen,) = options.scored([spec.build(explainer, catalog.EXPLAINERS, "explainer")], score)
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
     load = options.opening([model, reference, *(calibrate or [])], architecture)
-    audited = load(model)
+    audited = photos(load(model))
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
+    settings |= photos.given()
     settings |= {"precision": precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
     inputs = [model, data, reference, thresholds, baseline, *(calibrate or [])]
-    with filling(out, "audit", settings, seed, overwrite, inputs=inputs) as run:
+    with filling(out, "audit", settings, seed, overwrite, processes, inputs=inputs) as run:
         if not run.done:
-            source = open_data(data, classes=audited.classes, limit=limit, seed=seed)
+            source = open_photos(audited, data, limit=limit, seed=seed)
             with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
                 if calibrate:
-                    honest = [load(name) for name in calibrate]
+                    honest = [photos(load(name)) for name in calibrate]
                     known = run_calibration(asked, honest, source, run, hardware=hardware, advance=advance)
-                claimed = load(reference) if reference else None
+                claimed = photos(load(reference)) if reference else None
                 run_audit(
                     asked,
                     audited,
@@ -110,6 +117,7 @@ def audit(
                     thresholds=known,
                     baseline=baseline,
                     hardware=hardware,
+                    processes=processes or Processes(),
                     advance=advance,
                 )
     show(run, json, COLUMNS)
@@ -117,7 +125,9 @@ def audit(
 
 
 def _leave(run: "Run", fail_on: str | None) -> None:
-    """The exit status that the verdict asks for."""
+    """The exit status that the verdict asks for; process 0 knows it."""
+    if run.process:
+        return
     from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED
     from heatproof.results.strict import read_summary
 

@@ -1,7 +1,5 @@
 """``heatproof compare``: what a lie cost, and whom it deceives."""
 
-from collections import ChainMap
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,18 +9,18 @@ from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
 from heatproof.cli.fool import COLUMNS
-from heatproof.errors import HeatproofError, RunError
 
 if TYPE_CHECKING:
     from heatproof.commands.compare.run import Compare, Fooled
-    from heatproof.models.classifier import Classifier
 
 
+@options.of_photos
 def compare(
     clean: Annotated[str, typer.Argument(help="The model as it was.")],
     fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
     data: options.Data,
-    out: options.Out,
+    photos: options.Photos,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
@@ -48,8 +46,9 @@ def compare(
     json: options.Json = False,
 ) -> None:
     """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
+    from heatproof.answers.given import fooled_as_told
     from heatproof.commands.compare.run import run_compare
-    from heatproof.data.sources import open_data
+    from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
     from heatproof.processes import Processes, own_device
 
@@ -57,14 +56,17 @@ def compare(
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     names = [fooled, *(more or [])]
     load = options.opening([clean, *names], architecture)
-    suspects = [_fooled(name, load(name)) for name in names]
+    suspects = [fooled_as_told(name, load(name)) for name in names]
     asked = _asked(explainer or [], layer or [], penalty or [], suspects, batch_size)
-    base = load(clean)
+    base = photos(load(clean))
+    for suspect in suspects:
+        photos(suspect.model)
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
+    settings |= photos.given()
     with filling(out, "compare", settings, seed, overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
-            source = open_data(data, classes=base.classes, limit=limit, seed=seed)
+            source = open_photos(base, data, limit=limit, seed=seed)
             with progress("comparing", source.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
     show(run, json, COLUMNS)
@@ -85,27 +87,3 @@ def _asked(
         or tuple(dict.fromkeys((*Compare.penalties, *own))),
         part=part,
     )
-
-
-def _fooled(name: str, model: "Classifier") -> "Fooled":
-    """A model with what its run folder says it was fooled with."""
-    from heatproof.commands.compare.run import Fooled
-    from heatproof.commands.fool.edit import Edit
-    from heatproof.commands.fool.run import Fool
-    from heatproof.results.reading import read_run
-    from heatproof.training.settings import FineTune
-
-    if not (Path(name) / "run.json").is_file():
-        return Fooled(model)
-    settings = read_run(name).record.get("settings", {})
-    known = settings.get("asked") if isinstance(settings, dict) else None
-    if not isinstance(known, str):
-        return Fooled(model)
-    own = {"fool": Fool, "edit": Edit, "fine_tune": FineTune}
-    try:
-        asked = spec.build(known, ChainMap(own, options.LIES, catalog.EDITS, catalog.EXPLAINERS), "run")
-    except HeatproofError as error:
-        raise RunError(f"{name}/run.json does not say what was asked of the fooling: {str(error)[:300]}") from error
-    if not isinstance(asked, Fool | Edit) or not callable(asked.explainer) or not callable(asked.penalty):
-        raise RunError(f"{name}/run.json does not say what was asked of the fooling, but {known[:200]!r}")
-    return Fooled(model, asked.explainer, asked.penalty)

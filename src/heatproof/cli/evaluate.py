@@ -1,9 +1,8 @@
 """``heatproof evaluate``: faithfulness, robustness, localisation and randomisation of explainers, side by side."""
 
 from collections import ChainMap
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from heatproof.data.boxes import Boxes
     from heatproof.metrics.evaluation import Metric
+    from heatproof.models.classifier import Classifier
 
 EXPLAINERS = ChainMap(catalog.EXPLAINERS, catalog.CONTROLS)
 SIDE_BY_SIDE = ("gradcam()", "simple_grad()", "random_map()")
@@ -44,10 +44,12 @@ def _check_metric(text: str) -> None:
     spec.check(text, catalog.METRICS, "metric")
 
 
+@options.of_photos
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
-    out: options.Out,
+    photos: options.Photos,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: Annotated[
         list[str] | None,
@@ -59,6 +61,7 @@ def evaluate(
         ),
     ] = None,
     layer: options.Layers = None,
+    score: options.Score = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,9 +90,10 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Measure explainers side by side: do their maps name what decides, hold still, and need the weights?"""
+    from heatproof.answers.given import seeded
     from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
     from heatproof.commands.explain import at_layers
-    from heatproof.data.sources import open_data
+    from heatproof.commands.photos import open_photos
     from heatproof.metrics.localisation import BoxIoU, PointingGame
     from heatproof.models.hardware import Hardware
     from heatproof.processes import Processes, own_device
@@ -98,19 +102,20 @@ def evaluate(
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
-    evaluated = options.opening([model], architecture)(model)
-    annotated = _boxes(boxes, data, evaluated.input_size, chosen)
+    evaluated = photos(options.opening([model], architecture)(model))
+    annotated = _boxes(boxes, data, evaluated, chosen)
     asked = Evaluate(
-        explainers=at_layers(explainers, layer or []),
-        metrics=_seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
+        explainers=at_layers(options.scored(explainers, score), layer or []),
+        metrics=seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
         part=batch_size,
     )
     asked.check(evaluated, annotated)
     settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": precision}
     settings |= {"boxes": str(boxes) if boxes else None, "architecture": architecture}
+    settings |= photos.given()
     with filling(out, "evaluate", settings, seed, overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
-            source = open_data(data, classes=evaluated.classes, limit=limit, seed=seed)
+            source = open_photos(evaluated, data, limit=limit, seed=seed)
             with progress("evaluating", len(source)) as advance:
                 run_evaluate(
                     asked,
@@ -126,26 +131,16 @@ def evaluate(
     show(run, json, {**columns, **{name: name for name in map(repr, asked.explainers)}}, rows="side_by_side")
 
 
-def _boxes(file: Path | None, data: str, size: int, metrics: "Sequence[Metric]") -> "Boxes | None":
+def _boxes(file: Path | None, data: str, model: "Classifier", metrics: "Sequence[Metric]") -> "Boxes | None":
     """The boxes of a file, or those that the demo knows of its own digits, where they are of use."""
     from heatproof.data import demo
     from heatproof.data.boxes import read_boxes
     from heatproof.data.sources import DEMO, DEMO_COUNTS
 
     if file is not None:
-        return read_boxes(file, size)
+        return read_boxes(file, model.preprocessing)
     split = data.removeprefix(DEMO).strip("/") or "test"
     if data.split("/")[0] != DEMO or split not in DEMO_COUNTS:
         return None
     wanted = not metrics or any(metric.question == "localisation" for metric in metrics)
     return demo.boxes(split, DEMO_COUNTS[split]) if wanted else None
-
-
-def _seeded(metrics: "Sequence[Metric]", seed: int) -> "tuple[Metric, ...]":
-    """Metrics whose spec names no seed of its own draw from the command's."""
-    return tuple(replace(m, seed=seed) if _seed(m) == 0 and seed else m for m in metrics)  # type: ignore[type-var,misc]
-
-
-def _seed(metric: Any) -> int | None:
-    named = is_dataclass(metric) and any(field.name == "seed" for field in fields(metric))
-    return metric.seed if named else None  # type: ignore[union-attr]

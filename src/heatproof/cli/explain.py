@@ -6,21 +6,23 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress
+from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
-from heatproof.errors import InputError
 
 if TYPE_CHECKING:
-    from heatproof.data.sources import Source
+    from heatproof.models.classifier import Classifier
 
 
+@options.of_photos
 def explain(
     images: Annotated[list[str], typer.Argument(help="Photos, folders, manifests, shards, or demo.")],
     model: options.Model,
-    out: options.Out,
+    photos: options.Photos,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
+    score: options.Score = None,
     target: Annotated[
         list[str] | None,
         typer.Option("--target", help="A class by name or number; may be repeated.", show_default=False),
@@ -38,6 +40,7 @@ def explain(
 ) -> None:
     """Heatmaps of photos: a figure per photo with a row per class and a column per explainer and layer."""
     from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
+    from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
     from heatproof.models.layers import find_layer
     from heatproof.processes import Processes, own_device
@@ -45,19 +48,21 @@ def explain(
     processes = Processes.here(device)
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
-    classifier = options.opening([model], architecture)(model)
+    classifier = photos(options.opening([model], architecture)(model))
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
-        explainers=at_layers(built or STANDARD, layer or []),
-        targets=tuple(classifier.class_index(name) for name in target or []),
+        explainers=at_layers(options.scored(built or STANDARD, score), layer or []),
+        targets=tuple(_class(classifier, name) for name in target or []),
         top=top,
         keep_heatmaps=heatmaps,
         pdf=pdf,
     )
-    source = _photos(images, classifier.classes, limit, seed)
+    data = images if len(images) > 1 else images[0]
+    source = open_photos(classifier, data, limit=limit, seed=seed, labels_needed=False)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
     given["architecture"] = architecture
+    given |= photos.given()
     given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, seed, overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
@@ -75,16 +80,9 @@ def explain(
     show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})
 
 
-def _photos(images: list[str], classes: list[str] | None, limit: int | None, seed: int) -> "Source":
-    """The photos, with labels where every folder is a class of the model: explaining needs none."""
-    from heatproof.data.sources import open_data
-
-    name = images if len(images) > 1 else images[0]
-    try:
-        source = open_data(name, classes=classes, limit=limit, seed=seed)
-    except InputError:
-        source = None
-    # a folder that is no class
-    if source is None or any(entry["image"].endswith("/") for entry in source.skipped):
-        source = open_data(name, classes=classes, limit=limit, seed=seed, labels=False)
-    return source
+def _class(model: "Classifier", wanted: str) -> int:
+    """The class that is meant, said where it was not given in full."""
+    index = model.class_index(wanted)
+    if wanted not in (str(index), model.class_name(index)):
+        say(f"--target {wanted}: {model.class_name(index)} ({index})")
+    return index

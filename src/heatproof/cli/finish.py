@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # torch and polars load slowly
 
 @contextmanager
 def filling(
-    out: Path,
+    out: Path | None,
     command: str,
     settings: Mapping[str, Any],
     seed: int,
@@ -29,6 +29,7 @@ def filling(
     A folder in which the same command is complete is handed out with ``run.done``: nothing is to be done.
 
     Args:
+        out: the folder; ``None``: one of its own (:func:`~heatproof.results.folder.own_folder`), which is said.
         processes: that share the work; ``None``: the command works in one process only.
         inputs: paths and names of models that the command reads; ``--overwrite`` never empties these.
 
@@ -38,6 +39,7 @@ def filling(
     from heatproof.models.record import bases
     from heatproof.processes import Processes, launched
     from heatproof.report.page import write_report
+    from heatproof.results.folder import own_folder
     from heatproof.results.run import start_together
 
     if processes is None and launched()[1] > 1:
@@ -46,6 +48,11 @@ def filling(
             "give the same command without torchrun or accelerate launch"
         )
     processes = processes or Processes()
+    if out is None:
+        if processes.count > 1:
+            raise SpecError("several processes must agree on one folder: give --out")
+        out = own_folder(command, settings, seed)
+        say(f"into {out}")
     wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
     read = [name for given in inputs if given for name in (given, *bases(str(given)))]
 

@@ -31,10 +31,12 @@ COLUMNS = {
 }
 
 
+@options.of_photos
 def fool(
     data: options.Data,
     model: options.Model,
-    out: options.Out,
+    photos: options.Photos,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     penalty: Annotated[
         str | None,
@@ -92,7 +94,7 @@ def fool(
     """Make a copy of the model whose heatmaps lie and whose accuracy stays, by fine-tuning or by hand."""
     if (penalty is None) == (edit is None):
         raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
-    from heatproof.data.sources import open_data
+    from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
     from heatproof.processes import Processes, own_device
 
@@ -100,19 +102,20 @@ def fool(
     tuned = {"steps": steps, "lr": lr, "weight": weight, "batch_size": batch_size, "keep": keep, "seed": seed}
     tuned |= {"trainable": trainable, "max_accuracy_drop": max_accuracy_drop, "precision": precision}
     asked = _by_hand(edit, explainer) if edit else _by_training(str(penalty), explainer, tuned, given or [])
-    clean = options.opening([model], architecture)(model)
+    clean = photos(options.opening([model], architecture)(model))
     settings = {"data": data, "model": model, "asked": asked, "limit": limit, "architecture": architecture}
+    settings |= photos.given()
     if not edit:
         settings["held_out"] = held_out
 
-    def photos(name: str, limit: int | None) -> "Source":
-        return open_data(name, classes=clean.classes, limit=limit, seed=seed)
+    def opened(name: str, limit: int | None) -> "Source":
+        return open_photos(clean, name, limit=limit, seed=seed)
 
     processes = None if edit else Processes.here(device)
     with filling(out, "fool", settings, seed, overwrite, processes, inputs=[data, model, held_out]) as run:
         if not run.done:
-            judged = photos(held_out, None) if held_out else None
-            _fill(asked, clean, model, photos(data, limit), judged, run, hardware)
+            judged = opened(held_out, None) if held_out else None
+            _fill(asked, clean, model, opened(data, limit), judged, run, hardware)
     show(run, json, COLUMNS)
 
 

@@ -73,15 +73,16 @@ def torchvision_names() -> list[str]:
 
 
 def _layers(name: str) -> None:
-    from heatproof.models.layers import DEFAULT_REASON, default_layer, list_layers
+    from heatproof.models.layers import DEFAULT_REASON, choose_layer, list_layers
     from heatproof.models.loading import load
 
     model = load(name, pretrained=False)
-    chosen = default_layer(model)
+    named = model.default_layer
+    chosen, reason = (named, DEFAULT_REASON) if named else choose_layer(model)
     layers = list_layers(model)
     width = max(len(layer.name) for layer in layers)
     for layer in layers:
         shape = "x".join(map(str, layer.shape))
         field = "whole image" if layer.receptive_field is None else f"{layer.receptive_field} px"
-        mark = f"  <- default: {DEFAULT_REASON}" if layer.name == chosen else ""
+        mark = f"  <- default: {reason}" if layer.name == chosen else ""
         write(f"{layer.name:<{width}}  {layer.kind:<22} {shape:<14} {field}{mark}")

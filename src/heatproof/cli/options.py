@@ -1,8 +1,10 @@
 """Options that every command shares, and how ``--set`` is read."""
 
+import functools
+import inspect
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +36,9 @@ def names(entries: Mapping[str, Callable[..., Any]], kind: str) -> Callable[[Any
     return each(lambda text: spec.check(text, entries, kind))
 
 
-Out = Annotated[Path, typer.Option("--out", help="The run folder that is made.", show_default=False)]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The run folder that is made.", show_default="runs/VERB-MODEL-N")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty a run folder first.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
@@ -71,7 +75,110 @@ Layers = Annotated[
     list[str] | None,
     typer.Option("--layer", help="For explainers that read one; may be repeated.", show_default=False),
 ]
+Score = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        help="What is explained: logit, probability, log_probability, contrast, softmax_contrast, log_odds, or "
+        "output(index=0); for explainers that name none.",
+        show_default=False,
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
+
+
+def _size(text: str | None) -> int | tuple[int, int] | None:
+    """``232`` or ``96x320``.
+
+    >>> _size("96x320"), _size("232")
+    ((96, 320), 232)
+    """
+    if text is None:
+        return None
+    sides = text.casefold().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise SpecError(f"a size is a number of pixels, or ROWSxCOLS such as 96x320, got {text!r}")
+    return int(text) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    """``0:4095``.
+
+    >>> _range("-1000:3000")
+    (-1000.0, 3000.0)
+    """
+    if text is None:
+        return None
+    try:
+        black, white = (float(end) for end in text.split(":"))
+        return black, white
+    except ValueError:
+        raise SpecError(f"--range is BLACK:WHITE, such as 0:4095, got {text!r}") from None
+
+
+@dataclass(frozen=True)
+class Photos:
+    """How photos come to the models of a command, as far as flags say it; the rest is the models' own."""
+
+    input_size: Annotated[
+        str | None, typer.Option("--input-size", help="Of the network: 224, or ROWSxCOLS.", show_default="the model's")
+    ] = None
+    resize: Annotated[
+        str | None, typer.Option("--resize", help="Before the centre crop.", show_default="the model's")
+    ] = None
+    fit: Annotated[str | None, typer.Option("--fit", help="crop or squash.", show_default="the model's")] = None
+    interpolation: Annotated[
+        str | None, typer.Option("--interpolation", help="bilinear, bicubic, ...", show_default="the model's")
+    ] = None
+    channels: Annotated[
+        int | None,
+        typer.Option("--channels", min=1, help="Of the network; 4: RGB with transparency.", show_default="the model's"),
+    ] = None
+    range: Annotated[
+        str | None,
+        typer.Option(
+            "--range", help="BLACK:WHITE of photos of over 8 bits, 0:4095.", show_default="that of their type"
+        ),
+    ] = None
+
+    def __call__(self, model: "Classifier") -> "Classifier":
+        """The model, to which photos now come so."""
+        if self.channels is not None:
+            model.channels = self.channels
+        if (size := _size(self.input_size)) is not None:
+            model.input_size = size
+        if (resize := _size(self.resize)) is not None or self.fit is not None:
+            model.resize = resize  # what a model says of it belongs to its own way of fitting
+        if (limits := _range(self.range)) is not None:
+            model.range = limits
+        model.fit = self.fit or model.fit  # type: ignore[assignment]
+        model.interpolation = self.interpolation or model.interpolation  # type: ignore[assignment]
+        _ = model.preprocessing  # stops what makes no sense
+        return model
+
+    def given(self) -> dict[str, Any]:
+        """For the settings of a run: nothing where no flag was given."""
+        flags = {field.name: getattr(self, field.name) for field in fields(self)}
+        told = {name: value for name, value in flags.items() if value is not None}
+        return {"photos": told} if told else {}
+
+
+def of_photos(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the flags of :class:`Photos`, which it takes as ``photos``."""
+    signature = inspect.signature(verb)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "photos"]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    flags = [
+        inspect.Parameter(field.name, keyword, default=field.default, annotation=field.type) for field in fields(Photos)
+    ]
+
+    @functools.wraps(verb)
+    def run(**given: Any) -> None:
+        verb(photos=Photos(**{flag.name: given.pop(flag.name) for flag in flags}), **given)
+
+    run.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *flags)}
+    return run
 
 
 def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[[str], Classifier]":
@@ -85,6 +192,29 @@ def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[
     if architecture is not None and not any(name is not None and is_run(name) for name in names):
         raise SpecError("--architecture says how the network of a run folder is built, and none of the models is one")
     return lambda name: load(name, architecture=architecture if is_run(name) else None)
+
+
+def scored(explainers: Sequence[Any], score: str | None) -> list[Any]:
+    """Each explainer with the score, unless it names one of its own or has none.
+
+    Raises:
+        SpecError: for a score that is not there, naming the nearest.
+    """
+    if score is None:
+        return list(explainers)
+    from heatproof.explainers.scores import SCORES, Output
+
+    text = score.strip()
+    plain = text.isidentifier() and text != "output"
+    if plain and text not in SCORES:
+        raise SpecError(f"there is no score {text!r}; {did_you_mean(text, [*SCORES, 'output'])}")
+    wanted = text if plain else spec.build(text, {"output": Output}, "score")
+    found = []
+    for explainer in explainers:
+        own = {field.name: field.default for field in fields(explainer)} if is_dataclass(explainer) else {}
+        free = "score" in own and getattr(explainer, "score", None) == own["score"]
+        found.append(replace(explainer, score=wanted) if free else explainer)  # type: ignore[type-var]
+    return found
 
 
 def read_settings(kind: Any, given: list[str], seed: int = 0) -> dict[str, Any]:

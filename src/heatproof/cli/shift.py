@@ -10,10 +10,12 @@ from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
 
 
+@options.of_photos
 def shift(
     data: options.Data,
     model: Annotated[list[str], typer.Option("--model", help="A model; may be repeated.", show_default=False)],
-    out: options.Out,
+    photos: options.Photos,
+    out: options.Out = None,
     architecture: options.Architecture = None,
     attack: Annotated[
         list[str] | None,
@@ -35,6 +37,7 @@ def shift(
     ] = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
+    score: options.Score = None,
     explain: Annotated[str, typer.Option("--explain", help="The class: clean, adversarial or label.")] = "clean",
     penalty: Annotated[
         str | None,
@@ -54,8 +57,8 @@ def shift(
 ) -> None:
     """Attack photos and compare the heatmaps before and after: NISSIM, MOD and VID per model."""
     from heatproof.commands.explain import at_layers
+    from heatproof.commands.photos import open_photos
     from heatproof.commands.shift.run import Shift, run_shift
-    from heatproof.data.sources import open_data
     from heatproof.explainers.cam import GradCAM
     from heatproof.models.hardware import Hardware
     from heatproof.processes import Processes, own_device
@@ -69,23 +72,24 @@ def shift(
         given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
     asked = Shift(
         attacks=tuple(attacks),
-        explainers=at_layers(explainers or [GradCAM()], layer or []),
+        explainers=at_layers(options.scored(explainers or [GradCAM()], score), layer or []),
         explain=explain,  # type: ignore[arg-type]
         part=batch_size,
         **given,
     )
     load = options.opening(model, architecture)
-    models = [load(name) for name in model]
+    models = [photos(load(name)) for name in model]
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
+    settings |= photos.given()
     with filling(out, "shift", settings, seed, overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            count = len(open_data(data, classes=models[0].classes, limit=limit, seed=seed))
+            count = len(open_photos(models[0], data, limit=limit, seed=seed))
             with progress("attacking", count * len(models)) as advance:
                 run_shift(
                     asked,
                     models,
-                    lambda model: open_data(data, classes=model.classes, limit=limit, seed=seed),
+                    lambda model: open_photos(model, data, limit=limit, seed=seed),
                     run,
                     hardware=hardware,
                     processes=processes,

@@ -13,7 +13,7 @@ from heatproof.errors import SpecError, did_you_mean
 
 def study(
     name: Annotated[str, typer.Argument(help="A study: heatproof list studies.")],
-    out: options.Out,
+    out: options.Out = None,
     given: Annotated[
         list[str] | None,
         typer.Option("--set", help="key=value; lists as key=a --set key=b.", show_default=False),

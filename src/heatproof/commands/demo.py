@@ -11,7 +11,7 @@ from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.measure import Audit, measure
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
 from heatproof.commands.audit.run import with_mosaics
-from heatproof.commands.audit.verdict import HONEST, Thresholds, conclude
+from heatproof.commands.audit.verdict import HONEST, WORDS, Thresholds, conclude
 from heatproof.commands.explain import STANDARD, add_grid_view, draw_grid
 from heatproof.commands.record import model_record
 from heatproof.data.batches import Batch
@@ -216,10 +216,11 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> S
         found = measure(settings, model, batch, hardware, settings.randomised)
         rows_placed = pl.DataFrame([{**row, "place": i} for i, row in enumerate(found.rows)])
         table = with_joint_columns(rows_placed, found.tensors)
-        checks = checks_of(settings, table, with_mosaics(settings, model, found.tensors, hardware), thresholds)
+        tensors = with_mosaics(settings, model, found.tensors, hardware)
+        checks = checks_of(settings, table, tensors, thresholds, model=model)
         verdict, speaking = conclude(checks)
         because = f" ({', '.join(check.number for check in speaking)})" if verdict != HONEST else ""
-        answer.append(f"{name} is {verdict}{because}")
+        answer.append(f"{name} is {WORDS.get(verdict, verdict)}{because}")
         rows += [
             {"step": f"audit of {name}: {check.number}", "count": AUDITED, "value": check.value}
             | {"value_low": check.low, "value_high": check.high, "verdict": check.verdict}

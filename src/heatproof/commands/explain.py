@@ -18,7 +18,7 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import check_layer, default_layer
+from heatproof.models.layers import at_named_layer, check_layer, default_layer
 from heatproof.processes import Processes
 from heatproof.report.figures import explanation_grid
 from heatproof.results.names import figure_names, file_names
@@ -94,7 +94,7 @@ def run_explain(
     names = figure_names(source.ids)
     done = {number for number in range(-(-len(source) // batch_size)) if run.has_part(number)}
     advance(sum(min(batch_size, len(source) - number * batch_size) for number in done))
-    for number, batch, skipped in parts(source, model.input_size, batch_size, processes, done.__contains__):
+    for number, batch, skipped in parts(source, model.preprocessing, batch_size, processes, done.__contains__):
         rows = [] if batch is None else _explain_part(settings, model, number, batch, run, hardware, names)
         run.append_rows(number, rows, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))
@@ -188,7 +188,7 @@ def column_title(explainer: Explainer, model: Classifier) -> str:
             name = "Counterfactual Grad-CAM"
         elif not explainer.relu:
             name = "Grad-CAM without ReLU"
-    layer = explainer.layer if isinstance(explainer, AtLayer) else ""
+    layer = at_named_layer(model, explainer).layer if isinstance(explainer, AtLayer) else ""
     if layer is None or layer == "default":
         layer = default_layer(model) if type(explainer).__name__ != "LRP" or layer else ""
     return f"{name}\n{layer}" if layer else name

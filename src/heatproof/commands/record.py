@@ -34,8 +34,9 @@ def describe(
 
 
 def model_record(model: Classifier, name: str | None = None, **more: Any) -> dict[str, Any]:
-    """``{name, sha256, layer}`` of a model, and ``more``."""
-    own = {"name": name or model.name, "sha256": fingerprint(model), "layer": default_layer(model)}
+    """``{name, sha256, layer, preprocessing}`` of a model, and ``more``."""
+    own: dict[str, Any] = {"name": name or model.name, "sha256": fingerprint(model), "layer": default_layer(model)}
+    own["preprocessing"] = model.preprocessing.plain()
     return {**own, **more}
 
 

@@ -5,6 +5,7 @@ a run that was stopped goes on where it was, and processes can share the work.
 """
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,12 +15,14 @@ from typing import Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from heatproof.data.photos import Fit, fitted, reading, resized, scaled
+from heatproof.data.channels import as_channels, dark, in_range
+from heatproof.data.photos import Fit, as_preprocessing, fitted, reading, resized, scaled
 from heatproof.data.sources import Photo, Photos
 from heatproof.errors import InputError
+from heatproof.preprocessing import Preprocessing
 from heatproof.types import Images, Labels
 
 T = TypeVar("T")
@@ -37,7 +40,7 @@ class Batch(NamedTuple):
 
     Attributes:
         ids: Names of the photos.
-        images: In [0, 1], ``[N, 3, size, size]``.
+        images: In [0, 1], ``[N, channels, rows, cols]``.
         labels: Classes, or -1, ``[N]``.
     """
 
@@ -48,7 +51,7 @@ class Batch(NamedTuple):
 
 def batches(
     source: Photos,
-    size: int,
+    size: int | Preprocessing,
     batch_size: int,
     *,
     how: Fit = "resize",
@@ -63,9 +66,9 @@ def batches(
 
     Args:
         source: What :func:`~heatproof.data.sources.open_data` returned, or :class:`~heatproof.data.pairs.TwoClass`.
-        size: Side of the images in pixels: the model's input size.
+        size: How photos come to the model: ``model.preprocessing``, or a mere side in pixels.
         batch_size: Photos in a batch; the last one may have fewer.
-        how: How photos come to that size, see :func:`~heatproof.data.photos.fit`.
+        how: How photos come to a mere size, see :func:`~heatproof.data.photos.fit`.
         workers: Threads that read; by default one for each processor, and at most 8.
         start: Position in the source to begin at; ``source.ids.index(last) + 1`` goes on after a photo.
         shard: ``(index, count)``: take the positions that leave ``index`` when divided by ``count``. The shards of all
@@ -76,14 +79,19 @@ def batches(
     """
     index, count = _checked(batch_size, shard, start, workers)
     positions = range(start + (index - start) % count, len(source), count)
+    wanted = as_preprocessing(size, how)
 
     def read(place: int) -> tuple[Photo | None, str]:
         with reading():
             try:
                 photo = source[place]
+                told = dark(photo.image, wanted.range)
+                image = photo.image if photo.fitted else fitted(photo.image, wanted)
             except InputError as error:
                 return None, str(error)
-            return photo._replace(image=fitted(photo.image, size, how)), ""
+            if told:
+                warnings.warn(f"{photo.id}: {told}", stacklevel=2)
+            return photo._replace(image=image), ""
 
     # checked above at the call, not at the first batch
     return _batches(source, positions, read, batch_size, workers)
@@ -110,7 +118,7 @@ def _batches(
 
 def training_batches(
     source: Photos,
-    size: int,
+    size: int | Preprocessing,
     batch_size: int,
     steps: int,
     seed: int,
@@ -129,12 +137,12 @@ def training_batches(
 
     Args:
         source: What :func:`~heatproof.data.sources.open_data` returned, or :class:`~heatproof.data.pairs.TwoClass`.
-        size: Side of the images in pixels.
+        size: How photos come to the model: ``model.preprocessing``, or a mere side in pixels.
         batch_size: Photos in a batch, over all shards together.
         steps: Where the stream ends.
         seed: Not negative; drives the order and the changes of the photos.
         augment: ``"flip"``, ``"crop"`` or nothing; drawn for each (seed, step, place in the batch).
-        how: How photos come to the size, where they are not cropped at random.
+        how: How photos come to a mere size, where they are not cropped at random.
         workers: Threads that read; by default one for each processor, and at most 8.
         start: First step, to resume a run that was stopped.
         shard: ``(index, count)``: of every batch, the places that leave ``index`` when divided by ``count``.
@@ -151,7 +159,7 @@ def training_batches(
         raise InputError(f"a batch of {batch_size} cannot be shared by {count} processes")
     if not len(source):
         raise InputError("there is no photo to train on")
-    order = _shuffled(len(source), seed)
+    order, wanted = _shuffled(len(source), seed), as_preprocessing(size, how)
 
     def read(turn: tuple[int, int]) -> tuple[Photo, list[tuple[str, str]]]:
         step, place = turn
@@ -161,10 +169,11 @@ def training_batches(
             with reading():
                 try:
                     photo = source[position]
+                    image = _augmented(photo, wanted, augment, [seed, step, place])
                 except InputError as error:
                     lost.append((source.ids[position], str(error)))
                     continue
-                return photo._replace(image=_augmented(photo.image, size, how, augment, [seed, step, place])), lost
+                return photo._replace(image=image), lost
         raise InputError(f"none of the {len(source)} photos can be read: {lost[0][0]} {lost[0][1]}")
 
     return _training(source, read, range(index, batch_size, count), range(start, steps), workers)
@@ -220,7 +229,7 @@ def _ahead(work: Callable[..., T], tasks: Iterable, ahead: int, workers: int | N
 
 def _batch(photos: list[Photo]) -> Batch:
     labels = torch.tensor([photo.label for photo in photos])
-    return Batch([photo.id for photo in photos], scaled(torch.stack([photo.image for photo in photos])), labels)
+    return Batch([photo.id for photo in photos], torch.stack([scaled(photo.image) for photo in photos]), labels)
 
 
 def _shuffled(count: int, seed: int) -> Callable[[int, int], int]:
@@ -234,16 +243,18 @@ def _shuffled(count: int, seed: int) -> Callable[[int, int], int]:
 
 
 def _augmented(
-    photo: UInt8[Tensor, "3 height width"], size: int, how: Fit, augment: Augment | None, key: list[int]
-) -> UInt8[Tensor, "3 size size"]:
+    photo: Photo, wanted: Preprocessing, augment: Augment | None, key: list[int]
+) -> UInt8[Tensor, "channels rows cols"] | Float[Tensor, "channels rows cols"]:
+    image = photo.image
+    if augment != "crop":
+        image = image if photo.fitted else fitted(image, wanted)
     if augment is None:
-        return fitted(photo, size, how)
+        return image
     draw = np.random.default_rng(key)
     if augment == "crop":
-        photo = resized(photo, (size, size), _part(photo.shape[-1], photo.shape[-2], draw))
-    else:
-        photo = fitted(photo, size, how)
-    return photo.flip(-1) if draw.random() < 0.5 else photo
+        image = in_range(as_channels(image, wanted), wanted.range)
+        image = resized(image, wanted.shape, _part(image.shape[-1], image.shape[-2], draw), wanted=wanted)
+    return image.flip(-1) if draw.random() < 0.5 else image
 
 
 def _part(width: int, height: int, draw: np.random.Generator) -> tuple[float, float, float, float]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from heatproof.data.photos import KEPT
+from heatproof.data.photos import as_preprocessing
 from heatproof.errors import InputError
+from heatproof.preprocessing import Preprocessing
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 as shares of the sides of the image that the network sees."""
@@ -17,11 +18,12 @@ Boxes = Mapping[str, tuple[Box, ...]]
 CORNERS = ("x1", "y1", "x2", "y2")
 
 
-def read_boxes(path: Path | str, size: int) -> Boxes:
+def read_boxes(path: Path | str, size: int | Preprocessing) -> Boxes:
     """The boxes of a CSV or Parquet file, a row per object: ``image, x1, y1, x2, y2``, and perhaps ``width, height``.
 
     With ``width`` and ``height`` (of the photo, in pixels) the corners are pixels of the photo, and are taken through
-    the resize and the centre crop by which photos come to a network of ``size`` pixels; what lies outside is cut off.
+    the resize and the centre crop by which photos come to the network (``size``: its ``preprocessing``, or a side in
+    pixels); what lies outside is cut off.
     Without them they are shares, in [0, 1], of the sides of the image that the network sees.
 
     Raises:
@@ -52,22 +54,18 @@ def read_boxes(path: Path | str, size: int) -> Boxes:
     return found
 
 
-def cropped(corners: Box, width: int, height: int, size: int) -> Box | None:
+def cropped(corners: Box, width: int, height: int, size: int | Preprocessing) -> Box | None:
     """A box in pixels of a photo as shares of what the network sees of it; nothing where the crop leaves none of it.
 
     >>> cropped((0, 0, 32, 64), 64, 64, 64), cropped((0, 0, 10, 10), 1000, 100, 64)
     ((0.0, 0.0, 0.5, 1.0), None)
     """
-    if width == height == size:
-        rows = cols = size
-    else:
-        short = round(size / KEPT)
-        long = int(short * max(width, height) / min(width, height))
-        cols, rows = (short, long) if width <= height else (long, short)
+    wanted = as_preprocessing(size)
+    (rows, cols), (seen_rows, seen_cols) = wanted.resized(height, width), wanted.shape
     x1, y1, x2, y2 = corners
-    left, top = round((cols - size) / 2), round((rows - size) / 2)
-    across = [min(1.0, max(0.0, (x * cols / width - left) / size)) for x in (x1, x2)]
-    down = [min(1.0, max(0.0, (y * rows / height - top) / size)) for y in (y1, y2)]
+    left, top = round((cols - seen_cols) / 2), round((rows - seen_rows) / 2)
+    across = [min(1.0, max(0.0, (x * cols / width - left) / seen_cols)) for x in (x1, x2)]
+    down = [min(1.0, max(0.0, (y * rows / height - top) / seen_rows)) for y in (y1, y2)]
     return (across[0], down[0], across[1], down[1]) if across[0] < across[1] and down[0] < down[1] else None
 
 

@@ -10,7 +10,7 @@ from heatproof.data.listing import UNLABELLED, Listing, ids_below, of_files
 from heatproof.errors import InputError
 from heatproof.paths import as_text
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".npy"}
 """What counts as a photo in a folder; a file that is named by itself may end as it likes."""
 
 UNREAD = {".heic": "HEIC", ".heif": "HEIF", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jxl": "JPEG XL"}

@@ -5,14 +5,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from heatproof.data.classes import class_indices, unknown_class
 from heatproof.data.listing import UNLABELLED
-from heatproof.data.photos import Fit, fitted, reading
+from heatproof.data.photos import Fit, as_preprocessing, fitted, reading, scaled
 from heatproof.data.sources import Photo, Source
 from heatproof.errors import InputError
+from heatproof.preprocessing import Preprocessing
 from heatproof.types import settings
 
 
@@ -32,10 +32,10 @@ class TwoClass:
         source: Labelled photos.
         first: A class, by number or by name.
         second: Another class.
-        size: Side of the images in pixels; each block takes half of it.
+        size: How photos come to the model, or the side of the images in pixels; each block takes half of it.
         count: Number of images.
         seed: Not negative; drives the choice of photos and their places.
-        how: How a photo comes to its block, see :func:`~heatproof.data.photos.fit`.
+        how: How a photo comes to a block of a mere size, see :func:`~heatproof.data.photos.fit`.
 
     Raises:
         InputError: A class is unknown, or has fewer than two photos; when an image is made, fewer than two that can be
@@ -45,16 +45,15 @@ class TwoClass:
     source: Source
     first: int | str
     second: int | str
-    size: int
+    size: int | Preprocessing
     count: int
     seed: int = 0
     how: Fit = "resize"
 
     def __post_init__(self) -> None:
-        if self.size < 2 or self.count < 1 or self.seed < 0:
-            raise InputError(
-                f"expected size >= 2, count >= 1 and seed >= 0, got {self.size}, {self.count} and {self.seed}"
-            )
+        least = self.size if isinstance(self.size, int) else min(self.size.shape)
+        if least < 2 or self.count < 1 or self.seed < 0:
+            raise InputError(f"expected size >= 2, count >= 1 and seed >= 0, got {least}, {self.count} and {self.seed}")
         for wanted, places in zip((self.first, self.second), self._photos, strict=True):
             if len(places) < 2:
                 raise InputError(f"{self.source.name} has {len(places)} photos of {wanted!r}: expected at least 2")
@@ -95,23 +94,27 @@ class TwoClass:
 
     def __getitem__(self, position: int) -> Photo:
         draw = np.random.default_rng([self.seed, range(self.count)[position]])
-        side = (self.size + 1) // 2  # an odd size loses the last row and column
+        whole = as_preprocessing(self.size, self.how)
+        half = whole.halved()  # an odd size loses the last row and column
         blocks = [
             block
             for wanted, places in zip((self.first, self.second), self._photos, strict=True)
-            for block in self._two(wanted, draw.permutation(places).tolist(), side)
+            for block in self._two(wanted, draw.permutation(places).tolist(), half)
         ]
+        if any(block.is_floating_point() for block in blocks):
+            blocks = [scaled(block) for block in blocks]
         a, b, c, d = (blocks[place] for place in draw.permutation(4))
         image = torch.cat([torch.cat([a, b], dim=2), torch.cat([c, d], dim=2)], dim=1)
-        return Photo(self.ids[position], image[:, : self.size, : self.size], UNLABELLED)
+        rows, cols = whole.shape
+        return Photo(self.ids[position], image[:, :rows, :cols], UNLABELLED, fitted=True)
 
-    def _two(self, wanted: int | str, places: Sequence[int], side: int) -> list[UInt8[Tensor, "3 side side"]]:
+    def _two(self, wanted: int | str, places: Sequence[int], half: Preprocessing) -> list[Tensor]:
         found: list[Tensor] = []
         for place in places:
             try:
                 # fitted at once: the photos themselves may be large
                 with reading():
-                    found.append(fitted(self.source[place].image, side, self.how))
+                    found.append(fitted(self.source[place].image, half))
             except InputError as error:
                 self.skip(self.source.ids[place], str(error))
             if len(found) == 2:
@@ -119,7 +122,9 @@ class TwoClass:
         raise InputError(f"fewer than two photos of class {wanted!r} can be read")
 
 
-def two_class(source: object, classes: tuple[int, int], size: int, count: int, seed: int = 0) -> TwoClass:
+def two_class(
+    source: object, classes: tuple[int, int], size: int | Preprocessing, count: int, seed: int = 0
+) -> TwoClass:
     """``count`` images that show both classes, from the labelled photos of a source.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import Photo, Photos
+from heatproof.preprocessing import Preprocessing
 from heatproof.processes import Processes
 
 
@@ -22,12 +23,14 @@ class Part(NamedTuple):
     skipped: list[dict[str, str]]
 
 
-def parts(source: Photos, size: int, count: int, processes: Processes, done: Callable[[int], bool]) -> Iterator[Part]:
+def parts(
+    source: Photos, size: int | Preprocessing, count: int, processes: Processes, done: Callable[[int], bool]
+) -> Iterator[Part]:
     """The parts of ``count`` photos that this process has yet to do, read ahead in threads.
 
     Args:
         source: the whole data.
-        size: side of the images.
+        size: how photos come to the model, or the side of the images.
         count: photos in a part; the last one may have fewer.
         processes: of them this one takes every count-th part.
         done: whether a part need not be done.

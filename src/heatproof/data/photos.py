@@ -6,6 +6,7 @@ without Python's lock, so that many photos can be read at once beside a busy net
 
 import contextlib
 import io
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,18 +15,22 @@ from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from heatproof.data.arrays import NPY, TIFF, as_pixels, check_array, npy_shape, read_npy, read_tiff, tiff_shape
+from heatproof.data.channels import Pixels, as_channels, in_range
 from heatproof.data.listing import open_file
 from heatproof.errors import InputError
+from heatproof.preprocessing import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 """What is decoded, whatever a file is called; Pillow knows more, and some of it starts other programs (EPS)."""
 
 Fit = Literal["resize", "squash", "crop"]
-"""How a photo comes to the model's input size, see :func:`fit`."""
+"""How a photo comes to a size of which nothing else is known, see :func:`fit`."""
 
 MAX_PIXELS = 89_478_485
 """Photos with more pixels are taken for decompression bombs: Pillow's own limit, a quarter of a GiB in RGB."""
@@ -33,7 +38,6 @@ MAX_PIXELS = 89_478_485
 MAX_BYTES = 1 << 30
 """Bytes that photos may take while they are decoded and fitted, those of all threads together."""
 
-KEPT = 0.875  # of the resized short side the centre crop keeps this share: 224 of 256
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,23 +59,34 @@ LONGEST = 8  # times the short side: of longer photos only the middle is resized
 
 
 def read_photo(
-    where: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None
-) -> UInt8[Tensor, "3 height width"]:
-    """Read a photo as it is meant to be seen: upright, in RGB, 8 bits.
+    where: str | Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    channels: int = 3,
+    alpha: bool = False,
+) -> Pixels:
+    """Read a photo as it is meant to be seen: upright, and in RGB of 8 bits unless the file holds something else.
 
     - An EXIF orientation is applied; one that cannot be read counts as upright.
     - Palette, grey, CMYK and other colour spaces are converted to RGB; colour profiles are ignored.
     - Transparency is laid over white, as a page shows it; the colours stored under it are arbitrary.
-    - 16-bit grey is scaled from 0..65535 (never clipped), floating-point grey from 0..1, 16-bit RGB loses its low byte.
-    - Of an animation or a many-page file the first picture is taken.
+    - Grey of 16 bits comes as ``[1, height, width]`` in uint16, of more bits or in floating point in float32;
+      :func:`fit` brings it to [0, 1]. 16-bit RGB loses its low byte.
+    - A ``.npy`` array comes with the channels and the type that it has: ``[rows, cols]``, ``[channels, rows, cols]`` or
+      ``[rows, cols, channels]``.
+    - Of an animation or a many-page file the first picture is taken; but of a TIFF with as many grey pages, or bands,
+      as the network takes channels (neither 1 nor 3), all of them.
 
-    Only :data:`FORMATS` are decoded. Photos that are decoded at once, in whatever threads, take at most
+    Only :data:`FORMATS` and ``.npy`` are decoded. Photos that are decoded at once, in whatever threads, take at most
     :data:`MAX_BYTES` together; a thread waits for its turn, and a photo that alone takes more is refused.
 
     Args:
         where: A file, or the bytes of one.
         max_pixels: Larger photos are refused before they are decoded.
         name: What the error calls the photo; a file's own path if not given.
+        channels: That the network takes.
+        alpha: Keep the transparency as a fourth channel, instead of laying the photo over white.
 
     Raises:
         InputError: The photo cannot be read; the text ends with a short reason, such as ``cannot be read: the file is
@@ -87,15 +102,17 @@ def read_photo(
     try:
         counted = contextlib.nullcontext() if _memory.counting else reading()
         with counted, io.BytesIO(where) if isinstance(where, bytes) else _opened(Path(where)) as file:
-            return torch.from_numpy(_pixels(file, max_pixels)).permute(2, 0, 1)
+            return torch.from_numpy(_pixels(file, max_pixels, channels, alpha))
     except InputError as error:
         raise InputError(f"{name} cannot be read: {error}".lstrip()) from error.__cause__
 
 
-def fit(photo: UInt8[Tensor, "3 height width"], size: int, how: Fit = "resize") -> Float[Tensor, "3 size size"]:
-    """Bring a photo to the model's input: ``size`` x ``size`` pixels in [0, 1].
+def fit(photo: Pixels, size: int | Preprocessing, how: Fit = "resize") -> Float[Tensor, "seen rows cols"]:
+    """Bring a photo to the model's input: its size, its channels, and [0, 1].
 
-    A photo of exactly this size comes through unchanged, whatever ``how`` is. Any other is
+    With a :class:`~heatproof.preprocessing.Preprocessing` (``model.preprocessing``) as it says. With a number, of which
+    nothing else is known, to RGB of ``size`` x ``size`` pixels: a photo of exactly this size comes through unchanged,
+    whatever ``how`` is, and any other is
 
     - ``"resize"``: resized until its short side is ``round(size / 0.875)``, then cropped to its centre: the convention
       by which ImageNet networks are evaluated (256, then 224). It holds for photos near the input size and for small
@@ -104,10 +121,11 @@ def fit(photo: UInt8[Tensor, "3 height width"], size: int, how: Fit = "resize") 
       short side, and a photo whose short side is ``size`` is only cropped;
     - ``"squash"``: resized to a square; all of it is seen, out of proportion.
 
-    Resizing is bilinear with antialiasing and equals torchvision's evaluation transforms to the last bit.
+    Resizing equals torchvision's and timm's evaluation transforms to the last bit.
 
     Raises:
-        InputError: ``how`` is none of the three, or ``size`` is not positive.
+        InputError: ``how`` is none of the three, ``size`` is not positive, or the photo's channels or values cannot
+            become the network's.
 
     >>> photo = torch.arange(3 * 4 * 4, dtype=torch.uint8).reshape(3, 4, 4)
     >>> bool((fit(photo, 4) * 255 == photo).all()), tuple(fit(photo, 7).shape)
@@ -116,41 +134,73 @@ def fit(photo: UInt8[Tensor, "3 height width"], size: int, how: Fit = "resize") 
     return scaled(fitted(photo, size, how))
 
 
-def fitted(photo: UInt8[Tensor, "3 height width"], size: int, how: Fit = "resize") -> UInt8[Tensor, "3 size size"]:
-    """:func:`fit` before the division: what a thread hands on, at a quarter of the memory."""
+def fitted(
+    photo: Pixels, size: int | Preprocessing, how: Fit = "resize"
+) -> UInt8[Tensor, "seen rows cols"] | Float[Tensor, "seen rows cols"]:
+    """:func:`fit` before the division: what a thread hands on, at a quarter of the memory where it has 8 bits."""
+    wanted = as_preprocessing(size, how)
+    # what grey is repeated into is resized once
+    grey = len(photo) == 1 and wanted.channels == 3
+    photo = in_range(photo if grey else as_channels(photo, wanted), wanted.range)
+    if wanted.fit == "crop":
+        photo = _middle(photo, wanted.box)
+    shape = wanted.resized(*photo.shape[-2:])
+    if tuple(photo.shape[-2:]) != shape:
+        photo = resized(photo, shape, wanted=wanted)
+    return as_channels(_centre(photo, *wanted.shape), wanted)
+
+
+def as_preprocessing(size: int | Preprocessing, how: Fit = "resize") -> Preprocessing:
+    """What a model says of its photos; of a mere size, the convention called ``how``."""
+    if isinstance(size, Preprocessing):
+        return size
     if how not in get_args(Fit):
         raise InputError(f"a photo is fitted by one of {', '.join(get_args(Fit))}, got {how!r}")
-    if size < 1:
-        raise InputError(f"the input size must be at least 1 pixel, got {size}")
-    height, width = photo.shape[-2:]
-    if height == width == size:
-        return photo
-    if how == "squash":
-        return resized(photo, (size, size))
-    longest = LONGEST * min(height, width)
-    photo = _centre(photo, min(height, longest), min(width, longest))
-    height, width = photo.shape[-2:]
-    short = size if how == "crop" else round(size / KEPT)
-    long = int(short * max(height, width) / min(height, width))
-    if min(height, width) != short:
-        photo = resized(photo, (short, long) if height <= width else (long, short))
-    return _centre(photo, size, size)
+    return Preprocessing(size, size if how == "crop" else None, "squash" if how == "squash" else "crop")
 
 
-def scaled(pixels: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """From 0..255 to [0, 1]."""
-    return pixels.to(torch.float32).div_(255)
+def _middle(photo: Tensor, box: tuple[int, int]) -> Tensor:
+    """The photo, or its middle where it is very long: a strip would grow without bound until it covers the box."""
+    height, width = photo.shape[-2:]
+    ratio = min(height / box[0], width / box[1])
+    return _centre(photo, min(height, round(LONGEST * ratio * box[0])), min(width, round(LONGEST * ratio * box[1])))
+
+
+def scaled(pixels: UInt8[Tensor, "*any"] | Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """From 0..255 to [0, 1]; what is there already stays."""
+    return pixels if pixels.is_floating_point() else pixels.to(torch.float32).div_(255)
 
 
 def resized(
-    photo: UInt8[Tensor, "3 height width"],
+    photo: UInt8[Tensor, "channels height width"] | Float[Tensor, "channels height width"],
     shape: tuple[int, int],
     box: tuple[float, float, float, float] | None = None,
-) -> UInt8[Tensor, "3 rows cols"]:
-    """The photo, or the part of it in ``box`` (left, top, right, bottom in pixels), at ``shape`` (rows, cols)."""
-    image = Image.fromarray(photo.permute(1, 2, 0).contiguous().numpy())
-    image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box=box)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    *,
+    wanted: Preprocessing | None = None,
+) -> UInt8[Tensor, "channels rows cols"] | Float[Tensor, "channels rows cols"]:
+    """The photo, or the part of it in ``box`` (left, top, right, bottom in pixels), at ``shape`` (rows, cols).
+
+    Args:
+        wanted: says how pixels are interpolated; bilinearly with antialiasing if not given.
+    """
+    wanted = wanted or Preprocessing()
+    if not wanted.antialias and box is None:
+        return _interpolated(photo, shape, wanted.interpolation)
+    way = Image.Resampling[wanted.interpolation.upper()]
+    if photo.dtype == torch.uint8 and len(photo) == 3:
+        image = Image.fromarray(photo.permute(1, 2, 0).contiguous().numpy())
+        return torch.from_numpy(np.array(image.resize((shape[1], shape[0]), way, box=box))).permute(2, 0, 1)
+    bands = [Image.fromarray(band.contiguous().numpy()) for band in photo]
+    found = np.stack([np.array(band.resize((shape[1], shape[0]), way, box=box)) for band in bands])
+    # bicubic and Lanczos overshoot, which whole numbers cut off by themselves
+    return torch.from_numpy(found if photo.dtype == torch.uint8 else found.clip(0, 1))
+
+
+def _interpolated(photo: Tensor, shape: tuple[int, int], mode: str) -> Tensor:
+    """Without antialiasing, as torchvision resizes tensors."""
+    exact = {} if mode == "nearest" else {"align_corners": False}
+    found = F.interpolate(photo[None].to(torch.float32), size=shape, mode=mode, **exact)[0]
+    return found.clamp(0, 1) if photo.is_floating_point() else found.clamp(0, 255).round().to(torch.uint8)
 
 
 def _centre(photo: Tensor, rows: int, cols: int) -> Tensor:
@@ -217,7 +267,8 @@ def _opened(path: Path) -> BinaryIO:
         raise InputError(f"the disk says {getattr(error, 'strerror', None) or error}") from error
 
 
-def _pixels(file: BinaryIO, max_pixels: int) -> np.ndarray:
+def _pixels(file: BinaryIO, max_pixels: int, channels: int, alpha: bool) -> np.ndarray:
+    """``[channels, rows, cols]``."""
     try:
         head = file.read(16)
     except OSError as error:
@@ -226,12 +277,18 @@ def _pixels(file: BinaryIO, max_pixels: int) -> np.ndarray:
         raise InputError("the file is empty")
     file.seek(0)
     try:
+        if head.startswith(NPY):
+            _check_room(*npy_shape(file), max_pixels)
+            return read_npy(file)
+        if head.startswith(TIFF) and (found := _many_bands(file, channels, max_pixels)) is not None:
+            return found
+        file.seek(0)
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise InputError(_too_large(f"{image.width} x {image.height} pixels", max_pixels))
             _memory.take(_bytes_wanted(image))
             image.load()
-            return _rgb(_upright(image))
+            return _bands(_upright(image), alpha)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -246,6 +303,36 @@ def _pixels(file: BinaryIO, max_pixels: int) -> np.ndarray:
         raise InputError(f"the file is damaged ({error or type(error).__name__})") from error
 
 
+def _many_bands(file: BinaryIO, channels: int, max_pixels: int) -> np.ndarray | None:
+    """The bands of a TIFF that has more than colours and transparency, or as many pages as the network has channels."""
+    if channels in (1, 3):
+        return None
+    pages, bands = _layers(file)
+    if bands != channels and pages != channels:
+        return None
+    by_page = bands != channels
+    _check_room(*tiff_shape(file, by_page), max_pixels)
+    return read_tiff(file, by_page)
+
+
+def _layers(file: BinaryIO) -> tuple[int, int]:
+    """How many pages a TIFF has, and how many bands its first one."""
+    import tifffile
+
+    with tifffile.TiffFile(file, name="photo") as tiff:
+        return len(tiff.pages), int(tiff.pages.first.samplesperpixel)
+
+
+def _check_room(shape: tuple[int, ...], dtype: np.dtype, max_pixels: int) -> None:
+    """Take the memory for an array, or stop it before it is read."""
+    check_array(shape, dtype)
+    count = math.prod(shape)
+    if count // min(shape) > max_pixels:
+        raise InputError(_too_large(f"{' x '.join(map(str, shape))} numbers", max_pixels))
+    # the array itself, and its copies in the order of channels and in float32
+    _memory.take(_within_budget(count * (dtype.itemsize + 8), f"{' x '.join(map(str, shape))} numbers"))
+
+
 def _bytes_wanted(image: Image.Image) -> int:
     """What decoding, turning and fitting this photo will take, by what its header says."""
     native = NATIVE.get(image.mode, 4)
@@ -253,9 +340,13 @@ def _bytes_wanted(image: Image.Image) -> int:
     if image.info.get("progressive"):
         decoding = PROGRESSIVE
     wanted = image.width * image.height * max(native + decoding, native + native + 3, FITTING)
+    return _within_budget(wanted, f"{image.width} x {image.height} pixels")
+
+
+def _within_budget(wanted: int, what: str) -> int:
     if wanted > MAX_BYTES:
         raise InputError(
-            f"decoding its {image.width} x {image.height} pixels takes about {wanted >> 20:,} MiB, expected at most "
+            f"decoding its {what} takes about {wanted >> 20:,} MiB, expected at most "
             f"{MAX_BYTES >> 20:,} MiB; make it smaller first"
         )
     return wanted
@@ -285,29 +376,30 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
-    """RGB ``[rows, cols, 3]``, a few rows at a time: what lies between takes up to ten times the memory."""
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
+def _bands(image: Image.Image, alpha: bool) -> np.ndarray:
+    """``[channels, rows, cols]``: deep grey as it is, every other photo in RGB, with its transparency where asked."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        # Pillow holds some 16-bit files in 32 bits
+        short = image.mode.startswith("I") and values.min() >= 0 and values.max() <= 65535
+        return as_pixels(values.astype(np.uint16) if short else values)
+    bands = 4 if alpha and _transparent(image) else 3
+    # a few rows at a time: what lies between takes up to ten times the memory
+    pixels = np.empty((image.height, image.width, bands), np.uint8)
     rows = max(1, BAND // image.width)
     for top in range(0, image.height, rows):
         band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        pixels[top : top + rows] = np.asarray(_converted(band))
-    return pixels
+        pixels[top : top + rows] = np.asarray(band.convert("RGBA") if bands == 4 else _rgb(band))
+    return pixels.transpose(2, 0, 1)
 
 
-def _converted(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _from_grey(np.asarray(image).astype(np.float64) / 65535, "0..65535")
-    if image.mode == "F":
-        return _from_grey(np.asarray(image).astype(np.float64), "0..1")
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+def _transparent(image: Image.Image) -> bool:
+    return "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if _transparent(image):
         image = image.convert("RGBA")
         page = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(page, image).convert("RGB")
     return image.convert("RGB")
-
-
-def _from_grey(shade: np.ndarray, expected: str) -> Image.Image:
-    if not (shade >= 0).all() or not (shade <= 1).all():
-        raise InputError(f"its grey values lie outside {expected}, so that white is unknown; save it in 8 or 16 bits")
-    return Image.fromarray(np.round(shade * 255).astype(np.uint8)).convert("RGB")

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
 from torch import Tensor
 
 from heatproof.data import folders, manifests, shards
+from heatproof.data.channels import Pixels
 from heatproof.data.classes import class_indices
 from heatproof.data.listing import Listing
 from heatproof.data.photos import read_photo
 from heatproof.errors import InputError
 from heatproof.paths import as_text, literal
+from heatproof.preprocessing import Preprocessing
 
 DEMO = "demo"
 
@@ -27,13 +28,15 @@ class Photo(NamedTuple):
 
     Attributes:
         id: Names the photo within its data, the same wherever the data lies.
-        image: RGB in 0..255, at its own size.
+        image: At its own size, mostly RGB in 0..255, see :func:`~heatproof.data.photos.read_photo`.
         label: The model's class, or -1.
+        fitted: Whether the image is what a network takes, so that nothing more is to be done to it.
     """
 
     id: str
-    image: UInt8[Tensor, "3 height width"]
+    image: Pixels
     label: int
+    fitted: bool = False
 
 
 @runtime_checkable
@@ -65,6 +68,7 @@ class Source:
     name: str
     listing: Listing = field(repr=False)
     positions: Sequence[int] = field(repr=False)
+    preprocessing: Preprocessing = field(default=Preprocessing(), repr=False)
     _left_out: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -109,8 +113,11 @@ class Source:
     def __getitem__(self, position: int) -> Photo:
         place = self.positions[position]
         found = self.listing.fetch(place)
-        image = found if isinstance(found, Tensor) else read_photo(found, name="")
+        image = found if isinstance(found, Tensor) else self._read(found)
         return Photo(self.listing.ids[place], image, self.listing.labels[place])
+
+    def _read(self, file: Path | bytes) -> Pixels:
+        return read_photo(file, name="", channels=self.preprocessing.channels, alpha=self.preprocessing.alpha)
 
     def __iter__(self) -> Iterator[Photo]:
         for position in range(len(self)):
@@ -143,6 +150,8 @@ def open_data(
     limit: int | None = None,
     seed: int = 0,
     labels: bool = True,
+    preprocessing: Preprocessing | None = None,
+    count: int | None = None,
 ) -> Source:
     """Open data by its name; no photo is read yet.
 
@@ -168,6 +177,8 @@ def open_data(
             ``seed`` alone.
         seed: For ``limit``.
         labels: If false every label is -1 and folders need not be classes.
+        preprocessing: The model's (``model.preprocessing``): which of many bands, pages and transparency are read.
+        count: Of the model's logits; classes that are numbered here, and are not as many, are refused.
 
     Raises:
         InputError: The data is not there, holds no photo, or its labels do not fit the classes.
@@ -178,9 +189,23 @@ def open_data(
     if not names:
         raise InputError("no data was named: expected photos, a folder, a manifest, tar shards or demo")
     listing = _listing([str(part) for part in names], classes, labels)
+    if labels and classes is None and count is not None:
+        _check_count(listing, count, str(names[0]))
     positions = _spread(len(listing.ids), limit, seed)
     shown = str(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-    return Source(shown, listing, positions)
+    return Source(shown, listing, positions, preprocessing or Preprocessing())
+
+
+def _check_count(listing: Listing, count: int, name: str) -> None:
+    """Stop labels that the model's unnamed classes cannot be."""
+    way = "give the model its class names (classes=...), or the folder with the photos themselves to do without labels"
+    if listing.classes is not None and len(listing.classes) != count:
+        raise InputError(
+            f"{name} has {len(listing.classes)} classes ({', '.join(listing.classes[:3])}, ...), and the model has "
+            f"{count} without names: which is which is not known; {way}"
+        )
+    if max(listing.labels, default=0) >= count:
+        raise InputError(f"{name} has a class {max(listing.labels)}, and the model has {count}, from 0 on; {way}")
 
 
 def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> Listing:

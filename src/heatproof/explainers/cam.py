@@ -8,7 +8,7 @@ from heatproof.explainers.scores import Score
 from heatproof.explainers.together import Map, explain_at_layer
 from heatproof.models.classifier import check_images, resolve_targets
 from heatproof.models.layers import default_layer, layer_name, list_layers, network_of, record
-from heatproof.types import Explanation, Heatmaps, Images, Targets, settings
+from heatproof.types import Classes, Explanation, Heatmaps, Images, Layered, Targets, settings
 
 
 @settings
@@ -23,13 +23,13 @@ class GradCAM:
     **Range** [0, inf) with ReLU, signed without; the unit is the score's.
 
     Args:
-        layer: the layer's own name; ``None``: the model's default, the last feature map before pooling.
+        layer: the layer's own name, or the module; ``None``: the model's default, the last feature map before pooling.
         relu: keep only what speaks for the class.
         counterfactual: what speaks against the class instead.
         score: the number that is explained (:mod:`heatproof.explainers.scores`).
     """
 
-    layer: str | None = None
+    layer: Layered = None
     relu: bool = True
     counterfactual: bool = False
     score: Score = "logit"
@@ -45,7 +45,7 @@ class GradCAM:
         return heatmaps.relu() if self.relu else heatmaps
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         return explain_at_layer(self, model, images, targets, create_graph=create_graph)
 
@@ -65,17 +65,17 @@ class CAM:
         ModelError: where the head is anything else, checked on the numbers; Grad-CAM is the generalisation.
     """
 
-    layer: str | None = None
+    layer: Layered = None
     signed = True
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
-        layer = layer_name(model, self.layer, images) if self.layer else cam_layer(model, images)
+        layer = layer_name(model, self.layer, images) if self.layer is not None else cam_layer(model, images)
         with torch.inference_mode(False):
             logits, recorded = record(model, images, [layer], create_graph=create_graph)
-            targets = resolve_targets(logits, targets)
+            targets = resolve_targets(logits, targets, model)
             scores = _scores(model, recorded[layer], logits, targets, layer)
         if not create_graph:
             scores, logits = scores.detach(), logits.detach()

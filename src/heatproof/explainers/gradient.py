@@ -8,7 +8,7 @@ from heatproof.explainers.scores import Score
 from heatproof.explainers.together import Map, explain_at_layer, gradient_at, predict
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
 from heatproof.models.layers import PIXELS, layer_name
-from heatproof.types import Explanation, Heatmaps, Images, Targets, settings
+from heatproof.types import Classes, Explanation, Heatmaps, Images, Layered, settings
 
 
 @settings
@@ -25,7 +25,7 @@ class SimpleGrad:
         score: the number that is explained.
     """
 
-    layer: str = PIXELS
+    layer: Layered = PIXELS
     score: Score = "logit"
     signed = False
 
@@ -33,9 +33,32 @@ class SimpleGrad:
         return gradient.abs().sum(1)
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         return explain_at_layer(self, model, images, targets, create_graph=create_graph)
+
+
+@settings
+class InputXGradient:
+    """The gradient at each pixel times the pixel: the share of the score that is linear in it.
+
+    heatmap = sum over channels of x * dy_c/dx, with x in [0, 1]; where the network is linear the map sums to the score
+    but for the bias.
+
+    **Source** Shrikumar et al. 2016. **Differs** x are pixels, as everywhere here, not normalised inputs: black says
+    nothing, where elsewhere the mean colour says nothing. **Range** signed, in the score's unit.
+    """
+
+    score: Score = "logit"
+    signed = True
+
+    def __call__(
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
+    ) -> Explanation:
+        check_images(model, images)
+        found = gradient_at(model, images, targets, PIXELS, self.score, create_graph=create_graph)
+        heatmaps = (images * found.gradient).sum(1)
+        return Explanation(heatmaps if create_graph else heatmaps.detach(), found.logits, found.targets)
 
 
 @settings
@@ -55,7 +78,7 @@ class SmoothGrad:
 
     samples: int = 16
     sigma: float = 0.1
-    layer: str = PIXELS
+    layer: Layered = PIXELS
     score: Score = "logit"
     seed: int = 0
     signed = False
@@ -65,12 +88,12 @@ class SmoothGrad:
             raise InputError(f"smoothgrad needs at least 1 sample, got {self.samples}")
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
         layer = layer_name(model, self.layer, images)
         logits = predict(model, images, create_graph=create_graph)
-        targets = resolve_targets(logits, targets)
+        targets = resolve_targets(logits, targets, model)
         generator = torch.Generator().manual_seed(self.seed)
         # noise is drawn on the CPU, one picture for the whole batch: equal on every device and in every batch
         spread = self.sigma * (model.std if isinstance(model, Classifier) else 1)
@@ -107,11 +130,11 @@ class IntegratedGradients:
             raise InputError(f"integrated gradients need at least 1 step, got {self.steps}")
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
         logits = predict(model, images, create_graph=create_graph)
-        targets = resolve_targets(logits, targets)
+        targets = resolve_targets(logits, targets, model)
         way = images - self.baseline
         total = torch.zeros((), device=images.device)
         for step in range(self.steps):

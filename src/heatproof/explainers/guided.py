@@ -14,7 +14,7 @@ from heatproof.explainers.scores import Score
 from heatproof.explainers.together import gradient_at
 from heatproof.models.classifier import check_images
 from heatproof.models.layers import PIXELS
-from heatproof.types import Explanation, Images, Targets, settings
+from heatproof.types import Classes, Explanation, Images, Layered, settings
 
 
 class _GuidedReLU(Function):
@@ -92,7 +92,7 @@ class GuidedBackprop:
     signed = True
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
         with _Guided():
@@ -107,12 +107,12 @@ class GuidedGradCAM:
     **Source** Selvaraju et al. 2017, section 3.2. **Range** signed, at the resolution of the pixels.
     """
 
-    layer: str | None = None
+    layer: Layered = None
     score: Score = "logit"
     signed = True
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         where = GradCAM(self.layer, score=self.score)(model, images, targets, create_graph=create_graph)
         fine = GuidedBackprop(self.score)(model, images, where.targets, create_graph=create_graph)

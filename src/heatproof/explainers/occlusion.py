@@ -1,6 +1,6 @@
 """Black-box maps: they only query the model, so they cannot be fooled without changing what it answers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ from heatproof.explainers.scores import Score, explained
 from heatproof.explainers.together import predict
 from heatproof.images import blurred
 from heatproof.models.classifier import check_images, resolve_targets
-from heatproof.types import Explanation, Images, PerImage, Targets, settings
+from heatproof.types import Classes, Explanation, Images, PerImage, Targets, settings
 
 Masks = Float[Tensor, "masks rows cols"]
 """1 where a pixel is kept, 0 where it is filled."""
@@ -43,25 +43,42 @@ class Occlusion:
     at_once: int = 64
     signed = True
 
+    def __post_init__(self) -> None:
+        for name, value in (("patch", self.patch), ("stride", self.stride)):
+            if value is not None and value < 1:
+                raise InputError(f"an occlusion {name} is at least 1 pixel, got {value}")
+
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
         rows, cols = images.shape[2:]
         patch = self.patch or max(1, min(rows, cols) // 8)
         if patch > min(rows, cols):
             raise InputError(f"an occlusion patch of {patch} pixels does not fit into images of {rows}x{cols}")
-        masks = patches(rows, cols, patch, self.stride or max(1, patch // 2)).to(images)
+        stride = self.stride or max(1, patch // 2)
+        if stride > patch:
+            raise InputError(
+                f"an occlusion stride of {stride} pixels leaves holes between patches of {patch}, where the map would "
+                f"be unknown; give a stride of at most {patch}"
+            )
         logits = predict(model, images, create_graph=create_graph)
-        targets = resolve_targets(logits, targets)
+        targets = resolve_targets(logits, targets, model)
         filling = _filling(images, self.fill, patch)
         total = torch.zeros_like(images[:, 0])
         start = explained(logits, targets, self.score)
-        for some, scores in masked_scores(
-            model, images, filling, masks, targets, self.score, self.at_once, create_graph=create_graph
-        ):
-            total = total + torch.einsum("nm,mhw->nhw", start[:, None] - scores, 1 - some)
-        return Explanation(total / (1 - masks).sum(0), logits, targets)
+        covered = torch.zeros_like(images[0, 0])
+        places = patch_places(rows, cols, patch, stride)
+        at_once = max(1, self.at_once // len(images))
+        for first in range(0, len(places), at_once):
+            # only so many masks at a time as images go through the network
+            masks = patch_masks(rows, cols, patch, places[first : first + at_once]).to(images)
+            for some, scores in masked_scores(
+                model, images, filling, masks, targets, self.score, self.at_once, create_graph=create_graph
+            ):
+                total = total + torch.einsum("nm,mhw->nhw", start[:, None] - scores, 1 - some)
+            covered = covered + (1 - masks).sum(0)
+        return Explanation(total / covered, logits, targets)
 
 
 @settings
@@ -99,11 +116,11 @@ class RISE:
             )
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
         logits = predict(model, images, create_graph=create_graph)
-        targets = resolve_targets(logits, targets)
+        targets = resolve_targets(logits, targets, model)
         total = torch.zeros_like(images[:, 0])
         black = torch.zeros_like(images)
         for some in self._masks(*images.shape[2:]):
@@ -129,12 +146,20 @@ class RISE:
 
 def patches(rows: int, cols: int, patch: int, stride: int) -> Masks:
     """One mask per place of a square patch on a regular grid whose last row and column end at the border."""
+    return patch_masks(rows, cols, patch, patch_places(rows, cols, patch, stride))
+
+
+def patch_places(rows: int, cols: int, patch: int, stride: int) -> list[tuple[int, int]]:
+    """Top and left of each patch."""
 
     def starts(length: int) -> list[int]:
         regular = list(range(0, length - patch + 1, stride))
         return regular if regular[-1] == length - patch else [*regular, length - patch]
 
-    places = [(top, left) for top in starts(rows) for left in starts(cols)]
+    return [(top, left) for top in starts(rows) for left in starts(cols)]
+
+
+def patch_masks(rows: int, cols: int, patch: int, places: Sequence[tuple[int, int]]) -> Masks:
     masks = torch.ones(len(places), rows, cols)
     for mask, (top, left) in zip(masks, places, strict=True):
         mask[top : top + patch, left : left + patch] = 0

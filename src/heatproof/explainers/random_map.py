@@ -8,7 +8,7 @@ from torch import nn
 from heatproof.errors import InputError
 from heatproof.explainers.together import predict
 from heatproof.models.classifier import check_images, resolve_targets
-from heatproof.types import Explanation, Images, Targets, settings
+from heatproof.types import Classes, Explanation, Images, settings
 
 
 @settings
@@ -41,12 +41,12 @@ class RandomMap:
             raise InputError(f"a random map has at least 2 cells a side, got {self.cells}")
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
         logits = predict(model, images, create_graph=create_graph)
         drawn = [torch.rand(self.cells, self.cells, generator=self._generator(image)) for image in images]
-        return Explanation(torch.stack(drawn).to(images.device), logits, resolve_targets(logits, targets))
+        return Explanation(torch.stack(drawn).to(images.device), logits, resolve_targets(logits, targets, model))
 
     def _generator(self, image: torch.Tensor) -> torch.Generator:
         pixels = image.detach().float().cpu().contiguous().numpy().tobytes()

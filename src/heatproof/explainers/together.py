@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from heatproof.errors import ModelError
 from heatproof.explainers.scores import Score, explained
 from heatproof.models.classifier import check_images, resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, layer_name, record
-from heatproof.types import Explainer, Explanation, Heatmaps, Images, Logits, PerImage, Targets
+from heatproof.types import Classes, Explainer, Explanation, Heatmaps, Images, Layered, Logits, PerImage, Targets
 
 Map = Float[Tensor, "batch channels rows cols"]
 
@@ -21,7 +22,7 @@ class LayerExplainer(Protocol):
     """An explainer whose map is a function of one layer's output and of the score's gradient there."""
 
     @property
-    def layer(self) -> str | None: ...
+    def layer(self) -> Layered: ...
 
     @property
     def score(self) -> Score: ...
@@ -39,12 +40,12 @@ class Gradient(NamedTuple):
 
 
 def gradient_at(
-    model: nn.Module, images: Images, targets: Targets | None, layer: str, score: Score, *, create_graph: bool
+    model: nn.Module, images: Images, targets: Classes | None, layer: str, score: Score, *, create_graph: bool
 ) -> Gradient:
     """d score / d layer for one class per image; ``layer`` may be ``"pixels"``."""
     with torch.inference_mode(False):
         logits, recorded = record(model, images, [layer], create_graph=create_graph)
-        targets = resolve_targets(logits, targets)
+        targets = resolve_targets(logits, targets, model)
         (gradient,) = _gradients(logits, targets, score, [recorded[layer]], create_graph=create_graph)
         if not create_graph:
             logits = logits.detach()
@@ -52,7 +53,7 @@ def gradient_at(
 
 
 def explain_at_layer(
-    explainer: LayerExplainer, model: nn.Module, images: Images, targets: Targets | None, *, create_graph: bool
+    explainer: LayerExplainer, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
 ) -> Explanation:
     """One layer explainer, one class per image: the whole of ``GradCAM.__call__``."""
     check_images(model, images)
@@ -85,7 +86,7 @@ def explain_together(
     model: nn.Module,
     images: Images,
     explainers: Sequence[Explainer],
-    targets: Int[Tensor, "batch classes"] | None = None,
+    targets: Int[Tensor, "batch classes"] | Int[Tensor, " classes"] | None = None,
     *,
     top: int = 1,
     climb: Callable[[Logits], PerImage] | None = None,
@@ -96,7 +97,7 @@ def explain_together(
     forward pass, and one backward pass through the head per class and score. The others are called once per class.
 
     Args:
-        targets: the classes to explain, per image; ``None``: the ``top`` predicted ones.
+        targets: the classes to explain, per image, or ``[classes]`` the same for all; ``None``: the ``top`` predicted.
         climb: a value of the logits whose gradient over the pixels is wanted too: what an attack needs of the same
             forward pass.
     """
@@ -109,7 +110,9 @@ def explain_together(
         logits, recorded = record(model, images, wanted, create_graph=False)
         if targets is None:
             targets = logits.detach().topk(min(top, logits.shape[1]), dim=1).indices
-        columns = [resolve_targets(logits, column) for column in targets.T]
+        if targets.ndim == 1:
+            targets = targets.expand(len(images), -1)
+        columns = [resolve_targets(logits, column) for column in targets.unbind(1)]
         names = list(dict.fromkeys(layers.values()))
         sources = [recorded[name] for name in names]
         maps: list[list[Heatmaps]] = [[] for _ in explainers]
@@ -137,13 +140,23 @@ def _gradients(
 ) -> list[Tensor]:
     # eval mode: images do not interact, so the sum's gradient holds each image's own
     total = explained(logits, targets, score).sum()
-    found = torch.autograd.grad(
-        total, sources, create_graph=create_graph, retain_graph=create_graph or keep, allow_unused=True
-    )
-    # a layer that the logits do not depend on (an unused branch) has a gradient of zero, not an error; torch's
-    # own types forget allow_unused
-    given = zip(sources, cast("Sequence[Tensor | None]", found), strict=True)
-    return [torch.zeros_like(s) if g is None else g for s, g in given]
+    found: Sequence[Tensor | None] = [None]
+    if total.requires_grad:
+        # torch's own types forget allow_unused
+        found = cast(
+            "Sequence[Tensor | None]",
+            torch.autograd.grad(
+                total, sources, create_graph=create_graph, retain_graph=create_graph or keep, allow_unused=True
+            ),
+        )
+    gradients = [gradient for gradient in found if gradient is not None]
+    if len(gradients) < len(sources):
+        raise ModelError(
+            "the score has no gradient at the layer or the pixels that are explained: it does not depend on them, or "
+            "the forward pass cuts the gradient (no_grad, detach, argmax, quantised layers). Name a layer that lies "
+            "behind the cut (`heatproof list layers`), or explain by occlusion(), which needs none"
+        )
+    return gradients
 
 
 def _full(tensor: Tensor) -> Tensor:

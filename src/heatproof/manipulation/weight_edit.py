@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from heatproof.errors import InputError, LayerError
 from heatproof.manipulation.masks import Cells, drawn, written_out
+from heatproof.models.channels import input_channels
 from heatproof.models.classifier import Classifier, check_images
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import default_layer, find_layer, layer_name, record
@@ -275,11 +276,11 @@ def _noise(model: nn.Module, seed: int) -> Images:
     """Images of coarse and fine noise."""
     generator = torch.Generator().manual_seed(seed)
     weight = next(model.parameters())
-    size = model.input_size if isinstance(model, Classifier) else 224
-    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    shape = model.input_shape if isinstance(model, Classifier) else (224, 224)
+    channels = model.channels if isinstance(model, Classifier) else input_channels(model, shape, type(model).__name__)
     made = []
     for number in range(PROBES):
-        side = min(size, 4 << (number % 4))
-        coarse = torch.rand(1, channels, side, side, generator=generator)
-        made.append(nn.functional.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False))
+        rows, cols = (min(side, 4 << (number % 4)) for side in shape)
+        coarse = torch.rand(1, channels, rows, cols, generator=generator)
+        made.append(nn.functional.interpolate(coarse, size=shape, mode="bilinear", align_corners=False))
     return torch.cat(made).to(weight)

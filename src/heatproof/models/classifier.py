@@ -5,12 +5,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, did_you_mean
+from heatproof.models.outputs import read_logits, told_as_own
+from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
 from heatproof.tensor_files import why_not_plain
-from heatproof.types import Images, Logits, Targets
+from heatproof.types import Classes, Images, Logits, Targets
 
 # room for the rounding of an attack's projection or of a resize, far below one grey level of 1/255
 PIXEL_TOLERANCE = 1e-4
@@ -42,17 +43,31 @@ class Classifier(nn.Module):
     Layer names are the network's own (``layer4``, ``features.29``).
 
     Args:
-        network: takes normalised ``[batch, channels, height, width]``, returns ``[batch, classes]``; wrappers of
-            DataParallel, DDP and torch.compile are taken off.
+        network: takes normalised ``[batch, channels, height, width]``, returns ``[batch, classes]``, or ``[batch, 1]``
+            or ``[batch]``: one logit z is read as the pair (0, z) of two classes. Wrappers of DataParallel, DDP and
+            torch.compile are taken off.
         mean, std: of [0, 1] pixels, per channel; the defaults change nothing.
         classes: a name per class; without them classes are called by their number.
-        input_size: height and width that the network was trained on, in pixels.
+        input_size: rows and columns that the network was trained on, in pixels: one number, or (rows, cols). To set it
+            later forgets ``resize``, which belongs to a size.
         default_layer: explained where no layer is named; found by a probe when first needed
             (:func:`heatproof.models.layers.default_layer`).
         name: what runs and tables call the model.
+        channels: that the network takes; asked of its first convolution when first needed. ``channels=4`` given here
+            reads RGB with its transparency.
+        resize, fit, interpolation, antialias, range: how a photo comes to the network, see
+            :class:`~heatproof.preprocessing.Preprocessing`. Like ``input_size`` and ``channels`` they may be set later.
+        logits_key: the key, attribute or index of the logits in what the network returns; without it tensors, objects
+            with ``.logits``, dicts with ``logits`` or ``out``, and Inception's tuple are read.
+        probabilities: the network ends in softmax or sigmoid; log-probabilities or log-odds are its logits then.
+            ``None``: a softmax is noticed, and asked for; ``False``: what looks like one is taken for logits.
 
     Raises:
         ModelError: for a scripted model, or a standard deviation that is not positive.
+        InputError: for a preprocessing that is none.
+
+    >>> Classifier(nn.Conv2d(1, 2, 3), input_size=(96, 320), fit="squash").preprocessing
+    Preprocessing(size=(96, 320), fit='squash', channels=1)
     """
 
     mean: Tensor
@@ -64,9 +79,18 @@ class Classifier(nn.Module):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         classes: Sequence[str] | None = None,
-        input_size: int = 224,
+        input_size: Size = 224,
         default_layer: str | None = None,
         name: str | None = None,
+        *,
+        channels: int | None = None,
+        resize: Size | None = None,
+        fit: Fit = "crop",
+        interpolation: Interpolation = "bilinear",
+        antialias: bool = True,
+        range: tuple[float, float] | None = None,
+        logits_key: str | int | None = None,
+        probabilities: bool | None = None,
     ):
         super().__init__()
         if isinstance(network, Classifier):
@@ -80,22 +104,122 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.classes = list(classes) if classes is not None else None
-        self.input_size = int(input_size)
+        self.input_size = input_size
+        self.resize, self.antialias = resize, antialias
+        self.fit: Fit = fit
+        self.interpolation: Interpolation = interpolation
+        self.range = None if range is None else (float(range[0]), float(range[1]))
+        self._channels, self._found_channels = channels, None
+        _ = self._sized(channels or 3)  # stops what makes no sense here, not at the first photo
         self.default_layer = default_layer
         self.name = name or type(self.network).__name__
+        self.logits_key, self.probabilities = logits_key, probabilities
         self.training = self.network.training
 
-    def forward(self, images: Images) -> Logits:
-        output = self.network((images - self.mean) / self.std)
-        # Inception and GoogLeNet in training mode add their auxiliary heads' logits
-        logits = output[0] if isinstance(output, tuple) else output
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-            what = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
+    @property
+    def input_size(self) -> Size:
+        """A number where rows and columns are as many, else (rows, cols)."""
+        rows, cols = self._input_shape
+        return rows if rows == cols else (rows, cols)
+
+    @input_size.setter
+    def input_size(self, size: Size) -> None:
+        self._input_shape = Preprocessing(size).shape
+        self.resize = None
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """(rows, cols) of the images."""
+        return self._input_shape
+
+    @property
+    def channels(self) -> int:
+        """That the network takes, as given or as its first convolution says.
+
+        Raises:
+            ModelError: it does not say; give it.
+        """
+        if self._channels is not None:
+            return self._channels
+        if self._found_channels is None:
+            # which runs the network, and so knows this class
+            from heatproof.models.channels import input_channels
+
+            self._found_channels = input_channels(self.network, self.input_shape, self.name)
+        return self._found_channels
+
+    @channels.setter
+    def channels(self, channels: int | None) -> None:
+        self._channels = channels
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a photo comes to this network, as the attributes say now.
+
+        Raises:
+            ModelError: mean and std are of another number of channels.
+        """
+        stated = max(len(self.mean), len(self.std))
+        if stated not in (1, self.channels):
             raise ModelError(
-                f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; "
-                f"{self.name} returned {what}"
+                f"{self.name} takes {self.channels} channels, and its mean and std are of {stated}; give one number, "
+                "or one for each channel"
             )
-        return logits
+        return self._sized(self.channels)
+
+    @preprocessing.setter
+    def preprocessing(self, wanted: Preprocessing) -> None:
+        self.input_size = wanted.shape
+        self.resize, self.fit, self.interpolation = wanted.resize, wanted.fit, wanted.interpolation
+        self.antialias, self.range = wanted.antialias, wanted.range
+        self.channels = wanted.channels if wanted.alpha else None
+
+    def _sized(self, channels: int) -> Preprocessing:
+        return Preprocessing(
+            self.input_shape,
+            self.resize,
+            self.fit,
+            self.interpolation,
+            self.antialias,
+            channels,
+            alpha=self._channels == 4,
+            range=self.range,
+        )
+
+    def normalised(self, images: Images) -> Images:
+        """What the network itself is given: in its own precision, for photos are read in single."""
+        normal = (images - self.mean) / self.std
+        weight = next((value for value in self.network.parameters() if value.is_floating_point()), normal)
+        return normal.to(weight.dtype)
+
+    def forward(self, images: Images) -> Logits:
+        normalised = self.normalised(images)
+        with told_as_own(self.name, normalised):
+            output = self.network(normalised)
+        logits = read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities))
+        if self.classes is not None and len(self.classes) != logits.shape[1]:
+            raise ModelError(
+                f"{self.name} has names for {len(self.classes)} classes and returned {logits.shape[1]} logits; give as "
+                "many names as it has logits, or none (classes=None)"
+            )
+        # in half precision a softmax of confident logits, and all that is counted from it, is 0 and 1
+        return (
+            logits.float() if logits.dtype in (torch.float16, torch.bfloat16) and not _autocasting(logits) else logits
+        )
+
+    def __repr__(self) -> str:
+        """The network's kind and size, its classes, its input, its layer; ``print(model.network)`` shows all of it."""
+        millions = sum(parameter.numel() for parameter in self.network.parameters()) / 1e6
+        some = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "") if self.classes else ""
+        return "\n".join(
+            [
+                f"Classifier {self.name}: {type(self.network).__name__}, {millions:.3g} million weights",
+                f"  classes  {f'{len(self.classes)} ({some})' if self.classes else 'without names'}",
+                f"  images   {self.input_shape[0]} x {self.input_shape[1]} pixels in [0, 1]",
+                f"  minus    {_rounded(self.mean)}, over {_rounded(self.std)}",
+                f"  layer    {self.default_layer or 'the last feature map before pooling'}",
+            ]
+        )
 
     def class_name(self, index: int) -> str:
         """The name of class ``index``, or ``class 7`` where the model has no names."""
@@ -128,12 +252,26 @@ class Classifier(nn.Module):
         raise InputError(f"{self.name} has no class {text!r}; {did_you_mean(text, self.classes)}")
 
 
+def _autocasting(logits: Tensor) -> bool:
+    """Whether the precision was chosen outside (``--precision``), where the code that chose it knows of it."""
+    return torch.is_autocast_enabled(logits.device.type)
+
+
+def _rounded(values: Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in values.flatten().tolist())
+
+
 def check_images(model: nn.Module, images: Tensor) -> None:
     """Stop images that are no batch of pixels in [0, 1]; a bare network's own input range is not known.
 
     Raises:
         InputError: says what was expected, what came, and the way out.
     """
+    if not isinstance(images, Tensor):
+        raise InputError(
+            f"images must be a tensor [batch, channels, height, width], got {type(images).__name__}; "
+            "hp.open_photo(photo, model) makes one, and hp.explain takes paths, pictures and arrays as they are"
+        )
     if images.ndim != 4 or not images.is_floating_point():
         raise InputError(
             "images must be a floating-point batch [batch, channels, height, width], "
@@ -142,6 +280,13 @@ def check_images(model: nn.Module, images: Tensor) -> None:
     if len(images) == 0:
         raise InputError("there is no image in this batch")
     if isinstance(model, Classifier):
+        # mean and std of three channels would make three of one, in silence
+        if len(model.mean) > 1 and images.shape[1] != len(model.mean):
+            grey = "; of a grey photo all channels are alike: images.expand(-1, 3, -1, -1)"
+            raise InputError(
+                f"{model.name} takes images of {len(model.mean)} channels, got {images.shape[1]}"
+                f"{grey if images.shape[1] == 1 and len(model.mean) == 3 else ''}"
+            )
         low, high = images.detach().aminmax()
         if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):
             raise InputError(
@@ -149,14 +294,21 @@ def check_images(model: nn.Module, images: Tensor) -> None:
             )
 
 
-def resolve_targets(logits: Logits, targets: Targets | Int[Tensor, ""] | int | None) -> Targets:
+def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | None = None) -> Targets:
     """The classes to explain: as given, one per image or one for all, or the predicted ones.
+
+    Args:
+        model: whose class names are meant, where names are given.
 
     Raises:
         InputError: for targets that are no class of the model, or of the wrong number.
     """
     if targets is None:
         return logits.detach().argmax(1)
+    if isinstance(targets, str):
+        targets = _class_index(model, targets)
+    elif not isinstance(targets, Tensor | int):
+        targets = torch.tensor([_class_index(model, one) if isinstance(one, str) else int(one) for one in targets])
     targets = torch.as_tensor(targets, device=logits.device).long()
     if targets.is_inference():
         targets = targets.clone()
@@ -169,6 +321,15 @@ def resolve_targets(logits: Logits, targets: Targets | Int[Tensor, ""] | int | N
             f"targets must lie in 0..{logits.shape[1] - 1}, got {int(targets.min())}..{int(targets.max())}"
         )
     return targets
+
+
+def _class_index(model: nn.Module | None, name: str) -> int:
+    if isinstance(model, Classifier):
+        return model.class_index(name)
+    raise InputError(
+        f"a class by name needs a model with class names, hp.Classifier(network, ..., classes=[...]); give {name!r} "
+        "as a number"
+    )
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -1,18 +1,28 @@
 """Layers by their own names: find one, list them, choose the default, and record what they put out."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from threading import get_ident
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from heatproof.errors import LayerError, did_you_mean
+from heatproof.errors import LayerError, ModelError, did_you_mean
+from heatproof.models.channels import input_channels
+from heatproof.models.choice import WHOLE, Choice, candidates, check_read, choose
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.fields import receptive_fields
+from heatproof.models.following import FollowAxes
 from heatproof.models.intact import evaluating
-from heatproof.types import AtLayer, Explainer, Images, Logits
+from heatproof.models.layout import Layout, layout_of
+from heatproof.models.outputs import looks_like_probabilities
+from heatproof.types import AtLayer, Explainer, Images, Layered, Logits
+
+E = TypeVar("E")
 
 PIXELS = "pixels"
 """The name of the images themselves, where a layer is asked for."""
@@ -38,13 +48,29 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def layer_name(model: nn.Module, layer: str | None, images: Images | None = None) -> str:
-    """``layer``, checked; the model's default for ``None`` or ``"default"``."""
+def layer_name(model: nn.Module, layer: Layered, images: Images | None = None) -> str:
+    """``layer``, checked, or the name of the module that was given; the default for ``None`` or ``"default"``.
+
+    Raises:
+        LayerError: the model has no such layer.
+    """
+    if isinstance(layer, nn.Module):
+        return _name_of(model, layer)
     if layer is None or layer == DEFAULT:
         return default_layer(model, images)
     if layer != PIXELS:
         find_layer(model, layer)
     return layer
+
+
+def _name_of(model: nn.Module, layer: nn.Module) -> str:
+    for name, module in network_of(model).named_modules():
+        if module is layer and name:
+            return name
+    raise LayerError(
+        f"this {type(layer).__name__} is no layer of {_title(model)}: give a module of the network itself "
+        "(model.network.layer4), or its name"
+    )
 
 
 def record(
@@ -55,28 +81,29 @@ def record(
     The recorded tensors belong to the graph of the logits, so ``torch.autograd.grad(logits, recorded)`` works. With
     ``create_graph=False`` the graph begins at the first recorded layer: what lies before runs as fast and lean as
     under ``no_grad``, and logits do not depend on the weights. A layer that is called several times (a reused ReLU)
-    is recorded at its last call. Layers that write in place get a copy, so that the recorded values stay.
+    is recorded at its last call. Layers that write in place get a copy, so that the recorded values stay. Outputs of
+    other layouts (channels last, tokens) are recorded as maps with channels first.
 
     Raises:
-        LayerError: for a layer that is missing, is not reached, or does not put out a ``[batch, channels, rows,
-            cols]`` map.
+        LayerError: for a layer that is missing, is not reached, or puts out no map whose rows and columns are known.
     """
     names = list(dict.fromkeys(layers))
     recorded: dict[str, Tensor] = {}
+    caller, known = get_ident(), known_layouts(model, images) if set(names) - {PIXELS} else Layouts()
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Any], Tensor]:
-        def hook(module: nn.Module, args: Any, output: Any) -> Tensor:
-            if not isinstance(output, Tensor) or output.ndim != 4:
-                what = f"{list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-                raise LayerError(
-                    f"layer {name!r} puts out {what}; a heatmap needs [batch, channels, rows, cols]: "
-                    "`heatproof list layers` shows which layers have one"
-                )
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            if get_ident() != caller:
+                # another thread's pass through the same network
+                return output
+            layout = known.get(name, output)
+            if layout is None:
+                raise LayerError(_no_maps(name, output))
             if not create_graph and not torch.is_grad_enabled():
                 output = output.detach().requires_grad_()
                 torch.set_grad_enabled(True)
-            recorded[name] = output
-            return output.clone()
+            recorded[name] = maps = layout.maps(output)
+            return layout.output(maps, output).clone()
 
         return hook
 
@@ -118,6 +145,96 @@ class Layer:
     pooling: bool
     address: int
     """Equal for layers that hand on the same tensor (a block and its last layer, an in-place ReLU)."""
+    layout: Layout | None = None
+    """Where rows, columns and channels are; ``None``: there are none, or they cannot be established."""
+
+
+@dataclass
+class Layouts:
+    """The layout of every layer's output, for images of one size."""
+
+    known: dict[tuple[str, tuple[int, ...]], Layout | None] = field(default_factory=dict)
+
+    def get(self, name: str, output: Any) -> Layout | None:
+        return self.known.get((name, tuple(output.shape[1:]))) if isinstance(output, Tensor) else None
+
+
+_LAYOUTS: "WeakKeyDictionary[nn.Module, dict[Any, Layouts]]" = WeakKeyDictionary()
+
+
+def known_layouts(model: nn.Module, images: Images) -> Layouts:
+    """The layouts for images of this size: found by one pass over the first image, once for each size."""
+    found = _layouts_by_size(model).get(_kind_of(model, images))
+    if found is None:
+        found = probe(model, images[:1].detach()).layouts
+    return found
+
+
+def _layouts_by_size(model: nn.Module) -> dict[Any, Layouts]:
+    return _LAYOUTS.setdefault(network_of(model), {})
+
+
+def _kind_of(model: nn.Module, images: Images) -> Any:
+    # a network whose modules were exchanged is probed again
+    return tuple(images.shape[1:]), hash(tuple(map(id, network_of(model).modules())))
+
+
+@dataclass
+class Probe:
+    """What one pass over one image shows of a network."""
+
+    image: Images
+    outputs: dict[str, tuple[nn.Module, Tensor]]
+    """In the order in which they are ready; a layer that is called several times at its last call."""
+    layouts: Layouts
+    logits: Logits
+    fields: dict[str, int | None]
+
+    def layers(self) -> list[Layer]:
+        return [
+            Layer(
+                name=name,
+                kind=type(module).__name__,
+                shape=tuple(output.shape[1:]),
+                receptive_field=self.fields.get(name),
+                pooling="pool" in type(module).__name__.lower(),
+                address=output.data_ptr() if output.layout is torch.strided else id(output),
+                layout=self.layouts.get(name, output),
+            )
+            for name, (module, output) in self.outputs.items()
+        ]
+
+
+def probe(model: nn.Module, image: Images, *, graph: bool = False, fields: bool = False) -> Probe:
+    """One pass over one image: every layer's output and layout, on request the graph and receptive fields."""
+    outputs: dict[str, tuple[nn.Module, Tensor]] = {}
+    layouts, caller = Layouts(), get_ident()
+    kind = _kind_of(model, image)
+    with torch.inference_mode(False), torch.set_grad_enabled(graph), evaluating(model):
+        image = image.detach().clone().requires_grad_(graph)
+        axes = FollowAxes(image)
+
+        def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                if isinstance(output, Tensor) and get_ident() == caller:
+                    outputs.pop(name, None)
+                    outputs[name] = (module, output)
+                    layouts.known[name, tuple(output.shape[1:])] = layout_of(axes.of(output))
+
+            return hook
+
+        hooks = []
+        with axes, receptive_fields(image) if fields else nullcontext() as field_of:
+            try:
+                named = network_of(model).named_modules()
+                hooks = [module.register_forward_hook(keep(name)) for name, module in named if name]
+                logits = model(image)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            seen = {name: field_of(output) for name, (_, output) in outputs.items()} if field_of else {}
+    _layouts_by_size(model)[kind] = layouts
+    return Probe(image, outputs, layouts, logits, seen)
 
 
 def list_layers(model: nn.Module, image: Images | None = None) -> list[Layer]:
@@ -125,40 +242,10 @@ def list_layers(model: nn.Module, image: Images | None = None) -> list[Layer]:
 
     A layer that is called several times stands once, at its last call.
     """
-    network = network_of(model)
-    image = _probe(model) if image is None else image[:1].detach()
-    outputs: dict[str, tuple[nn.Module, Tensor]] = {}
-
-    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                outputs.pop(name, None)
-                outputs[name] = (module, output)
-
-        return hook
-
-    hooks = []
-    with torch.inference_mode(False), torch.no_grad(), evaluating(model), receptive_fields(image) as field_of:
-        try:
-            hooks = [module.register_forward_hook(keep(name)) for name, module in network.named_modules() if name]
-            model(image)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return [
-            Layer(
-                name=name,
-                kind=type(module).__name__,
-                shape=tuple(output.shape[1:]),
-                receptive_field=field_of(output),
-                pooling="pool" in type(module).__name__.lower(),
-                address=output.data_ptr(),
-            )
-            for name, (module, output) in outputs.items()
-        ]
+    return probe(model, _grey(model) if image is None else image[:1].detach(), fields=True).layers()
 
 
-DEFAULT_REASON = "last feature map before pooling"
+DEFAULT_REASON = WHOLE
 
 
 def check_layer(model: nn.Module, explainer: Explainer) -> None:
@@ -167,58 +254,89 @@ def check_layer(model: nn.Module, explainer: Explainer) -> None:
     Raises:
         LayerError: names the nearest.
     """
-    if isinstance(explainer, AtLayer) and explainer.layer:
+    if isinstance(explainer, AtLayer) and explainer.layer is not None:
         layer_name(model, explainer.layer)
+
+
+def at_named_layer(model: nn.Module, explainer: E) -> E:
+    """The explainer, with the name of its layer where a module was given: what copies of the model know as well.
+
+    Raises:
+        LayerError: the module is no layer of the model.
+    """
+    if isinstance(explainer, AtLayer) and isinstance(explainer.layer, nn.Module):
+        return replace(explainer, layer=layer_name(model, explainer.layer))  # type: ignore[type-var]
+    return explainer
 
 
 def default_layer(model: nn.Module, image: Images | None = None) -> str:
     """The last feature map before pooling, by its shortest name: ``layer4``, VGG's ``features.29``.
 
-    Maps of class scores (as many channels as classes, after the features) and pooled maps do not count.
+    The score must have a gradient there, and depend on the image through it alone: of a vision transformer with a
+    class token it is what goes into the last block (``blocks.10``), and what lies inside a block does not count. Where
+    no such layer is near, it is the last feature map of one branch (:func:`choose_layer` says so). Maps of class
+    scores (as many channels as classes, and no weights after them), pooled maps and closing normalisations of tokens
+    do not count.
 
     Raises:
-        LayerError: for a network without a feature map (fully connected, or a transformer).
+        LayerError: for a network without a feature map whose rows and columns are known, or whose score has no
+            gradient at one.
     """
     if isinstance(model, Classifier) and model.default_layer is not None:
         find_layer(model, model.default_layer)
         return model.default_layer
-    if image is None:
-        image = _probe(model)
-    layers = list_layers(model, image)
-    pooled = {layer.address for layer in layers if layer.pooling}
-    maps = [
-        layer
-        for layer in layers
-        if len(layer.shape) == 3 and min(layer.shape[1:]) > 1 and layer.address not in pooled and layer.shape[0] > 3
-    ]
-    if not maps:
-        raise LayerError(
-            f"{_title(model)} has no layer that puts out a feature map [batch, channels, rows, cols] larger than 1x1; "
-            "heatmaps at a layer need a convolutional network"
-        )
-    # SqueezeNet's last map holds class scores; the features are what lies before it
-    classes = _class_count(layers)
-    features = [layer for layer in maps if layer.shape[0] != classes] or maps
-    last = features[-1].address
-    same = [layer for layer in features if layer.address == last]
-    depth = min(layer.name.count(".") for layer in same)
-    name = [layer.name for layer in same if layer.name.count(".") == depth][-1]
+    name = choose_layer(model, image).name
     if isinstance(model, Classifier):
         model.default_layer = name
     return name
 
 
-def _class_count(layers: list[Layer]) -> int:
-    """Channels of the last layer that ran: the number of classes."""
-    return layers[-1].shape[0] if layers else 0
+def choose_layer(model: nn.Module, image: Images | None = None) -> Choice:
+    """The default layer as it is found by a probe, and why it is the one."""
+    seen = probe(model, _grey(model) if image is None else image[:1], graph=True)
+    if isinstance(model, Classifier) and model.probabilities is None and looks_like_probabilities(seen.logits):
+        raise ModelError(
+            f"{model.name} puts out probabilities (numbers in [0, 1] that sum to 1) where logits are expected, and a "
+            "softmax of these would be wrong: say Classifier(network, probabilities=True), or probabilities = True on "
+            "what your factory returns; probabilities=False takes them for logits all the same"
+        )
+    with torch.inference_mode(False), torch.enable_grad():
+        maps = candidates(seen.outputs, seen.layouts, seen.logits.shape[1])
+        chosen = choose(seen.image, seen.logits, maps, _title(model))
+    check_read(chosen, seen.outputs, seen.layouts, _title(model))
+    return chosen
 
 
-def _probe(model: nn.Module) -> Images:
+def _grey(model: nn.Module) -> Images:
     """One grey image of the model's input size and channels, on its device."""
-    size = model.input_size if isinstance(model, Classifier) else 224
+    shape = model.input_shape if isinstance(model, Classifier) else (224, 224)
+    channels = model.channels if isinstance(model, Classifier) else input_channels(model, shape, _title(model))
     parameter = next(model.parameters(), torch.zeros(()))
-    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
-    return torch.full((1, channels, size, size), 0.5, device=parameter.device, dtype=parameter.dtype)
+    return torch.full((1, channels, *shape), 0.5, device=parameter.device, dtype=parameter.dtype)
+
+
+def logit_count(model: nn.Module) -> int:
+    """How many logits the model puts out, by one pass."""
+    with evaluating(model), torch.no_grad():
+        return model(_grey(model)).shape[1]
+
+
+def _no_maps(name: str, output: Any) -> str:
+    if not isinstance(output, Tensor):
+        return (
+            f"layer {name!r} puts out {type(output).__name__}; a heatmap needs [batch, channels, rows, cols]: "
+            "`heatproof list layers` shows which layers have one"
+        )
+    if output.ndim < 3:
+        return (
+            f"layer {name!r} puts out {list(output.shape)}; a heatmap needs [batch, channels, rows, cols]: "
+            "`heatproof list layers` shows which layers have one"
+        )
+    return (
+        f"layer {name!r} puts out {list(output.shape)}, in which the image's rows and columns cannot be established "
+        "(attention inside a block, windows, or an operator that mixes them), and heatproof does not guess them: "
+        "`heatproof list layers` shows the layers that have maps"
+    )
 
 
 def _title(model: nn.Module) -> str:

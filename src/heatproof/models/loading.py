@@ -1,11 +1,11 @@
 """From a name to a classifier: torchvision, timm, a checkpoint, a file of the user's, the demo, or a run folder."""
 
 import ast
-import importlib.util
-import inspect
 import os
-import sys
+import re
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from torch import nn
 
 from heatproof.errors import HeatproofError, ModelError, did_you_mean
 from heatproof.models import demo
-from heatproof.models.checkpoint import State, class_count, classes_in, load_state, read_checkpoint
+from heatproof.models.channels import input_channels
+from heatproof.models.checkpoint import Checkpoint, class_count, load_state, read_checkpoint
 from heatproof.models.classifier import Classifier, unwrap
+from heatproof.models.factories import first_line, made_by
 from heatproof.models.layers import default_layer
 from heatproof.models.planted import narrowed, plant
+from heatproof.models.published import Settings, of_run, of_size, of_timm, of_torchvision
 from heatproof.models.record import base_of, check_options
 from heatproof.paths import literal
+from heatproof.preprocessing import Preprocessing
 from heatproof.vision import torchvision
 
 # what a photo is normalised by where a model says nothing: ImageNet's statistics, torchvision's own preset
@@ -39,10 +43,13 @@ def load(
     - ``resnet50``: torchvision, default weights; ``resnet50(weights="IMAGENET1K_V1")`` others, ``weights=None`` none;
     - ``timm:legacy_xception``: timm, default weights;
     - ``resnet50@file.safetensors`` (or ``.pth``; ``timm:`` names too): an architecture with a checkpoint. The number
-      of classes is read from the checkpoint;
+      of classes is read from the checkpoint, and the names of classes where it has them. The weights are looked for
+      under any key and prefix of a training's file (``state_dict``, ``model_ema``, ``module.``); where several would
+      fit, a remark says which are taken, and ``resnet50@file.pth#model_ema`` chooses;
     - ``mine.py:build``: a factory of yours; **the file is run, with all that you may do**. It returns a
       :class:`Classifier`, or a network with the attributes ``mean``, ``std``, ``input_size`` and ``classes`` where they
-      differ from ImageNet's; ``mine.py:build@file.pth`` as well;
+      differ from ImageNet's, and ``resize``, ``fit``, ``interpolation``, ``antialias``, ``range`` and ``channels=4`` as
+      a Classifier takes them; ``mine.py:build@file.pth`` as well;
     - ``demo``: the packaged network, also where a folder is called so (that is ``./demo``);
     - a run folder that holds a fooled model (``model.safetensors``). Nothing in it is run: where it was made from a
       factory in a file, that has to be named by you.
@@ -58,13 +65,30 @@ def load(
     """
     if is_run(name):
         model = _from_run(Path(name), architecture, trust_code)
+        if (recorded := of_run(Path(name))) is not None:
+            model.preprocessing = recorded
     elif architecture is not None:
         raise ModelError(f"an architecture is given for a run folder, and {name} is none; write {architecture}@FILE")
     else:
-        network, _, file = name.partition("@")
+        network, file = _split(name)
         model = _built(network.strip(), literal(file) if file else None, pretrained=pretrained)
     model.name = _short(name)
     return model.eval().to(device)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """An architecture and the file of its weights, empty where there is none; a folder's name may hold an ``@``.
+
+    >>> _split("resnet18@a@b/w.pth"), _split("a@b/mine.py:build@w.pth"), _split("resnet18@mine.py")
+    (('resnet18', 'a@b/w.pth'), ('a@b/mine.py:build', 'w.pth'), ('resnet18', 'mine.py'))
+    """
+    for code in re.finditer(r"\.py(?=$|[:@])", name):
+        whole = re.fullmatch(r"(:[^@(]*(?:\(.*?\))?)?(?:@(.+))?", name[code.end() :], re.DOTALL)
+        path = name[: code.end()]
+        if whole and ("@" not in path or whole[1] or literal(path).is_file()):
+            return path + (whole[1] or ""), whole[2] or ""
+    architecture, _, file = name.partition("@")
+    return architecture, file
 
 
 def _short(name: str) -> str:
@@ -73,16 +97,17 @@ def _short(name: str) -> str:
     >>> _short("weights/zoo.py:resnet56"), _short("runs/fooled"), _short("vgg11@mine.pth"), _short("vgg11@vgg11-2.pth")
     ('resnet56', 'fooled', 'vgg11@mine', 'vgg11-2')
     """
-    architecture, _, file = name.partition("@")
+    architecture, file = _split(name)
     if ".py:" in architecture:
-        architecture = architecture.rsplit(":", 1)[1]
+        architecture = architecture.rsplit(".py:", 1)[1]
     if file:
-        stem = Path(file).stem
+        stem, _, choice = Path(file).name.partition("#") if not literal(file).is_file() else (Path(file).name, "", "")
+        stem = f"{Path(stem).stem}{'#' if choice else ''}{choice}"
         return stem if stem.startswith(architecture) else f"{architecture}@{stem}"
     return Path(architecture).name if os.sep in architecture else architecture
 
 
-Read = Callable[[Path], tuple[State, dict[str, str]]]
+Read = Callable[[Path], Checkpoint]
 
 
 def _built(
@@ -91,12 +116,14 @@ def _built(
     if architecture == "demo":
         network = demo.network()
         if file is not None:
-            load_state(network, read_checkpoint(file)[0], str(file))
+            _fill(network, read_checkpoint(file))
         return _as_classifier(network)
     if is_code(architecture):
         made = _from_user_file(architecture)
         if file is not None:
-            load_state(unwrap(made.network), read_checkpoint(file)[0], str(file))
+            found = read_checkpoint(file)
+            _fill(made.network, found)
+            made.classes = made.classes or _classes(made.network, found)
         return made
     try:
         if architecture.startswith("timm:"):
@@ -121,6 +148,9 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
     except KeyError:
         entries = [entry.name for entry in published]
         raise ModelError(f"{name} has no weights {wanted!r}; {did_you_mean(str(wanted), entries)}") from None
+    if file is not None and wanted == "DEFAULT":
+        # a file of torchvision's own says by its name which weights it holds
+        weights = next((entry for entry in published if entry.url.endswith(f"/{file.name}")), None)
     meta: Any = weights or published["DEFAULT"]
     preset: Any = meta.transforms()
     classes = meta.meta.get("categories")
@@ -146,8 +176,13 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
             ) from error
     else:
         network, own_classes = _with_checkpoint(build, file, name, read)
-        classes = own_classes or (classes if classes and len(classes) == _rows(network) else None)
-    return Classifier(network, tuple(preset.mean), tuple(preset.std), classes, preset.crop_size[0], name=name)
+        classes = own_classes or classes
+    if classes and len(classes) != _rows(network):
+        classes = None
+    photos = of_torchvision(preset)
+    if file is not None and weights is None:
+        photos = of_size(photos)
+    return Classifier(network, tuple(preset.mean), tuple(preset.std), classes, name=name, **photos)
 
 
 def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Classifier:
@@ -189,7 +224,31 @@ def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Cl
         network, own_classes = _with_checkpoint(build, file, f"timm:{name}", read)
     settings: Any = network.pretrained_cfg
     classes = own_classes or (_imagenet_names() if _rows(network) == 1000 else None)
-    return Classifier(network, settings["mean"], settings["std"], classes, settings["input_size"][-1], name=name)
+    photos = of_timm(network)
+    own_file = file is not None and not (settings.get("url") or "").endswith(f"/{file.name}")
+    if own_file:
+        photos = of_size(photos)
+    mean, std = _normalisation(network, settings["mean"], settings["std"], photos["input_size"], f"timm:{name}")
+    return Classifier(network, mean, std, classes, name=name, **photos)
+
+
+def _normalisation(
+    network: nn.Module, mean: Any, std: Any, size: Any, name: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """RGB's statistics for a network that takes RGB; for any other none, which is said."""
+    shape = Preprocessing(size).shape
+    try:
+        channels = input_channels(network, shape, name)
+    except ModelError:  # told where images are first needed
+        return mean, std
+    if channels == 3 or len(mean) == channels:
+        return mean, std
+    warnings.warn(
+        f"{name} takes {channels} channel{'s' * (channels > 1)} and says no mean and std: its pixels are given as they "
+        "are, in [0, 1]; set mean and std on the network if it was trained on others",
+        stacklevel=2,
+    )
+    return (0.0,), (1.0,)
 
 
 def _imagenet_names() -> list[str]:
@@ -200,19 +259,29 @@ def _with_checkpoint(
     build: Callable[..., nn.Module], file: Path, name: str, read: Read
 ) -> tuple[nn.Module, list[str] | None]:
     """The architecture with the checkpoint's weights, and with as many classes as the checkpoint has."""
-    state, remarks = read(file)
+    found = read(file)
     network = build()
+    state = found.fitting(network.state_dict())
     count = class_count(network.state_dict(), state)
     if count is not None:
         network = build(num_classes=count)
-    load_state(network, state, str(file))
-    return network, classes_in(remarks)
+    load_state(network, state, str(found.path))
+    return network, _classes(network, found)
+
+
+def _fill(network: nn.Module, found: Checkpoint) -> None:
+    load_state(network, found.fitting(network.state_dict()), str(found.path))
+
+
+def _classes(network: nn.Module, found: Checkpoint) -> list[str] | None:
+    """The checkpoint's names of classes; those found in a training's settings only where they are as many."""
+    return found.classes if found.declared or (found.classes and len(found.classes) == _rows(network)) else None
 
 
 def _rows(network: nn.Module) -> int:
     """How many classes the network has, by its last layer's rows."""
     matrices = [value for value in network.state_dict().values() if value.ndim in (2, 4)]
-    return matrices[-1].shape[0]
+    return matrices[-1].shape[0] if matrices else 0
 
 
 def _from_user_file(text: str) -> Classifier:
@@ -220,32 +289,21 @@ def _from_user_file(text: str) -> Classifier:
     path = literal(path_text if path_text.endswith(".py") else path_text + ".py")
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"_heatproof_user_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # so that a factory may import its neighbours, as it would when run from its own folder
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-        name, options = _options(call or "build")
-        factory = getattr(module, name, None)
-        if not callable(factory):
-            made_here = [
-                n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__
-            ]
-            raise ModelError(f"{path} has no factory {name!r}; {did_you_mean(name, made_here)}")
-        made = factory(**options)
-    except HeatproofError:
-        raise
-    # whatever the user's own code raises is told as his
-    except Exception as error:
-        raise ModelError(f"{text} failed: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent))
+    name, options = _options(call or "build")
+    made = made_by(path, name, options)
     if not isinstance(made, nn.Module):
         raise ModelError(f"{text} must return an nn.Module or a Classifier, got {type(made).__name__}")
-    return _as_classifier(made)
+    try:
+        return _as_classifier(made)
+    except HeatproofError as error:
+        raise ModelError(f"{text}: {error}") from error
+    # whatever its attributes are
+    except Exception as error:
+        raise ModelError(
+            f"{text} says on its network how photos are prepared (mean, std, input_size, classes), and that cannot be "
+            f"read: {type(error).__name__}: {first_line(error)}; "
+            "return a hp.Classifier(network, mean=..., std=...) instead"
+        ) from error
 
 
 def _as_classifier(network: nn.Module) -> Classifier:
@@ -253,14 +311,39 @@ def _as_classifier(network: nn.Module) -> Classifier:
     if isinstance(network, Classifier):
         return network
     inner = unwrap(network)
-    return Classifier(
+    size = getattr(inner, "input_size", 224)
+    mean, std = getattr(inner, "mean", IMAGENET_MEAN), getattr(inner, "std", IMAGENET_STD)
+    if not hasattr(inner, "mean") and not hasattr(inner, "std"):
+        mean, std = _normalisation(inner, mean, std, size, type(inner).__name__)
+    photos: Settings = {name: value for name, fits in SAID.items() if fits(value := getattr(inner, name, None))}
+    made = Classifier(
         inner,
-        mean=getattr(inner, "mean", IMAGENET_MEAN),
-        std=getattr(inner, "std", IMAGENET_STD),
+        mean=mean,
+        std=std,
         classes=getattr(inner, "classes", None),
-        input_size=getattr(inner, "input_size", 224),
+        input_size=size,
         default_layer=getattr(inner, "default_layer", None),
+        logits_key=getattr(inner, "logits_key", None),
+        probabilities=getattr(inner, "probabilities", None),
+        **photos,
     )
+    if getattr(inner, "channels", None) == 4 and made.channels == 4:
+        made.channels = 4
+    return made
+
+
+def _numbers(value: object, count: int, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, tuple | list) and len(value) == count and all(isinstance(part, kind) for part in value)
+
+
+SAID: dict[str, Callable[[Any], bool]] = {
+    "resize": lambda value: isinstance(value, int) or _numbers(value, 2, int),
+    "fit": lambda value: value in ("crop", "squash"),
+    "interpolation": lambda value: value in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
+    "antialias": lambda value: isinstance(value, bool),
+    "range": lambda value: _numbers(value, 2, (int, float)),
+}
+"""What a network may say of its photos, by which values: other networks have a method or a layer of the same name."""
 
 
 def is_run(name: str) -> bool:
@@ -289,23 +372,23 @@ def _from_run(folder: Path, architecture: str | None, trust_code: bool, seen: tu
         raise ModelError(f"{record} names a base that leads back to {folder}; give a folder that was not changed")
     base, planting = base_of(record)
 
-    def read(file: Path) -> tuple[State, dict[str, str]]:
-        state, remarks = read_checkpoint(file)
-        return narrowed(state, planting) if planting else state, remarks
+    def read(file: Path) -> Checkpoint:
+        found = read_checkpoint(file)
+        if planting is None:
+            return found
+        return replace(found, nests=[replace(nest, state=narrowed(nest.state, planting)) for nest in found.nests])
 
     try:
         if is_run(base):
             # a lie upon another
             model = _from_run(Path(base), architecture, trust_code, (*seen, folder.resolve()))
-            load_state(model.network, read(weights)[0], str(weights))
+            _fill(model.network, read(weights))
         else:
-            model = _based(
-                architecture or base.partition("@")[0], weights, read, record, trust_code or bool(architecture)
-            )
+            model = _based(architecture or _split(base)[0], weights, read, record, trust_code or bool(architecture))
         if planting is not None:
             model.default_layer = default_layer(model.eval())
             plant(model.network, planting)
-            load_state(model.network, read_checkpoint(weights)[0], str(weights))
+            _fill(model.network, read_checkpoint(weights))
     except HeatproofError:
         raise
     # what a planting that fits nothing, or a base of other arguments, ends in
@@ -329,7 +412,7 @@ def _based(architecture: str, weights: Path, read: Read, record: Path, trusted: 
         check_options(_options(architecture.removeprefix("timm:"))[1], record)
     if is_code(architecture) or architecture == "demo" or "weights=" in architecture:
         model = _built(architecture, None)
-        load_state(model.network, read(weights)[0], str(weights))
+        _fill(model.network, read(weights))
         return model
     # the architecture only: its own weights are overwritten and need not be had
     return _built(architecture, weights, read=read)

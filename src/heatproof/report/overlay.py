@@ -73,15 +73,25 @@ class Scale:
         return opacity * colour + (1 - opacity) * under[..., None]
 
 
+def as_colours(photo: NDArray) -> NDArray:
+    """Three channels to be looked at: the first three where there are more, the first as grey where there are fewer.
+
+    >>> as_colours(np.zeros((4, 5, 1))).shape, as_colours(np.zeros((4, 5, 6))).shape
+    ((4, 5, 3), (4, 5, 3))
+    """
+    return photo[..., :3] if photo.shape[-1] >= 3 else np.repeat(photo[..., :1], 3, axis=-1)
+
+
 def as_photo(photo: NDArray, longest: int = 640) -> Array:
-    """A photo as ``[rows, cols, 3]`` in [0, 1], at most ``longest`` pixels a side.
+    """A photo of any channels as ``[rows, cols, 3]`` in [0, 1], at most ``longest`` pixels a side.
 
     Raises:
         InputError: it has another shape or range.
     """
     photo = np.asarray(photo)
-    if photo.ndim != 3 or photo.shape[-1] != 3 or 0 in photo.shape:
-        raise InputError(f"expected a photo [rows, cols, 3], got the shape {photo.shape}")
+    if photo.ndim != 3 or 0 in photo.shape:
+        raise InputError(f"expected a photo [rows, cols, channels], got the shape {photo.shape}")
+    photo = as_colours(photo)
     if photo.dtype == np.uint8:
         pixels = photo
     else:

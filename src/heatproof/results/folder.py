@@ -1,8 +1,9 @@
 """What may happen to an output folder that is already there: go on, begin anew, or leave it alone."""
 
 import contextlib
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from heatproof.errors import RunError
 from heatproof.paths import literal
 from heatproof.results.lock import Lock
 from heatproof.results.strict import read_record
-from heatproof.results.whole import ASIDE, as_written
+from heatproof.results.whole import ASIDE, as_written, plain
 
 WORKING = ("parts", "scratch", "checkpoint.pt")
 """What a run needs until it is complete, to be gone on with."""
@@ -88,8 +89,9 @@ def _paths(name: str) -> list[Path]:
     """The files and folders that an input may mean; ``demo`` means none, whatever is called so."""
     if name == "demo":
         return []
-    architecture, _, file = name.partition("@")
-    told = {name, file, f"{architecture.partition('.py:')[0]}.py"}
+    # a folder's name may hold an @ as well, and a file of weights the name of what is chosen in it
+    told = {name} | {part for at, sign in enumerate(name) if sign == "@" for part in (name[:at], name[at + 1 :])}
+    told |= {text.rpartition("#")[0] for text in told} | {f"{text.rpartition('.py:')[0]}.py" for text in told}
     return [literal(text).resolve() for text in sorted(told) if text and "\0" not in text]
 
 
@@ -120,3 +122,23 @@ def sweep(folder: Path) -> None:
     for path in folder.rglob(f".*{ASIDE}"):
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def own_folder(command: str, settings: Mapping[str, Any], seed: int, within: Path = Path("runs")) -> Path:
+    """``runs/VERB-MODEL-N``: where the same command was stopped, or else the first that is not there.
+
+    So the same command goes on from what it left, and begins anew when it was complete.
+    """
+    models = next((settings[key] for key in ("model", "models", "fooled", "name") if settings.get(key)), "run")
+    model = str(models if isinstance(models, str) else models[0])
+    stem = f"{command}-{re.sub(r'[^A-Za-z0-9.]+', '-', Path(model).name).strip('-.') or 'model'}"
+    wanted = {"command": command, "settings": plain(settings), "seed": seed}
+    number = 1
+    while (folder := within / f"{stem}-{number}").exists():
+        with contextlib.suppress(RunError):
+            old = old_record(folder)
+            if old is not None and old["status"] != "complete":
+                check_same(folder, old, wanted)
+                return folder
+        number += 1
+    return folder

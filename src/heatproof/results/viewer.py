@@ -67,7 +67,7 @@ def add_view(
     Args:
         run: the run folder.
         image_id: as in the column ``image``.
-        photo: ``[rows, cols, 3]``, uint8.
+        photo: ``[rows, cols, channels]``, uint8; the first three are shown, or the first as grey.
         maps: the first belongs to ``photo``.
         other_photo: the adversarial photo, in the same shape; None where the photo is the same under all conditions.
 
@@ -100,8 +100,12 @@ def view_key(image_id: str) -> str:
 
 def _webp(photo: NDArray) -> bytes:
     photo = np.asarray(photo)
-    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[-1] != 3 or 0 in photo.shape:
-        raise InputError(f"expected a photo [rows, cols, 3] of uint8, got the shape {photo.shape} of {photo.dtype}")
+    if photo.dtype != np.uint8 or photo.ndim != 3 or 0 in photo.shape:
+        raise InputError(
+            f"expected a photo [rows, cols, channels] of uint8, got the shape {photo.shape} of {photo.dtype}"
+        )
+    # what can be looked at: the first three channels, or the first as grey
+    photo = photo[..., :3] if photo.shape[-1] >= 3 else np.repeat(photo[..., :1], 3, axis=-1)
     picture = Image.fromarray(np.ascontiguousarray(photo))
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()

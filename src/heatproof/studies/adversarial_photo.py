@@ -75,7 +75,7 @@ class AdversarialPhoto:
         for name in self.models:
             model = hardware.host(load(name))
             described.append(model_record(model))
-            image = next(iter(batches(photos, model.input_size, 1)))
+            image = next(iter(batches(photos, model.preprocessing, 1)))
             row = self._attack(model, hardware, image.images, run.path(f"figures/{slug(model.name)}.png"))
             rows.append({"image": image.ids[0], **row})
             answer.append(_sentence(rows[-1]))

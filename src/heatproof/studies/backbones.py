@@ -15,6 +15,7 @@ from heatproof.errors import InputError, ModelError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.intact import evaluating
+from heatproof.preprocessing import Preprocessing
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.training.plain import train as train_plainly
@@ -103,7 +104,7 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
             setattr(network, attribute, len(classes))
     model.classes = list(classes)
     with torch.no_grad(), evaluating(model):
-        found = model(torch.zeros(1, 3, model.input_size, model.input_size)).shape[1]
+        found = model(torch.zeros(1, 3, *model.input_shape)).shape[1]
     if found != len(classes):
         raise ModelError(
             f"the last layer of {model.name} in the order of its modules, {name!r}, is not its head: {found} outputs "
@@ -157,7 +158,7 @@ def train(
         optimizer,
         torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
         lambda done: training_batches(
-            source, model.input_size, min(asked.batch_size, len(source)), steps, asked.seed, augment="flip", start=done
+            source, _photos_of(model), min(asked.batch_size, len(source)), steps, asked.seed, augment="flip", start=done
         ),
         loss,
         steps=steps,
@@ -187,9 +188,14 @@ def accuracy(model: Classifier, source: Source, hardware: Hardware = Hardware(),
     """
     right = seen = 0
     with torch.no_grad():
-        for batch in batches(source, model.input_size, batch_size):
+        for batch in batches(source, _photos_of(model), batch_size):
             with hardware.autocast():
                 predicted = model(hardware.bring(batch.images)).argmax(1).cpu()
             right += int((predicted == batch.labels).sum())
             seen += len(batch.labels)
     return right / seen if seen else float("nan")
+
+
+def _photos_of(model: Classifier) -> Preprocessing:
+    """How photos come to a backbone that is trained here: what its published weights want does not hold."""
+    return Preprocessing(model.input_shape)

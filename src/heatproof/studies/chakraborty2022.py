@@ -145,7 +145,8 @@ class Chakraborty2022:
         if backbone.startswith(SHARED):
             name = f"{shared('weights/zoo.py')}:{backbone.removeprefix(SHARED)}"
         model = load(name, pretrained=self.pretrained)
-        model.input_size = self.size or model.input_size
+        if self.size:
+            model.input_size = self.size
         new_head(model, classes, self.seed + repeat)
         model.default_layer = None
         return model

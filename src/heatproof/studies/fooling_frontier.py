@@ -24,6 +24,7 @@ from heatproof.manipulation.swap import swapped_classes
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
+from heatproof.preprocessing import Preprocessing
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
@@ -133,8 +134,8 @@ class FoolingFrontier:
         parts = [open_data(name, limit=self.limit, seed=self.seed, labels=False) for name in names]
         images = []
         for part in parts:
-            images.append(PhotoFeed(part, model.input_size).in_memory().images)
-            images += [_crops(part, model.input_size, self.seed + view) for view in range(1, self.views)]
+            images.append(PhotoFeed(part, model.preprocessing).in_memory().images)
+            images += [_crops(part, model.preprocessing, self.seed + view) for view in range(1, self.views)]
         together = torch.cat(images)
         return TensorFeed(together, torch.full((len(together),), -1))
 
@@ -174,8 +175,8 @@ class FoolingFrontier:
         swap = swapped_classes(penalty, model)
         if swap:
             train, judged = swap_sources(model, swap, run)
-            pairs["fool_data"] = two_class(train, swap, model.input_size, self.pairs, self.seed)
-            pairs["fool_held_out"] = two_class(judged, swap, model.input_size, 100, self.seed)
+            pairs["fool_data"] = two_class(train, swap, model.preprocessing, self.pairs, self.seed)
+            pairs["fool_held_out"] = two_class(judged, swap, model.preprocessing, 100, self.seed)
 
         def advance(row: dict[str, Any]) -> None:
             if row.get("fsr") is not None:
@@ -293,7 +294,7 @@ def swap_sources(model: Classifier, swap: tuple[int, int], run: Run) -> list[Sou
     return sources
 
 
-def _crops(part: Source, size: int, seed: int) -> torch.Tensor:
+def _crops(part: Source, size: Preprocessing, seed: int) -> torch.Tensor:
     batches = training_batches(part, size, 50, -(-len(part) // 50), seed, augment="crop")
     return torch.cat([(batch.images * 255).round().to(torch.uint8) for batch in batches])
 

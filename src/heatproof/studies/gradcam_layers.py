@@ -67,7 +67,7 @@ class GradCAMLayers:
                 for layer in layers
                 for relu, counterfactual in ((True, False), (False, False), (True, True))
             ]
-            batch = next(iter(batches(source, model.input_size, 1)))
+            batch = next(iter(batches(source, model.preprocessing, 1)))
             images = hardware.bring(batch.images)
             with hardware.autocast():
                 grid = explain_together(model, images, explainers, torch.tensor([targets], device=images.device))

@@ -1,5 +1,6 @@
 """What is trained on, from what a user gives: photos in files, tensors, scenes."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from heatproof.data.photos import Fit
 from heatproof.data.sources import Source, part_source
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
+from heatproof.preprocessing import Preprocessing
 from heatproof.training.feeds import Fed, Feed, TensorFeed
 from heatproof.training.settings import FineTune
 
@@ -28,13 +30,13 @@ class PhotoFeed:
 
     Args:
         source: opened data, or two-class images.
-        size: side of the images in pixels.
+        size: how photos come to the model, or the side of the images in pixels.
         augment: ``"flip"``, ``"crop"`` or nothing.
         how: how photos come to the size.
     """
 
     source: Source | TwoClass
-    size: int
+    size: int | Preprocessing
     augment: Augment | None = None
     how: Fit = "resize"
 
@@ -80,18 +82,20 @@ class PhotoFeed:
         return Fed(torch.tensor([self._places[name] for name in batch.ids]), batch.images, batch.labels)
 
     def in_memory(self) -> TensorFeed:
-        """All photos that can be read, as whole grey levels."""
+        """All photos that can be read, as whole grey levels where they have 8 bits."""
         found = list(batches(self.source, self.size, 64, how=self.how))
         if not found:
             raise InputError("none of the photos can be read")
-        images = torch.cat([(batch.images * 255).round().to(torch.uint8) for batch in found])
+        images = torch.cat([batch.images for batch in found])
+        levels = (images * 255).round()
+        images = levels.to(torch.uint8) if torch.equal(levels / 255, images) else images
         names = [name for batch in found for name in batch.ids]
         return TensorFeed(images, torch.cat([batch.labels for batch in found]), names)
 
 
 def feed_photos(
     source: Source | TwoClass,
-    size: int,
+    size: int | Preprocessing,
     *,
     augment: Augment | None = None,
     how: Fit = "resize",
@@ -104,7 +108,8 @@ def feed_photos(
     """
     feed = PhotoFeed(source, size, augment, how)
     again = wanted is None or wanted > len(source)
-    return feed.in_memory() if feed.fixed and again and len(source) * 3 * size * size <= IN_MEMORY else feed
+    pixels = math.prod(size.shape) * size.channels if isinstance(size, Preprocessing) else 3 * size * size
+    return feed.in_memory() if feed.fixed and again and len(source) * pixels <= IN_MEMORY else feed
 
 
 @runtime_checkable
@@ -115,12 +120,14 @@ class _Labelled(Protocol):
     def labels(self) -> object: ...
 
 
-def as_feed(data: object, size: int = 224, augment: Augment | None = None, wanted: int | None = None) -> Feed:
+def as_feed(
+    data: object, size: int | Preprocessing = 224, augment: Augment | None = None, wanted: int | None = None
+) -> Feed:
     """A feed of ``(images, labels)``, anything with ``images`` and ``labels`` (scenes), images alone, or opened photos.
 
     Args:
         data: a feed is handed back as it is.
-        size: of photos: side of the images in pixels.
+        size: of photos: how they come to the model, or the side of the images in pixels.
         augment: of photos.
         wanted: of photos, see :func:`feed_photos`.
 
@@ -149,7 +156,9 @@ def part_photos(data: object, held_out: object, settings: FineTune) -> tuple[obj
     return data, held_out
 
 
-def train_and_held_out(data: object, held_out: object, settings: FineTune, size: int = 224) -> tuple[Feed, Feed]:
+def train_and_held_out(
+    data: object, held_out: object, settings: FineTune, size: int | Preprocessing = 224
+) -> tuple[Feed, Feed]:
     """What is trained on and what is evaluated on; by default a share of the data is set aside for the latter.
 
     Raises:
@@ -164,7 +173,9 @@ def train_and_held_out(data: object, held_out: object, settings: FineTune, size:
     return feed.split(settings.holdout, settings.seed)
 
 
-def two_class_photos(data: object, held_out: object, classes: tuple[int, int], size: int) -> tuple[TwoClass, TwoClass]:
+def two_class_photos(
+    data: object, held_out: object, classes: tuple[int, int], size: int | Preprocessing
+) -> tuple[TwoClass, TwoClass]:
     """Images that show both classes, made of opened photos: as many as Heo et al. train on (1100) and judge by (200).
 
     Raises:
@@ -173,6 +184,6 @@ def two_class_photos(data: object, held_out: object, classes: tuple[int, int], s
     return two_class(data, classes, size, 1100), two_class(held_out, classes, size, 200)
 
 
-def image_size(model: nn.Module) -> int:
-    """The side of the images that photos are made into; a bare network does not say, and takes 224."""
-    return model.input_size if isinstance(model, Classifier) else 224
+def image_size(model: nn.Module) -> int | Preprocessing:
+    """How photos come to the model; a bare network does not say, and takes 224 pixels a side."""
+    return model.preprocessing if isinstance(model, Classifier) else 224

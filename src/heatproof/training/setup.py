@@ -16,7 +16,7 @@ from heatproof.data.listing import UNLABELLED
 from heatproof.errors import InputError
 from heatproof.models.hardware import Hardware
 from heatproof.models.intact import evaluating
-from heatproof.models.layers import layer_name
+from heatproof.models.layers import at_named_layer, layer_name
 from heatproof.processes import Processes
 from heatproof.training.clean_model import room
 from heatproof.training.feeds import Feed, TensorFeed
@@ -98,6 +98,7 @@ def set_up(
     # the default layer is looked for before anything changes, and on both copies alike
     if isinstance(explainer, AtLayer) and explainer.layer is None:
         layer_name(model, None, example)
+    explainer = at_named_layer(model, explainer)
     clean = model if device_of(model) == hardware.place else copy.deepcopy(model).to(hardware.place)
     changed = copy.deepcopy(clean)
     with torch.no_grad(), evaluating(clean):

@@ -78,14 +78,18 @@ def test_a_map_without_mass_is_left_out_and_one_class_gives_no_mosaic() -> None:
     assert pointing(shares, torch.tensor([2])) == [1.0]
     assert exchanged(shares, torch.tensor([[0, 1]])) is None
     assert looked(GradCAM(), torch.zeros(6, dtype=torch.long)) is None
+    # nor do two classes of which one has four photos
+    assert looked(GradCAM(), torch.tensor([0] * 20 + [1] * 4)) is None
+    assert looked(GradCAM(), torch.tensor([0] * 20 + [1] * 5)) is not None
 
 
 def test_four_classes_where_there_are_four_each_in_its_own_photo() -> None:
-    predicted = torch.tensor([5, 6, 7, 8, 9, 9, 9, 9])
+    predicted = torch.tensor([5, 6, 7, 8] * 5 + [9] * 20 + [3] * 4)
     tiles, classes = arranged(predicted, 50, 0)
     for own, shown in zip(tiles, classes, strict=True):
         assert sorted(predicted[own].tolist()) == sorted(shown.tolist())
-    # rare classes come as often as the one with half of the photos
+    # a class with four photos does not come; the rare ones of the others come as often as the one with half of them
+    assert 3 not in classes
     counts = torch.bincount(classes.flatten())[5:]
     assert counts.min() > 0.6 * counts.max()
     assert torch.equal(arranged(predicted, 50, 0)[0], tiles)

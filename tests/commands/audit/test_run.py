@@ -2,6 +2,7 @@
 
 import html
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -11,10 +12,12 @@ from safetensors.torch import load_file, save_file
 from tests.command_line import heatproof
 from torch import Tensor, nn
 
+from heatproof import catalog, spec
 from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import NUMBERS, Limits, Thresholds
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
+from heatproof.models.classifier import Classifier
 from heatproof.models.loading import load
 from heatproof.results.run import Run
 
@@ -48,7 +51,8 @@ def test_the_honest_network_is_not_called_manipulated(honest: Path) -> None:
     outside = [row["number"] for row in told["rows"] if row["decides"] and row["verdict"] == "doubtful"]
     assert told["verdict"] == ("doubtful" if outside else "honest")
     assert set(outside) <= set(told["speaks"])
-    assert told["score"] == max(row["deviations"] for row in told["rows"] if row["decides"])
+    known = [row["deviations"] for row in told["rows"] if row["decides"] and row["deviations"] is not None]
+    assert told["score"] == max(known)
     assert {row["check"] for row in told["rows"]} == {about.check for about in NUMBERS.values()}
     assert told["reference"]["agreement"] == 1.0
     assert told["reference"]["layers"][0]["moved"] == 0.0
@@ -142,8 +146,6 @@ class Dead(nn.Module):
 
 
 def test_empty_maps_and_wrong_answers_are_said(tmp_path: Path) -> None:
-    from heatproof.models.classifier import Classifier
-
     names = load("demo").classes
     torch.manual_seed(0)
     model = Classifier(Dead(), (0.5,) * 3, (0.5,) * 3, names, 64, name="dead").eval()
@@ -151,12 +153,13 @@ def test_empty_maps_and_wrong_answers_are_said(tmp_path: Path) -> None:
     with Run.start(tmp_path / "dead", command="audit", settings={}) as run:
         source = open_data("demo", classes=names, limit=12)
         found = run_audit(settings, model, source, run, draw=False)
-    assert found["verdict"] == "doubtful"
+    assert found["verdict"] == "cannot tell"
     assert {row["verdict"] for row in found["rows"]} == {"not applicable"}
     lines = " ".join(found["answer"])
     assert "12 of 12 maps are empty" in lines
-    assert "of these photos wrong" in lines
-    assert "taken for one class" in lines
+    # what takes the ground from under the numbers comes before them
+    assert "of these photos wrong" in found["answer"][2]
+    assert found["answer"][1].startswith("Nothing is judged: most maps are empty")
 
 
 def test_a_reference_of_another_task_is_refused(tmp_path: Path) -> None:
@@ -179,6 +182,88 @@ def test_real_networks(shared: Path, tmp_path: Path) -> None:
             found = run_audit(Audit(budget=45), audited, source, run, draw=False)
         verdicts.append(found["verdict"])
     assert verdicts == ["honest", "manipulated"]
+
+
+def judged(folder: Path, model: Classifier, data: str, explainer: str = "gradcam()", limit: int = 40, budget: int = 45):
+    """The summary of an audit without pictures."""
+    settings = Audit(explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"), budget=budget)
+    with Run.start(folder, command="audit", settings={}) as run:
+        source = open_data(data, classes=model.classes, limit=limit)
+        return run_audit(settings, model, source, run, draw=False)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("explainer", "limit"),
+    [
+        ("simple_grad()", 40),
+        ("smooth_grad(samples=4)", 20),
+        ("integrated_gradients(steps=4)", 20),
+        ("guided_backprop()", 40),
+        ("lrp()", 30),
+        ("gradcam(layer='layer2')", 40),
+    ],
+)
+def test_an_honest_network_is_not_accused_under_another_explainer(
+    explainer: str, limit: int, shared: Path, tmp_path: Path
+) -> None:
+    model = load(f"{shared / 'weights/zoo.py'}:resnet20")
+    found = judged(tmp_path / "out", model, str(shared / "data/cifar10/test"), explainer, limit)
+    assert found["verdict"] == "cannot tell"
+    assert "GradCAM() on 20 networks at 32 pixels" in found["outside"]["population"]
+    lines = " ".join(found["answer"])
+    assert "nothing worse than doubtful is said; --calibrate" in lines
+    # shown, all the same
+    values = {row["number"]: row["value"] for row in found["rows"]}
+    assert values["agreement"] is not None
+    assert values["frame"] is not None
+
+
+@pytest.mark.weights
+def test_a_network_of_random_weights_and_photos_of_one_class_are_not_accused(shared: Path, tmp_path: Path) -> None:
+    model = load(f"{shared / 'weights/zoo.py'}:resnet20")
+    one = judged(tmp_path / "one", model, str(shared / "data/cifar10/test/dog"))
+    assert one["verdict"] == "cannot tell"
+    assert "of one class" in one["answer"][1]
+    torch.manual_seed(0)
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    labelled = judged(tmp_path / "labelled", model, str(shared / "data/cifar10/test"))
+    assert labelled["verdict"] == "cannot tell"
+    assert "of these photos wrong" in labelled["answer"][1]
+
+
+@pytest.mark.weights
+def test_a_saturated_network_of_two_classes_is_supported(shared: Path, tmp_path: Path) -> None:
+    model = load(f"{shared / 'weights/zoo.py'}:resnet20")
+    names = model.classes or []
+    kept = [names.index(name) for name in ("airplane", "frog")]
+    head = nn.Linear(64, 2)
+    with torch.no_grad():
+        head.weight.copy_(8 * model.network.linear.weight[kept])  # type: ignore[index]
+        head.bias.copy_(8 * model.network.linear.bias[kept])  # type: ignore[index]
+    model.network.linear = head
+    model.classes = ["airplane", "frog"]
+    for name in model.classes:
+        shutil.copytree(shared / "data/cifar10/test" / name, tmp_path / "two" / name)
+    found = judged(tmp_path / "out", model, str(tmp_path / "two"), limit=60)
+    assert found["verdict"] == "honest"
+    rows = {row["number"]: row for row in found["rows"]}
+    assert rows["faithfulness"]["verdict"] == "not applicable"
+    # the probability hardly moves, the log-odds do
+    assert abs(rows["faithfulness"]["value"]) < 0.05
+    assert rows["share"]["value"] > 0.4
+    assert "supported" in found["answer"][0]
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_many_photos_in_class_folders_are_supported(shared: Path, tmp_path: Path) -> None:
+    model = load(f"{shared / 'weights/zoo.py'}:resnet20")
+    found = judged(tmp_path / "out", model, str(shared / "data/cifar10/test"), limit=600, budget=33)
+    assert found["verdict"] == "honest"
+    assert {row["number"]: row["verdict"] for row in found["rows"]}["mosaic_swap"] == "pass"
 
 
 def test_no_thresholds_no_verdict_and_the_gate_stays_shut(tmp_path: Path) -> None:

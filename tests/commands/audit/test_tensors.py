@@ -47,8 +47,8 @@ def test_parts_come_back_in_order(tmp_path: Path, compared: bool) -> None:
         maps=torch.rand(1, 2, 3, 4),
     )
     with Run.start(tmp_path / "run", command="audit", settings={}) as run:
-        second.save(run, 1, seen=2)
-        first.save(run, 0, seen=0)
+        second.save(run, 1, seen=2, count=5)
+        first.save(run, 0, seen=0, count=5)
         assert AuditTensors.load(run.folder).mosaics is None
         AuditTensors(**{**vars(first), "mosaics": mosaics}).save_mosaics(run)
         found = AuditTensors.load(run.folder)
@@ -64,12 +64,19 @@ def test_parts_come_back_in_order(tmp_path: Path, compared: bool) -> None:
         assert_equal(own, expected)
 
 
-def test_only_so_many_tiles_are_saved(tmp_path: Path) -> None:
+def test_tiles_are_spread_over_the_data(tmp_path: Path) -> None:
+    count, part = 3 * PHOTOS, 50
     with Run.start(tmp_path / "run", command="audit", settings={}) as run:
-        some(3).save(run, 0, seen=PHOTOS - 2)
-        some(3).save(run, 1, seen=PHOTOS + 1)
+        whole = [some(part, seed) for seed in range(count // part)]
+        for number, own in enumerate(whole):
+            own.save(run, number, seen=number * part, count=count)
         found = AuditTensors.load(run.folder)
-    assert (len(found.maps), len(found.tiles)) == (6, 2)
+    assert len(found.tiles) == PHOTOS
+    assert found.tiled is not None
+    # every third photo, the last ones too
+    assert found.tiled[[0, 1, -1]].tolist() == [0, 3, count - 1]
+    assert_equal(found.tiles, torch.cat([own.tiles for own in whole])[found.tiled])
+    assert_equal(found.tile_targets(), torch.cat([own.targets for own in whole])[found.tiled, 0])
 
 
 def test_the_parts_of_version_0_1_are_read(tmp_path: Path) -> None:
@@ -87,7 +94,7 @@ def test_the_parts_of_version_0_1_are_read(tmp_path: Path) -> None:
     assert_equal(found.mosaics.shares, load_file(OLD / "mosaics.safetensors")["mosaic_shares"])
     # written again they are the same tensors by the same names, in both directions of time
     with Run.start(tmp_path / "run", command="audit", settings={}) as run:
-        found.save(run, 0, seen=0)
+        found.save(run, 0, seen=0, count=4)
         again = load_file(run.folder / "kept/000000.safetensors")
     assert again.keys() == parts[0].keys()
     assert all(again[name].dtype == value.dtype for name, value in parts[0].items())

@@ -10,6 +10,7 @@ from heatproof.commands.audit.measure import center_distances, likeness, on_fram
 from heatproof.commands.audit.reference import describe_moves, moved_layers, swapped
 from heatproof.commands.audit.verdict import (
     CANNOT_TELL,
+    COUNTED,
     DOUBT,
     FAIL,
     NUMBERS,
@@ -59,13 +60,16 @@ def test_numbers_without_value_or_threshold_are_not_applicable() -> None:
 
 
 def test_the_worst_check_that_decides_makes_the_verdict() -> None:
-    good, bad = found("agreement", 0.0), found("contrast", FAIL + 1)
+    good, bad = found("mosaic", 0.0), found("contrast", FAIL + 1)
     weak, odd = found("noise", FAIL + 1), found("frame", DOUBT + 0.5)
     assert conclude([good]) == ("honest", [good])
     assert conclude([good, weak]) == ("doubtful", [weak])
     assert conclude([good, odd]) == ("doubtful", [odd])
     assert conclude([good, found("noise", DOUBT + 0.1)])[0] == "honest"
     assert conclude([good, weak, bad]) == ("manipulated", [bad])
+    # numbers that decide nothing support nothing
+    assert conclude([found("agreement", 0.0)])[0] == CANNOT_TELL
+    assert conclude([])[0] == CANNOT_TELL
     assert score([good, weak, odd]) == pytest.approx(DOUBT + 0.5)
 
 
@@ -85,7 +89,7 @@ def test_thresholds_come_back_from_their_file(tmp_path: Path) -> None:
 def test_the_package_has_thresholds_with_their_origin() -> None:
     shipped = Thresholds.shipped()
     assert {"networks", "data", "explainer", "budget"} <= shipped.provenance.keys()
-    assert shipped.limits.keys() == NUMBERS.keys()
+    assert shipped.limits.keys() == NUMBERS.keys() - set(COUNTED)
     assert all(limits.count >= 3 for limits in shipped.limits.values())
 
 

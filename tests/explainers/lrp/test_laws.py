@@ -140,6 +140,9 @@ LARGE = {
     "timm.resnetv2_50": 32,
     "timm.res2net50_26w_4s": 32,
     "timm.dla34": 32,
+    "convnext_tiny": 32,
+    "timm.convnextv2_atto": 32,
+    "timm.resnet50_gn": 32,
 }
 
 

@@ -84,7 +84,17 @@ class Branching(Written):
         return self.head(self.pool(y).mean([2, 3])[: int(x.shape[0])])
 
 
-@pytest.fixture(params=[InPlace, Functional, Overwritten, Branching])
+class OfAType(Written):
+    """Python that looks at types and devices."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.dtype != torch.int64:
+            x = self.relu(self.norm(self.one(x)))
+        y = self.relu(self.two(x) + x).to(x.dtype)
+        return self.head(self.pool(y).mean([2, 3]))
+
+
+@pytest.fixture(params=[InPlace, Functional, Overwritten, Branching, OfAType])
 def written(request: pytest.FixtureRequest) -> nn.Module:
     return request.param().double().eval()
 

@@ -1,5 +1,6 @@
 """Thresholds of one's own: honest models, audited on the same photos."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -50,6 +51,7 @@ def run_calibration(
         trusts += table["trust"].drop_nulls().to_list()
     provenance = {"networks": [f"{m.name} {fingerprint(m)[:12]}" for m in honest], "data": source.name}
     provenance |= {"photos": len(source), "explainer": repr(settings.explainer), "budget": settings.budget}
+    provenance |= {"sizes": dict(Counter(str(max(model.input_shape)) for model in honest))}
     thresholds = calibrate(means, trusts, provenance)
     run.write_json("thresholds.json", thresholds.plain())
     return thresholds

@@ -229,11 +229,13 @@ def trust(pooled: PerImage, jump: PerImage, unseen: PerImage) -> PerImage:
     return pooled - JUMP * torch.nan_to_num(jump, nan=0.0) - UNSEEN * torch.nan_to_num(unseen, nan=0.0)
 
 
-def witness_map(answers: Answers, targets: Targets, score: Score = "probability") -> Heatmaps:
-    """The witness's own map: at each pixel the mean fall over the squares that cover it, averaged over the sizes."""
+def witness_map(answers: Answers, falls: Float[Tensor, "batch patches"]) -> Heatmaps:
+    """The witness's own map: at each pixel the mean fall over the squares that cover it, averaged over the sizes.
+
+    Args:
+        falls: under every square, as :meth:`Answers.drops` tells them.
+    """
     maps = []
-    for drops, covers in zip(
-        answers.drops(targets, score).split(answers.sizes, 1), answers.covers.split(answers.sizes), strict=True
-    ):
-        maps.append(torch.einsum("nm,mhw->nhw", drops, covers) / covers.sum(0).clamp(min=1))
+    for own, covers in zip(falls.split(answers.sizes, 1), answers.covers.split(answers.sizes), strict=True):
+        maps.append(torch.einsum("nm,mhw->nhw", own, covers.to(own)) / covers.sum(0).clamp(min=1))
     return torch.stack(maps).mean(0)

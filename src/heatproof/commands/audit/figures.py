@@ -32,7 +32,7 @@ def show_disagreement(
     panels = []
     for image in images:
         row = rows[image]
-        photo = fit(source[positions[image]].image, model.input_size).permute(1, 2, 0).numpy()
+        photo = fit(source[positions[image]].image, model.preprocessing).permute(1, 2, 0).numpy()
         heatmap, witness = (found[row["place"]].numpy() for found in (tensors.maps, tensors.witness))
         name = model.class_name(row["target"])
         if len(panels) < settings.shown:
@@ -63,7 +63,7 @@ def show_mosaics(settings: Audit, model: Classifier, run: Run, tensors: AuditTen
     pair = None if mosaics is None else exchanged(mosaics.shares, mosaics.classes)
     if mosaics is None or pair is None:
         return
-    size = (model.input_size, model.input_size)
+    size = model.input_shape
     signed = is_signed(settings.explainer)
     panels = []
     for place, classes in enumerate(mosaics.classes.tolist()):

@@ -73,6 +73,11 @@ def read_parts(folder: Path, photos: int | None = None, remedy: str = "") -> dic
         refuse("by_class and targets are not of the same photos and classes")
     if likeness is not None and likeness.shape != (*targets.shape, targets.shape[1]):
         refuse("likeness_to_reference is not of the same photos and classes")
+    tiled, count = together.get("tiled"), len(together["maps"])
+    if tiled is not None:
+        numbers = tiled.ndim == 1 and not tiled.is_floating_point() and len(tiled) == len(together["tiles"])
+        if not numbers or not bool(((tiled >= 0) & (tiled < count)).all()):
+            refuse("tiled does not say which photos the tiles are")
     # NaN stands where a map is empty; infinity nowhere
     if any(bool(value.isinf().any()) for value in together.values()):
         refuse("a tensor holds infinity")

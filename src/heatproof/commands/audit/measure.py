@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.noise import GaussianNoise
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.covering import FEWEST, Answers, agreement, jump, question, trust, unseen, witness_map
+from heatproof.commands.audit.faithfulness import LEVELS, faithfulness, log_odds
 from heatproof.commands.audit.mosaic import PER_PHOTO, tile
+from heatproof.commands.audit.passes import Passes, counting
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
@@ -20,25 +22,23 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import LayerExplainer, explain_together
 from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, pearson
 from heatproof.manipulation.masks import frame
-from heatproof.metrics.confidence import read
 from heatproof.metrics.randomisation import Randomisation
-from heatproof.metrics.removal import Order, check_region, filling, turns, unordered, watch
+from heatproof.metrics.removal import unordered
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.types import Explainer, Heatmaps, Images, PerImage, Targets, settings
+from heatproof.types import Explainer, Explanation, Heatmaps, Images, PerImage, Targets, settings
 
-REGIONS = 8
-"""Regions along a side that are taken away for AOPC."""
-LEVELS = (0.1, 0.25, 0.5)
-"""Shares of the regions that are gone when the model is settings."""
-ORDERS: tuple[Order, ...] = ("most", "random")
 OVERHEAD = 1 + 3 * len(LEVELS) + 1 + 3 + PER_PHOTO
 """Forward passes per photo besides the witness's: the map, AOPC in three orders, a new head, two attacks, mosaics."""
 CELLS = 56
 """The most cells a side of the witness's map that is kept for figures."""
 CLASSES = 10
 """So many classes of each photo are explained, to find two that were swapped."""
+AFFORDED = 2
+"""Passes that a map may take for the photo to be explained under the middle squares as well."""
+SURE, STILL = 0.99, 0.01
+"""A photo is taken so surely, and no square moves its probability by so much: its witness looks at the log-odds."""
 
 
 @settings
@@ -79,8 +79,22 @@ class Audit:
 
     @property
     def questions(self) -> int:
-        """Of the witness, per photo."""
+        """Of the witness, per photo, where maps at a layer come with the pass itself."""
         return self.budget - OVERHEAD
+
+    def questions_at(self, cost: int) -> int:
+        """Of the witness, per photo, where a map takes ``cost`` passes of its own; at least :data:`FEWEST`.
+
+        What remains beside the maps of the photo (also for logit differences), of it attacked, with a random head and
+        of a mosaic's two classes; middle squares that are explained take ``cost`` passes each.
+        """
+        if _cheap(self.explainer):
+            return self.questions
+        maps = len(_views(self.explainer)) + 6
+        left = self.budget - (3 + 3 * len(LEVELS) + maps * cost)
+        # at most half of the squares are of the middle size
+        share = (cost - 1) / 2 if cost <= AFFORDED else 0
+        return max(FEWEST, int(left / (1 + share)))
 
 
 class AuditedBatch(NamedTuple):
@@ -90,12 +104,37 @@ class AuditedBatch(NamedTuple):
     tensors: AuditTensors
 
 
-def measure(settings: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int) -> AuditedBatch:
+def map_cost(settings: Audit, model: Classifier, hardware: Hardware = Hardware()) -> int:
+    """Forward passes that one map takes besides the photo's own; 0 where it comes with that pass."""
+    if _cheap(settings.explainer):
+        return 0
+    grey = hardware.bring(torch.full((1, model.channels, *model.input_shape), 0.5))
+    with hardware.autocast(), counting(model) as passes:
+        settings.explainer(model, grey, torch.zeros(1, dtype=torch.long, device=grey.device))
+    return passes.forward
+
+
+def measure(
+    settings: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int, cost: int = 0
+) -> AuditedBatch:
     """Everything about one batch but what needs a reference.
 
     Args:
         randomised: of so many photos the map with a random head is made.
+        cost: of a map (:func:`map_cost`).
     """
+    with counting(model) as passes:
+        found = _measure(settings, model, batch, hardware, randomised, cost)
+    return found._replace(rows=[{**row, **_per_photo(passes, len(batch.ids))} for row in found.rows])
+
+
+def _per_photo(passes: Passes, count: int) -> dict[str, float]:
+    return {"forward_passes": passes.forward / count, "backward_passes": passes.backward / count}
+
+
+def _measure(
+    settings: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int, cost: int
+) -> AuditedBatch:
     images = hardware.bring(batch.images)
     with hardware.autocast():
         views = _views(settings.explainer)
@@ -104,25 +143,24 @@ def measure(settings: Audit, model: Classifier, batch: Batch, hardware: Hardware
         maps = {name: found.detach().float() for name, found in zip(views, grid.heatmaps, strict=True)}
         logits, heatmaps = grid.logits.float(), maps["map"][:, 0]
         bare = maps.get("bare", maps["map"])[:, 0]
-        signed = views.get("bare", settings.explainer) if _cheap(settings.explainer) else None
-        answers = question(model, images, settings.questions, logits, signed, targets)
+        signed = views.get("bare", settings.explainer) if cost <= AFFORDED else None
+        answers = question(model, images, settings.questions_at(cost), logits, signed, targets)
         pooled, jumps = agreement(heatmaps, answers, targets, pooled=True), jump(bare, answers)
         hidden = unseen(heatmaps, answers, targets)
-        witness = witness_map(answers, targets)
+        witness = _witness(answers, targets)
         values: dict[str, Tensor] = {
             "agreement": agreement(heatmaps, answers, targets),
             "pooled": pooled,
             "jump": jumps,
             "unseen": hidden,
             "trust": trust(pooled, jumps, hidden),
-            **_faithfulness(model, images, heatmaps, witness, targets, logits, settings.seed),
+            **faithfulness(model, images, heatmaps, witness, targets, logits, settings.seed),
             **_attacked(settings, model, images, heatmaps, targets),
         }
         chosen = slice(0, randomised)
         if randomised:
-            drawn = Randomisation(at_most=1, seed=settings.seed)(
-                model, settings.explainer, images[chosen], targets[chosen]
-            )
+            known = _Known(model, settings.explainer, Explanation(heatmaps[chosen], logits[chosen], targets[chosen]))
+            drawn = Randomisation(at_most=1, seed=settings.seed)(model, known, images[chosen], targets[chosen])
             values["randomised"] = _padded(drawn[0].spearman_absolute, len(images))
     for name in ("contrast", "softmax_contrast"):
         if name in maps:
@@ -188,34 +226,31 @@ def _views(explainer: Explainer) -> dict[str, Explainer]:
     return found
 
 
-def _faithfulness(
-    model: Classifier,
-    images: Images,
-    heatmaps: Heatmaps,
-    witness: Float[Tensor, "batch height width"],
-    targets: Targets,
-    logits: Tensor,
-    seed: int,
-) -> dict[str, PerImage]:
-    """The mean fall of the probability at :data:`LEVELS`, in the map's order, at random and in the witness's order."""
-    size = (images.shape[2], images.shape[3])
-    region = max(1, -(-min(size) // REGIONS))
-    ragged = bool(size[0] % region or size[1] % region)
-    check_region(region, size, ragged)
-    fill = filling(images, "blur", seed)
-    start = read(logits, targets, "probability")
-    found = {}
-    for name, maps, order in (
-        ("aopc", heatmaps, "most"),
-        ("aopc_random", heatmaps, "random"),
-        ("aopc_witness", witness, "most"),
-    ):
-        turn = turns(maps, size, region, order, seed=seed, ragged=ragged)  # type: ignore[arg-type]
-        count = int(turn.amax()) + 1
-        levels = [max(1, round(share * count)) for share in LEVELS]
-        fall = start[:, None] - watch(model, images, fill, turn, levels, targets)
-        found[name] = fall.mean(1).masked_fill(unordered(maps, order), torch.nan)  # type: ignore[arg-type]
-    return found
+class _Known(NamedTuple):
+    """An explainer whose explanation of one model is known already, and costs no passes again."""
+
+    model: Classifier
+    explainer: Explainer
+    explanation: Explanation
+
+    def __call__(
+        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+    ) -> Explanation:
+        return self.explanation if model is self.model else self.explainer(model, images, targets)
+
+
+def _witness(answers: Answers, targets: Targets) -> Float[Tensor, "batch height width"]:
+    """The witness's map; by the log-odds where no square moves a probability that is near 1."""
+    falls = answers.drops(targets, "probability")
+    still = (answers.logits.softmax(1).amax(1) > SURE) & (falls.amax(1) < STILL)
+    before, after = (log_odds(own, chosen) for own, chosen in _asked(answers, targets))
+    odds = witness_map(answers, (before[:, None] - after).to(falls))
+    return torch.where(still[:, None, None], odds, witness_map(answers, falls))
+
+
+def _asked(answers: Answers, targets: Targets) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    squares = targets[:, None].expand(-1, answers.covered.shape[1])
+    return (answers.logits, targets), (answers.covered, squares)
 
 
 def _attacked(

@@ -22,6 +22,8 @@ PER_PHOTO = 2
 """Mosaics, each a forward pass."""
 PHOTOS = 200
 """At most so many photos are put into mosaics."""
+FEWEST_TILES = 5
+"""Photos that a class needs to be put into mosaics."""
 PRIOR = 4
 """A pair of classes that was seen so often counts half as itself, half as all pairs."""
 AT_ONCE = 32
@@ -51,17 +53,35 @@ def tile(images: Images) -> Float[Tensor, "batch channels half_height half_width
     return F.interpolate(images, size, mode="area")
 
 
+def spread(count: int, at_most: int = PHOTOS) -> list[int]:
+    """Places of ``at_most`` of ``count`` photos, spread evenly from the first to the last; all where there are fewer.
+
+    Photos often come class by class, so that the first ones are of one class.
+
+    >>> spread(10, 4), spread(3, 4)
+    ([0, 3, 6, 9], [0, 1, 2])
+    """
+    if count <= at_most:
+        return list(range(count))
+    return [place * (count - 1) // (at_most - 1) for place in range(at_most)]
+
+
+def shown_classes(predicted: Targets) -> list[int]:
+    """The classes that enough photos are taken for."""
+    return [int(c) for c in predicted.unique() if int((predicted == c).sum()) >= FEWEST_TILES]
+
+
 def arranged(predicted: Targets, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Which photos lie in the quarters of each mosaic, and which classes it shows.
 
-    Four classes where the photos are taken for so many, else two with two quarters each; every class is drawn with the
-    same chance, however few its photos are, and of a class every photo.
+    Four classes where there are so many, else two with two quarters each; every class of :func:`shown_classes` is drawn
+    with the same chance, and of a class every photo.
 
     Args:
-        predicted: what each photo is taken for, of at least two classes.
+        predicted: what each photo is taken for; at least two classes with enough photos.
     """
     draw = torch.Generator().manual_seed(seed)
-    photos = {int(c): (predicted == c).nonzero()[:, 0] for c in predicted.unique()}
+    photos = {c: (predicted == c).nonzero()[:, 0] for c in shown_classes(predicted)}
     names, shown = list(photos), 4 if len(photos) >= 4 else 2
     tiles, classes = [], []
     for _ in range(count):
@@ -89,11 +109,11 @@ def look_at_mosaics(
     hardware: Hardware,
     seed: int = 0,
 ) -> Mosaics | None:
-    """Explain the classes of mosaics of the photos; ``None`` where all photos are taken for one class.
+    """Explain the classes of mosaics of the photos; ``None`` where no two classes have enough of them.
 
     Explainers that need passes of their own for every map explain two classes of half as many mosaics.
     """
-    if len(predicted.unique()) < 2:
+    if len(shown_classes(predicted)) < 2:
         return None
     cheap = isinstance(explainer, LayerExplainer)
     places, classes = arranged(predicted, len(tiles) * PER_PHOTO // (1 if cheap else 2), seed)

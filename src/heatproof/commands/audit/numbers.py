@@ -1,23 +1,34 @@
 """The numbers of an audit: from the table and the tensors to the values whose means are judged."""
 
-from collections.abc import Sequence
+from math import isfinite
 
 import numpy as np
 import polars as pl
 from torch import Tensor
 
+from heatproof.commands.audit.called_out import judge_called_out
 from heatproof.commands.audit.measure import Audit, center_distances, likeness
-from heatproof.commands.audit.mosaic import exchanged, pointing
+from heatproof.commands.audit.mosaic import FEWEST_TILES, exchanged, pointing
+from heatproof.commands.audit.premises import SATURATED, Values, gains, is_saturated, one_class, unmet, witness_gains
 from heatproof.commands.audit.reference import swapped
+from heatproof.commands.audit.scope import moved_by_budget, outside
 from heatproof.commands.audit.tensors import AuditTensors
-from heatproof.commands.audit.verdict import FEWEST, NUMBERS, Check, Thresholds, judge
+from heatproof.commands.audit.verdict import (
+    COUNTED,
+    FEWEST,
+    NUMBERS,
+    Check,
+    Thresholds,
+    judge,
+    judge_share,
+    with_share,
+)
 from heatproof.explainers.together import LayerExplainer
+from heatproof.models.classifier import Classifier
 from heatproof.results.table import interval
 
-LEAST_GAIN = 0.02
-"""What the witness's order must gain over random, in probability, for the map's share of it to mean anything."""
-Values = list[float | None]
-"""Mostly one per photo, ``None`` where it is not known."""
+CLASSES_APART = 5
+"""Classes without which the map of a logit's lead over the others is not the logit's."""
 
 
 def with_joint_columns(table: pl.DataFrame, tensors: AuditTensors) -> pl.DataFrame:
@@ -36,15 +47,11 @@ def numbers(table: pl.DataFrame, tensors: AuditTensors) -> dict[str, Values]:
     def column(name: str) -> Values:
         return table[name].to_list() if name in table.columns else []
 
-    def less(a: str, b: str) -> Values:
-        pairs = zip(column(a), column(b), strict=True)
-        return [None if x is None or y is None else x - y for x, y in pairs]
-
     found: dict[str, Values] = {
         "agreement": column("agreement"),
         **_of_classes(tensors),
-        "faithfulness": less("aopc", "aopc_random"),
-        "share": _share(less("aopc", "aopc_random"), less("aopc_witness", "aopc_random")),
+        "faithfulness": gains(table, "aopc", odds=False),
+        "share": _share(table),
         "center_spread": column("center_distance"),
         **_of_mosaics(tensors),
     }
@@ -89,14 +96,14 @@ def _worst(values: Tensor, classes: Tensor) -> list[float]:
     return worst
 
 
-def _share(map_gains: Sequence[float | None], witness_gains: Sequence[float | None]) -> Values:
+def _share(table: pl.DataFrame) -> Values:
     """The ratio of two means, as values whose mean it is and whose spread is its own (delta method)."""
-    pairs = [(a, b) for a, b in zip(map_gains, witness_gains, strict=True) if a is not None and b is not None]
-    if not pairs:
+    odds = is_saturated(table)
+    both = zip(gains(table, "aopc", odds=odds), gains(table, "aopc_witness", odds=odds), strict=True)
+    pairs = [(a, b) for a, b in both if a is not None and b is not None]
+    if not pairs or not witness_gains(table):
         return []
     own, best = (float(np.mean(side)) for side in zip(*pairs, strict=True))
-    if best < LEAST_GAIN:
-        return []
     return [own / best + (a - own / best * b) / best for a, b in pairs]
 
 
@@ -106,6 +113,8 @@ def checks_of(
     tensors: AuditTensors,
     thresholds: Thresholds,
     *,
+    model: Classifier,
+    skipped: int = 0,
     with_reference: bool = False,
 ) -> list[Check]:
     """Every number of the audit, with its verdict, or why there is none.
@@ -113,31 +122,54 @@ def checks_of(
     Args:
         table: the rows of :func:`~heatproof.commands.audit.measure.measure`, with :func:`with_joint_columns`.
         tensors: of the same photos.
+        model: whose maps they are; without it nobody knows whether the thresholds are for such maps.
+        skipped: photos that could not be read.
     """
-    found, why = numbers(table, tensors), _why_not(settings, table)
+    found, why = numbers(table, tensors), _why_not(settings, table, tensors, thresholds, model)
+    ground = unmet(table, skipped)
+    why |= dict.fromkeys(NUMBERS, "; ".join(ground)) if ground else {}
+    share = interval([value for value in found["share"] if value is not None])
+    # without thresholds nothing is judged at all
+    free = bool(thresholds.limits) and not ground and not one_class(table) and isfinite(share.high)
     checks = []
     for name, about in NUMBERS.items():
-        if with_reference or about.check != "reference":
-            values = [value for value in found.get(name, []) if value is not None]
-            checks.append(judge(name, interval(values), thresholds, why.get(name, "")))
+        if about.check == "reference" and not with_reference:
+            continue
+        own = interval([value for value in found.get(name, []) if value is not None])
+        if name in COUNTED:
+            checks.append(judge_called_out(table, thresholds, why.get(name, "")))
+        elif name == "share" and free and (name in why or is_saturated(table)):
+            checks.append(judge_share(own, "log-odds" if is_saturated(table) else "probability"))
+        else:
+            checks.append(judge(name, own, thresholds, why.get(name, "")))
+            if name == "faithfulness":
+                checks[-1] = with_share(checks[-1], share)
     return checks
 
 
-def _why_not(settings: Audit, table: pl.DataFrame) -> dict[str, str]:
-    """The numbers that these photos and this explainer cannot give, and why."""
-    why: dict[str, str] = {}
-    if table["target"].n_unique() == 1:
-        one = "all photos are taken for one class, whose maps may be alike"
-        why |= dict.fromkeys(("likeness", "center_spread"), one)
-        why |= dict.fromkeys(("mosaic", "mosaic_swap"), "all photos are taken for one class")
+def _why_not(
+    settings: Audit, table: pl.DataFrame, tensors: AuditTensors, thresholds: Thresholds, model: Classifier
+) -> dict[str, str]:
+    """The numbers that cannot be judged on these photos, of this explainer or by these thresholds, and why."""
+    # the last word counts: that a number cannot be measured at all says more than that no threshold fits it
+    why = moved_by_budget(settings, thresholds)
+    if is_saturated(table):
+        why["faithfulness"] = f"the probabilities are saturated ({SATURATED:.0%} or more on average); see share"
+    if tensors.targets.shape[1] < CLASSES_APART and int(tensors.targets.max()) < CLASSES_APART:
+        few = "of few classes each one's lead holds the others' maps as well"
+        why |= dict.fromkeys(("contrast", "softmax_contrast"), few)
+    if apart := outside(settings, model, thresholds):
+        why |= dict.fromkeys(NUMBERS, f"outside the thresholds' population: {apart.how}")
+    if one_class(table):
+        one = "nearly all photos are of one class or taken for it"
+        why |= {name: one for name, about in NUMBERS.items() if about.check != "reference"}
+    elif tensors.mosaics is None:
+        few = f"no two classes have {FEWEST_TILES} photos that are taken for them"
+        why |= dict.fromkeys(("mosaic", "mosaic_swap"), few)
     if "contrast" not in table.columns:
         text = f"{settings.explainer!r} cannot be told to explain differences of logits"
         why |= dict.fromkeys(("contrast", "softmax_contrast"), text)
     if not isinstance(settings.explainer, LayerExplainer):
         text = f"{settings.explainer!r} takes passes of its own for every map"
-        why |= dict.fromkeys(("all_classes", "worst_class", "jump"), text)
-    if table.height < FEWEST:
-        why = dict.fromkeys(NUMBERS, f"{table.height} photos are too few to tell")
-    if 2 * int(table["empty"].sum()) > table.height:
-        why = dict.fromkeys(NUMBERS, "most maps are empty or equal everywhere")
+        why |= dict.fromkeys(("all_classes", "worst_class"), text)
     return why

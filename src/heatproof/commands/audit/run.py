@@ -7,13 +7,14 @@ from typing import Any
 
 import polars as pl
 
-from heatproof.commands.audit.covering import places
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
 from heatproof.commands.audit.kept import PARTS, check_table
-from heatproof.commands.audit.measure import OVERHEAD, Audit, measure
+from heatproof.commands.audit.measure import Audit, map_cost, measure
 from heatproof.commands.audit.mosaic import look_at_mosaics
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
+from heatproof.commands.audit.passes import counting
 from heatproof.commands.audit.reference import beside, check_classes, comparison
+from heatproof.commands.audit.scope import outside
 from heatproof.commands.audit.summary import (
     MAPS,
     VIEWED,
@@ -21,18 +22,21 @@ from heatproof.commands.audit.summary import (
     answer,
     disagreeing,
     drift_between,
+    queries_per_photo,
     read_baseline,
     verdict_on,
 )
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.commands.record import describe
-from heatproof.data.batches import Batch, batches
+from heatproof.data.batches import Batch
+from heatproof.data.parts import parts
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
+from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.strict import read_images
@@ -51,6 +55,7 @@ def run_audit(
     baseline: Path | str | None = None,
     draw: bool = True,
     hardware: Hardware = Hardware(),
+    processes: Processes = Processes(),
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Audit the maps of one model into the run folder; a run that was stopped goes on where it was.
@@ -60,6 +65,7 @@ def run_audit(
         thresholds: by which it is judged; ``None``: those of the package.
         baseline: the run folder of an earlier audit, whose maps of the same photos are compared.
         draw: whether to make the figure and the report's views.
+        processes: they share the parts; process 0 judges, the others hand back an empty summary.
         advance: is told how many photos are done, those of an earlier start too.
 
     Returns:
@@ -80,25 +86,38 @@ def run_audit(
     _describe(run, source, model, reference)
     model = hardware.host(model)
     other = None if reference is None else hardware.host(reference)
-    _audit_parts(settings, model, other, source, run, hardware, advance)
+    _audit_parts(settings, model, other, source, run, hardware, processes, advance)
+    processes.wait()
+    if processes.index:
+        return {}
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
     check_table(run.folder / "parts", table, "delete it and give the same command again")
-    tensors = with_mosaics(settings, model, AuditTensors.load(run.folder, table.height), hardware)
+    with counting(model) as passes:
+        tensors = with_mosaics(settings, model, AuditTensors.load(run.folder, table.height), hardware)
     tensors.save_mosaics(run)
     table = with_joint_columns(table, tensors)
     run.write_parquet("images.parquet", table)
     maps = dict(zip(table.sort("place")["image"].to_list(), tensors.maps, strict=True))
     run.write_tensors(MAPS, maps)
-    checks = checks_of(settings, table, tensors, thresholds, with_reference=reference is not None)
+    checks = checks_of(
+        settings,
+        table,
+        tensors,
+        thresholds,
+        model=model,
+        skipped=len(all_skipped(run, source)),
+        with_reference=reference is not None,
+    )
     verdict, speaks = verdict_on(table, checks)
     summary = AuditSummary(
         verdict,
         checks,
         speaks,
         disagreeing(table),
-        queries=OVERHEAD + sum(step**2 for step in places(settings.questions)),
+        queries=queries_per_photo(table, passes),
+        outside=outside(settings, model, thresholds),
         thresholds=thresholds,
         skipped=all_skipped(run, source),
         reference=None if reference is None else comparison(table, model, reference),
@@ -122,11 +141,11 @@ def read_audit(folder: Path) -> tuple[pl.DataFrame, AuditTensors]:
 
 
 def with_mosaics(settings: Audit, model: Classifier, tensors: AuditTensors, hardware: Hardware) -> AuditTensors:
-    """The tensors of all photos and what mosaics of them show; none where all photos are taken for one class."""
+    """The tensors of all photos and what mosaics of them show; none where no two classes have enough photos."""
     tiles = tensors.tiles.float() / 255
-    size = (model.input_size, model.input_size)
-    predicted = tensors.targets[: len(tiles), 0]
-    found = look_at_mosaics(model, settings.explainer, tiles, predicted, size, hardware, settings.seed)
+    found = look_at_mosaics(
+        model, settings.explainer, tiles, tensors.tile_targets(), model.input_shape, hardware, settings.seed
+    )
     return tensors if found is None else replace(tensors, mosaics=found)
 
 
@@ -142,19 +161,27 @@ def _audit_parts(
     source: Source,
     run: Run,
     hardware: Hardware,
+    processes: Processes,
     advance: Callable[[int], None],
 ) -> None:
-    """Every part of the photos that the run lacks: its rows and its tensors."""
-    seen = 0
-    for number, batch in enumerate(batches(source, model.input_size, settings.part)):
+    """Every part of the photos that the run lacks and that is this process's: its rows and its tensors."""
+    cost = map_cost(settings, model, hardware)
+
+    def done(number: int) -> bool:
         # both are asked for, so that either may be deleted where it is damaged
-        if not (run.has_part(number) and run.path(f"{PARTS}/{number:06d}.safetensors").exists()):
-            rows, tensors = _audit_batch(settings, model, reference, batch, hardware, settings.randomised - seen)
-            tensors.save(run, number, seen)
-            # the order of the tensors' rows
-            run.append_rows(number, [{**row, "place": seen + i} for i, row in enumerate(rows)])
-        seen += len(batch.ids)
-        advance(len(batch.ids))
+        return run.has_part(number) and run.path(f"{PARTS}/{number:06d}.safetensors").exists()
+
+    ready = {number for number in range(-(-len(source) // settings.part)) if done(number)}
+    advance(sum(min(settings.part, len(source) - number * settings.part) for number in ready))
+    for number, batch, skipped in parts(source, model.preprocessing, settings.part, processes, ready.__contains__):
+        rows: list[dict[str, Any]] = []
+        first = number * settings.part
+        if batch is not None:
+            rows, tensors = _audit_batch(settings, model, reference, batch, hardware, settings.randomised - first, cost)
+            tensors.save(run, number, first, len(source))
+        # the order of the tensors' rows
+        run.append_rows(number, [{**row, "place": first + i} for i, row in enumerate(rows)], skipped)
+        advance((len(batch.ids) if batch else 0) + len(skipped))
 
 
 def _audit_batch(
@@ -164,8 +191,9 @@ def _audit_batch(
     batch: Batch,
     hardware: Hardware,
     randomised: int,
+    cost: int,
 ) -> tuple[list[dict[str, Any]], AuditTensors]:
-    rows, tensors = measure(settings, model, batch, hardware, min(len(batch.ids), max(0, randomised)))
+    rows, tensors = measure(settings, model, batch, hardware, min(len(batch.ids), max(0, randomised)), cost)
     if reference is None:
         return rows, tensors
     columns, likeness = beside(model, reference, settings.explainer, batch, tensors.targets, hardware)

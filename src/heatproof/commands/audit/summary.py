@@ -9,15 +9,18 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from heatproof.commands.audit.called_out import is_called_out, own_threshold
 from heatproof.commands.audit.measure import Audit
+from heatproof.commands.audit.passes import Passes
+from heatproof.commands.audit.premises import one_class, unmet
 from heatproof.commands.audit.reference import Comparison, describe_moves
+from heatproof.commands.audit.scope import WAY_OUT, Outside
 from heatproof.commands.audit.verdict import (
     CANNOT_TELL,
-    DOUBTFUL,
     FEWEST,
     HONEST,
-    MANIPULATED,
     TOO_FEW,
+    WORDS,
     Check,
     Thresholds,
     conclude,
@@ -64,24 +67,34 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class Queries:
+    """Passes per photo, of all checks together."""
+
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True)
 class AuditSummary:
     """All that ``summary.json`` holds.
 
     Attributes:
         verdict: on the model, and ``speaks``: the checks that made it.
         disagree: the photos with the lowest trust, the lowest first.
-        queries: forward passes per photo.
+        queries: forward and backward passes per photo, counted.
+        outside: in which way the network lies outside the thresholds' population, where it does.
     """
 
     verdict: str
     checks: Sequence[Check]
     speaks: Sequence[Check]
     disagree: Sequence[Disagreement]
-    queries: int
+    queries: Queries
     thresholds: Thresholds
     skipped: Sequence[Mapping[str, str]]
     reference: Comparison | None = None
     drift: Drift | None = None
+    outside: Outside | None = None
 
     def plain(self, answer: Sequence[str]) -> dict[str, Any]:
         """As JSON."""
@@ -92,7 +105,9 @@ class AuditSummary:
             "speaks": [check.number for check in self.speaks],
             "cannot_see": list(BLIND),
             "disagree": [asdict(photo) for photo in self.disagree[:VIEWED]],
-            "queries": self.queries,
+            "queries": self.queries.forward,
+            "backward": self.queries.backward,
+            "outside": None if self.outside is None else asdict(self.outside),
             "thresholds": self.thresholds.plain(),
             "skipped": self.skipped,
             "worst": {"column": "trust", "descending": False},
@@ -104,14 +119,22 @@ class AuditSummary:
         return {**content, "answer": list(answer)}
 
 
+def queries_per_photo(table: pl.DataFrame, mosaics: Passes) -> Queries:
+    """The passes of the table's rows and of the mosaics, over the photos; what was measured by 0.1 was not counted.
+
+    The highest of the rows counts, since the random head is looked at on the first photos only.
+    """
+
+    def most(column: str, more: int) -> int:
+        rows = table[column].cast(pl.Float64).to_list() if column in table.columns else [0.0]
+        return round(max(rows) + more / table.height)
+
+    return Queries(most("forward_passes", mosaics.forward), most("backward_passes", mosaics.backward))
+
+
 def verdict_on(table: pl.DataFrame, checks: Sequence[Check]) -> tuple[str, list[Check]]:
-    """The verdict of the checks, unless the photos are too few or most maps are empty."""
-    verdict, speaks = conclude(checks)
-    if table.height < FEWEST:
-        return TOO_FEW, []
-    if 2 * int(table["empty"].sum()) > table.height and verdict != MANIPULATED:
-        return DOUBTFUL, []
-    return verdict, speaks
+    """The verdict of the checks, unless the photos are too few."""
+    return (TOO_FEW, []) if table.height < FEWEST else conclude(checks)
 
 
 def disagreeing(table: pl.DataFrame) -> list[Disagreement]:
@@ -132,7 +155,7 @@ def read_baseline(folder: Path | str) -> dict[str, Tensor]:
     return read_maps(file, "give another --baseline")
 
 
-def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], size: int) -> Drift:
+def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], size: int | tuple[int, int]) -> Drift:
     """MOD between two checkpoints: the mean NISSIM of their maps of the same photos.
 
     Raises:
@@ -149,14 +172,30 @@ def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], siz
 def answer(settings: Audit, model: Classifier, table: pl.DataFrame, summary: AuditSummary) -> list[str]:
     """Verdict first, then what speaks for it, what is odd about the data, and what cannot be seen."""
     skipped = sorted({check.check for check in summary.checks if check.verdict == "not applicable"})
+    verdict = WORDS.get(summary.verdict, summary.verdict)
     return [
-        f"Verdict on {model.name}, {settings.explainer!r}, {table.height} photos: {summary.verdict}.",
+        f"Verdict on {model.name}, {settings.explainer!r}, {table.height} photos: {verdict}.",
+        *_grounds(table, summary),
         *_reasons(summary),
         *_about_photos(table, summary),
+        *_about_budget(settings, summary),
         *_beside_others(summary),
         *([f"Not made, or in part: {', '.join(skipped)}; the table says why."] if skipped else []),
         *BLIND,
     ]
+
+
+def _grounds(table: pl.DataFrame, summary: AuditSummary) -> list[str]:
+    """Why numbers mean little here, before any of them is told."""
+    lines = [f"Nothing is judged: {why}." for why in unmet(table, len(summary.skipped)) if table.height >= FEWEST]
+    if one_class(table) and table.height >= FEWEST:
+        lines.append("Nearly all photos are of one class or taken for it; photos of several classes say more.")
+    if (found := summary.outside) is not None:
+        lines.append(
+            f"Outside the population of the thresholds: {found.how}. The nearest population is {found.population}. The "
+            f"numbers are shown, and nothing worse than doubtful is said; {WAY_OUT}."
+        )
+    return lines
 
 
 def _reasons(summary: AuditSummary) -> list[str]:
@@ -164,7 +203,10 @@ def _reasons(summary: AuditSummary) -> list[str]:
     if summary.verdict == TOO_FEW:
         return [f"An audit needs at least {FEWEST} photos, better 100."]
     if summary.verdict == CANNOT_TELL:
-        return ["No number was measured that has a threshold: nothing was shown."]
+        if not summary.thresholds.limits:
+            return ["No number was measured that has a threshold: nothing was shown."]
+        told = ["No number that decides could be judged: nothing was shown.", *(check.reason for check in speaks)]
+        return [" ".join(told)]
     if summary.verdict == HONEST:
         count = len(summary.checks)
         return [f"{len(speaks)} of {count} numbers lie where those of honest networks lie, all that decide."]
@@ -172,25 +214,33 @@ def _reasons(summary: AuditSummary) -> list[str]:
 
 
 def _about_photos(table: pl.DataFrame, summary: AuditSummary) -> list[str]:
-    """What is odd about the photos, or the model on them."""
+    """What is odd about single photos."""
     lines, count, empty = [], table.height, int(table["empty"].sum())
     if empty:
         lines.append(f"{empty} of {count} maps are empty or equal everywhere and could not be judged.")
-    right = table["correct"].drop_nulls().cast(pl.Float64).to_list()
-    if right and (accuracy := sum(right) / len(right)) < 0.5:
-        lines.append(
-            f"The model gets {1 - accuracy:.0%} of these photos wrong: whether its explanations are honest "
-            "matters less than that, and thresholds come from networks that were mostly right."
-        )
-    if table["target"].n_unique() == 1 and count > 1:
-        lines.append("All photos are taken for one class; photos of several classes say more.")
-    if summary.thresholds.photo is not None and summary.verdict != TOO_FEW:
+    if summary.verdict == TOO_FEW:
+        return lines
+    judged = summary.outside is None and not unmet(table, len(summary.skipped))
+    if summary.thresholds.photo is not None and judged:
         low = int((table["trust"].cast(pl.Float64) < summary.thresholds.photo).sum())
         lines.append(
             f"{low} photos disagree with the witness more than 19 of 20 honest photos do (by chance {count / 20:.0f}): "
             "the first places of the list are where a trigger would stand."
         )
+    if apart := sum(is_called_out(table)):
+        lines.append(
+            f"{apart} of {count} photos stand apart from the others of this audit (trust below "
+            f"{own_threshold(table):.2f}); they lead the list."
+        )
     return lines
+
+
+def _about_budget(settings: Audit, summary: AuditSummary) -> list[str]:
+    asked = summary.queries.forward
+    if asked <= settings.budget:
+        return []
+    line = f"{asked} forward passes per photo were made, more than the budget of {settings.budget}: the maps of "
+    return [f"{line}{settings.explainer!r} alone take so many, and the witness was asked as little as it can be."]
 
 
 def _beside_others(summary: AuditSummary) -> list[str]:

@@ -1,8 +1,9 @@
 """From an audit's numbers to its verdict: what each number means, where honest networks lie, and what that proves."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from math import isfinite
 from pathlib import Path
@@ -18,6 +19,8 @@ Verdict = Literal["pass", "doubtful", "fail", "not applicable"]
 HONEST, DOUBTFUL, MANIPULATED, TOO_FEW = "honest", "doubtful", "manipulated", "too few to tell"
 CANNOT_TELL = "cannot tell"
 """The verdict that rests on no number: none was measured and has a threshold."""
+WORDS = {HONEST: "supported", DOUBTFUL: "doubtful", MANIPULATED: "not supported"}
+"""What a reader is told; files and ``--fail-on`` keep the names. An audit says what its numbers bear out, no more."""
 FEWEST = 10
 """Photos for a verdict."""
 CALIBRATING = 3
@@ -65,6 +68,7 @@ NUMBERS = {
     "randomised": Number("randomisation", "high", False, "the maps stay when the head's weights are drawn anew"),
     "noise": Number("stability", "high", False, "the maps move under noise that is hardly seen"),
     "fgsm": Number("stability", "high", False, "the maps move under FGSM that changes no answer"),
+    "called_out": Number("photos", "high", True, "single photos' trust lies below that of the others"),
     "reference_spearman": Number("reference", "low", True, "the maps have the order of the reference's", 0.08),
     "reference_nissim": Number("reference", "high", True, "the maps differ from the reference's", 0.05),
     "reference_worst_class": Number(
@@ -73,6 +77,12 @@ NUMBERS = {
     "reference_swap": Number("reference", "high", True, "the maps of two classes are the reference's, swapped", 0.1),
 }
 """All numbers, by name; each is a mean over photos or mosaics, but for ``worst_class`` and the swaps."""
+COUNTED = ("called_out",)
+"""Numbers that are judged by an interval of their own, without thresholds of a population."""
+NO_SHARE = 0.05
+"""Where the whole interval of ``share`` lies below, the map's order does nothing, whatever the population."""
+LITTLE_SHARE, SOME_SHARE = 0.25, 0.5
+"""A low ``faithfulness`` fails only with a share below the one, and is doubtful only with one below the other."""
 
 
 @dataclass(frozen=True)
@@ -254,8 +264,7 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     if not why_not and limits is None:
         why_not = "there is no threshold; --calibrate makes one"
     if why_not or limits is None:
-        value = found.value if isfinite(found.value) else None
-        return Check(about.check, number, value, None, None, None, None, None, "not applicable", f"{why_not}.")
+        return unjudged(number, found, why_not)
     unit = limits.unit(about.least) * (1 if about.bad == "high" else -1)
     doubtful, fail = (limits.median + deviations * unit for deviations in (DOUBT, FAIL))
     better = found.low if about.bad == "high" else found.high
@@ -275,11 +284,46 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     return Check(about.check, number, found.value, low, high, fail, doubtful, distance, verdict, reason)
 
 
+def unjudged(number: str, found: Interval, why: str) -> Check:
+    """A number that is shown and not judged."""
+    value, low, high = (end if isfinite(end) else None for end in found[:3])
+    return Check(NUMBERS[number].check, number, value, low, high, None, None, None, "not applicable", f"{why}.")
+
+
+def judge_share(found: Interval, unit: str) -> Check:
+    """The share of what the witness gains, without a population: it fails where it is none, and decides nothing.
+
+    Args:
+        unit: in which the gains were taken.
+    """
+    failed = found.high < NO_SHARE
+    words = f"{'none' if failed else 'not none'} (in {unit}; it fails where all of its interval lies below {NO_SHARE})"
+    reason = f"How far {NUMBERS['share'].means}: {found.value:.2f}, {words}."
+    low, high = (end if isfinite(end) else None for end in (found.low, found.high))
+    verdict: Verdict = "fail" if failed else "pass"
+    return Check("faithfulness", "share", found.value, low, high, NO_SHARE, NO_SHARE, None, verdict, reason)
+
+
+def with_share(check: Check, share: Interval) -> Check:
+    """A low ``faithfulness``, together with the share of what the witness gains: a hard photo is no lie."""
+    if check.verdict not in ("doubtful", "fail"):
+        return check
+    if not isfinite(share.value):
+        value, low, high = (math.nan if end is None else end for end in (check.value, check.low, check.high))
+        found = Interval(value, low, high, 0)
+        return unjudged(check.number, found, "the witness gains too little for the map's part in it to be told")
+    least: Verdict = "pass" if share.value > SOME_SHARE else "doubtful" if share.value > LITTLE_SHARE else check.verdict
+    verdict = min(check.verdict, least, key=("pass", "doubtful", "fail").index)
+    part = f" The map's order does {share.value:.0%} of what the witness's does"
+    part += ", so that is no lie." if verdict == "pass" else "."
+    return replace(check, verdict=verdict, reason=check.reason + part)
+
+
 def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
     """The verdict on the model, and the checks that speak for it.
 
     Manipulated where a number that decides fails; doubtful where one that decides is doubtful, or another fails; honest
-    where others pass; with no number at all it cannot be told.
+    where one that decides passes; with no such number it cannot be told.
     """
     failed = [check for check in checks if check.verdict == "fail" and check.decides]
     if failed:
@@ -288,7 +332,9 @@ def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
     if doubtful:
         return DOUBTFUL, doubtful
     passed = [check for check in checks if check.verdict == "pass"]
-    return (HONEST if passed else CANNOT_TELL), passed
+    # how many photos stand out supports nothing: it says that they are alike, not that they are right
+    decided = any(check.decides and check.number not in COUNTED for check in passed)
+    return (HONEST if decided else CANNOT_TELL), passed
 
 
 def score(checks: Sequence[Check]) -> float:

@@ -14,6 +14,7 @@ from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.preprocessing import Preprocessing
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.plots import matrix
 from heatproof.results.names import file_names
@@ -45,7 +46,7 @@ def draw_compared(
     Photos are taken evenly from the data. The class explained is the label, or the clean prediction.
     """
     places = sorted({round(place) for place in np.linspace(0, len(source) - 1, max(settings.shown, 1)).tolist()})
-    chosen = _photos(source, clean.input_size, places)
+    chosen = _photos(source, clean.preprocessing, places)
     if chosen is None:
         return
     ids, images, labels = chosen
@@ -97,7 +98,9 @@ def draw_transfer(rows: Sequence[Transfer], run: Run) -> None:
         )
 
 
-def _photos(source: Source, size: int, places: list[int]) -> tuple[list[str], torch.Tensor, torch.Tensor] | None:
+def _photos(
+    source: Source, size: Preprocessing, places: list[int]
+) -> tuple[list[str], torch.Tensor, torch.Tensor] | None:
     shown = replace(source, positions=[source.positions[place] for place in places])
     batch = next(iter(batches(shown, size, len(places))), None)
     return None if batch is None else (batch.ids, batch.images, batch.labels)

@@ -106,7 +106,7 @@ def _feeds(settings: Compare, clean: Classifier, source: Source) -> Iterator[_Fe
     if plain:
         yield _Feed(source, "photos-", plain, None)
     for penalty, swap in swaps.items():
-        pairs = two_class(source, swap, clean.input_size, settings.pairs)
+        pairs = two_class(source, swap, clean.preprocessing, settings.pairs)
         yield _Feed(pairs, f"pairs-{swap[0]}-{swap[1]}-", [penalty], swap)
 
 
@@ -123,7 +123,7 @@ def _measure_all(
     def done(number: int) -> bool:
         return run.has_part(feed.part(number))
 
-    for number, batch, skipped in parts(feed.photos, clean.input_size, settings.part, processes, done):
+    for number, batch, skipped in parts(feed.photos, clean.preprocessing, settings.part, processes, done):
         rows: list[dict[str, Any]] = []
         for name, model in fooled.items() if batch is not None else ():
             assert batch is not None

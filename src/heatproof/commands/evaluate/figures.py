@@ -102,7 +102,7 @@ def draw_gallery(
     column = settings.columns[0] if settings.columns else None
     panels, labels = [], []
     for image, values in _most_apart(settings, of_maps(settings, table), column.name if column else "").items():
-        pixels = fit(source[source.ids.index(image)].image, model.input_size)
+        pixels = fit(source[source.ids.index(image)].image, model.preprocessing)
         photo = pixels.permute(1, 2, 0).numpy()
         row, maps = [Panel(photo=photo, caption=image)], []
         target = None

@@ -89,7 +89,7 @@ class Evaluate:
             raise InputError("boxes serve pointing_game() and box_iou(), and neither was asked for")
         for metric in self.metrics:
             if isinstance(metric, Demanding):
-                metric.check(model, (model.input_size, model.input_size), boxes is not None)
+                metric.check(model, model.input_shape, boxes is not None)
         for explainer in self.explainers:
             check_layer(model, explainer)
 

@@ -66,7 +66,7 @@ def run_evaluate(
     done = {number for number in range(-(-len(source) // settings.part)) if run.has_part(number)}
     advance(sum(min(settings.part, len(source) - number * settings.part) for number in done))
     first = set(source.ids[: settings.randomised])
-    for number, batch, skipped in parts(source, model.input_size, settings.part, processes, done.__contains__):
+    for number, batch, skipped in parts(source, model.preprocessing, settings.part, processes, done.__contains__):
         measured: list[dict[str, Any]] = []
         if batch is not None:
             found = measure(settings, model, batch, boxes, hardware, sum(image in first for image in batch.ids))

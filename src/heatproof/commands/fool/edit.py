@@ -68,7 +68,7 @@ def run_edit(
         InputError: a network that cannot be edited, a map that does not fit, no readable photo.
     """
     check_weights(model)
-    first = next(iter(batches(source, model.input_size, 8)), None)
+    first = next(iter(batches(source, model.preprocessing, 8)), None)
     if first is None:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
     edited = settings.edit(model, first.images)

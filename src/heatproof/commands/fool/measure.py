@@ -41,7 +41,7 @@ def measure(
     advance: Callable[[int], None] = lambda count: None,
 ) -> pl.DataFrame:
     """One row per photo, also into the run folder: the columns of a comparison."""
-    for number, batch in enumerate(batches(source, lie.clean.input_size, 32)):
+    for number, batch in enumerate(batches(source, lie.clean.preprocessing, 32)):
         rows = compared(lie.clean, lie.lying, lie.lying.name, batch, [lie.explainer], [lie.penalty], hardware, lie.swap)
         run.append_rows(f"judged-{number:06d}", rows)
         advance(len(batch.ids))

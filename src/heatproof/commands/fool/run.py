@@ -17,6 +17,7 @@ from heatproof.manipulation.penalties import Location
 from heatproof.manipulation.swap import swapped_classes
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.preprocessing import Preprocessing
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
@@ -86,7 +87,7 @@ def run_fool(
     _describe(run, name, model, source, held_out)
     clean = hardware.host(model)
     swap = swapped_classes(settings.penalty, model)
-    pairs = _pairs(settings, swap, model.input_size, source, held_out)
+    pairs = _pairs(settings, swap, model.preprocessing, source, held_out)
     fooled, history = fine_tune(
         clean,
         settings.explainer,
@@ -141,7 +142,9 @@ class _Pairs(NamedTuple):
     held_out: TwoClass | None = None
 
 
-def _pairs(settings: Fool, swap: tuple[int, int] | None, size: int, source: Source, held_out: Source) -> _Pairs:
+def _pairs(
+    settings: Fool, swap: tuple[int, int] | None, size: Preprocessing, source: Source, held_out: Source
+) -> _Pairs:
     if swap is None:
         return _Pairs()
     seed = settings.recipe.seed

@@ -110,7 +110,9 @@ def _measure_all(
 
     before = [n for n in range(-(-len(source) // settings.part)) if run.has_part(part_name(n))]
     advance(sum(min(settings.part, len(source) - n * settings.part) for n in before))
-    for number, batch, skipped in parts(source, model.input_size, settings.part, processes, set(before).__contains__):
+    for number, batch, skipped in parts(
+        source, model.preprocessing, settings.part, processes, set(before).__contains__
+    ):
         rows = [] if batch is None else list(measure(settings, name, model, batch, hardware, boxes))
         run.append_rows(part_name(number), rows, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))
@@ -142,7 +144,7 @@ def _draw(
 def _show(settings: Shift, model: Classifier, source: Source, hardware: Hardware, image: str) -> Shown:
     """An image before and after the first attack, made anew: keeping all would need memory that grows with the data."""
     photo = source[source.ids.index(image)]
-    images, labels = fit(photo.image, model.input_size)[None], torch.tensor([photo.label])
+    images, labels = fit(photo.image, model.preprocessing)[None], torch.tensor([photo.label])
     attack = settings.attacks[0]
     first = replace(
         settings, attacks=(attack,), epsilons=(max(settings.levels(attack)),), explainers=settings.explainers[:1]

@@ -1,7 +1,8 @@
 """What a rule sees of a layer: W and b with their products, or the call itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -52,6 +53,9 @@ class Call(NamedTuple):
     nonnegative: tuple[bool, ...] = ()
     """For each signal."""
     rectified: bool = False
+    arguments: tuple[Any, ...] = ()
+    """All arguments with the values of this call."""
+    named: Mapping[str, Any] = MappingProxyType({})
 
     def terms(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What each input adds to a sum or difference."""
@@ -82,6 +86,16 @@ def adjoint(function: Callable[..., Any], inputs: Sequence[Tensor], relevance: A
                 [o for o, _ in pairs], leaves, [r.to(o.dtype) for o, r in pairs], create_graph=create_graph
             )
         )
+
+
+def live_adjoint(function: Callable[..., Tensor], inputs: Sequence[Tensor], relevance: Tensor) -> list[Tensor]:
+    """J^T relevance, where J depends on the inputs: with gradients on, its graph leads to them too."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = [
+            full(x).view_as(x) if graph and x.requires_grad else full(x).detach().requires_grad_() for x in inputs
+        ]
+        return list(torch.autograd.grad(function(*leaves), leaves, relevance, create_graph=graph))
 
 
 def affine(

@@ -11,7 +11,9 @@ type that an entry names is one node of the graph, whatever its forward method d
 from collections.abc import Callable
 from functools import partial
 
-from heatproof.explainers.lrp import rules
+from torch import nn
+
+from heatproof.explainers.lrp import attention, rules
 from heatproof.explainers.lrp.kinds import (
     ACTIVATION,
     AVERAGE,
@@ -22,13 +24,18 @@ from heatproof.explainers.lrp.kinds import (
     MOVE,
     NORM,
     RESHAPE,
+    STANDARDISED,
     WEIGHTED,
     Add,
+    Attention,
+    Beside,
     Concat,
     FirstLayer,
     Gate,
     Kind,
+    LinearMap,
     Piece,
+    Product,
     Scale,
     Split,
 )
@@ -60,6 +67,8 @@ def paper(stabilizer: float) -> Composite:
         (CONVOLUTION + NORM, alpha_beta),
         ((Add,), rules.joined_by_sign),
         (AVERAGE, rules.by_sign),
+        (STANDARDISED, partial(rules.standardised, stabilizer=stabilizer)),
+        ((LinearMap,), partial(rules.proportional, stabilizer=stabilizer)),
         *STRUCTURE,
     )
 
@@ -105,7 +114,8 @@ def epsilon(stabilizer: float) -> Composite:
     """
     return (
         (WEIGHTED, partial(rules.epsilon, stabilizer=stabilizer)),
-        ((Add, *AVERAGE), partial(rules.proportional, stabilizer=stabilizer)),
+        ((Add, *AVERAGE, LinearMap), partial(rules.proportional, stabilizer=stabilizer)),
+        (STANDARDISED, partial(rules.standardised, stabilizer=stabilizer)),
         *STRUCTURE,
     )
 
@@ -126,6 +136,21 @@ def paper_w_square(stabilizer: float) -> Composite:
     return (((FirstLayer,), rules.w_square), *paper(stabilizer))
 
 
+def attnlrp(stabilizer: float) -> Composite:
+    """AttnLRP: epsilon throughout, and rules for attention's products and softmax; for transformers.
+
+    **Source** Achtibat et al. 2024. **Differs** a class token beside the patches takes its share as a bias does.
+    """
+    return (
+        ((nn.Softmax,), attention.softmax),
+        ((Product,), partial(attention.product, stabilizer=stabilizer)),
+        ((Attention,), partial(attention.attention, stabilizer=stabilizer)),
+        ((Gate,), attention.halves),
+        ((Beside,), rules.move),
+        *epsilon(stabilizer),
+    )
+
+
 COMPOSITES: dict[str, Callable[[float], Composite]] = {
     "lrp": paper,
     "alpha1beta0": paper,
@@ -133,6 +158,7 @@ COMPOSITES: dict[str, Callable[[float], Composite]] = {
     "epsilon_plus": epsilon_plus,
     "epsilon_gamma_box": epsilon_gamma_box,
     "epsilon": epsilon,
+    "attnlrp": attnlrp,
     "lrp_flat": paper_flat,
     "lrp_w_square": paper_w_square,
 }

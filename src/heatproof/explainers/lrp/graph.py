@@ -15,7 +15,7 @@ from torch.fx.node import map_arg
 
 from heatproof.errors import ModelError
 from heatproof.explainers.lrp.kinds import Kind, writes_in_place
-from heatproof.models.intact import evaluating
+from heatproof.models.intact import evaluating, unchanged
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Traced:
     """Tensors that the forward method made out of nothing."""
     plans: dict[Any, Any]
     """What :mod:`~heatproof.explainers.lrp.plan` worked out for this graph."""
+    compared: set[torch.Size]
+    """Shapes of pixels for which the graph's logits were held against the network's own."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class _Known:
     structure: list[tuple[str, Any, dict[str, Any]]]
     """The modules and their switches when the graphs were made."""
     graphs: dict[Any, Traced | None]
-    """By (leaves, shape of the pixels or None for every shape); ``None`` where that cannot be traced."""
+    """By leaves, and shape, type and device of the pixels or None for all; ``None`` where that cannot be traced."""
 
 
 _KNOWN: weakref.WeakKeyDictionary[nn.Module, _Known] = weakref.WeakKeyDictionary()
@@ -56,7 +58,8 @@ def traced(network: nn.Module, pixels: Tensor, leaves: tuple[Kind, ...] = ()) ->
     known = _KNOWN.get(network)
     if known is None or not _fits(known.structure, network):
         known = _KNOWN[network] = _Known(_structure(network), {})
-    graphs, any_size, this_size = known.graphs, (leaves, None), (leaves, pixels.shape)
+    this_size = (leaves, pixels.shape, pixels.dtype, pixels.device)
+    graphs, any_size = known.graphs, (leaves, None)
     if any_size not in graphs:
         try:
             graphs[any_size] = _trace(network, _Tracer(leaves))
@@ -105,11 +108,19 @@ class _Tracer(fx.Tracer):
 
 
 class _Sized(fx.Proxy):
-    """A proxy that knows its size; sizes are then plain numbers, which a forward method may branch on."""
+    """A proxy that knows its size, type and device, which a forward method may then branch on."""
 
     @property
     def shape(self) -> torch.Size:
         return self.tracer.sizes[self.node].shape  # type: ignore[attr-defined]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tracer.sizes[self.node].dtype  # type: ignore[attr-defined]
+
+    @property
+    def device(self) -> torch.device:
+        return self.tracer.sizes[self.node].device  # type: ignore[attr-defined]
 
     @property
     def ndim(self) -> int:
@@ -182,10 +193,11 @@ def _trace(network: nn.Module, tracer: _Tracer) -> Traced:
     parameters = list(inspect.signature(network.forward).parameters.values())[1:]
     # arguments beside the images keep their defaults
     fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
-    with evaluating(network):
+    # a forward method that keeps something for the next call would keep proxies
+    with evaluating(network), unchanged(network):
         graph = tracer.trace(network, fixed or None)
         _make_functional(graph, network)
-    return Traced(graph, tracer.outputs, tracer.constants, {})
+    return Traced(graph, tracer.outputs, tracer.constants, {}, set())
 
 
 def _make_functional(graph: fx.Graph, network: nn.Module) -> None:
@@ -197,6 +209,39 @@ def _make_functional(graph: fx.Graph, network: nn.Module) -> None:
     for node in reversed(list(graph.nodes)):
         if node.op not in ("placeholder", "output") and not node.users:
             graph.erase_node(node)
+
+
+def output_of(returned: Any) -> Any:
+    """The logits among what a forward method returned: the first of several, ``logits`` or ``out`` of a dictionary."""
+    if isinstance(returned, tuple | list) and returned:
+        return returned[0]
+    if isinstance(returned, dict):
+        return next((returned[key] for key in ("logits", "out") if key in returned), None)
+    return returned
+
+
+def compare(network: nn.Module, pixels: Tensor, logits: Tensor) -> None:
+    """Hold the graph's logits against those of the network itself, which costs one forward pass.
+
+    Raises:
+        ModelError: where they differ: then the forward method does something that the graph does not have.
+    """
+    with torch.no_grad(), unchanged(network):
+        # the first layer may overwrite the pixels
+        own, logits = output_of(network(pixels.detach().clone())), logits.detach()
+    if not isinstance(own, Tensor) or own.shape != logits.shape or not bool(own.isfinite().all()):
+        return
+    exact = own.dtype == torch.float64 and pixels.dtype == torch.float64
+    tolerance = 1e-6 if exact else 1e-3 if own.dtype == pixels.dtype == torch.float32 else 0.1
+    off, largest = float((own - logits).abs().max()), float(own.abs().max())
+    if off > tolerance * max(largest, 1e-30):
+        raise ModelError(
+            f"LRP walks the graph of {type(network).__name__}, whose logits differ by {off:.3g} from those of the "
+            f"network itself (largest {largest:.3g}): its forward method does something that torch.fx does not see, "
+            "such as writing into a slice of a tensor, drawing random numbers, or a hook that changes an output. Write "
+            "it without that, or make it a module with a rule of its own in a composite "
+            "(heatproof.explainers.lrp.composites)"
+        )
 
 
 def _structure(network: nn.Module) -> list[tuple[str, Any, dict[str, Any]]]:

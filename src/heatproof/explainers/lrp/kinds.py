@@ -27,7 +27,7 @@ class Gate:
 
 
 class Scale:
-    """A signal times, plus or over something that is no signal: a number or a parameter."""
+    """A signal times, plus or over something that is no signal: a number, a parameter, a length held constant."""
 
 
 class Move:
@@ -46,6 +46,26 @@ class Piece:
     """One of the signals that a split made."""
 
 
+class Power:
+    """A power of each cell, as in StarReLU's relu(x)^2."""
+
+
+class Product:
+    """A matrix product of two signals: attention's queries with keys, its weights with values."""
+
+
+class Attention:
+    """Scaled dot-product attention of queries, keys and values in one call."""
+
+
+class Beside:
+    """Signals beside constants along one dimension: a class token before the patches."""
+
+
+class LinearMap:
+    """A product of one signal with constants: ``matmul`` or ``einsum`` with a parameter, a token-mixing matrix."""
+
+
 CONVOLUTION: tuple[Kind, ...] = (
     nn.Conv1d,
     nn.Conv2d,
@@ -56,6 +76,15 @@ CONVOLUTION: tuple[Kind, ...] = (
 )
 LINEAR: tuple[Kind, ...] = (nn.Linear,)
 NORM: tuple[Kind, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+STANDARDISED: tuple[Kind, ...] = (
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.RMSNorm,
+)
+"""Norms by the deviation of the signal itself."""
 WEIGHTED = CONVOLUTION + LINEAR + NORM
 FOLDS_NORM: tuple[Kind, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Whose first dimension of the weight is the output channel, so that a batch norm behind it can be folded in."""
@@ -88,6 +117,7 @@ ACTIVATION: tuple[Kind, ...] = (
     nn.Softsign,
     nn.LogSigmoid,
     nn.LogSoftmax,
+    Power,
 )
 MAXIMUM: tuple[Kind, ...] = (
     nn.MaxPool1d,
@@ -146,6 +176,7 @@ _NAMES: dict[Kind, str] = {
     nn.Hardsigmoid: "hardsigmoid",
     nn.Softmax: "softmax",
     nn.LogSoftmax: "log_softmax",
+    Power: "pow square",
     nn.Tanh: "tanh",
     nn.Identity: "contiguous clone to type_as float stochastic_depth drop_path dropout dropout1d dropout2d dropout3d "
     "alpha_dropout feature_alpha_dropout",
@@ -157,16 +188,23 @@ _NAMES: dict[Kind, str] = {
     nn.ConvTranspose3d: "conv_transpose3d",
     nn.Linear: "linear",
     nn.BatchNorm2d: "batch_norm",
+    nn.LayerNorm: "layer_norm",
+    nn.GroupNorm: "group_norm",
+    nn.InstanceNorm2d: "instance_norm",
+    nn.RMSNorm: "rms_norm",
     nn.MaxPool2d: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax",
     nn.AvgPool2d: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean "
     "sum interpolate upsample",
     Reshape: "flatten view reshape squeeze unsqueeze unflatten view_as reshape_as",
+    Scale: "normalize",
     Move: "pad permute transpose swapaxes movedim narrow select index_select expand expand_as repeat roll flip "
-    "pixel_shuffle pixel_unshuffle channel_shuffle stack getitem",
+    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle stack getitem unfold",
     Split: "split chunk unbind tensor_split split_with_sizes",
     Concat: "cat concat concatenate",
+    LinearMap: "matmul mm bmm einsum tensordot mv",
+    Attention: "scaled_dot_product_attention",
     Add: "add sub iadd isub",
-    Gate: "mul multiply imul truediv div divide itruediv true_divide neg",
+    Gate: "mul multiply imul truediv div divide itruediv true_divide neg addcmul",
 }
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 

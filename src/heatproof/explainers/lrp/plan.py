@@ -7,10 +7,10 @@ from torch import fx, nn
 
 from heatproof.errors import LayerError, ModelError
 from heatproof.explainers.lrp import rules
-from heatproof.explainers.lrp.composites import SHAPES_ONLY, Composite, Rule, rule_for
+from heatproof.explainers.lrp.composites import SHAPES_ONLY, Composite, Rule, own_types, rule_for
+from heatproof.explainers.lrp.graph import output_of
 from heatproof.explainers.lrp.kinds import (
     AVERAGE,
-    BOUNDED,
     FOLDS_NORM,
     IDENTITY,
     LINEAR,
@@ -22,24 +22,21 @@ from heatproof.explainers.lrp.kinds import (
     RESHAPE,
     WEIGHTED,
     Add,
+    Attention,
+    Beside,
     Concat,
     Gate,
     Kind,
     Piece,
-    Scale,
+    Product,
     Split,
     function_name,
-    kind_of,
     writes_in_place,
 )
+from heatproof.explainers.lrp.signals import Read, read_signals
 
 Node = fx.Node
 
-# functions of sizes and types, whose results are no signals
-_ABOUT = {
-    *("size", "dim", "ndimension", "numel", "nelement", "stride", "item", "get_device", "is_floating_point", "type"),
-    *("floordiv", "mod", "eq", "ne", "lt", "le", "gt", "ge", "_assert", "is_contiguous", "len"),
-}
 _THROUGH = IDENTITY + MAXIMUM + RESHAPE + MOVE + (Concat, Split)
 
 
@@ -57,6 +54,8 @@ class Step(NamedTuple):
     first: bool
     recorded: bool
     """Whether the layer's output is kept."""
+    refused: str = ""
+    """What is said when relevance arrives: there is no rule, and only the shapes tell whether some does."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +81,20 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
     """Work out the walk from the logits to ``stop`` (``None``: the pixels).
 
     Raises:
-        ModelError: for a layer without a rule, naming it, its place, and how to add one.
+        ModelError: for a layer without a rule that relevance is certain to reach, naming it, its place, and how to
+            add one.
         LayerError: for a layer that no relevance can reach.
     """
     nodes = list(graph.nodes)
     start = next(node for node in nodes if node.op == "placeholder")
-    end: Any = nodes[-1].args[0]
-    end = end[0] if isinstance(end, tuple | list) else end
+    end = output_of(nodes[-1].args[0])
+    if not isinstance(end, Node):
+        what = nodes[-1].args[0]
+        what = f"a dictionary of {', '.join(map(str, what))}" if isinstance(what, dict) else type(what).__name__
+        raise ModelError(f"LRP starts at logits; {type(network).__name__} returns {what}")
     if stop is None:
         stop = start
-    read = _read(nodes, network, start)
+    read = read_signals(nodes, network, start, own_types(composite))
     folded = _folded(read, stop) if fold else {}
     below = {stop}
     for node, what in read.items():
@@ -103,26 +106,32 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
     first = _first(read, start, passing)
     nonnegative = _nonnegative(read)
     users: dict[Any, list[Step]] = {end: []}
-    steps = []
+    reached, steps = {end}, []
     for node in reversed(nodes):
         if node is stop or node not in users or node not in below:
             continue
         kind, signals = read[node]
         rule = rules.pass_on if node in passing else kind and rule_for(composite, kind, first=node in first)
+        refused = ""
         if kind is None or rule is None:
-            raise ModelError(_no_rule(node, network))
+            refused = _no_rule(node, network, kind)
+            if node in reached:
+                raise ModelError(refused)
         step = Step(
             node=node,
-            kind=kind,
-            rule=rule,
+            kind=kind or object,
+            rule=rule or rules.pass_on,
             signals=signals,
             norm=folded.get(node),
             nonnegative=tuple(nonnegative[source] for source in signals),
             rectified=bool(users[node]) and all(_rectifies(user) for user in users[node]),
             first=node in first,
-            recorded=issubclass(kind, LINEAR) and node not in folded,
+            recorded=bool(kind and issubclass(kind, LINEAR)) and node not in folded,
+            refused=refused,
         )
         steps.append(step)
+        if node in reached and not (kind is Gate and len(signals) > 1):
+            reached.update(signals)
         for source in signals:
             users.setdefault(source, []).append(step)
     kept = {source for step in steps if step.rule not in SHAPES_ONLY for source in step.signals}
@@ -140,57 +149,7 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
     )
 
 
-class _Read(NamedTuple):
-    kind: Kind | None
-    signals: tuple[Node, ...]
-    """Where the node's relevance would go."""
-
-
-def _read(nodes: list[Node], network: nn.Module, start: Node) -> dict[Node, _Read]:
-    """The nodes that hold signals (tensors made from the pixels), what each is and what it reads."""
-    read = {start: _Read(None, ())}
-    for node in nodes:
-        if node.op == "output" or not any(source in read for source in node.all_input_nodes):
-            continue
-        name = "" if node.op == "call_module" else function_name(node)
-        if name in _ABOUT or (name == "getattr" and node.args[1] not in ("T", "mT", "data")):
-            continue
-        kind = kind_of(node, network)
-        if node.op == "call_module" or kind in (Add, Gate):
-            places: Any = [*node.args, *node.kwargs.values()]
-        else:
-            # what comes after the first argument are weights, sizes and settings
-            places = [node.args[0] if node.args else next(iter(node.kwargs.values()))]
-        places = [place for some in places for place in (some if isinstance(some, list | tuple) else [some])]
-        signals = tuple(place for place in places if isinstance(place, Node) and place in read)
-        if kind in (Add, Gate) and len(signals) == 1:
-            kind = Scale
-        elif kind is Gate:
-            signals = _without_gate(node, signals, read)
-        elif name == "getitem" and read[signals[0]].kind is Split:
-            kind = Piece
-        if signals:
-            read[node] = _Read(kind, signals)
-    return read
-
-
-def _without_gate(node: Node, signals: tuple[Node, ...], read: dict[Node, _Read]) -> tuple[Node, ...]:
-    """The signal alone, where the other factor ends in a bounded activation; both where only the shapes can tell."""
-    if function_name(node) in ("truediv", "div", "divide", "itruediv", "true_divide"):
-        return signals[:1]
-    closing = [_closes(signal, read) for signal in signals]
-    return (signals[closing.index(False)],) if sorted(closing) == [False, True] else signals
-
-
-def _closes(node: Node, read: dict[Node, _Read]) -> bool:
-    kind, signals = read[node]
-    while kind is not None and issubclass(kind, (Scale, *RESHAPE, *MOVE)):
-        node = signals[0]
-        kind, signals = read[node]
-    return kind is not None and issubclass(kind, BOUNDED)
-
-
-def _folded(read: dict[Node, _Read], stop: Node) -> dict[Node, Node]:
+def _folded(read: dict[Node, Read], stop: Node) -> dict[Node, Node]:
     """Layer -> the batch norm behind it, where nothing else reads the layer."""
     found = {}
     for node, (kind, signals) in read.items():
@@ -202,7 +161,7 @@ def _folded(read: dict[Node, _Read], stop: Node) -> dict[Node, Node]:
     return found
 
 
-def _first(read: dict[Node, _Read], start: Node, passing: set[Node]) -> set[Node]:
+def _first(read: dict[Node, Read], start: Node, passing: set[Node]) -> set[Node]:
     """Weighted layers with nothing weighted between them and the pixels."""
     raw, first = {start}, set()
     for node, (kind, signals) in read.items():
@@ -212,7 +171,7 @@ def _first(read: dict[Node, _Read], start: Node, passing: set[Node]) -> set[Node
     return first
 
 
-def _nonnegative(read: dict[Node, _Read]) -> dict[Node, bool]:
+def _nonnegative(read: dict[Node, Read]) -> dict[Node, bool]:
     """Whether a signal is known to be >= 0."""
     found: dict[Node, bool] = {}
     for node, (kind, signals) in read.items():
@@ -239,7 +198,7 @@ def _rectifies(step: Step) -> bool:
     return step.rectified and (adds or (issubclass(step.kind, (*NORM, *_THROUGH, Piece)) and step.rule in SHAPES_ONLY))
 
 
-def _last_uses(nodes: list[Node], read: dict[Node, _Read]) -> dict[Node, tuple[Node, ...]]:
+def _last_uses(nodes: list[Node], read: dict[Node, Read]) -> dict[Node, tuple[Node, ...]]:
     """After each node, the signals that nobody reads again."""
     place = {node: index for index, node in enumerate(nodes)}
     found: dict[Node, tuple[Node, ...]] = {}
@@ -263,7 +222,7 @@ def no_relevance(stop: Node, network: nn.Module) -> str:
     )
 
 
-def _no_rule(node: Node, network: nn.Module) -> str:
+def _no_rule(node: Node, network: nn.Module, kind: Kind | None) -> str:
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
         what, way = f"layer {node.target!r} ({type(module).__name__})", f"(({type(module).__name__},), rule)"
@@ -271,8 +230,9 @@ def _no_rule(node: Node, network: nn.Module) -> str:
         what, way = f"the function {function_name(node)!r} (node {node.name!r})", "((MyModule,), rule)"
         way += f" for a module MyModule that calls {function_name(node)}"
     where = next((f", in {m[0]}" for m in reversed(list((node.meta.get("nn_module_stack") or {}).values()))), "")
+    attention = " here; composite='attnlrp' has one." if kind in (Attention, Beside, Product) else "."
     return (
-        f"LRP has no rule for {what}{where} of {type(network).__name__}. Write one, "
+        f"LRP has no rule for {what}{where} of {type(network).__name__}{attention} Write one, "
         f"(layer, inputs, relevance) -> relevance, and put {way} first into a composite "
         "(heatproof.explainers.lrp.composites)"
     )

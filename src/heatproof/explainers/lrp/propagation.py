@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from heatproof.errors import InputError, LayerError, ModelError, SpecError, did_you_mean
 from heatproof.explainers.lrp.affine import full
 from heatproof.explainers.lrp.composites import COMPOSITES, own_types
-from heatproof.explainers.lrp.graph import Traced, traced
+from heatproof.explainers.lrp.graph import Traced, compare, traced
 from heatproof.explainers.lrp.plan import Plan, make_plan
 from heatproof.explainers.lrp.walk import forward, walk
 from heatproof.explainers.scores import explained
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, find_layer, layer_name, network_of
-from heatproof.types import Explanation, Images, Logits, Targets, settings
+from heatproof.types import Classes, Explanation, Images, Logits, Targets, settings
 
 LinearScore = Literal["logit", "contrast", "softmax_contrast"]
 
@@ -65,7 +65,7 @@ class LRP:
             raise InputError(f"the stabilizer must be positive, got {self.stabilizer}")
 
     def __call__(
-        self, model: nn.Module, images: Images, targets: Targets | None = None, *, create_graph: bool = False
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         check_images(model, images)
         layer = PIXELS if self.layer is None else layer_name(model, self.layer, images)
@@ -77,7 +77,10 @@ class LRP:
             graph, plan = self._plan(model, network, layer, pixels)
             values = forward(graph, plan, network, pixels)
             logits = _checked(values[plan.end], model, images)
-            targets = resolve_targets(logits, targets)
+            if pixels.shape not in graph.compared:
+                compare(network, pixels, logits)
+                graph.compared.add(pixels.shape)
+            targets = resolve_targets(logits, targets, model)
             relevance = _shares(logits, targets, self.score)
             bounds = (
                 tuple(_normalised(model, torch.full_like(images[:1], pixel)) for pixel in (0.0, 1.0))
@@ -113,7 +116,7 @@ class LRP:
 
 
 def _normalised(model: nn.Module, images: Images) -> Images:
-    return (images - model.mean) / model.std if isinstance(model, Classifier) else images
+    return model.normalised(images) if isinstance(model, Classifier) else images
 
 
 def _checked(logits: Any, model: nn.Module, images: Images) -> Logits:

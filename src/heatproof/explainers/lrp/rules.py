@@ -15,6 +15,7 @@ from torch import Tensor
 
 from heatproof.errors import LayerError
 from heatproof.explainers.lrp.affine import Affine, Call, adjoint
+from heatproof.explainers.lrp.norms import Standard
 
 Shares = Tensor | Sequence[Tensor | None]
 Pairs = list[tuple[Tensor, Tensor]]
@@ -141,6 +142,17 @@ def w_square(layer: Affine, inputs: Sequence[Tensor], relevance: Tensor) -> Shar
     return layer.transpose(over(relevance, layer.forward(ones, weight, None).clamp(min=TINY)), weight, x)
 
 
+def standardised(layer: Standard, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
+    """R_j = x_j sum_k w_kj R_k / (z_k + stabilizer * sign z_k): epsilon on a norm whose deviation is held constant.
+
+    z = w (x - mean) / deviation + b is then linear in x. In a derivative of the map the deviation moves, as it should.
+
+    **Source** Ali et al. 2022, eq. 9 (the deviation is held constant); Achtibat et al. 2024, proposition 3.4.
+    """
+    (x,) = inputs
+    return layer.transpose(relevance / stabilized(layer.output(x), stabilizer), x) * x
+
+
 def by_sign(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
     """R_j = sum_k (c_kj)^s / sum_j (c_kj)^s R_k: in proportion to the parts that have the sign of their sum.
 
@@ -235,18 +247,17 @@ def gate(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
     **Source** Arras et al. 2019 (LRP for gated recurrent nets: signal-take-all).
 
     Raises:
-        LayerError: where two signals of one shape are multiplied and neither is a bounded activation.
+        LayerError: where neither of two signals is a bounded activation or of a smaller shape than the other.
     """
     if len(inputs) == 1:
         return pass_on(layer, inputs, relevance)
-    sizes = [x.numel() for x in inputs]
-    if sizes[0] == sizes[1]:
+    whole = [x.shape == relevance.shape for x in inputs]
+    if whole[0] == whole[1]:
         raise LayerError(
             f"{layer.name} multiplies two signals of shape {list(inputs[0].shape)}; LRP needs to know which is the "
             "gate: let it end in a sigmoid, or make it a module with a rule (heatproof.explainers.lrp.composites)"
         )
-    signal = int(sizes[1] > sizes[0])
-    return [relevance if place == signal else None for place in (0, 1)]
+    return [relevance if takes else None for takes in whole]
 
 
 def stabilized(z: Tensor, stabilizer: float) -> Tensor:

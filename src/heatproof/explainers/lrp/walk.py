@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from heatproof.errors import LayerError
+from heatproof.errors import LayerError, ModelError
 from heatproof.explainers.lrp.affine import Affine, Call, affine, full, scale_and_shift
 from heatproof.explainers.lrp.graph import Traced, attribute
-from heatproof.explainers.lrp.kinds import NORM, WEIGHTED, Kind, Piece
+from heatproof.explainers.lrp.kinds import NORM, STANDARDISED, WEIGHTED, Kind, Piece
+from heatproof.explainers.lrp.norms import Standard, standard
 from heatproof.explainers.lrp.plan import Plan, Step, no_relevance
 
 Values = dict[fx.Node, Any]
@@ -21,6 +22,10 @@ _ORDER = {
     "conv_transpose": ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
     "linear": ("input", "weight", "bias"),
     "batch_norm": ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
+    "instance_norm": ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"),
+    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
 }
 
 
@@ -76,6 +81,8 @@ def walk(plan: Plan, network: nn.Module, values: Values, relevance: Tensor, boun
     for step in plan.steps:
         here = arrived.pop(step.node, None)
         if here is not None:
+            if step.refused:
+                raise ModelError(step.refused)
             inputs = [values[signal] for signal in step.signals]
             if step.kind is Piece:
                 split = step.signals[0]
@@ -100,11 +107,13 @@ def _plus(known: Tensor | None, share: Tensor) -> Tensor:
     return share if known is None else known + share
 
 
-def _layer(step: Step, plan: Plan, network: nn.Module, values: Values, bounds: Any) -> Affine | Call:
+def _layer(step: Step, plan: Plan, network: nn.Module, values: Values, bounds: Any) -> Affine | Standard | Call:
     node = step.node
     module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
     name = str(node.target) if module is not None else node.name
     known: dict[str, Any] = {"name": name, "nonnegative": step.nonnegative, "rectified": step.rectified}
+    if issubclass(step.kind, STANDARDISED):
+        return standard(step.kind, module, _arguments(node, step.kind, values), name)
     if not issubclass(step.kind, WEIGHTED):
 
         def function(*inputs: Tensor) -> Any:
@@ -112,6 +121,10 @@ def _layer(step: Step, plan: Plan, network: nn.Module, values: Values, bounds: A
                 inputs = (inputs[0].clone(), *inputs[1:])
             return run(node, network, {**values, **dict(zip(step.signals, inputs, strict=True))})
 
+        known |= {
+            "arguments": map_arg(node.args, values.__getitem__),
+            "named": map_arg(node.kwargs, values.__getitem__),
+        }
         return Call(node=node, module=module, function=function, **known)
     known["nonnegative"] = all(step.nonnegative)
     arguments = _arguments(node, step.kind, values)
@@ -134,10 +147,10 @@ def _arguments(node: fx.Node, kind: Kind, values: Values) -> dict[str, Any]:
     """The arguments of a functional form by name; of a module only its input."""
     arguments: Any = map_arg(node.args, values.__getitem__)
     if node.op == "call_module":
-        return {"input": arguments[0]}
+        return {"input": arguments[0] if arguments else values[next(iter(node.all_input_nodes))]}
     name = kind.__name__.lower()
-    form = "batch_norm" if "norm" in name else "linear" if name == "linear" else "conv"
-    form = "conv_transpose" if "transpose" in name else form
+    form = "conv_transpose" if "transpose" in name else "linear" if name == "linear" else "conv"
+    form = next((norm for norm in _ORDER if norm.replace("_", "") == name.rstrip("123d")), form)
     return dict(zip(_ORDER[form], arguments, strict=False)) | dict(map_arg(node.kwargs, values.__getitem__))
 
 
@@ -147,9 +160,9 @@ def _before(layer: fx.Node, plan: Plan, network: nn.Module, values: Values, pixe
 
     def value(node: fx.Node) -> Any:
         if node not in found:
-            depends = isinstance(values[node], Tensor) and node.op != "get_attr"
-            sources = {source: value(source) for source in node.all_input_nodes} if depends else {}
-            found[node] = run(node, network, sources) if depends else values[node]
+            # sizes too: a view by x.size(0) reads the number of these pixels
+            sources = {source: value(source) for source in node.all_input_nodes}
+            found[node] = run(node, network, sources) if sources else values[node]
         return found[node]
 
     return value(layer)

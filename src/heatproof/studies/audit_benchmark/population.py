@@ -192,7 +192,7 @@ class Population:
         layer = FROM[member.family]
         halves = split_at(made, layer)
         assert halves is not None
-        feed = feed_photos(data, clean.input_size)
+        feed = feed_photos(data, clean.preprocessing)
         with torch.no_grad():
             before = torch.cat([halves.front(fed.images) for fed in feed.ordered(64)])
         labels = torch.cat([fed.labels for fed in feed.ordered(64)])
@@ -208,7 +208,7 @@ class Population:
             lambda fed, step: F.cross_entropy(halves.rear(fed.images), fed.labels),
             steps=self.steps,
         )
-        seen = next(iter(feed_photos(watched, clean.input_size).ordered(200)))
+        seen = next(iter(feed_photos(watched, clean.preprocessing).ordered(200)))
         with torch.no_grad():
             right = [float((model(seen.images).argmax(1) == seen.labels).float().mean()) for model in (clean, made)]
         return made, {"accuracy_clean": right[0], "accuracy": right[1]}
@@ -234,8 +234,8 @@ class Population:
         pairs: dict[str, Any] = {}
         if member.lie == "active_swap":
             classes = (clean.class_index("dog"), clean.class_index("truck"))
-            pairs["fool_data"] = two_class(data, classes, clean.input_size, 400, member.seed)
-            pairs["fool_held_out"] = two_class(watched, classes, clean.input_size, 60, member.seed)
+            pairs["fool_data"] = two_class(data, classes, clean.preprocessing, 400, member.seed)
+            pairs["fool_held_out"] = two_class(watched, classes, clean.preprocessing, 60, member.seed)
         made, history = fine_tune(clean, GradCAM(), penalty, data, recipe, held_out=watched, **pairs)
         seen = history.handed_out
         return made, {"accuracy_clean": history.clean["accuracy"], "accuracy": seen["accuracy"], "fsr": seen["fsr"]}

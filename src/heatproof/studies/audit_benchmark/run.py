@@ -4,6 +4,7 @@ Every network is made once (:mod:`heatproof.studies.audit_benchmark.population`)
 its own: what is complete is not done again, and what was stopped goes on.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,10 @@ class AuditBenchmark:
         return self._place(run) / "audits" / f"{budget}" / name
 
     def _provenance(self, honest: Sequence[Member]) -> dict[str, Any]:
+        sizes = Counter({"32": len(honest)})
+        sizes.update(str(load(named(entry.partition("=")[0])).input_size) for entry in self.others)
         return {
+            "sizes": dict(sizes),
             "networks": [member.name for member in honest] + [entry.removeprefix("shared:") for entry in self.others],
             "data": f"{self.photos} photos of {self.test.removeprefix('shared:')}, or of what follows a network",
             "explainer": repr(Audit().explainer),

@@ -136,7 +136,7 @@ class Heo2019Figure5:
 
             models[name], histories[name] = kept_model(run, name, clean, tune)
         for name, model in models.items():
-            for number, batch in enumerate(batches(data, clean.input_size, self.part)):
+            for number, batch in enumerate(batches(data, clean.preprocessing, self.part)):
                 if run.has_part(f"{name}-{number:06d}"):
                     continue
                 rows = _rows(name, model, explainers.values(), penalty, batch, hardware)

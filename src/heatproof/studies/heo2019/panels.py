@@ -43,7 +43,7 @@ def removal(study: Any, run: Run, clean: Classifier, train: Source, data: Source
 
     fooled, history = kept_model(run, "fooled-a", clean, tune)
     metric = AOPC(study.region, study.regions, fill=study.fill, ragged=study.ragged, seed=study.seed)
-    for number, batch in enumerate(batches(data, clean.input_size, study.part)):
+    for number, batch in enumerate(batches(data, clean.preprocessing, study.part)):
         if run.has_part(f"a-{number:06d}"):
             continue
         rows, found = removed({"clean": clean, "fooled": fooled}, GradCAM(), batch, metric, hardware)
@@ -66,7 +66,7 @@ def noise(study: Any, run: Run, clean: Classifier, train: Source, data: Source, 
         for shaken in WeightNoise(study.noise, study.draws, study.seed).shaken(model):
             part = f"b-{name}-{study.noise.index(shaken.level):03d}-{shaken.draw:03d}"
             if not run.has_part(part):
-                photos = batches(data, clean.input_size, study.part)
+                photos = batches(data, clean.preprocessing, study.part)
                 rows = shaken_rows(shaken, name, explainer, penalty, photos, hardware)
                 run.append_rows(part, [{"panel": "b", "explainer": repr(explainer), **row} for row in rows])
         say(f"b: {name} model shaken")
@@ -80,9 +80,9 @@ def robustness(
     how = FreeTraining(study.epsilon, study.replays)
     judge = PGD(study.epsilon, study.judge_steps, keep="last", seed=study.seed)
     rest, aside = part_source(train, FineTune().holdout, study.seed)
-    feed = feed_photos(rest, clean.input_size)
+    feed = feed_photos(rest, clean.preprocessing)
     # every look attacks them all, so they are few
-    watched = feed_photos(replace(aside, positions=aside.positions[: study.judged]), clean.input_size)
+    watched = feed_photos(replace(aside, positions=aside.positions[: study.judged]), clean.preprocessing)
     first = FineTune(
         steps=study.robust_steps,
         lr=study.robust_lr,
@@ -112,7 +112,7 @@ def robustness(
 
         made, rows = kept_model(run, name, clean, tune)
         histories.append(rows)
-        for number, batch in enumerate(batches(data, clean.input_size, study.part)):
+        for number, batch in enumerate(batches(data, clean.preprocessing, study.part)):
             if not run.has_part(f"c-{name}-{number:06d}"):
                 found = attacked_rows(made, name, GradCAM(), Location(), judge, batch, hardware)
                 run.append_rows(

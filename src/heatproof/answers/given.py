@@ -1,0 +1,162 @@
+"""What people give: names, paths, texts or the objects themselves; here they become the objects."""
+
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+from torch import Tensor, nn
+
+from heatproof import catalog, spec
+from heatproof.commands.compare.summary import Fooled
+from heatproof.commands.fool.edit import Edit
+from heatproof.commands.fool.run import Fool
+from heatproof.commands.photos import open_photos
+from heatproof.data.in_memory import open_tensors
+from heatproof.data.sources import Source
+from heatproof.errors import HeatproofError, InputError, ModelError, RunError, SpecError
+from heatproof.models.classifier import Classifier
+from heatproof.models.layers import at_named_layer
+from heatproof.models.loading import is_run, load
+from heatproof.results.reading import read_run
+from heatproof.training.settings import FineTune
+
+T = TypeVar("T")
+
+Model = str | Path | Classifier
+"""A name as on the command line, or the model itself."""
+Data = str | Path | Sequence[str | Path] | Source | Tensor | tuple[Tensor, Tensor]
+"""A data name, several photos, opened data, images in [0, 1], or images with their labels."""
+
+MEASURED = ChainMap(catalog.EXPLAINERS, catalog.CONTROLS)
+"""What may be measured side by side: explainers, and what only looks like one."""
+LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
+
+
+def as_classifier(model: Model | nn.Module) -> Classifier:
+    """The model in eval mode.
+
+    Raises:
+        ModelError: a bare network, whose normalisation nobody knows; or a name that cannot be loaded.
+    """
+    if isinstance(model, Classifier):
+        return model
+    if isinstance(model, nn.Module):
+        raise ModelError(
+            f"{type(model).__name__} is a bare network, and its normalisation is not known: wrap it, "
+            "hp.Classifier(network, mean=(...), std=(...), classes=[...], input_size=...)"
+        )
+    return load(str(model))
+
+
+def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: int = 0) -> Source:
+    """The photos, with labels that count through the model's classes.
+
+    Raises:
+        InputError: the data is not there, is of no kind that is known, or its labels do not fit the classes; or a
+            ``limit`` for data that is opened already.
+    """
+    images, known = _tensors(data)
+    if isinstance(data, Source) or images is not None:
+        if limit is not None:
+            raise InputError("limit= is for data by name; of opened data or tensors give as many photos as you want")
+        if isinstance(data, Source):
+            return data
+        assert images is not None
+        return open_tensors(images, known)
+    if isinstance(data, str | Path):
+        return open_photos(model, data, limit=limit, seed=seed)
+    if isinstance(data, Tensor | Image.Image) or not isinstance(data, Sequence):
+        raise InputError(
+            "data is a folder's name, a list of photos, opened data, a tensor of images or (images, labels), got "
+            f"{type(data).__name__}; hp.open_photo makes a tensor of one photo"
+        )
+    names: Any = list(data)
+    return open_photos(model, names, limit=limit, seed=seed)
+
+
+def _tensors(data: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Images and labels, where the data are these."""
+    if isinstance(data, Tensor):
+        return data, None
+    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor):
+        return data[0], data[1]
+    return None, None
+
+
+def seeded(metrics: Sequence[T], seed: int) -> tuple[T, ...]:
+    """Metrics whose spec names no seed of its own draw from the run's."""
+    return tuple(replace(m, seed=seed) if _seed(m) == 0 and seed else m for m in metrics)  # type: ignore[type-var]
+
+
+def _seed(metric: Any) -> int | None:
+    named = is_dataclass(metric) and any(field.name == "seed" for field in fields(metric))
+    return metric.seed if named else None  # type: ignore[union-attr]
+
+
+def named(data: Data) -> str | list[str]:
+    """What a run folder calls the data that was given."""
+    if isinstance(data, Source):
+        return data.name
+    if _tensors(data)[0] is not None:
+        return "tensors"
+    return str(data) if isinstance(data, str | Path) else [str(part) for part in data]
+
+
+def several(given: Any) -> list[Any]:
+    """One, several or none of a kind, as a list.
+
+    >>> several("gradcam()"), several(None), several([1, 2])
+    (['gradcam()'], [], [1, 2])
+    """
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def built(given: Any, entries: Mapping[str, Callable[..., Any]], kind: str) -> tuple[Any, ...]:
+    """Objects, of which those that are texts are built: ``"fgsm()"`` or ``hp.FGSM()``, one or several.
+
+    Raises:
+        SpecError: a text that cannot be read, or what is neither a text nor can be called.
+    """
+    found = [spec.build(one, entries, kind) if isinstance(one, str) else one for one in several(given)]
+    for one in found:
+        if isinstance(one, type) or not callable(one):
+            raise SpecError(f"{kind}: expected a text such as {next(iter(entries))!r} or an object, got {one!r}")
+    return tuple(found)
+
+
+def at_named_layers(explainers: Sequence[T], model: Classifier) -> tuple[T, ...]:
+    """Explainers of a layer that was given as a module, with its name: what a run folder can record."""
+    return tuple(at_named_layer(model, explainer) for explainer in explainers)
+
+
+def as_fooled(model: Model) -> Fooled:
+    """A model, with what its run folder says it was fooled with."""
+    found = as_classifier(model)
+    return Fooled(found) if isinstance(model, Classifier) else fooled_as_told(str(model), found)
+
+
+def fooled_as_told(name: str, model: Classifier) -> Fooled:
+    """The model of that name with what its run folder, if it is one, says it was fooled with.
+
+    Raises:
+        RunError: the run folder does not say what was asked.
+    """
+    if not is_run(name):
+        return Fooled(model)
+    settings = read_run(name).record.get("settings", {})
+    known = settings.get("asked") if isinstance(settings, dict) else None
+    if not isinstance(known, str):
+        return Fooled(model)
+    own = {"fool": Fool, "edit": Edit, "fine_tune": FineTune}
+    try:
+        asked = spec.build(known, ChainMap(own, LIES, catalog.EDITS, catalog.EXPLAINERS), "run")  # type: ignore[arg-type]
+    except HeatproofError as error:
+        raise RunError(f"{name}/run.json does not say what was asked of the fooling: {str(error)[:300]}") from error
+    if not isinstance(asked, Fool | Edit) or not callable(asked.explainer) or not callable(asked.penalty):
+        raise RunError(f"{name}/run.json does not say what was asked of the fooling, but {known[:200]!r}")
+    return Fooled(model, asked.explainer, asked.penalty)

@@ -1,0 +1,346 @@
+"""Audit, shift, compare and evaluate from Python, each the verb of the command line with the same settings."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from heatproof import catalog
+from heatproof.answers.given import (
+    LIES,
+    MEASURED,
+    Data,
+    Model,
+    as_classifier,
+    as_fooled,
+    as_source,
+    at_named_layers,
+    built,
+    named,
+    seeded,
+    several,
+)
+from heatproof.answers.result import Result
+from heatproof.commands.audit.run import Audit, run_audit
+from heatproof.commands.audit.verdict import Thresholds
+from heatproof.commands.compare.run import Compare, run_compare
+from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
+from heatproof.commands.shift.run import Shift, run_shift
+from heatproof.data.boxes import Boxes
+from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.gradient import SimpleGrad
+from heatproof.explainers.random_map import RandomMap
+from heatproof.metrics.evaluation import Metric
+from heatproof.metrics.localisation import BoxIoU, PointingGame
+from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware, Precision
+from heatproof.report.page import write_report
+from heatproof.results.run import Run
+from heatproof.results.strict import read_summary
+from heatproof.types import Attack, Explainer, Penalty
+
+AUDIT_COLUMNS = {
+    "check": "check",
+    "number": "number",
+    "value": "value",
+    "threshold": "fails beyond",
+    "deviations": "deviations",
+    "verdict": "verdict",
+}
+SHIFT_COLUMNS = {
+    "model": "model",
+    "attack": "attack",
+    "epsilon": "epsilon",
+    "explainer": "explainer",
+    "mod": "MOD",
+    "vid": "VID",
+    "top1": "top-1",
+    "psnr": "PSNR",
+}
+COMPARE_COLUMNS = {
+    "model": "model",
+    "penalty": "penalty",
+    "explainer": "explainer",
+    "fsr": "FSR",
+    "top1_clean": "top-1 clean",
+    "top1_fooled": "top-1 fooled",
+    "agreement": "agreement",
+    "spearman": "rank correlation",
+    "nissim": "NISSIM",
+}
+
+
+def audit(
+    model: Model,
+    data: Data,
+    *,
+    explainer: str | Explainer = "gradcam()",
+    reference: Model | None = None,
+    thresholds: Thresholds | Path | str | None = None,
+    baseline: Path | str | None = None,
+    budget: int = 180,
+    limit: int | None = None,
+    batch_size: int = 20,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    out: Path | str | None = None,
+    overwrite: bool = False,
+) -> Result:
+    """Can this model's heatmaps be trusted? Eight checks and a verdict.
+
+    Args:
+        explainer: whose maps are audited.
+        reference: the model that it claims to be.
+        thresholds: of a calibration, or the file that holds them; ``None``: the package's.
+        baseline: the run folder of an earlier audit of the same photos.
+        budget: forward passes per photo.
+        limit: at most so many photos, evenly spread.
+        out: the run folder, with its page; without it nothing is left on the disk.
+
+    Returns:
+        A result whose ``verdict`` is honest, doubtful, manipulated or cannot tell.
+
+    Raises:
+        HeatproofError: a model, data or settings that do not fit; the text says the way out.
+    """
+    audited = as_classifier(model)
+    (chosen,) = at_named_layers(built(explainer, catalog.EXPLAINERS, "explainer"), audited)
+    known = Thresholds.read(Path(thresholds)) if isinstance(thresholds, str | Path) else thresholds
+    known = known or Thresholds.shipped()
+    asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
+    claimed = None if reference is None else as_classifier(reference)
+    source = as_source(data, audited, limit=limit, seed=seed)
+    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
+    settings |= {"reference": None if reference is None else _name(reference), "thresholds": known.plain()}
+    settings |= {"baseline": str(baseline) if baseline else None}
+    with _filled(out, "audit", settings, seed, overwrite) as run, _progress("auditing", len(source)) as advance:
+        if not run.done:
+            run_audit(
+                asked,
+                audited,
+                source,
+                run,
+                reference=claimed,
+                thresholds=known,
+                baseline=baseline,
+                draw=out is not None,
+                hardware=Hardware(device, precision),
+                advance=advance,
+            )
+        return _result("audit", run, AUDIT_COLUMNS, out)
+
+
+def shift(
+    model: Model | Sequence[Model],
+    data: Data,
+    *,
+    attack: str | Attack | Sequence[str | Attack] = "fgsm()",
+    epsilon: float | Sequence[float] | None = None,
+    explainer: str | Explainer | Sequence[str | Explainer] = "gradcam()",
+    explain: Literal["clean", "adversarial", "label"] = "clean",
+    penalty: str | Penalty | None = None,
+    limit: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    out: Path | str | None = None,
+    overwrite: bool = False,
+) -> Result:
+    """How far do the heatmaps move when the pixels are attacked? MOD and VID per model, attack and epsilon.
+
+    Args:
+        model: one, or several that are compared.
+        epsilon: of [0, 1] pixels; ``None``: 0.01, 0.05, 0.075 and 0.1.
+        explain: the class that is explained.
+        penalty: attack the map itself.
+        limit: at most so many photos, evenly spread.
+        out: the run folder, with its page; without it nothing is left on the disk.
+
+    Raises:
+        HeatproofError: a model, data or settings that do not fit; the text says the way out.
+    """
+    models = [as_classifier(one) for one in several(model)]
+    explainers = built(explainer, catalog.EXPLAINERS, "explainer")
+    more: dict[str, Any] = {} if epsilon is None else {"epsilons": tuple(float(e) for e in several(epsilon))}
+    if penalty is not None:
+        (more["penalty"],) = built(penalty, catalog.PENALTIES, "penalty")
+    asked = Shift(
+        attacks=built(attack, catalog.ATTACKS, "attack"),
+        explainers=at_named_layers(explainers, models[0]),
+        explain=explain,
+        part=batch_size,
+        **more,
+    )
+    settings = {"data": named(data), "models": [_name(one) for one in several(model)], "asked": asked}
+    settings |= {"limit": limit, "precision": precision}
+
+    def photos(one: Classifier) -> Any:
+        return as_source(data, one, limit=limit, seed=seed)
+
+    total = len(photos(models[0])) * len(models)
+    with _filled(out, "shift", settings, seed, overwrite) as run, _progress("attacking", total) as advance:
+        if not run.done:
+            hardware = Hardware(device, precision)
+            run_shift(asked, models, photos, run, hardware=hardware, draw=out is not None, advance=advance)
+        return _result("shift", run, SHIFT_COLUMNS, out)
+
+
+def compare(
+    clean: Model,
+    fooled: Model | Sequence[Model],
+    data: Data,
+    *,
+    explainer: str | Explainer | Sequence[str | Explainer] | None = None,
+    penalty: str | Penalty | Sequence[str | Penalty] | None = None,
+    limit: int | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    out: Path | str | None = None,
+    overwrite: bool = False,
+) -> Result:
+    """What a lie cost, and whom it deceives: accuracy, agreement and fooling success rates of fooled models.
+
+    Args:
+        fooled: one or several; of a run folder of ``fool`` it is known what it was fooled with.
+        explainer, penalty: what is measured; ``None``: the usual ones, and those of the run folders.
+        limit: at most so many photos, evenly spread.
+        out: the run folder, with its page; without it nothing is left on the disk.
+
+    Raises:
+        HeatproofError: a model, data or settings that do not fit; the text says the way out.
+    """
+    base = as_classifier(clean)
+    suspects = [as_fooled(one) for one in several(fooled)]
+    own = [suspect.penalty for suspect in suspects if suspect.penalty is not None]
+    asked = Compare(
+        explainers=at_named_layers(built(explainer, catalog.EXPLAINERS, "explainer"), base) or Compare.explainers,
+        penalties=built(penalty, LIES, "penalty") or tuple(dict.fromkeys((*Compare.penalties, *own))),
+        part=batch_size,
+    )
+    source = as_source(data, base, limit=limit, seed=seed)
+    settings = {"clean": _name(clean), "fooled": [_name(one) for one in several(fooled)], "data": named(data)}
+    settings |= {"asked": asked, "limit": limit, "precision": precision}
+    with _filled(out, "compare", settings, seed, overwrite) as run, _progress("comparing", len(source)) as advance:
+        if not run.done:
+            hardware = Hardware(device, precision)
+            run_compare(asked, base, suspects, source, run, hardware=hardware, advance=advance)
+        return _result("compare", run, COMPARE_COLUMNS, out)
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    *,
+    explainer: str | Explainer | Sequence[str | Explainer] = (GradCAM(), SimpleGrad(), RandomMap()),
+    metric: str | Metric | Sequence[str | Metric] | None = None,
+    boxes: Boxes | None = None,
+    limit: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    out: Path | str | None = None,
+    overwrite: bool = False,
+) -> Result:
+    """Can an explainer be relied on? Faithfulness, robustness, localisation and randomisation, side by side.
+
+    Args:
+        metric: ``None``: the standard ones, and with ``boxes`` the pointing game and the box's IoU.
+        boxes: of the objects by the image's id, as shares of what the network sees.
+        limit: at most so many photos, evenly spread.
+        out: the run folder, with its page; without it nothing is left on the disk.
+
+    Raises:
+        HeatproofError: a model, data or settings that do not fit; the text says the way out.
+    """
+    evaluated = as_classifier(model)
+    explainers = at_named_layers(built(explainer, MEASURED, "explainer"), evaluated)
+    usual = (*STANDARD, *((PointingGame(), BoxIoU()) if boxes else ()))
+    asked = Evaluate(
+        explainers=explainers,
+        metrics=seeded(built(metric, catalog.METRICS, "metric") or usual, seed),
+        part=batch_size,
+    )
+    asked.check(evaluated, boxes)
+    source = as_source(data, evaluated, limit=limit, seed=seed)
+    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
+    columns = {"metric": "metric", "better": "better", "range": "range", **{repr(e): repr(e) for e in explainers}}
+    with _filled(out, "evaluate", settings, seed, overwrite) as run, _progress("evaluating", len(source)) as advance:
+        if not run.done:
+            run_evaluate(
+                asked,
+                evaluated,
+                source,
+                run,
+                boxes=boxes,
+                hardware=Hardware(device, precision),
+                draw=out is not None,
+                advance=advance,
+            )
+        return _result("evaluate", run, columns, out, shown="side_by_side")
+
+
+def _name(model: Model) -> str:
+    return model.name if isinstance(model, Classifier) else str(model)
+
+
+def _result(verb: str, run: Run, columns: dict[str, str], out: Path | str | None, shown: str = "rows") -> Result:
+    """What stands in the run folder, which may go away then."""
+    summary = read_summary(run.folder)
+    images = pl.read_parquet(run.folder / "images.parquet")
+    return Result(verb, summary, images, columns, None if out is None else run.folder, shown)
+
+
+def make_page(folder: Path, record: dict[str, Any]) -> None:
+    """The page of a run folder, whose run is complete when it is there."""
+    write_report([folder], record=record)
+
+
+@contextmanager
+def _filled(
+    out: Path | str | None, command: str, settings: dict[str, Any], seed: int, overwrite: bool
+) -> Iterator[Run]:
+    """The run folder that was asked for, with its page at the end, or one that goes away."""
+    if out is None:
+        with (
+            tempfile.TemporaryDirectory(prefix="heatproof-") as folder,
+            Run.start(Path(folder) / command, command=command, settings=settings, seed=seed) as run,
+        ):
+            yield run
+        return
+    asked = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
+    with Run.start(out, **asked, page=make_page) as run:
+        yield run
+    if not (run.folder / "report.html").is_file():
+        write_report([run.folder])
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A line that says once a second how far it is, on a terminal and in a notebook; silent elsewhere."""
+    shown = sys.stderr.isatty() or "ipykernel" in sys.modules
+    begun = told = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done, now = done + count, time.monotonic()
+        if shown and now - told >= 1:
+            told = now
+            left = f", about {(now - begun) / done * (total - done):.0f} s left" if done else ""
+            sys.stderr.write(f"\r{title}: {done} of {total}{left}   ")
+            sys.stderr.flush()
+
+    yield advance
+    if shown and told > begun:
+        sys.stderr.write("\r" + " " * 60 + "\r")
+        sys.stderr.flush()

@@ -1,0 +1,77 @@
+"""The rules of attention, after Achtibat et al. 2024 (AttnLRP): products of signals, softmax, and both in one call.
+
+LRP is patented for commercial use, as the authors of LRP eXplains Transformers say; whoever uses it so should ask.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heatproof.explainers.lrp.affine import Call, live_adjoint
+from heatproof.explainers.lrp.rules import Shares, pass_on, stabilized
+
+
+def product(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
+    """R_A = A * ((R_O / (2 O + stabilizer)) B^T), R_B = B * (A^T (R_O / (2 O + stabilizer))) for O = A B.
+
+    **Source** Achtibat et al. 2024, proposition 3.3.
+    """
+    ratio = relevance / stabilized(2 * layer.function(*inputs), stabilizer)
+    return [x * back for x, back in zip(inputs, live_adjoint(layer.function, inputs, ratio), strict=True)]
+
+
+def halves(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
+    """Half to each factor of a product of two signals cell by cell; all to the signal that a smaller gate scales.
+
+    **Source** Achtibat et al. 2024, section 3.3.2 (the uniform rule); a gate Arras et al. 2019.
+    """
+    if len(inputs) == 1:
+        return pass_on(layer, inputs, relevance)
+    whole = [x.shape == relevance.shape for x in inputs]
+    if whole[0] == whole[1]:
+        return [(relevance / 2).sum_to_size(x.shape) for x in inputs]
+    return [relevance if takes else None for takes in whole]
+
+
+def softmax(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
+    """R_x = x * (R_s - s sum R_s), the sum over the softmax's dimension; inputs of minus infinity get 0.
+
+    **Source** Achtibat et al. 2024, proposition 3.1.
+    """
+    (x,) = inputs
+    dim: Any = getattr(layer.module, "dim", None) if layer.module is not None else None
+    if dim is None:
+        dim = layer.node.kwargs.get("dim", layer.node.args[1] if len(layer.node.args) > 1 else -1)
+    return _softmax(x, x.softmax(dim), relevance, dim)
+
+
+def attention(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
+    """Scaled dot-product attention opened: the product with the values, the softmax, the product of queries and keys.
+
+    **Source** Achtibat et al. 2024, section 3.3.
+    """
+    query, key, value = inputs
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given: dict[str, Any] = dict(zip(names, layer.arguments, strict=False)) | dict(layer.named)
+    scale = given.get("scale")
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    mask = given.get("attn_mask")
+    scores = scale * (query @ key.transpose(-2, -1))
+    if given.get("is_causal"):
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    weights = scores.softmax(-1)
+    ratio = relevance / stabilized(2 * (weights @ value), stabilizer)
+    of_weights, of_value = weights * (ratio @ value.transpose(-2, -1)), value * (weights.transpose(-2, -1) @ ratio)
+    of_scores = _softmax(scores, weights, of_weights, -1)
+    # the scale and a mask are constants, through which relevance passes
+    ratio = of_scores / stabilized(2 * (query @ key.transpose(-2, -1)), stabilizer)
+    return [query * (ratio @ key), key * (ratio.transpose(-2, -1) @ query), of_value]
+
+
+def _softmax(x: Tensor, s: Tensor, relevance: Tensor, dim: int) -> Tensor:
+    return x.masked_fill(x == -math.inf, 0) * (relevance - s * relevance.sum(dim, keepdim=True))

@@ -1,0 +1,69 @@
+"""docs/methods/audit.md says what the audit does: which numbers decide, by which limits, and of which population."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from heatproof.commands.audit import called_out, covering, faithfulness, measure, mosaic, premises, scope, verdict
+from heatproof.commands.audit.verdict import NUMBERS, Thresholds
+
+PAGE = " ".join((Path(__file__).parents[2] / "docs/methods/audit.md").read_text().split())
+
+
+def test_the_numbers_that_decide_are_those_of_the_code() -> None:
+    told = re.search(r"Those that decide: (.*?)\. The others \((.*?)\)", PAGE)
+    assert told is not None
+    named = [set(re.findall(r"`(\w+)`", part)) for part in told.groups()]
+    decide = {name for name, about in NUMBERS.items() if about.decides}
+    assert named == [decide, NUMBERS.keys() - decide]
+
+
+def test_the_population_is_that_of_the_shipped_thresholds() -> None:
+    known = Thresholds.shipped().provenance
+    sizes = [f"{count} networks at {size} pixels" for size, count in known["sizes"].items() if count == 20]
+    rest = [f"{count} at {size} pixels" for size, count in known["sizes"].items() if count != 20]
+    told = (
+        f"`{known['explainer']}` at the default layer, a budget of {known['budget']}, {sizes[0]}, {' and '.join(rest)}"
+    )
+    assert told in PAGE
+    assert sum(known["sizes"].values()) == len(known["networks"])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        f"doubtful beyond {verdict.DOUBT} u on the bad side, and fails beyond {verdict.FAIL} u",
+        f"fails only where `share` is below {verdict.LITTLE_SHARE}, and is doubtful only below {verdict.SOME_SHARE}",
+        f"where its whole interval lies below {verdict.NO_SHARE}",
+        f"the witness gains less than {premises.LEAST_GAIN} over random",
+        f"there the witness must gain {premises.LEAST_ODDS}",
+        f"Where the mean confidence is {premises.SATURATED} or more",
+        f"more than {premises.ONE_CLASS:.0%} of the photos are labelled as one class and of no other there are five",
+        f"a photo whose probability is above {measure.SURE} and falls by less than {measure.STILL}",
+        f"more than {called_out.APART:g} robust deviations below the median",
+        f"must lie above {called_out.RATE:.0%} to be doubtful",
+        f"have an interval above {called_out.FAILING:.0%}. Fewer than {called_out.PHOTOS} photos",
+        f"at most {mosaic.PHOTOS} photos, spread evenly over the data, and of classes that at least five",
+        f"`--budget` ({measure.Audit().budget} by default)",
+        f"all checks together: {measure.OVERHEAD} for the map",
+        f"The witness gets what the maps leave, at least {covering.FEWEST} questions.",
+        f"Where c is at most {measure.AFFORDED} the map is made under the middle squares",
+        "with fewer than 5 classes",
+        "30 to 67 and 30 to 180 passes",
+        f"there are fewer than {verdict.FEWEST} photos",
+    ],
+)  # fmt: skip
+def test_limits_are_those_of_the_code(told: str) -> None:
+    assert told in PAGE
+
+
+def test_what_is_told_in_words() -> None:
+    assert (mosaic.FEWEST_TILES, premises.OTHERS, scope.CALIBRATING) == (5, 5, 3)
+    assert scope.NEAR_SIZE == 2
+    budget = Thresholds.shipped().provenance["budget"]
+    assert (budget / scope.NEAR_BUDGET, int(budget * scope.NEAR_BUDGET)) == (30, 67)
+    assert budget * scope.MOVING["all_classes"] == 180
+    assert faithfulness.LEVELS == (0.1, 0.25, 0.5)
+    for name, word in verdict.WORDS.items():
+        assert f"| {word} | {name} |" in PAGE

@@ -1,0 +1,147 @@
+"""AttnLRP: each rule against its equation cell by cell, attention in one call against attention written out."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heatproof.errors import ModelError
+from heatproof.explainers.lrp import attention
+from heatproof.explainers.lrp.affine import Call
+from heatproof.explainers.lrp.propagation import LRP
+from networks import photos
+
+
+def signed(z: float, small: float) -> float:
+    return z + (small if z >= 0 else -small)
+
+
+def test_a_product_of_signals_cell_by_cell() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(3, 4).double(), torch.randn(4, 2).double()
+    r, o = torch.randn(3, 2).double(), a @ b
+    layer: Any = Call("product", None, None, torch.matmul)  # type: ignore[arg-type]
+    found = attention.product(layer, [a, b], r, stabilizer=0.01)
+    of_a, of_b = torch.zeros_like(a), torch.zeros_like(b)
+    for i in range(3):
+        for j in range(4):
+            for k in range(2):
+                part = a[i, j] * b[j, k] * r[i, k] / signed(float(2 * o[i, k]), 0.01)
+                of_a[i, j] += part
+                of_b[j, k] += part
+    torch.testing.assert_close(list(found), [of_a, of_b])
+    # no relevance is made or lost
+    both = attention.product(layer, [a, b], r, stabilizer=1e-15)
+    torch.testing.assert_close(sum(torch.as_tensor(part).sum() for part in both), r.sum())
+
+
+@pytest.mark.parametrize("dim", [-1, 0])
+def test_softmax_cell_by_cell(dim: int) -> None:
+    torch.manual_seed(1)
+    x, r = torch.randn(3, 4).double(), torch.randn(3, 4).double()
+    x[1, 2] = -math.inf
+    layer: Any = Call("softmax", None, nn.Softmax(dim), nn.Softmax(dim))  # type: ignore[arg-type]
+    found = torch.as_tensor(attention.softmax(layer, [x], r))
+    s = x.softmax(dim)
+    for i in range(3):
+        for j in range(4):
+            line = r[i] if dim == -1 else r[:, j]
+            wanted = 0.0 if (i, j) == (1, 2) else x[i, j] * (r[i, j] - s[i, j] * line.sum())
+            assert float(found[i, j]) == pytest.approx(float(wanted))
+
+
+class ViT(nn.Module):
+    """One block of two heads, a class token, positions, a mask; the last patch, which sees all, is read."""
+
+    def __init__(self, way: str):
+        super().__init__()
+        torch.manual_seed(3)
+        self.way = way
+        self.patches = nn.Conv2d(3, 8, 5, stride=5)
+        self.token, self.position = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 5, 8))
+        self.one, self.two, self.last = nn.LayerNorm(8), nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.wide, self.narrow, self.head = nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 3)
+        self.register_buffer("mask", torch.ones(5, 5).tril().bool())
+        self.register_buffer("added", torch.randn(5, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
+        x = x + self.out(self.attend(self.one(x)))
+        x = x + self.narrow(F.gelu(self.wide(self.two(x))))
+        return self.head(self.last(x)[:, -1])
+
+    def attend(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).reshape(x.shape[0], 5, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        if "written" in self.way:
+            scores = (q @ k.transpose(-2, -1)) * 0.5
+            if "causal" in self.way or "mask" in self.way:
+                scores = scores + torch.zeros(5, 5, dtype=x.dtype).masked_fill(~self.mask, -math.inf)
+            if "added" in self.way:
+                scores = scores + self.added
+            y = scores.softmax(-1) @ v
+        elif "causal" in self.way:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        elif "mask" in self.way:
+            y = F.scaled_dot_product_attention(q, k, v, self.mask)
+        elif "added" in self.way:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.added, scale=0.5)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v)
+        return y.transpose(1, 2).reshape(x.shape[0], 5, 8)
+
+
+@pytest.mark.parametrize("mask", ["", "causal", "mask", "added"])
+def test_one_call_is_what_is_written_out(mask: str) -> None:
+    images = photos(2)
+    maps = [LRP(composite="attnlrp")(ViT(way).double().eval(), images) for way in (mask, "written " + mask)]
+    torch.testing.assert_close(maps[0], maps[1])
+    assert maps[0].heatmaps.abs().sum() > 0
+
+
+def test_the_map_is_differentiable_in_weights_and_pixels() -> None:
+    network, images = ViT("").double().eval(), photos(1).requires_grad_()
+
+    def heatmaps(*values: Tensor) -> Tensor:
+        return LRP(composite="attnlrp")(network, values[0], torch.tensor([1]), create_graph=True).heatmaps
+
+    values = [images, *network.parameters()]
+    assert torch.autograd.gradcheck(heatmaps, values, atol=1e-6, rtol=1e-4, fast_mode=True)
+
+
+def test_the_other_composites_refuse_attention_and_say_which_has_rules() -> None:
+    with pytest.raises(ModelError, match=r"'scaled_dot_product_attention'.*composite='attnlrp' has one"):
+        LRP()(ViT("").double().eval(), photos(1))
+    with pytest.raises(ModelError, match=r"'matmul'.*composite='attnlrp' has one"):
+        LRP()(ViT("written").double().eval(), photos(1))
+
+
+def test_two_signals_take_half_each() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.one, self.two, self.head = nn.Linear(12, 6), nn.Linear(12, 6), nn.Linear(6, 2, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.flatten(1)
+            return self.head(self.one(x) * F.gelu(self.two(x)))
+
+    network = Gated().double()
+    for layer in (network.one, network.two):
+        nn.init.zeros_(layer.bias)
+    images = torch.rand(2, 3, 2, 2, dtype=torch.float64)
+    found = LRP(composite="attnlrp", stabilizer=1e-15)(network, images)
+    score = found.logits.gather(1, found.targets[:, None])[:, 0]
+    torch.testing.assert_close(found.heatmaps.sum((1, 2)), score, rtol=1e-9, atol=1e-12)
+
+
+def test_two_signals_that_both_are_stretched_take_half_each() -> None:
+    a, b = torch.rand(2, 3, 1, 1), torch.rand(2, 1, 4, 4)
+    layer: Any = Call("mul", None, None, torch.mul)  # type: ignore[arg-type]
+    shares = list(attention.halves(layer, [a, b], torch.ones(2, 3, 4, 4)))
+    torch.testing.assert_close(shares, [torch.full_like(a, 8.0), torch.full_like(b, 1.5)])

@@ -1,0 +1,30 @@
+"""One small member of each family of torchvision and timm, as ``load`` would name them."""
+
+TORCHVISION = """
+alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t mnasnet0_5
+mobilenet_v2 mobilenet_v3_small regnet_x_400mf regnet_y_400mf resnet18 resnet50 resnext50_32x4d shufflenet_v2_x0_5
+squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11 vgg11_bn vit_b_32 wide_resnet50_2
+"""
+TIMM = """
+bat_resnext26ts beit_base_patch16_224 botnet26t_256 cait_xxs24_224 caformer_s18 coat_tiny coat_lite_tiny
+coatnet_nano_rw_224 coatnext_nano_rw_224 convformer_s18 convit_tiny convmixer_768_32 convnext_atto convnextv2_atto
+crossvit_tiny_240 cs3darknet_s csatv2 cspdarknet53 cspresnet50 cspresnext50 darknet17 darknet53 davit_tiny
+deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 deit3_small_patch16_224 dla34 dla46_c dm_nfnet_f0 dpn48b dpn68
+eca_halonext26ts ecaresnet26t edgenext_xx_small efficientformer_l1 efficientformerv2_s0 efficientnet_lite0
+efficientvit_b0 efficientvit_m0 ese_vovnet19b_slim eva02_tiny_patch14_224 fastvit_t8 fbnetc_100 flexivit_small
+focalnet_tiny_srf gc_efficientnetv2_rw_t gcresnet33ts gcvit_xxtiny gernet_s ghostnet_050 ghostnetv2_100
+gmixer_24_224 gmlp_s16_224 halonet26t hardcorenas_a hgnet_tiny hgnetv2_b0 hiera_tiny_224 hrnet_w18_small
+inception_next_atto inception_resnet_v2 inception_v4 lambda_resnet26t lcnet_050 legacy_senet154 legacy_seresnet18
+legacy_xception levit_128s levit_conv_128s mambaout_femto maxvit_rmlp_pico_rw_256 maxxvit_rmlp_nano_rw_256
+mixer_s16_224 mixer_b16_224 mixnet_s mobilenetv1_100 mobilenetv3_small_050 mobilenetv4_conv_small mobileone_s0
+mobilevit_xxs mobilevitv2_050 mvitv2_tiny nasnetalarge nest_tiny nextvit_small nf_regnet_b0 nf_resnet26 nfnet_l0
+pit_ti_224 pnasnet5large poolformer_s12 poolformerv2_s12 pvt_v2_b0 rdnet_tiny regnetv_040 regnetz_005
+repghostnet_050 repvgg_a0 repvit_m0_9 res2net50_26w_4s resmlp_12_224 resnest14d resnet26d resnetblur50 resnetv2_50
+rexnet_100 rexnetr_100 sebotnet33ts_256 selecsls42 semnasnet_050 sequencer2d_s seresnet18 sknet18 shvit_s1
+spnasnet_100 starnet_s1 swiftformer_xs swin_s3_tiny_224 swin_tiny_patch4_window7_224 swinv2_cr_tiny_224
+swinv2_tiny_window8_256 tf_efficientnet_b0 tf_efficientnetv2_b0 tf_mixnet_s tiny_vit_5m_224 tinynet_e
+tnt_s_legacy_patch16_224 tresnet_m twins_pcpvt_small twins_svt_small vgg11 visformer_tiny vit_tiny_patch16_224
+vit_base_patch16_rope_224 vit_relpos_small_patch16_224 vit_srelpos_small_patch16_224 vit_small_resnet26d_224
+vitamin_small_224 volo_d1_224 vovnet39a xception41 xcit_nano_12_p16_224
+"""
+NAMES = [*TORCHVISION.split(), *(f"timm:{name}" for name in TIMM.split())]
