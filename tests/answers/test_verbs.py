@@ -114,7 +114,6 @@ def test_a_result_escapes_what_it_was_told() -> None:
         (lambda: hp.shift("demo", "demo", attack="fgsn()"), hp.SpecError, "there is no attack 'fgsn'"),
         (lambda: hp.shift("demo", "demo", attack=hp.FGSM), hp.SpecError, "attack: expected a text such as"),  # type: ignore[arg-type]
     ],
-    ids=str,
 )
 def test_what_does_not_fit_is_named(call: Any, kind: type[Exception], wanted: str) -> None:
     with unchecked(), pytest.raises(kind, match=wanted):
