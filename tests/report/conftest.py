@@ -55,7 +55,7 @@ def make_run():
             run.write_json(
                 "summary.json",
                 {
-                    "rows": summarise(table, ["explainer"], {"nissim": "mod"}, draws=200),
+                    "rows": [row.plain() for row in summarise(table, ["explainer"], {"nissim": "mod"}, draws=200)],
                     "answer": [f"Maps moved, even of {HOSTILE}."],
                     "skipped": [{"image": HOSTILE, "reason": "truncated & <b>broken</b>"}],
                 },

@@ -60,18 +60,35 @@ def test_summary_rows():
         }
     )
     first, second = summarise(rows, by=["model"], metrics={"nissim": "mod", "fooled": "fsr"})
-    assert first["model"] == "a"
-    assert first["count"] == 3
-    assert first["mod"] == pytest.approx(0.2)
-    assert first["mod_low"] < 0.2 < first["mod_high"]
-    assert first["fsr"] == pytest.approx(2 / 3)
-    assert second["mod"] == 0.5
-    assert second["mod_missing"] == 2
-    assert second["mod_low"] is None
+    assert first.by == {"model": "a"}
+    assert first.count == 3
+    mod, fsr = first.means["mod"], first.means["fsr"]
+    assert mod.value == pytest.approx(0.2)
+    assert mod.low is not None
+    assert mod.high is not None
+    assert mod.low < 0.2 < mod.high
+    assert fsr.value == pytest.approx(2 / 3)
+    mod, fsr = second.means["mod"], second.means["fsr"]
+    assert (mod.value, mod.low, mod.high, mod.missing) == (0.5, None, None, 2)
     # three of three is no certainty: Wilson's lower end
     low = stats.binomtest(3, 3).proportion_ci(method="wilson").low
-    assert (second["fsr"], second["fsr_high"]) == (1.0, 1.0)
-    assert second["fsr_low"] == pytest.approx(low)
+    assert (fsr.value, fsr.high) == (1.0, 1.0)
+    assert fsr.low == pytest.approx(low)
+
+
+def test_a_row_is_written_with_four_columns_for_each_mean():
+    rows = pl.DataFrame({"image": ["0", "1", "1"], "model": "a", "m": [1.0, 2.0, None]})
+    (row,) = summarise(rows, ["model"], {"m": "mean"})
+    # images 0 and 1 are drawn: their means are 1, 1.5 and 2, the outer two with a chance of a quarter each
+    told = {"model": "a", "count": 2, "rows": 3, "mean": 1.5, "mean_low": 1.0, "mean_high": 2.0, "mean_missing": 1}
+    assert list(row.plain().items()) == list(told.items())
+
+
+def test_what_is_unknown_is_none_and_no_number():
+    rows = pl.DataFrame({"image": ["0"], "m": [None]})
+    (row,) = summarise(rows, [], ["m"])
+    assert row.plain() == {"count": 1, "rows": 1, "m": None, "m_low": None, "m_high": None, "m_missing": 1}
+    assert np.isnan(row.means["m"].number)
 
 
 class Narrow(np.random.Generator):
@@ -89,28 +106,28 @@ def test_by_the_same_draws_the_intervals_are_scipys(values, statistic, seed):
     np.testing.assert_allclose(interval(values, statistic, seed=seed)[1:3], theirs, rtol=1e-12)
     if statistic == "mean":
         [row] = summarise(pl.DataFrame({"m": values}), [], ["m"], seed=seed)
-        np.testing.assert_allclose((row["m_low"], row["m_high"]), theirs, rtol=1e-12)
+        np.testing.assert_allclose((row.means["m"].low, row.means["m"].high), theirs, rtol=1e-12)
 
 
 def test_summary_interval_is_the_plain_one_and_ignores_order_and_neighbours(values):
     rows = pl.DataFrame({"image": [f"{n:04}" for n in range(300)], "model": "a", "m": values})
     alone = summarise(rows, ["model"], ["m"])
-    assert (alone[0]["m_low"], alone[0]["m_high"]) == pytest.approx(interval(values)[1:3])
+    assert (alone[0].means["m"].low, alone[0].means["m"].high) == pytest.approx(interval(values)[1:3])
     more = pl.concat([rows.with_columns(model=pl.lit("b")), rows.sample(300, shuffle=True, seed=0)])
-    assert summarise(more, ["model"], ["m"])[1] == pytest.approx(alone[0])
+    assert summarise(more, ["model"], ["m"])[1].plain() == pytest.approx(alone[0].plain())
 
 
 def test_rows_of_one_image_are_drawn_together(values):
     once = pl.DataFrame({"image": [f"{n:04}" for n in range(300)], "m": values})
     [single], [double] = summarise(once, [], ["m"]), summarise(pl.concat([once, once]), [], ["m"])
-    assert (double["count"], double["rows"]) == (300, 600)
-    assert double["m_low"] == pytest.approx(single["m_low"])
+    assert (double.count, double.rows) == (300, 600)
+    assert double.means["m"].low == pytest.approx(single.means["m"].low)
 
 
 def test_empty_table_and_wrong_columns():
     rows = pl.DataFrame({"image": ["a"], "label": ["cat"], "m": [None]})
     assert summarise(rows.clear(), ["label"], ["m"]) == []
-    assert summarise(rows, ["label"], ["m"])[0]["m"] is None
+    assert summarise(rows, ["label"], ["m"])[0].means["m"].value is None
     with pytest.raises(InputError, match="no column 'lable'"):
         summarise(rows, ["lable"], ["m"])
     with pytest.raises(InputError, match="must be a number"):

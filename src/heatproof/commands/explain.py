@@ -104,8 +104,9 @@ def run_explain(
     skipped = all_skipped(run, source)
     table = run.merge()
     explained = table.height > 0
+    rows = summarise(table, ["model", "explainer"], ["confidence", "empty"]) if explained else []
     summary = {
-        "rows": summarise(table, ["model", "explainer"], ["confidence", "empty"]) if explained else [],
+        "rows": [row.plain() for row in rows],
         "skipped": skipped,
     }
     run.write_json("summary.json", summary)

@@ -30,7 +30,7 @@ from heatproof.report.style import (
     styled,
     text_width,
 )
-from heatproof.results.table import interval
+from heatproof.results.table import Mean, interval
 
 TABLE = "Blues"
 """Unsigned tables: light, so that numbers are read and printed well."""
@@ -43,6 +43,12 @@ class Curve(NamedTuple):
     y: ArrayLike
     low: ArrayLike | None = None
     high: ArrayLike | None = None
+
+
+def curve_of(x: Any, means: Sequence[Mean]) -> Curve:
+    """Means with their intervals, one at each ``x``."""
+    rows = [[mean.value, mean.low, mean.high] for mean in means]
+    return Curve(x, *np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
 
 def mean_curve(values: NDArray, x: Any = None, seed: int = 0) -> Curve:

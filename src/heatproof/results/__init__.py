@@ -6,15 +6,17 @@
 
 from heatproof.results.reading import RunFiles, read_run
 from heatproof.results.run import Run
-from heatproof.results.table import Interval, PairedTest, interval, paired_test, summarise
+from heatproof.results.table import Interval, Mean, PairedTest, SummaryRow, interval, paired_test, summarise
 from heatproof.results.viewer import View, add_view
 from heatproof.results.whole import write_json, write_whole
 
 __all__ = [
     "Interval",
+    "Mean",
     "PairedTest",
     "Run",
     "RunFiles",
+    "SummaryRow",
     "View",
     "add_view",
     "interval",

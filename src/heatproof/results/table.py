@@ -5,6 +5,7 @@ images been drawn from the same source; they know nothing of other seeds, models
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,59 @@ class Interval(NamedTuple):
     low: float
     high: float
     count: int
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a column over a group's rows, with its 95% interval.
+
+    Attributes:
+        value: None of no values.
+        low: None of fewer than two images, as is ``high``.
+        missing: rows that are null or NaN.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    missing: int
+
+    @property
+    def number(self) -> float:
+        """``value`` to reckon with: NaN where there is none."""
+        return np.nan if self.value is None else self.value
+
+    def plain(self, name: str) -> dict[str, Any]:
+        """As it is written: ``<name>``, ``<name>_low``, ``<name>_high`` and ``<name>_missing``."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high, f"{name}_missing": self.missing}
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """What a group of a table says, a row of ``summary.json``.
+
+    Attributes:
+        by: the columns that make the group, and the group's values.
+        count: images.
+        rows: of the table.
+        means: by their names in the summary.
+    """
+
+    by: Mapping[str, Any]
+    count: int
+    rows: int
+    means: Mapping[str, Mean]
+
+    def plain(self) -> dict[str, Any]:
+        """As ``summary.json`` holds it: the columns of the group, ``count``, ``rows``, and each mean's four columns.
+
+        >>> SummaryRow({"model": "net"}, 2, 2, {"mod": Mean(0.5, 0.4, 0.6, 0)}).plain()
+        {'model': 'net', 'count': 2, 'rows': 2, 'mod': 0.5, 'mod_low': 0.4, 'mod_high': 0.6, 'mod_missing': 0}
+        """
+        row = {**self.by, "count": self.count, "rows": self.rows}
+        for name, mean in self.means.items():
+            row |= mean.plain(name)
+        return row
 
 
 class PairedTest(NamedTuple):
@@ -98,7 +152,7 @@ def summarise(
     seed: int = 0,
     draws: int = 2000,
     cluster: str = "image",
-) -> list[dict[str, Any]]:
+) -> list[SummaryRow]:
     """Means with 95% intervals, a row per group.
 
     A group's numbers depend neither on the other groups nor on the order of the rows. Where an image has several rows
@@ -115,9 +169,8 @@ def summarise(
         cluster: the column that names the image; where it is missing each row is an image.
 
     Returns:
-        Per group the columns of ``by``, ``count`` (images), ``rows``, and for each metric ``<name>`` (the mean over
-        rows), ``<name>_low``, ``<name>_high`` and ``<name>_missing`` (rows that are null or NaN). What cannot be said
-        is None: a mean of no values, an interval of fewer than two images.
+        A row per group; its :meth:`~SummaryRow.plain` is what ``summary.json`` holds. What cannot be said is None: a
+        mean of no values, an interval of fewer than two images.
 
     Raises:
         InputError: a column does not exist or is not numeric.
@@ -136,8 +189,8 @@ def summarise(
 
 
 def _summarise_group(
-    row: dict[str, Any], group: pl.DataFrame, names: Mapping[str, str], seed: int, draws: int, cluster: str
-) -> dict[str, Any]:
+    by: Mapping[str, Any], group: pl.DataFrame, names: Mapping[str, str], seed: int, draws: int, cluster: str
+) -> SummaryRow:
     group = group.with_columns(pl.col(name).cast(pl.Float64).fill_nan(None).alias(name) for name in names)
     if cluster in group.columns:
         # sorted, so that the draws meet the same images whatever the order of the rows
@@ -151,24 +204,27 @@ def _summarise_group(
             *(pl.col(name).fill_null(0.0).alias(f"sum {name}") for name in names),
             *(pl.col(name).is_not_null().cast(pl.UInt32).alias(f"count {name}") for name in names),
         )
-    row |= {"count": sums.height, "rows": group.height}
     totals = {name: sums[f"sum {name}"].to_numpy() for name in names}
     counts = {name: sums[f"count {name}"].to_numpy().astype(np.float64) for name in names}
     ends = _mean_intervals(totals, counts, seed, draws)
+    means = {}
     for name, label in names.items():
         seen = counts[name].sum()
         low, high = ends[name]
-        row[label] = float(totals[name].sum() / seen) if seen else None
-        if row[label] in (0.0, 1.0) and low == high and group[name].drop_nulls().is_in([0.0, 1.0]).all():
+        value = float(totals[name].sum() / seen) if seen else None
+        if value in (0.0, 1.0) and low == high and group[name].drop_nulls().is_in([0.0, 1.0]).all():
             # scipy.stats loads slowly, and only rates without exception need it
             from scipy.stats import binomtest
 
             images = int((counts[name] > 0).sum())
-            low, high = binomtest(int(row[label]) * images, images).proportion_ci(LEVEL, method="wilson")
-        row[f"{label}_low"] = None if np.isnan(low) else low
-        row[f"{label}_high"] = None if np.isnan(high) else high
-        row[f"{label}_missing"] = int(group[name].null_count())
-    return row
+            low, high = binomtest(int(value) * images, images).proportion_ci(LEVEL, method="wilson")
+        means[label] = Mean(
+            value,
+            None if np.isnan(low) else low,
+            None if np.isnan(high) else high,
+            int(group[name].null_count()),
+        )
+    return SummaryRow(by, sums.height, group.height, means)
 
 
 def _mean_intervals(

@@ -153,9 +153,9 @@ def test_a_model_is_judged_by_the_penalty_it_was_fooled_with() -> None:
         ]
     )
     rows = transfer_rows(table, fooled, ["known", "unknown"])
-    assert [(row["model"], row["penalty"], row["fsr"]) for row in rows] == [
+    assert [(row.model, row.penalty, row.fsr) for row in rows] == [
         ("known", "Location()", 0.75),
         ("unknown", "Location()", 0.5),
         ("unknown", "CenterMass()", 0.5),
     ]
-    assert rows[0]["fooled"] == "GradCAM()"
+    assert rows[0].fooled == "GradCAM()"

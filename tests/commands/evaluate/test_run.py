@@ -26,6 +26,7 @@ from heatproof.metrics.stability import Stability
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.processes import Processes
 from heatproof.results.run import Run
+from heatproof.results.table import Mean, SummaryRow
 from heatproof.types import Explanation, settings
 from networks import small
 
@@ -210,9 +211,8 @@ def test_explainers_without_values_are_not_ranked():
     ],
 )
 def test_the_randomisation_test_passes_fails_or_cannot_tell(ends, missing, words):
-    value, low, high = ends
-    row = {"explainer": "GradCAM()", "randomised": "last", "rows": 10, "spearman_absolute": value}
-    row |= {"spearman_absolute_low": low, "spearman_absolute_high": high, "spearman_absolute_missing": missing}
+    means = {"spearman_absolute": Mean(*ends, missing)}
+    row = SummaryRow({"explainer": "GradCAM()", "randomised": "last"}, 10, 10, means)
     maps = pl.DataFrame({"image": ["a"], "explainer": ["GradCAM()"], "empty": [False]})
     (sentence,) = answer(Evaluate(metrics=(Randomisation(),)), maps, [row])
     assert words in sentence

@@ -37,7 +37,7 @@ def test_empty_maps_are_counted_by_how_many_of_the_two_are_empty() -> None:
     pairs = [(True, True), (True, False), (False, True), (False, False), (False, True)]
     table = pl.DataFrame([row(str(i), 0.1, empty=now, empty_clean=was) for i, (was, now) in enumerate(pairs)])
     (found,) = shift_rows(table)
-    assert (found["empty_both"], found["empty_one"]) == (1, 3)
+    assert (found.empty_both, found.empty_one) == (1, 3)
 
 
 def test_holms_correction_is_the_textbooks() -> None:
@@ -46,18 +46,18 @@ def test_holms_correction_is_the_textbooks() -> None:
     table = pl.DataFrame(
         [row(str(i), 0.1, model, nissim=value) for model, all_ in shifts.items() for i, value in enumerate(all_)]
     )
-    found = {(test["a"], test["b"]): test for test in paired(table)}
+    found = {(test.a, test.b): test for test in paired(table)}
     assert set(found) == {("a", "b"), ("a", "c"), ("b", "c")}
     # six differences of one sign: a rank sum of 0, where 6 * 7 / 4 is the mean and 6 * 7 * 13 / 24 the variance
     extreme = 2 * NormalDist().cdf(-(10.5 - 0.5) / 22.75**0.5)
-    assert found["a", "b"]["p_value"] == pytest.approx(extreme)
-    assert found["a", "b"]["difference"] == pytest.approx(-0.035)
-    ordered = sorted(test["p_value"] for test in found.values())
+    assert found["a", "b"].test.p_value == pytest.approx(extreme)
+    assert found["a", "b"].test.difference == pytest.approx(-0.035)
+    ordered = sorted(test.test.p_value for test in found.values())
     for test in found.values():
-        steps = ordered.index(test["p_value"])
+        steps = ordered.index(test.test.p_value)
         expected = max(min(1.0, (3 - k) * ordered[k]) for k in range(steps + 1))
-        assert test["p_holm"] == pytest.approx(expected)
-    assert found["a", "b"]["p_holm"] == pytest.approx(3 * extreme)
+        assert test.p_holm == pytest.approx(expected)
+    assert found["a", "b"].p_holm == pytest.approx(3 * extreme)
 
 
 def test_the_gallery_takes_the_most_and_the_least_moved_at_the_largest_epsilon() -> None:

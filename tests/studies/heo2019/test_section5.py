@@ -7,6 +7,7 @@ import pytest
 
 from heatproof.errors import InputError
 from heatproof.results.run import Run
+from heatproof.results.table import Mean, SummaryRow
 from heatproof.studies.heo2019.answers import answer_a, answer_b, answer_c
 from heatproof.studies.heo2019.figure4 import Heo2019Figure4
 from heatproof.studies.heo2019.figure5 import Heo2019Figure5
@@ -100,12 +101,15 @@ def test_figure5_tells_what_each_fooling_costs(tmp_path):
     assert (tmp_path / "run" / "figures" / "5b.png").exists()
 
 
-def row(model, **more):
-    return {"model": model, "count": 10, **more}
+def row(model, by=(), **means):
+    return SummaryRow(
+        {"model": model, **dict(by)}, 10, 10, {name: Mean(value, value, value, 0) for name, value in means.items()}
+    )
 
 
 def aopc(model, condition, value, wide=0.1):
-    return row(model, condition=condition, aopc=value, aopc_low=value - wide, aopc_high=value + wide, empty=0.0)
+    means = {"aopc": Mean(value, value - wide, value + wide, 0), "empty": Mean(0.0, 0.0, 0.0, 0)}
+    return SummaryRow({"model": model, "condition": condition}, 10, 10, means)
 
 
 HISTORY = [
@@ -119,24 +123,22 @@ def test_panel_a_is_judged_by_its_numbers(random, told):
     values = {"clean map": 0.5, "fooled map": 0.2, "random": random}
     rows = [aopc(model, condition, value) for model in ("clean", "fooled") for condition, value in values.items()]
     table = pl.DataFrame(
-        [
-            {"image": str(i), "model": r["model"], "condition": r["condition"], "aopc": r["aopc"] + 0.001 * i}
-            for r in rows
-            for i in range(5)
-        ]
+        [{"image": str(i), **r.by, "aopc": r.means["aopc"].number + 0.001 * i} for r in rows for i in range(5)]
     )
     text = " ".join(answer_a(table, rows, HISTORY))
     assert "they agree within" in text
     assert text.count(told) == 2
-    rows[3] |= {"aopc": 0.9, "aopc_low": 0.8, "aopc_high": 1.0}
+    rows[3] = aopc("fooled", "clean map", 0.9)
     assert "they do NOT agree" in " ".join(answer_a(table, rows, HISTORY))
 
 
 def test_panel_b_is_judged_by_its_numbers():
     def rows(fooled_top1, fsr):
         levels = (0.0, 0.1)
-        clean = [row("clean", noise=level, top1=0.9 - level, fsr=0.0) for level in levels]
-        return clean + [row("fooled", noise=n, top1=t, fsr=f) for n, t, f in zip(levels, fooled_top1, fsr, strict=True)]
+        clean = [row("clean", {"noise": level}, top1=0.9 - level, fsr=0.0) for level in levels]
+        return clean + [
+            row("fooled", {"noise": n}, top1=t, fsr=f) for n, t, f in zip(levels, fooled_top1, fsr, strict=True)
+        ]
 
     good = answer_b(rows((0.89, 0.85), (0.9, 0.85)), HISTORY)
     assert "at most 5.0 points (at noise 0.1): NOT within 2" in good[1]

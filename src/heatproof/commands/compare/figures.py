@@ -3,11 +3,12 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
+from heatproof.commands.compare.summary import Transfer
 from heatproof.commands.explain import column_title
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
@@ -74,16 +75,16 @@ def draw_compared(
         gallery(panels, file, columns=columns, title=f"{clean.name} · {name}")
 
 
-def draw_transfer(rows: list[dict[str, Any]], run: Run) -> None:
+def draw_transfer(rows: Sequence[Transfer], run: Run) -> None:
     """``figures/transfer-<penalty>.png``: fooled explainers down, measured ones across."""
-    files = file_names(list(dict.fromkeys(row["penalty"] for row in rows)))
+    files = file_names(list(dict.fromkeys(row.penalty for row in rows)))
     for penalty, file in files.items():
-        mine = [row for row in rows if row["penalty"] == penalty]
-        down = list(dict.fromkeys(row["fooled"] for row in mine))
-        across = list(dict.fromkeys(row["measured"] for row in mine))
+        mine = [row for row in rows if row.penalty == penalty]
+        down = list(dict.fromkeys(row.fooled for row in mine))
+        across = list(dict.fromkeys(row.measured for row in mine))
         values = np.full((len(down), len(across)), np.nan)
         for row in mine:
-            values[down.index(row["fooled"]), across.index(row["measured"])] = row["fsr"]
+            values[down.index(row.fooled), across.index(row.measured)] = row.fsr
         matrix(
             values,
             down,

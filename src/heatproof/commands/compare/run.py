@@ -1,6 +1,7 @@
 """Does this model lie about what it looks at? A clean model and fooled ones on the same photos."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from heatproof.commands.compare.figures import draw_compared, draw_transfer
@@ -61,14 +62,15 @@ def run_compare(
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
     rows = summarise(table, ["model", "penalty", "explainer"], METRICS)
+    transfers = transfer_rows(table, fooled, names)
     summary = {
-        "rows": rows,
+        "rows": [row.plain() for row in rows],
         "classes": class_rows(table, clean),
-        "transfer": transfer_rows(table, fooled, names),
+        "transfer": [asdict(transfer) for transfer in transfers],
         "skipped": skipped,
         "answer": answer(rows),
     }
-    draw_transfer(summary["transfer"], run)
+    draw_transfer(transfers, run)
     draw_compared(settings, clean, hosted, source, run, hardware)
     run.write_json("summary.json", summary)
     return summary

@@ -7,10 +7,8 @@ from typing import Any
 import polars as pl
 
 from heatproof.models.classifier import Classifier
-from heatproof.types import (
-    Explainer,
-    Penalty,
-)
+from heatproof.results.table import SummaryRow
+from heatproof.types import Explainer, Penalty
 
 METRICS = {
     "fooled": "fsr",
@@ -47,6 +45,22 @@ class Fooled:
         return repr(self.explainer) if self.explainer is not None else self.model.name
 
 
+@dataclass(frozen=True)
+class Transfer:
+    """How often an explainer lies when a model was fooled by a penalty, maybe through another explainer.
+
+    Attributes:
+        fooled: through which explainer, or, where that is not known, the model's name.
+        measured: the explainer whose maps are judged.
+    """
+
+    penalty: str
+    fooled: str
+    measured: str
+    fsr: float
+    model: str
+
+
 def class_rows(table: pl.DataFrame, clean: Classifier) -> list[dict[str, Any]]:
     """Accuracy of each class before and after, per fooled model: is the drop spread out? Heo et al.'s Table 5."""
     labelled = table.filter(pl.col("label").is_not_null())
@@ -63,7 +77,7 @@ def class_rows(table: pl.DataFrame, clean: Classifier) -> list[dict[str, Any]]:
     ]
 
 
-def transfer_rows(table: pl.DataFrame, fooled: Sequence[Fooled], names: Sequence[str]) -> list[dict[str, Any]]:
+def transfer_rows(table: pl.DataFrame, fooled: Sequence[Fooled], names: Sequence[str]) -> list[Transfer]:
     """Fooling success rates by penalty (a matrix), fooled explainer (its rows) and measured explainer (columns).
 
     A model is judged by the penalty it was fooled with; where that is not known, by every one.
@@ -76,34 +90,24 @@ def transfer_rows(table: pl.DataFrame, fooled: Sequence[Fooled], names: Sequence
     for row in rates.iter_rows(named=True):
         entry = by_name[row["model"]]
         if entry.penalty is None or repr(entry.penalty) == row["penalty"]:
-            rows.append(
-                {
-                    "penalty": row["penalty"],
-                    "fooled": entry.title,
-                    "measured": row["explainer"],
-                    "fsr": row["fsr"],
-                    "model": row["model"],
-                }
-            )
+            rows.append(Transfer(row["penalty"], entry.title, row["explainer"], row["fsr"], row["model"]))
     return rows
 
 
-def answer(rows: list[dict[str, Any]]) -> list[str]:
+def answer(rows: Sequence[SummaryRow]) -> list[str]:
     """What came out, in sentences: the strongest lie of each model, and what it cost."""
     sentences = []
-    for model in dict.fromkeys(row["model"] for row in rows):
-        mine = [row for row in rows if row["model"] == model and row["fsr"] is not None]
-        worst = max(mine, key=lambda row: row["fsr"], default=None)
+    for model in dict.fromkeys(row.by["model"] for row in rows):
+        mine = [row for row in rows if row.by["model"] == model and row.means["fsr"].value is not None]
+        worst = max(mine, key=lambda row: row.means["fsr"].number, default=None)
         if worst is None:
             continue
-        line = (
-            f"{model}: {worst['fsr']:.1%} of the heatmaps of {worst['explainer']} lie as {worst['penalty']} wants "
-            f"({worst['fsr_low']:.1%} to {worst['fsr_high']:.1%})"
-            if worst["fsr_low"] is not None
-            else f"{model}: {worst['fsr']:.1%} of the heatmaps of {worst['explainer']} lie as {worst['penalty']} wants"
-        )
-        right = next((row for row in mine if row["top1_clean"] is not None), None)
+        rate, explainer, penalty = worst.means["fsr"], worst.by["explainer"], worst.by["penalty"]
+        line = f"{model}: {rate.value:.1%} of the heatmaps of {explainer} lie as {penalty} wants"
+        if rate.low is not None:
+            line += f" ({rate.low:.1%} to {rate.high:.1%})"
+        right = next((row.means for row in mine if row.means["top1_clean"].value is not None), None)
         if right is not None:
-            line += f"; top-1 {right['top1_clean']:.1%} before and {right['top1_fooled']:.1%} after"
-        sentences.append(f"{line}; {worst['agreement']:.1%} of the predictions are the same.")
+            line += f"; top-1 {right['top1_clean'].value:.1%} before and {right['top1_fooled'].value:.1%} after"
+        sentences.append(f"{line}; {worst.means['agreement'].value:.1%} of the predictions are the same.")
     return sentences

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,12 +11,13 @@ from heatproof.commands.evaluate.summary import of_maps
 from heatproof.explainers.random_map import RandomMap
 from heatproof.metrics.evaluation import Column, Question
 from heatproof.metrics.randomisation import Randomisation
-from heatproof.results.table import PairedTest, paired_test
+from heatproof.results.table import PairedTest, SummaryRow, paired_test
 
 STAYS = 0.5
 """Rank correlation of absolute maps above which a map is said to stay when the weights are drawn anew [ours]."""
 FEWEST_KNOWN = 0.5
 """Share of photos that must have a value before a sentence is made of them [ours]."""
+_LIKENESS = "spearman_absolute"
 BEST: dict[Question, str] = {
     "faithfulness": "the most faithful",
     "robustness": "the steadiest when the photo hardly changes",
@@ -50,7 +50,7 @@ class Ranking:
         return [name for name, test in zip(self.order[1:], self.behind, strict=True) if not test.low > 0]
 
 
-def answer(settings: Evaluate, table: pl.DataFrame, rows: Sequence[dict[str, Any]]) -> list[str]:
+def answer(settings: Evaluate, table: pl.DataFrame, rows: Sequence[SummaryRow]) -> list[str]:
     """Which explainer is most faithful, steadiest and points best; which fails the randomisation test; empty maps."""
     maps = of_maps(settings, table)
     explainers = list(map(repr, settings.explainers))
@@ -151,23 +151,25 @@ def _chance(own: pl.DataFrame) -> str:
     return f"AOPC lies {far} from that of a random order: the map {verdict}."
 
 
-def _stays(settings: Evaluate, explainer: str, rows: Sequence[dict[str, Any]]) -> str:
+def _stays(settings: Evaluate, explainer: str, rows: Sequence[SummaryRow]) -> str:
     """Whether the map stays when the weights are drawn anew: all of the blocks, or the one that moves it most."""
     test = next((metric for metric in settings.metrics if isinstance(metric, Randomisation)), None)
-    drawn = [row for row in rows if row.get("randomised") and row["explainer"] == explainer]
+    drawn = [row for row in rows if row.by.get("randomised") and row.by["explainer"] == explainer]
     if test is None or not drawn:
         return ""
-    known = [row for row in drawn if row["spearman_absolute"] is not None]
+    known = [row for row in drawn if row.means[_LIKENESS].value is not None]
     last = (
-        drawn[-1] if test.mode == "cascading" else min(known, key=lambda r: r["spearman_absolute"], default=drawn[-1])
+        drawn[-1]
+        if test.mode == "cascading"
+        else min(known, key=lambda row: row.means[_LIKENESS].number, default=drawn[-1])
     )
-    value, low, high = (last[f"spearman_absolute{end}"] for end in ("", "_low", "_high"))
-    what = f"everything down to {last['randomised']}" if test.mode == "cascading" else last["randomised"]
-    missing = last["spearman_absolute_missing"]
-    if value is None or low is None or missing > (1 - FEWEST_KNOWN) * last["rows"]:
+    likeness, block = last.means[_LIKENESS], last.by["randomised"]
+    value, low, high = likeness.value, likeness.low, likeness.high
+    what = f"everything down to {block}" if test.mode == "cascading" else block
+    if value is None or low is None or high is None or likeness.missing > (1 - FEWEST_KNOWN) * last.rows:
         return (
-            f"cannot tell whether it passes the randomisation test: with {what} drawn anew {missing} of {last['rows']} "
-            "pairs of maps have no rank correlation, since one of them is empty or equal everywhere."
+            f"cannot tell whether it passes the randomisation test: with {what} drawn anew {likeness.missing} of "
+            f"{last.rows} pairs of maps have no rank correlation, since one of them is empty or equal everywhere."
         )
     verdict = "cannot tell whether it passes the randomisation test"
     if low > STAYS:

@@ -1,7 +1,6 @@
 """The figures of an evaluation: curves of the explainers side by side, likeness under randomisation and noise, maps."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,9 +16,10 @@ from heatproof.metrics.evaluation import Axes, Curved
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
-from heatproof.report.plots import Curve, curves, mean_curve
+from heatproof.report.plots import Curve, curve_of, curves, mean_curve
 from heatproof.results.run import Run
 from heatproof.results.strict import gather_tensors
+from heatproof.results.table import SummaryRow
 from heatproof.results.viewer import View, add_view
 from heatproof.types import is_signed
 
@@ -56,29 +56,32 @@ def _line(run: Run, found: Mapping[str, Tensor], name: str, axes: Axes) -> Curve
     return mean_curve(values.float().numpy(), axes.x or None)
 
 
-def draw_randomisation(settings: Evaluate, run: Run, rows: Sequence[dict[str, Any]]) -> None:
+def draw_randomisation(settings: Evaluate, run: Run, rows: Sequence[SummaryRow]) -> None:
     """``figures/randomisation.png``: how alike the maps stay while blocks are drawn anew."""
-    drawn = [row for row in rows if row.get("randomised")]
+    drawn = [row for row in rows if row.by.get("randomised")]
     if not drawn:
         return
     curves(
-        {name: Curve(range(1, len(own) + 1), *_ends(own)) for name, own in _by_explainer(settings, drawn).items()},
+        {
+            name: curve_of(range(1, len(own) + 1), [row.means["spearman_absolute"] for row in own])
+            for name, own in _by_explainer(settings, drawn).items()
+        },
         run.path("figures/randomisation.png"),
-        xlabel=f"blocks drawn anew, from {drawn[0]['randomised']} on",
+        xlabel=f"blocks drawn anew, from {drawn[0].by['randomised']} on",
         ylabel="Spearman of the absolute maps",
         title="Does the map depend on the weights?",
         references={"no dependence": 1.0, "no likeness": 0.0},
     )
 
 
-def draw_weight_noise(settings: Evaluate, run: Run, rows: Sequence[dict[str, Any]]) -> None:
+def draw_weight_noise(settings: Evaluate, run: Run, rows: Sequence[SummaryRow]) -> None:
     """``figures/weight_noise.png``: how alike the maps stay when the weights are shaken."""
-    shaken = [row for row in rows if row.get("weight_noise")]
+    shaken = [row for row in rows if row.by.get("weight_noise")]
     if not shaken:
         return
     curves(
         {
-            name: Curve([r["weight_noise"] for r in own], *_ends(own))
+            name: curve_of([r.by["weight_noise"] for r in own], [r.means["spearman_absolute"] for r in own])
             for name, own in _by_explainer(settings, shaken).items()
         },
         run.path("figures/weight_noise.png"),
@@ -144,13 +147,7 @@ def _most_apart(settings: Evaluate, maps: pl.DataFrame, column: str) -> dict[str
     }
 
 
-def _by_explainer(settings: Evaluate, rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _by_explainer(settings: Evaluate, rows: Sequence[SummaryRow]) -> dict[str, list[SummaryRow]]:
     """In the order of the other figures, so that each explainer keeps its colour."""
-    found = {name: [row for row in rows if row["explainer"] == name] for name in map(repr, settings.explainers)}
+    found = {name: [row for row in rows if row.by["explainer"] == name] for name in map(repr, settings.explainers)}
     return {name: own for name, own in found.items() if own}
-
-
-def _ends(rows: Sequence[dict[str, Any]]) -> list[list[float]]:
-    """Means and the ends of their intervals."""
-    names = [f"spearman_absolute{end}" for end in ("", "_low", "_high")]
-    return [[np.nan if row[name] is None else row[name] for row in rows] for name in names]

@@ -4,7 +4,7 @@ Data is read in parts that are measured, written and forgotten: memory does not 
 was, and several processes share the parts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
@@ -23,6 +23,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
+from heatproof.results.table import SummaryRow
 
 __all__ = ["STANDARD", "Box", "Evaluate", "run_evaluate"]
 
@@ -66,12 +67,12 @@ def run_evaluate(
     advance(sum(min(settings.part, len(source) - number * settings.part) for number in done))
     first = set(source.ids[: settings.randomised])
     for number, batch, skipped in parts(source, model.preprocessing, settings.part, processes, done.__contains__):
-        rows: list[dict[str, Any]] = []
+        measured: list[dict[str, Any]] = []
         if batch is not None:
             found = measure(settings, model, batch, boxes, hardware, sum(image in first for image in batch.ids))
             run.write_tensors(f"curves/{number:06d}.safetensors", found.curves)
-            rows = found.rows
-        run.append_rows(number, rows, skipped)
+            measured = found.rows
+        run.append_rows(number, measured, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))
     processes.wait()
     if processes.index:
@@ -84,7 +85,7 @@ def run_evaluate(
     if draw:
         _draw(settings, model, source, run, hardware, table, rows)
     summary = {
-        "rows": rows,
+        "rows": [row.plain() for row in rows],
         "side_by_side": side_by_side(settings, rows),
         "columns": meanings(settings),
         "skipped": skipped,
@@ -101,7 +102,7 @@ def _draw(
     run: Run,
     hardware: Hardware,
     table: pl.DataFrame,
-    rows: list[dict[str, Any]],
+    rows: Sequence[SummaryRow],
 ) -> None:
     draw_curves(settings, run)
     draw_randomisation(settings, run, rows)

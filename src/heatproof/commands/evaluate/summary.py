@@ -1,5 +1,6 @@
 """From the rows of images to the summary: means with intervals, and the same with a column per explainer."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -7,8 +8,9 @@ import polars as pl
 from heatproof.commands.evaluate.measure import Evaluate
 from heatproof.metrics.evaluation import Column
 from heatproof.results.run import SORT, Run
-from heatproof.results.table import summarise
+from heatproof.results.table import SummaryRow, summarise
 
+ENDS = ("", "_low", "_high", "_missing")
 ARROWS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "neither": "to compare"}
 EMPTY = Column("empty", "down", "[0, 1]", "share of maps that are empty or equal everywhere, whose values are missing")
 
@@ -24,7 +26,7 @@ def of_maps(settings: Evaluate, table: pl.DataFrame) -> pl.DataFrame:
     return table.filter(*(pl.col(name).is_null() for name in conditions)) if conditions else table
 
 
-def summary_rows(settings: Evaluate, table: pl.DataFrame) -> list[dict[str, Any]]:
+def summary_rows(settings: Evaluate, table: pl.DataFrame) -> list[SummaryRow]:
     """A row per explainer with every metric's mean and interval, then one per explainer and condition."""
     maps = of_maps(settings, table)
     rows = summarise(maps, ["model", "explainer"], [*(column.name for column in settings.columns), "empty"])
@@ -37,27 +39,27 @@ def summary_rows(settings: Evaluate, table: pl.DataFrame) -> list[dict[str, Any]
     return rows
 
 
-def side_by_side(settings: Evaluate, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def side_by_side(settings: Evaluate, rows: Sequence[SummaryRow]) -> list[dict[str, Any]]:
     """A row per metric, a column per explainer; of the conditions the first and the last."""
     explainers = list(map(repr, settings.explainers))
-    whole = {row["explainer"]: row for row in rows if not any(row.get(m.condition) for m in settings.conditioned)}
+    whole = {row.by["explainer"]: row for row in rows if not any(row.by.get(m.condition) for m in settings.conditioned)}
     table = [_across(column, column.name, whole, explainers) for column in (*settings.columns, EMPTY)]
     for metric in settings.conditioned:
-        drawn = [row for row in rows if row.get(metric.condition) is not None]
-        conditions = list(dict.fromkeys(row[metric.condition] for row in drawn))
+        drawn = [row for row in rows if row.by.get(metric.condition) is not None]
+        conditions = list(dict.fromkeys(row.by[metric.condition] for row in drawn))
         for condition in dict.fromkeys((*conditions[:1], *conditions[-1:])):
-            own = {row["explainer"]: row for row in drawn if row[metric.condition] == condition}
+            own = {row.by["explainer"]: row for row in drawn if row.by[metric.condition] == condition}
             until = "randomised" if metric.condition == "randomised" else f"{metric.condition.replace('_', ' ')}"
             title = f"{until} {'until ' if condition != conditions[0] and until == 'randomised' else ''}{condition}"
             table += [_across(column, f"{column.name}, {title}", own, explainers) for column in metric.columns]
     return table
 
 
-def _across(column: Column, title: str, rows: dict[str, dict[str, Any]], explainers: list[str]) -> dict[str, Any]:
+def _across(column: Column, title: str, rows: Mapping[str, SummaryRow], explainers: list[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"metric": title, "better": ARROWS[column.better], "range": column.range}
     for explainer in explainers:
-        own = rows.get(explainer, {})
-        row |= {f"{explainer}{end}": own.get(f"{column.name}{end}") for end in ("", "_low", "_high", "_missing")}
+        mean = rows[explainer].means.get(column.name) if explainer in rows else None
+        row |= mean.plain(explainer) if mean else dict.fromkeys(f"{explainer}{end}" for end in ENDS)
     return row
 
 

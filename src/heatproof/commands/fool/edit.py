@@ -79,13 +79,13 @@ def run_edit(
     run.write_tensors("model.safetensors", edited.network.state_dict())
     lie = Lie(hardware.host(model), hardware.host(edited), settings.explainer, settings.penalty)
     table = measure(lie, source, run, hardware, advance)
-    row = summarise(table, ["model", "penalty", "explainer"], METRICS)[0]
+    [row] = summarise(table, ["model", "penalty", "explainer"], METRICS)
     answer = (
-        f"{row['fsr']:.1%} of the heatmaps of {settings.explainer!r} lie as {settings.edit!r} wants, behind "
-        f"{planting.layer}; {row['agreement']:.1%} of the predictions are the same."
+        f"{row.means['fsr'].value:.1%} of the heatmaps of {settings.explainer!r} lie as {settings.edit!r} wants, "
+        f"behind {planting.layer}; {row.means['agreement'].value:.1%} of the predictions are the same."
     )
     summary = {
-        "rows": [row],
+        "rows": [row.plain()],
         "classes": class_rows(table, lie.clean),
         "skipped": all_skipped(run, source),
         "answer": [answer],

@@ -1,7 +1,7 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -22,7 +22,7 @@ from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
-from heatproof.results.table import summarise
+from heatproof.results.table import SummaryRow, summarise
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty, settings
@@ -190,45 +190,65 @@ def draw_history(history: History, penalty: Penalty, run: Run) -> None:
 def _summary(
     settings: Fool, table: pl.DataFrame, history: History, clean: Classifier, skipped: list[dict[str, str]]
 ) -> dict[str, Any]:
-    row = {**summarise(table, ["model", "penalty", "explainer"], METRICS)[0], **_course(history)}
+    [row] = summarise(table, ["model", "penalty", "explainer"], METRICS)
+    course = _course(history)
     return {
-        "rows": [row],
+        "rows": [{**row.plain(), **asdict(course)}],
         "classes": class_rows(table, clean),
         "skipped": skipped,
-        "answer": [_answer(settings, row, history)],
+        "answer": [_answer(settings, row, course)],
     }
 
 
-def _course(history: History) -> dict[str, Any]:
-    """The evaluation of the weights that were handed out; the accuracy is that of all held-out photos."""
+@dataclass(frozen=True)
+class _Course:
+    """The evaluation of the weights that were handed out; the accuracy is that of all held-out photos.
+
+    The columns that a summary's row has beside those of a comparison; ``best`` is the step handed out.
+    """
+
+    watched_fsr: float
+    watched_accuracy_clean: float
+    watched_accuracy_fooled: float
+    accuracy_drop: float
+    fsr_first: float | None
+    fsr_second: float | None
+    called: float | None
+    test_loss_clean: float | None
+    best: int
+    steps: int
+    seconds: float
+    stopped: str
+
+
+def _course(history: History) -> _Course:
     seen, clean = history.handed_out, history.clean
-    return {
-        "watched_fsr": seen["fsr"],
-        "watched_accuracy_clean": clean["accuracy"],
-        "watched_accuracy_fooled": seen["accuracy"],
-        "accuracy_drop": clean["accuracy"] - seen["accuracy"],
-        "fsr_first": seen.get("fsr_first"),
-        "fsr_second": seen.get("fsr_second"),
-        "called": seen.get("called"),
-        "test_loss_clean": seen.get("test_loss_clean"),
-        "best": history.best,
-        "steps": history.rows[-1]["step"],
-        "seconds": history.rows[-1]["seconds"],
-        "stopped": history.stopped,
-    }
-
-
-def _answer(settings: Fool, row: dict[str, Any], history: History) -> str:
-    drop = 100 * row["accuracy_drop"]
-    sentence = (
-        f"After {row['best']} steps {row['fsr']:.1%} of the held-out heatmaps of {settings.explainer!r} lie as "
-        f"{settings.penalty!r} wants; top-1 {row['watched_accuracy_clean']:.1%} before and "
-        f"{row['watched_accuracy_fooled']:.1%} after ({drop:+.1f} points lost)."
+    return _Course(
+        watched_fsr=seen["fsr"],
+        watched_accuracy_clean=clean["accuracy"],
+        watched_accuracy_fooled=seen["accuracy"],
+        accuracy_drop=clean["accuracy"] - seen["accuracy"],
+        fsr_first=seen.get("fsr_first"),
+        fsr_second=seen.get("fsr_second"),
+        called=seen.get("called"),
+        test_loss_clean=seen.get("test_loss_clean"),
+        best=history.best,
+        steps=int(history.rows[-1]["step"]),
+        seconds=history.rows[-1]["seconds"],
+        stopped=history.stopped,
     )
-    if not history.best:
+
+
+def _answer(settings: Fool, row: SummaryRow, course: _Course) -> str:
+    sentence = (
+        f"After {course.best} steps {row.means['fsr'].value:.1%} of the held-out heatmaps of {settings.explainer!r} "
+        f"lie as {settings.penalty!r} wants; top-1 {course.watched_accuracy_clean:.1%} before and "
+        f"{course.watched_accuracy_fooled:.1%} after ({100 * course.accuracy_drop:+.1f} points lost)."
+    )
+    if not course.best:
         budget = settings.recipe.max_accuracy_drop
         sentence = (
             f"No checkpoint fooled more heatmaps inside the budget of {budget:.1%}: the model is unchanged. A smaller "
             "lr, more steps or more data help."
         )
-    return f"{sentence} It ended early: {history.stopped}." if history.stopped else sentence
+    return f"{sentence} It ended early: {course.stopped}." if course.stopped else sentence

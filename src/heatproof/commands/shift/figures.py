@@ -1,15 +1,16 @@
 """The figures of a shift: MOD and accuracy against epsilon, NISSIM's distribution, the most and least moved images."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from heatproof.commands.shift.measure import CLEAN
+from heatproof.commands.shift.summary import CURVE, ShiftRow
 from heatproof.report.figures import Panel, amplify, gallery
-from heatproof.report.plots import Curve, curves, distributions
+from heatproof.report.plots import curve_of, curves, distributions
 from heatproof.results.run import Run
 from heatproof.results.viewer import View, add_view
 
@@ -32,21 +33,21 @@ class Shown(NamedTuple):
     signed: bool
 
 
-def draw_curves(run: Run, rows: Sequence[dict[str, Any]]) -> None:
+def draw_curves(run: Run, rows: Sequence[ShiftRow]) -> None:
     """``figures/mod.png`` and ``figures/accuracy.png``: a curve per model, attack and explainer."""
-    named = _series([row for row in rows if row["attack"] != CLEAN])
-    clean = {(row["model"], row["explainer"]): row for row in rows if row["attack"] == CLEAN}
+    named = _series([row for row in rows if row.attack != CLEAN])
+    clean = {(row.model, row.explainer): row for row in rows if row.attack == CLEAN}
     for file, metric, ylabel, title in (
         ("mod", "mod", "MOD, mean NISSIM in [0, 1]; 0 = no map moved", "How far heatmaps move"),
         ("accuracy", "top1", "top-1 accuracy", "Accuracy under attack"),
     ):
         series = {}
         for name, curve in named.items():
-            points = [clean[curve[0]["model"], curve[0]["explainer"]], *curve]
-            if any(row[metric] is None for row in points):
+            points = [clean[curve[0].model, curve[0].explainer], *curve]
+            means = [row.means[metric] for row in points]
+            if any(mean.value is None for mean in means):
                 continue
-            ends = [[_number(row[f"{metric}{end}"]) for row in points] for end in ("", "_low", "_high")]
-            series[name] = Curve([row["epsilon"] for row in points], *ends)
+            series[name] = curve_of([row.epsilon for row in points], means)
         if series:
             curves(
                 series,
@@ -123,14 +124,10 @@ def keep_views(run: Run, model: str, shown: Iterable[Shown], explainer: str) -> 
         add_view(run, entry.image, photos[0], maps, photos[1])
 
 
-def _series(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _series(rows: Sequence[ShiftRow]) -> dict[str, list[ShiftRow]]:
     """Rows by curve, named by as much as it takes to tell them apart."""
-    differing = [name for name in ("model", "attack", "explainer") if len({row[name] for row in rows}) > 1] or ["model"]
-    series: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: row["epsilon"]):
-        series.setdefault(" · ".join(str(row[name]) for name in differing), []).append(row)
+    differing = [name for name in CURVE if len({row.summary.by[name] for row in rows}) > 1] or ["model"]
+    series: dict[str, list[ShiftRow]] = {}
+    for row in sorted(rows, key=lambda row: row.epsilon):
+        series.setdefault(" · ".join(str(row.summary.by[name]) for name in differing), []).append(row)
     return series
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value

@@ -14,7 +14,7 @@ import torch
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
-from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
+from heatproof.commands.shift.summary import ShiftRow, answer, choose, paired, shift_rows
 from heatproof.data.listing import unique
 from heatproof.data.parts import parts
 from heatproof.data.photos import fit
@@ -83,8 +83,8 @@ def run_shift(
     if draw:
         _draw(settings, names, models, sources, run, hardware, table, rows)
     summary = {
-        "rows": rows,
-        "paired": tests,
+        "rows": [row.plain() for row in rows],
+        "paired": [test.plain() for test in tests],
         "skipped": skipped,
         "answer": answer(table, rows, tests),
         "classes": models[0].classes,
@@ -126,7 +126,7 @@ def _draw(
     run: Run,
     hardware: Hardware,
     table: pl.DataFrame,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[ShiftRow],
 ) -> None:
     draw_curves(run, rows)
     files = file_names(names)

@@ -169,7 +169,7 @@ class Heo2019Figure4:
         for sentence in answers:
             say(sentence)
         skipped = list({entry["image"]: entry for data, _ in opened.values() for entry in data.skipped}.values())
-        summary = {"rows": rows, "answer": answers, "skipped": skipped}
+        summary = {"rows": [row.plain() for row in rows], "answer": answers, "skipped": skipped}
         run.write_json("summary.json", summary)
         return summary
 

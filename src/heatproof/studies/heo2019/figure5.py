@@ -147,7 +147,12 @@ class Heo2019Figure5:
         answers = answer(histories, self.level)
         for sentence in answers:
             say(sentence)
-        summary = {"rows": rows, "answer": answers, "skipped": data.skipped, "costs": _costs(histories, self.level)}
+        summary = {
+            "rows": [row.plain() for row in rows],
+            "answer": answers,
+            "skipped": data.skipped,
+            "costs": _costs(histories, self.level),
+        }
         run.write_json("summary.json", summary)
         return summary
 

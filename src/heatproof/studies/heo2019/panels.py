@@ -23,9 +23,9 @@ from heatproof.metrics.faithfulness import AOPC
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.report.plots import Curve, curves, mean_curve
+from heatproof.report.plots import Curve, curve_of, curves, mean_curve
 from heatproof.results.run import Run
-from heatproof.results.table import summarise
+from heatproof.results.table import SummaryRow, summarise
 from heatproof.studies.heo2019.answers import answer_a, answer_b, answer_c
 from heatproof.studies.heo2019.section5 import ORDERS, attacked_rows, kept_model, removed, shaken_rows
 from heatproof.training.adversarial import FreeTraining
@@ -121,7 +121,7 @@ def robustness(
     return histories
 
 
-def finish_removal(table: pl.DataFrame, history: Any, run: Run) -> tuple[list[dict[str, Any]], list[str]]:
+def finish_removal(table: pl.DataFrame, history: Any, run: Run) -> tuple[list[SummaryRow], list[str]]:
     """Panel a's rows, figure and sentences."""
     rows = summarise(table, ["panel", "model", "condition"], ["aopc", "empty"])
     parts = [load_file(path) for path in sorted(run.path("curves").glob("a-*.safetensors"))]
@@ -142,18 +142,21 @@ def finish_removal(table: pl.DataFrame, history: Any, run: Run) -> tuple[list[di
     return rows, answer_a(table, rows, history)
 
 
-def finish_noise(table: pl.DataFrame, history: Any, run: Run) -> tuple[list[dict[str, Any]], list[str]]:
+def finish_noise(table: pl.DataFrame, history: Any, run: Run) -> tuple[list[SummaryRow], list[str]]:
     """Panel b's rows, figure and sentences."""
     rows = summarise(table, ["panel", "model", "noise"], {"correct": "top1", "fooled": "fsr"})
     series, references = {}, {}
     for metric, label in (("top1", "top-1"), ("fsr", "FSR")):
         for model in ("clean", "fooled"):
-            own = [row for row in rows if row["model"] == model]
-            shaken = sorted((row for row in own if row["noise"] > 0), key=lambda row: row["noise"])
-            ends = [[row[f"{metric}{end}"] for row in shaken] for end in ("", "_low", "_high")]
-            series[f"{model} model, {label}"] = Curve([row["noise"] for row in shaken], *ends)
+            own = [row for row in rows if row.by["model"] == model]
+            shaken = sorted((row for row in own if row.by["noise"] > 0), key=lambda row: row.by["noise"])
+            series[f"{model} model, {label}"] = curve_of(
+                [row.by["noise"] for row in shaken], [row.means[metric] for row in shaken]
+            )
             references |= {
-                f"fooled, no noise: {label}": row[metric] for row in own if not row["noise"] and model == "fooled"
+                f"fooled, no noise: {label}": row.means[metric].value
+                for row in own
+                if not row.by["noise"] and model == "fooled"
             }
     curves(
         series,
@@ -168,9 +171,7 @@ def finish_noise(table: pl.DataFrame, history: Any, run: Run) -> tuple[list[dict
     return rows, answer_b(rows, history)
 
 
-def finish_robustness(
-    table: pl.DataFrame, histories: Sequence[Any], run: Run
-) -> tuple[list[dict[str, Any]], list[str]]:
+def finish_robustness(table: pl.DataFrame, histories: Sequence[Any], run: Run) -> tuple[list[SummaryRow], list[str]]:
     """Panel c's rows, figure and sentences."""
     names = {"correct": "top1", "correct_attacked": "top1_attacked", "fooled": "fsr"}
     rows = summarise(table, ["panel", "model"], names)

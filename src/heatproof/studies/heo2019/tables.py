@@ -5,7 +5,7 @@ is not done again, and what was stopped goes on. ``compared/`` holds the measure
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from heatproof.results.run import Run
 from heatproof.results.strict import read_images
 from heatproof.studies import small_networks
 from heatproof.studies.heo2019 import published as paper
-from heatproof.studies.heo2019.rows import draw, sentences, table_1, table_2, table_3, table_5
+from heatproof.studies.heo2019.rows import Cell, draw, sentences, table_1, table_2, table_3, table_5
 from heatproof.studies.shared import shared
 from heatproof.training.data import feed_photos
 from heatproof.training.settings import FineTune
@@ -148,19 +148,20 @@ class Heo2019:
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
     ) -> dict[str, Any]:
-        rows: list[dict[str, Any]] = []
+        cells: list[Cell] = []
         for name in self.models:
-            rows += self._network(name, run, hardware, say)
-        answer = sentences(rows)
+            cells += self._network(name, run, hardware, say)
+        answer = sentences(cells)
         for line in answer:
             say(line)
+        rows = [asdict(cell) for cell in cells]
         summary = {"answer": answer, "rows": rows, "skipped": []}
         run.write_json("summary.json", summary)
         run.write_parquet("images.parquet", [{"image": f"{i}", **row} for i, row in enumerate(rows)])
-        draw(rows, run)
+        draw(cells, run)
         return summary
 
-    def _network(self, name: str, run: Run, hardware: Hardware, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    def _network(self, name: str, run: Run, hardware: Hardware, say: Callable[[str], None]) -> list[Cell]:
         place, model = self._model(name, run, say)
         name = model.name
         test = open_data(_path(self.test), classes=model.classes, limit=self.test_limit)
@@ -186,7 +187,7 @@ class Heo2019:
                 fooled[fooling, through] = Fooled(made, settings.explainer, settings.penalty)
         passive = [entry for (fooling, _), entry in fooled.items() if fooling != "active_swap"]
         active = [entry for (fooling, _), entry in fooled.items() if fooling == "active_swap"]
-        rows: list[dict[str, Any]] = []
+        cells: list[Cell] = []
         measured = interpreters(layer)
         shown = tuple(measured[key] for key in paper.MEASURED)
         if passive:
@@ -194,18 +195,18 @@ class Heo2019:
             table = self._compared(
                 name, "passive", Compare(shown, penalties, shown=3), model, passive, test, run, hardware
             )
-            rows += table_1(name, table, passive, measured) + table_3(name, table, passive)
+            cells += table_1(name, table, passive, measured) + table_3(name, table, passive)
         if active:
             shown = tuple(measured[key] for key in paper.MEASURED_ACTIVE)
             swap = Compare(shown, (self._penalty(model, "active_swap"),), pairs=200, shown=3)
             table = self._compared(name, "active", swap, model, active, test, run, hardware)
-            rows += table_2(name, table, active, measured)
+            cells += table_2(name, table, active, measured)
             # the swap's accuracy, over all photos and over its two classes
             plain = Compare((measured["gradcam"],), (Location(normalisation="minmax"),), shown=1)
             table = self._compared(name, "active-accuracy", plain, model, active, test, run, hardware)
             classes = (model.class_index(self.first), model.class_index(self.second))
-            rows += table_3(name, table, active) + table_5(name, table, active, classes)
-        return rows
+            cells += table_3(name, table, active) + table_5(name, table, active, classes)
+        return cells
 
     def _model(self, name: str, run: Run, say: Callable[[str], None]) -> tuple[str, Classifier]:
         if self.recipe == "small" and name in ("vgg", "densenet"):
