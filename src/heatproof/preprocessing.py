@@ -115,7 +115,7 @@ class Preprocessing:
         """The same for photos of half the size, an odd side rounded up.
 
         >>> Preprocessing(225, 257).halved()
-        Preprocessing(size=(113, 113), resize=(129, 129))
+        Preprocessing(size=(113, 113), resize=(130, 130))
         """
         rows, cols = self.shape
         half = ((rows + 1) // 2, (cols + 1) // 2)

@@ -65,8 +65,9 @@ def test_they_work(kind: str, verb: str, place: Path, tmp_path: Path, capsys: py
         "evaluate": ("evaluate", model, data, "--metric", "aopc(region=8, steps=4)", "--limit", "4"),
     }[verb]
     status = heatproof(*words, "--out", out, "--device", "cpu")
-    assert status == 0, capsys.readouterr().err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    # two classes, and networks unlike those of the thresholds: no verdict, which is no failure of the photos
+    assert status == (1 if summary.get("verdict") == "cannot tell" else 0), capsys.readouterr().err
     assert summary["skipped"] == []
 
 

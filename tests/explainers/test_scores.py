@@ -62,14 +62,14 @@ def test_one_output_whatever_the_target() -> None:
 
 def test_likeness_is_the_cosine_to_the_reference() -> None:
     model, images = small(), photos()
-    score = Likeness(model(images[:1]))
-    found = score(model(images), torch.zeros(3, dtype=torch.long))
+    score = Likeness(model(images[:1]).detach())
+    found = score(model(images).detach(), torch.zeros(3, dtype=torch.long))
     assert found[0] == pytest.approx(1)
     assert hp.SimpleGrad(score=score)(model, images[:1]).heatmaps.max() < 1e-9
     assert hp.SimpleGrad(score=score)(model, images[1:]).heatmaps.max() > 1e-6
     with pytest.raises(InputError, match="reference has 3 numbers, the network's embedding 4"):
         Likeness(torch.ones(3))(model(images), torch.zeros(3, dtype=torch.long))
-    assert repr(score) == repr(Likeness(model(images[:1]))) != repr(Likeness(model(images[1:2])))
+    assert repr(score) == repr(Likeness(model(images[:1]).detach())) != repr(Likeness(model(images[1:2]).detach()))
 
 
 @pytest.mark.parametrize("explainer", [hp.GradCAM(), hp.GuidedBackprop(), hp.SimpleGrad("default")], ids=repr)

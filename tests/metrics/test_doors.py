@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.shapes import unchecked
 
 from heatproof.errors import InputError
 from heatproof.metrics.confidence import chosen, read
@@ -22,6 +23,7 @@ def test_the_answer_correct_is_one_where_the_target_is_predicted() -> None:
     assert read(logits, torch.tensor([1, 1, 0]), "logit").tolist() == [2.0, 3.0, 0.0]
 
 
+@unchecked()
 def test_one_target_serves_all_images() -> None:
     assert chosen(model, IMAGES, torch.tensor(2)).tolist() == [2, 2]
     with pytest.raises(InputError, match=r"one target per image: expected \[2\], got \[3\]"):
@@ -53,6 +55,7 @@ def test_the_tolerance_of_the_pointing_game_reaches_out_on_each_side() -> None:
         assert hits == [0, 0, 1], side
 
 
+@unchecked()
 def test_what_makes_no_sense_is_named() -> None:
     with pytest.raises(InputError, match=r"expected heatmaps \[batch, rows, cols\], got \[2, 1, 8, 8\]"):
         turns(torch.rand(2, 1, 8, 8), (8, 8), 1, "most", seed=0)

@@ -37,6 +37,7 @@ def test_a_class_that_is_not_there_is_named(classes: list[str] | None, wanted: s
         model(classes).class_index(wanted)
 
 
+@unchecked()
 def test_what_is_no_batch_of_images_is_refused() -> None:
     images = torch.rand(2, 3, 8, 8)
     for wrong, told in (
@@ -56,7 +57,7 @@ def test_what_is_no_batch_of_images_is_refused() -> None:
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(ModelError, match="is a Classifier already"):
         hp.Classifier(model())
-    with pytest.raises(ModelError, match="std must be positive"):
+    with pytest.raises(ModelError, match="mean must be finite and std positive in every channel"):
         hp.Classifier(nn.Flatten(), std=(0.2, 0.0, 0.2))
 
 

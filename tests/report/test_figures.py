@@ -134,7 +134,7 @@ def test_wrong_input_is_named(tmp_path, photo, maps):
         explanation_grid(photo, ROWS, ["a", "b"], maps, [False], path)
     with pytest.raises(InputError, match=r"pixels in \[0, 1\], got \[-2"):
         explanation_grid(photo * 4 - 2, ROWS, ["a", "b"], maps, [False, True], path)
-    with pytest.raises(InputError, match=r"photo \[rows, cols, 3\]"):
+    with pytest.raises(InputError, match=r"photo \[rows, cols, channels\]"):
         as_photo(photo[..., 0])
     with pytest.raises(InputError, match="row 1 and column 0"):
         explanation_grid(photo, ROWS, ["a", "b"], maps[:1], [False, True], path)

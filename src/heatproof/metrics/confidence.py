@@ -5,7 +5,8 @@ from contextlib import nullcontext
 from typing import Literal
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from heatproof.errors import InputError, SpecError, did_you_mean
 from heatproof.models.intact import evaluating
@@ -55,7 +56,7 @@ def read(logits: Logits, targets: Targets, answer: Answer) -> PerImage:
     return (logits.softmax(1) if answer == "probability" else logits).gather(1, targets[:, None])[:, 0]
 
 
-def chosen(model: Model, images: Images, targets: Targets | None) -> Targets:
+def chosen(model: Model, images: Images, targets: Targets | Int[Tensor, ""] | None) -> Targets:
     """The classes asked about: as given, or the predicted ones; only these cost a forward pass.
 
     Raises:

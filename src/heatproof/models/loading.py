@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,20 +13,16 @@ from torch import nn
 
 from heatproof.errors import HeatproofError, ModelError, did_you_mean
 from heatproof.models import demo
-from heatproof.models.channels import input_channels
+from heatproof.models.bare import as_classifier, normalisation
 from heatproof.models.checkpoint import Checkpoint, class_count, load_state, read_checkpoint
-from heatproof.models.classifier import Classifier, unwrap
+from heatproof.models.classifier import Classifier
 from heatproof.models.factories import first_line, made_by
 from heatproof.models.layers import default_layer
 from heatproof.models.planted import narrowed, plant
-from heatproof.models.published import Settings, of_run, of_size, of_timm, of_torchvision
+from heatproof.models.published import of_run, of_size, of_timm, of_torchvision
 from heatproof.models.record import base_of, check_options
 from heatproof.paths import literal
-from heatproof.preprocessing import Preprocessing
 from heatproof.vision import torchvision
-
-# what a photo is normalised by where a model says nothing: ImageNet's statistics, torchvision's own preset
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load(
@@ -117,7 +112,7 @@ def _built(
         network = demo.network()
         if file is not None:
             _fill(network, read_checkpoint(file))
-        return _as_classifier(network)
+        return as_classifier(network)
     if is_code(architecture):
         made = _from_user_file(architecture)
         if file is not None:
@@ -228,27 +223,8 @@ def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Cl
     own_file = file is not None and not (settings.get("url") or "").endswith(f"/{file.name}")
     if own_file:
         photos = of_size(photos)
-    mean, std = _normalisation(network, settings["mean"], settings["std"], photos["input_size"], f"timm:{name}")
+    mean, std = normalisation(network, settings["mean"], settings["std"], photos["input_size"], f"timm:{name}")
     return Classifier(network, mean, std, classes, name=name, **photos)
-
-
-def _normalisation(
-    network: nn.Module, mean: Any, std: Any, size: Any, name: str
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """RGB's statistics for a network that takes RGB; for any other none, which is said."""
-    shape = Preprocessing(size).shape
-    try:
-        channels = input_channels(network, shape, name)
-    except ModelError:  # told where images are first needed
-        return mean, std
-    if channels == 3 or len(mean) == channels:
-        return mean, std
-    warnings.warn(
-        f"{name} takes {channels} channel{'s' * (channels > 1)} and says no mean and std: its pixels are given as they "
-        "are, in [0, 1]; set mean and std on the network if it was trained on others",
-        stacklevel=2,
-    )
-    return (0.0,), (1.0,)
 
 
 def _imagenet_names() -> list[str]:
@@ -294,7 +270,7 @@ def _from_user_file(text: str) -> Classifier:
     if not isinstance(made, nn.Module):
         raise ModelError(f"{text} must return an nn.Module or a Classifier, got {type(made).__name__}")
     try:
-        return _as_classifier(made)
+        return as_classifier(made)
     except HeatproofError as error:
         raise ModelError(f"{text}: {error}") from error
     # whatever its attributes are
@@ -304,46 +280,6 @@ def _from_user_file(text: str) -> Classifier:
             f"read: {type(error).__name__}: {first_line(error)}; "
             "return a hp.Classifier(network, mean=..., std=...) instead"
         ) from error
-
-
-def _as_classifier(network: nn.Module) -> Classifier:
-    """A bare network with the attributes that it carries; ImageNet's statistics where it says nothing."""
-    if isinstance(network, Classifier):
-        return network
-    inner = unwrap(network)
-    size = getattr(inner, "input_size", 224)
-    mean, std = getattr(inner, "mean", IMAGENET_MEAN), getattr(inner, "std", IMAGENET_STD)
-    if not hasattr(inner, "mean") and not hasattr(inner, "std"):
-        mean, std = _normalisation(inner, mean, std, size, type(inner).__name__)
-    photos: Settings = {name: value for name, fits in SAID.items() if fits(value := getattr(inner, name, None))}
-    made = Classifier(
-        inner,
-        mean=mean,
-        std=std,
-        classes=getattr(inner, "classes", None),
-        input_size=size,
-        default_layer=getattr(inner, "default_layer", None),
-        logits_key=getattr(inner, "logits_key", None),
-        probabilities=getattr(inner, "probabilities", None),
-        **photos,
-    )
-    if getattr(inner, "channels", None) == 4 and made.channels == 4:
-        made.channels = 4
-    return made
-
-
-def _numbers(value: object, count: int, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, tuple | list) and len(value) == count and all(isinstance(part, kind) for part in value)
-
-
-SAID: dict[str, Callable[[Any], bool]] = {
-    "resize": lambda value: isinstance(value, int) or _numbers(value, 2, int),
-    "fit": lambda value: value in ("crop", "squash"),
-    "interpolation": lambda value: value in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
-    "antialias": lambda value: isinstance(value, bool),
-    "range": lambda value: _numbers(value, 2, (int, float)),
-}
-"""What a network may say of its photos, by which values: other networks have a method or a layer of the same name."""
 
 
 def is_run(name: str) -> bool:

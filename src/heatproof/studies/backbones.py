@@ -102,7 +102,7 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
     for attribute in ("num_classes", "fc_classes"):
         if hasattr(network, attribute):
             setattr(network, attribute, len(classes))
-    model.classes = list(classes)
+    model.classes = None  # until it is known that the layer is the head
     with torch.no_grad(), evaluating(model):
         found = model(torch.zeros(1, 3, *model.input_shape)).shape[1]
     if found != len(classes):
@@ -110,6 +110,7 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
             f"the last layer of {model.name} in the order of its modules, {name!r}, is not its head: {found} outputs "
             f"instead of {len(classes)}; give a factory FILE.py:NAME that builds it with {len(classes)} classes"
         )
+    model.classes = list(classes)
 
 
 def train(

@@ -25,7 +25,6 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
 from heatproof.results import Run
-from heatproof.results.run import start_together
 from networks import small
 
 SIZE, CLASSES = 16, ("ant", "bee", "cat", "dog")
@@ -58,7 +57,7 @@ def shifted(out, folder, asked=ASKED, models=None, labels=True, processes=Proces
     def source(model):
         return open_data(folder, classes=model.classes, labels=labels)
 
-    with start_together(out, processes, command="shift", settings={"asked": asked}) as run:
+    with Run.start(out, process=processes.index, command="shift", settings={"asked": asked}) as run:
         summary = run_shift(asked, models or [network()], source, run, processes=processes, draw=draw, **more)
     return summary, pl.DataFrame() if processes.index else pl.read_parquet(Path(out) / "images.parquet")
 

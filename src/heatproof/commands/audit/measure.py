@@ -109,6 +109,9 @@ def map_cost(settings: Audit, model: Classifier, hardware: Hardware = Hardware()
     if _cheap(settings.explainer):
         return 0
     grey = hardware.bring(torch.full((1, model.channels, *model.input_shape), 0.5))
+    with hardware.autocast():
+        # what is asked once for all photos of a shape is no part of a map's cost
+        settings.explainer(model, grey, torch.zeros(1, dtype=torch.long, device=grey.device))
     with hardware.autocast(), counting(model) as passes:
         settings.explainer(model, grey, torch.zeros(1, dtype=torch.long, device=grey.device))
     return passes.forward

@@ -87,11 +87,7 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
     """
     nodes = list(graph.nodes)
     start = next(node for node in nodes if node.op == "placeholder")
-    end = output_of(nodes[-1].args[0])
-    if not isinstance(end, Node):
-        what = nodes[-1].args[0]
-        what = f"a dictionary of {', '.join(map(str, what))}" if isinstance(what, dict) else type(what).__name__
-        raise ModelError(f"LRP starts at logits; {type(network).__name__} returns {what}")
+    end = _logits(nodes[-1].args[0], network)
     if stop is None:
         stop = start
     read = read_signals(nodes, network, start, own_types(composite))
@@ -147,6 +143,15 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
         frozenset(overwriting),
         formatless=all(kind is not None and _torch_own(kind) for kind, _ in list(read.values())[1:]),
     )
+
+
+def _logits(returned: Any, network: nn.Module) -> Node:
+    """The node of the logits in what the graph returns."""
+    end = output_of(returned)
+    if not isinstance(end, Node):
+        keys = f"a dictionary of {', '.join(map(str, returned))}" if isinstance(returned, dict) else ""
+        raise ModelError(f"LRP starts at logits; {type(network).__name__} returns {keys or type(returned).__name__}")
+    return end
 
 
 def _folded(read: dict[Node, Read], stop: Node) -> dict[Node, Node]:
