@@ -58,15 +58,15 @@ def nursery() -> Iterator[Nursery]:
 
 def _born(command: Mapping[str, object]) -> None:
     """What a child does, to its end."""
-    from heatproof import cli
-
-    log = os.open(str(command["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.environ.update(command["environment"])  # type: ignore[call-overload]
-    sys.argv = ["heatproof", *command["start"]]  # type: ignore[misc]
     status = 1
     try:
+        from heatproof import cli
+
+        log = os.open(str(command["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ.update(command["environment"])  # type: ignore[call-overload]
+        sys.argv = ["heatproof", *command["start"]]  # type: ignore[misc]
         cli.main()
         status = 0
     except SystemExit as stop:

@@ -74,7 +74,8 @@ def test_killed_at_any_moment(verb: str, tmp_path: Path, started: Nursery) -> No
         given = [*words, "--out", str(out)]
         statuses = killed(started, together(started, given, counts[0], log), draw.uniform(0, lasts), by)
         disturbed += any(statuses)
-        if counts[0] == 1:
+        # before the verb has begun nobody listens to signals yet
+        if counts[0] == 1 and (out / "run.json").exists():
             assert statuses[0] in (0, SIGNALS[by]), (by, statuses, log.read_text()[-3000:])
         again = [started.end(pid) for pid in together(started, given, counts[1], log)]
         assert set(again) == {0}, (by, counts, again, log.read_text()[-3000:])
