@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import heatproof as hp
 from heatproof.errors import InputError, SpecError
@@ -125,3 +125,21 @@ def test_classes_for_all_images() -> None:
     assert grid.targets.tolist() == [[2, 0]] * 3
     each = explain_together(model, images, [hp.GradCAM()], torch.tensor([[2, 0]] * 3))
     assert grid.heatmaps[0].equal(each.heatmaps[0])
+
+
+def test_lrp_of_one_logit_is_that_of_the_pair() -> None:
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    single, pair = nn.Linear(4, 1), nn.Linear(4, 2)
+    with torch.no_grad():
+        pair.weight.copy_(torch.cat([torch.zeros(1, 4), single.weight]))
+        pair.bias.copy_(torch.cat([torch.zeros(1), single.bias]))
+    images = photos(dtype=torch.float32)
+    one, two = (hp.Classifier(nn.Sequential(*body, head), input_size=10).eval() for head in (single, pair))
+    for score in ("logit", "contrast"):
+        for target in (0, 1):
+            targets = torch.full((3,), target)
+            got, expected = (hp.LRP(score=score)(model, images, targets) for model in (one, two))
+            torch.testing.assert_close(got.logits, expected.logits)
+            if (score, target) != ("logit", 0):  # the pair's own first logit is 0, and has no relevance
+                torch.testing.assert_close(got.heatmaps, expected.heatmaps)

@@ -15,6 +15,7 @@ from heatproof.explainers.scores import explained
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, find_layer, layer_name, network_of
+from heatproof.models.outputs import read_logits
 from heatproof.types import Classes, Explanation, Images, Logits, Targets, settings
 
 LinearScore = Literal["logit", "contrast", "softmax_contrast"]
@@ -76,12 +77,14 @@ class LRP:
             pixels = _normalised(model, images)
             graph, plan = self._plan(model, network, layer, pixels)
             values = forward(graph, plan, network, pixels)
-            logits = _checked(values[plan.end], model, images)
+            own = values[plan.end]
+            logits = _logits(own, model, images)
             if pixels.shape not in graph.compared:
-                compare(network, pixels, logits)
+                compare(network, pixels, own)
                 graph.compared.add(pixels.shape)
             targets = resolve_targets(logits, targets, model)
-            relevance = _shares(logits, targets, self.score)
+            # of one logit z, read as the pair (0, z), all relevance is z's
+            relevance = _shares(logits, targets, self.score)[:, -own[0].numel() :].reshape(own.shape)
             bounds = (
                 tuple(_normalised(model, torch.full_like(images[:1], pixel)) for pixel in (0.0, 1.0))
                 if isinstance(model, Classifier)
@@ -119,14 +122,24 @@ def _normalised(model: nn.Module, images: Images) -> Images:
     return model.normalised(images) if isinstance(model, Classifier) else images
 
 
-def _checked(logits: Any, model: nn.Module, images: Images) -> Logits:
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+def _logits(output: Any, model: nn.Module, images: Images) -> Logits:
+    """The logits in what the graph puts out, one of them read as a pair.
+
+    Raises:
+        ModelError: it is no batch of logits, or the network ends in probabilities.
+    """
+    name = type(network_of(model)).__name__
+    if isinstance(model, Classifier) and model.probabilities:
         raise ModelError(
-            f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; "
-            f"{type(network_of(model)).__name__} returned {what}"
+            f"LRP starts at logits, and {name} puts out probabilities: give it the network without its last softmax or "
+            "sigmoid"
         )
-    return logits
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; {name} returned "
+            f"{type(output).__name__}"
+        )
+    return read_logits(output, len(images), name)
 
 
 def _shares(logits: Logits, targets: Targets, score: LinearScore) -> Logits:
