@@ -15,6 +15,12 @@ LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 VERBS = {
     "shift": ["shift", "demo", "--model", "demo", "--limit", "8", "--batch-size", "2", "--epsilon", "0.05"],
     "compare": ["compare", "demo", "demo", "demo", "--limit", "8", "--batch-size", "2", "--explainer", "gradcam()"],
+    "explain": ["explain", "demo", "--model", "demo", "--limit", "4", "--batch-size", "2"],
+    "evaluate": [
+        *("evaluate", "demo", "demo", "--limit", "4", "--batch-size", "2"),
+        *("--explainer", "gradcam()", "--metric", "aopc(region=16)"),
+    ],
+    "audit": ["audit", "demo", "demo", "--limit", "12", "--budget", "33", "--batch-size", "3"],
 }
 
 
