@@ -59,7 +59,7 @@ def test_whole_images_of_every_format_are_read():
     assert {kind for kind, _ in found} == set(FORMATS)
     for _, content in found:
         with judged("images whole"):
-            assert read_photo(content).shape[0] == 3
+            assert read_photo(content).shape[0] in (1, 3)  # deep grey keeps its one channel
 
 
 @pytest.mark.parametrize("seed", cases(6))

@@ -32,12 +32,13 @@ from heatproof.results.run import Run
 from heatproof.training.settings import FineTune
 
 pytestmark = pytest.mark.fuzz
+DEMO = load_model("demo")
 
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fuzz") / "audit"
-    words = ["audit", "demo", "demo", "--budget", "33", "--limit", "12", "--reference", "demo", "--batch-size", "4"]
+    words = ["audit", "demo", "demo", "--budget", "33", "--limit", "40", "--reference", "demo", "--batch-size", "14"]
     assert heatproof(*words, "--out", str(out)) == 0
     return out
 
@@ -160,7 +161,7 @@ def test_kept_parts(audited: Path, tmp_path: Path) -> None:
         else:
             path.write_bytes(changed_tensors(whole[path], draw))
         table, tensors = read_audit(folder)
-        conclude(checks_of(Audit(budget=33), table, tensors, Thresholds.shipped(), with_reference=True))
+        conclude(checks_of(Audit(budget=33), table, tensors, Thresholds.shipped(), model=DEMO, with_reference=True))
 
     told(case, "kept parts")
 
@@ -197,7 +198,7 @@ def test_tables_of_parts(audited: Path, tmp_path: Path) -> None:
         merged = run.merge(("image",))
         check_table(parts, merged, "delete it")
         tensors = AuditTensors.load(folder, merged.height)
-        checks_of(Audit(budget=33), merged, tensors, Thresholds.shipped(), with_reference=True)
+        checks_of(Audit(budget=33), merged, tensors, Thresholds.shipped(), model=DEMO, with_reference=True)
 
     told(case, "tables of parts")
 
@@ -280,7 +281,7 @@ def _saved(state: dict) -> bytes:
 
 
 def test_a_fooled_models_record_in_compare(tmp_path: Path) -> None:
-    from heatproof.cli.compare import _fooled
+    from heatproof.answers.given import fooled_as_told
 
     model, folder = load_model("demo"), tmp_path / "run"
     folder.mkdir()
@@ -300,7 +301,7 @@ def test_a_fooled_models_record_in_compare(tmp_path: Path) -> None:
         (folder / "run.json").write_bytes(
             as_json(in_other_words(record, draw) if draw.random() < 0.5 else record, draw)
         )
-        _fooled(str(folder), model)
+        fooled_as_told(str(folder), model)
 
     told(case, "records of foolings")
     assert issubclass(HeatproofError, Exception)
