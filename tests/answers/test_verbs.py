@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 from tests.shapes import unchecked
 from torch import nn
 
@@ -123,3 +124,15 @@ def test_what_does_not_fit_is_named(call: Any, kind: type[Exception], wanted: st
 def test_a_module_of_another_model_is_no_layer() -> None:
     with pytest.raises(hp.LayerError, match="is no layer of demo"):
         hp.shift("demo", "demo", explainer=hp.GradCAM(layer=small().network.get_submodule("last")), limit=2)
+
+
+def test_overwrite_spares_what_is_read(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    hp.shift("demo", "demo", epsilon=0.05, limit=2, out=run)
+    (run / "model.safetensors").write_bytes(b"weights")
+    photos = run / "photos"
+    photos.mkdir()
+    Image.new("RGB", (64, 64)).save(photos / "0.png")
+    with pytest.raises(hp.RunError, match="overwrite"):
+        hp.shift("demo", photos, epsilon=0.05, out=run, overwrite=True)
+    assert (run / "model.safetensors").read_bytes() == b"weights"

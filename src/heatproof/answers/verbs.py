@@ -39,6 +39,7 @@ from heatproof.metrics.evaluation import Metric
 from heatproof.metrics.localisation import BoxIoU, PointingGame
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware, Precision
+from heatproof.models.record import with_bases
 from heatproof.report.page import write_report
 from heatproof.results.run import Run
 from heatproof.results.strict import read_summary
@@ -119,7 +120,8 @@ def audit(
     settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
     settings |= {"reference": None if reference is None else _name(reference), "thresholds": known.plain()}
     settings |= {"baseline": str(baseline) if baseline else None}
-    with _filled(out, "audit", settings, seed, overwrite) as run, _progress("auditing", len(source)) as advance:
+    read = [model, data, reference, thresholds, baseline]
+    with _filled(out, "audit", settings, seed, overwrite, read) as run, _progress("auditing", len(source)) as advance:
         if not run.done:
             run_audit(
                 asked,
@@ -185,7 +187,8 @@ def shift(
         return as_source(data, one, limit=limit, seed=seed)
 
     total = len(photos(models[0])) * len(models)
-    with _filled(out, "shift", settings, seed, overwrite) as run, _progress("attacking", total) as advance:
+    read = [*several(model), data]
+    with _filled(out, "shift", settings, seed, overwrite, read) as run, _progress("attacking", total) as advance:
         if not run.done:
             hardware = Hardware(device, precision)
             run_shift(asked, models, photos, run, hardware=hardware, draw=out is not None, advance=advance)
@@ -229,7 +232,11 @@ def compare(
     source = as_source(data, base, limit=limit, seed=seed)
     settings = {"clean": _name(clean), "fooled": [_name(one) for one in several(fooled)], "data": named(data)}
     settings |= {"asked": asked, "limit": limit, "precision": precision}
-    with _filled(out, "compare", settings, seed, overwrite) as run, _progress("comparing", len(source)) as advance:
+    read = [clean, *several(fooled), data]
+    with (
+        _filled(out, "compare", settings, seed, overwrite, read) as run,
+        _progress("comparing", len(source)) as advance,
+    ):
         if not run.done:
             hardware = Hardware(device, precision)
             run_compare(asked, base, suspects, source, run, hardware=hardware, advance=advance)
@@ -274,7 +281,11 @@ def evaluate(
     source = as_source(data, evaluated, limit=limit, seed=seed)
     settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
     columns = {"metric": "metric", "better": "better", "range": "range", **{repr(e): repr(e) for e in explainers}}
-    with _filled(out, "evaluate", settings, seed, overwrite) as run, _progress("evaluating", len(source)) as advance:
+    read = [model, data]
+    with (
+        _filled(out, "evaluate", settings, seed, overwrite, read) as run,
+        _progress("evaluating", len(source)) as advance,
+    ):
         if not run.done:
             run_evaluate(
                 asked,
@@ -307,9 +318,18 @@ def make_page(folder: Path, record: dict[str, Any]) -> None:
 
 @contextmanager
 def _filled(
-    out: Path | str | None, command: str, settings: dict[str, Any], seed: int, overwrite: bool
+    out: Path | str | None,
+    command: str,
+    settings: dict[str, Any],
+    seed: int,
+    overwrite: bool,
+    inputs: Sequence[object],
 ) -> Iterator[Run]:
-    """The run folder that was asked for, with its page at the end, or one that goes away."""
+    """The run folder that was asked for, with its page at the end, or one that goes away.
+
+    Args:
+        inputs: what the verb reads; ``overwrite`` never empties the files and folders among it.
+    """
     if out is None:
         with (
             tempfile.TemporaryDirectory(prefix="heatproof-") as folder,
@@ -318,7 +338,8 @@ def _filled(
             yield run
         return
     asked = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
-    with Run.start(out, **asked, page=make_page) as run:
+    paths = [given for given in inputs if isinstance(given, str | Path)]
+    with Run.start(out, **asked, inputs=with_bases(paths), page=make_page) as run:
         yield run
     if not (run.folder / "report.html").is_file():
         write_report([run.folder])

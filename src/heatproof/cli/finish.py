@@ -36,7 +36,7 @@ def filling(
     Raises:
         SpecError: several processes were launched for a command that works in one.
     """
-    from heatproof.models.record import bases
+    from heatproof.models.record import with_bases
     from heatproof.processes import Processes, launched
     from heatproof.report.page import write_report
     from heatproof.results.folder import own_folder
@@ -54,13 +54,12 @@ def filling(
         out = own_folder(command, settings, seed)
         say(f"into {out}")
     wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
-    read = [name for given in inputs if given for name in (given, *bases(str(given)))]
 
     def make_page(folder: Path, record: dict[str, Any]) -> None:
         write_report([folder], record=record)
 
     try:
-        with start_together(out, processes, **wanted, inputs=read, page=make_page) as run:
+        with start_together(out, processes, **wanted, inputs=with_bases(inputs), page=make_page) as run:
             yield run
     except KeyboardInterrupt:
         if processes.index == 0:

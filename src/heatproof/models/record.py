@@ -1,7 +1,7 @@
 """What ``run.json`` says of the model that a run was made from; it may be a stranger's, so every text is checked."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +78,8 @@ def _planting(told: dict[str, Any]) -> Planting:
     if not isinstance(planting.layer, str) or not isinstance(head, list) or not all(isinstance(n, str) for n in head):
         raise ValueError("a planting names a layer and the layers of the head")
     return planting
+
+
+def with_bases(inputs: Sequence[Path | str | None]) -> list[Path | str]:
+    """What a verb reads, with what the runs among it were made from: ``--overwrite`` never empties any of it."""
+    return [name for given in inputs if given for name in (given, *bases(str(given)))]
