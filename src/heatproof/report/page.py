@@ -25,6 +25,7 @@ from markupsafe import Markup
 
 import heatproof
 from heatproof.errors import RunError
+from heatproof.report.checks import finding, groups
 from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload, views_style
 from heatproof.report.pictures import embed_figure
@@ -138,6 +139,8 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "label": label,
         "status": run.status,
+        "finding": finding(run.summary),
+        "checks": groups(run.summary),
         "answer": run.answer,
         "side_by_side": side_by_side(run),
         "columns": column_help(run),
