@@ -9,7 +9,7 @@ is judged; this module draws.
 from collections.abc import Mapping
 from typing import Any
 
-from heatproof.report.words import number
+from heatproof.report.words import number, with_interval
 from heatproof.results.strict import is_number
 
 TONES = ("good", "doubtful", "bad", "unknown")
@@ -51,8 +51,8 @@ def groups(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _check(check: Mapping[str, Any]) -> dict[str, Any]:
     value = check.get("value")
     told = number(value) if is_number(value) else ""
-    if told and is_number(check.get("low")) and is_number(check.get("high")):
-        told += f" [{number(check['low'])}, {number(check['high'])}]"
+    if is_number(value) and is_number(check.get("low")) and is_number(check.get("high")):
+        told = " ".join(with_interval(value, check["low"], check["high"]))
     texts = {name: str(check.get(name) or "") for name in ("asks", "limits", "reason", "name")}
     return {**texts, "value": told, "decides": check.get("decides") is True, "bar": _bar(check)}
 
@@ -88,7 +88,7 @@ def _bar(check: Mapping[str, Any]) -> dict[str, Any] | None:
         "low": at(min(low, high)),
         "width": round(abs(at(high) - at(low)), 1),
         "middle": at(middle) if is_number(check.get("middle")) else None,
-        "ends": [number(left), number(right)],
+        "ends": [f"{end:.2g}".replace("-", "\N{MINUS SIGN}") for end in (left, right)],
         "words": f"value {number(value)}; doubtful {'above' if rising else 'below'} {number(doubtful)}; "
         f"fails {'above' if rising else 'below'} {number(fail)}",
     }
