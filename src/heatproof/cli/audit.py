@@ -9,19 +9,12 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
     from heatproof.results.run import Run
 
-COLUMNS = {
-    "check": "check",
-    "number": "number",
-    "value": "value",
-    "threshold": "fails beyond",
-    "deviations": "deviations",
-    "verdict": "verdict",
-}
 GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
 """The verdicts at which ``--fail-on`` shuts."""
 GATE, NO_VERDICT = 3, 1
@@ -120,7 +113,7 @@ def audit(
                     processes=processes or Processes(),
                     advance=advance,
                 )
-    show(run, json, COLUMNS)
+    show(run, json, columns.AUDIT)
     _leave(run, fail_on)
 
 

@@ -8,7 +8,7 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
-from heatproof.cli.fool import COLUMNS
+from heatproof.commands import columns
 
 if TYPE_CHECKING:
     from heatproof.commands.compare.run import Compare, Fooled
@@ -69,7 +69,7 @@ def compare(
             source = open_photos(base, data, limit=limit, seed=seed)
             with progress("comparing", source.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
-    show(run, json, COLUMNS)
+    show(run, json, columns.COMPARE)
 
 
 def _asked(

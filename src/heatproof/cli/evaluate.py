@@ -10,6 +10,7 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -127,8 +128,7 @@ def evaluate(
                     processes=processes,
                     advance=advance,
                 )
-    columns = {"metric": "metric", "better": "better", "range": "range"}
-    show(run, json, {**columns, **{name: name for name in map(repr, asked.explainers)}}, rows="side_by_side")
+    show(run, json, columns.EVALUATE | {name: name for name in map(repr, asked.explainers)}, rows="side_by_side")
 
 
 def _boxes(file: Path | None, data: str, model: "Classifier", metrics: "Sequence[Metric]") -> "Boxes | None":

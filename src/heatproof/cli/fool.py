@@ -8,6 +8,7 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
     from heatproof.models.classifier import Classifier
     from heatproof.models.hardware import Hardware
     from heatproof.results.run import Run
-
-COLUMNS = {
-    "model": "model",
-    "penalty": "penalty",
-    "explainer": "explainer",
-    "fsr": "FSR",
-    "top1_clean": "top-1 clean",
-    "top1_fooled": "top-1 fooled",
-    "agreement": "agreement",
-    "spearman": "rank correlation",
-    "nissim": "NISSIM",
-}
 
 
 @options.of_photos
@@ -116,7 +105,7 @@ def fool(
         if not run.done:
             judged = opened(held_out, None) if held_out else None
             _fill(asked, clean, model, opened(data, limit), judged, run, hardware)
-    show(run, json, COLUMNS)
+    show(run, json, columns.COMPARE)
 
 
 def _by_hand(edit: str, explainer: str) -> "Edit":

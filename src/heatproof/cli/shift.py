@@ -8,6 +8,7 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 
 
 @options.of_photos
@@ -95,5 +96,4 @@ def shift(
                     processes=processes,
                     advance=advance,
                 )
-    columns = {"model": "model", "attack": "attack", "epsilon": "epsilon", "explainer": "explainer"}
-    show(run, json, {**columns, "mod": "MOD", "vid": "VID", "top1": "top-1", "psnr": "PSNR"})
+    show(run, json, columns.SHIFT)
