@@ -159,8 +159,8 @@ class Photos:
     def given(self) -> dict[str, Any]:
         """For the settings of a run: nothing where no flag was given."""
         flags = {field.name: getattr(self, field.name) for field in fields(self)}
-        told = {name: value for name, value in flags.items() if value is not None}
-        return {"photos": told} if told else {}
+        given = {name: value for name, value in flags.items() if value is not None}
+        return {"photos": given} if given else {}
 
 
 def of_photos(verb: Callable[..., None]) -> Callable[..., None]:
