@@ -99,7 +99,7 @@ class FoolingFrontier:
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
     ) -> dict[str, Any]:
         if not self.models:
-            raise InputError("the frontier needs a model: give models=resnet18, say")
+            raise InputError("the frontier needs a model, such as models=mobilenet_v2")
         for wanted in self.penalties:
             if wanted not in RECIPES:
                 raise InputError(f"the frontier has no fooling {wanted!r}; {did_you_mean(wanted, RECIPES)}")
