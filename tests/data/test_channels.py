@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from heatproof.data.batches import batches
 from heatproof.data.photos import fit, read_photo
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
-from heatproof.preprocessing import Preprocessing
+from heatproof.preprocessing import Fit, Preprocessing
 
 GREY = Preprocessing((24, 32), channels=1)
 
@@ -160,8 +161,9 @@ def test_sizes_that_are_not_square(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (150, 410, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     photo = read_photo(tmp_path / "a.png")
-    for mode, how in (("center", "crop"), ("squash", "squash")):
-        theirs = create_transform(
+    ways: tuple[tuple[str, Fit], ...] = (("center", "crop"), ("squash", "squash"))
+    for mode, how in ways:
+        theirs: Any = create_transform(
             (3, 96, 320), crop_pct=0.9, crop_mode=mode, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
         )
         wanted = Preprocessing((96, 320), (106, 355), how, "bicubic")

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def test_16_bit_colour_keeps_the_high_byte() -> None:
 
 
 def test_floating_point_grey() -> None:
-    def seen(values: list[list[float]], kind: type, limits: tuple[float, float] | None = None) -> list[list[float]]:
+    def seen(
+        values: Sequence[Sequence[float]], kind: type, limits: tuple[float, float] | None = None
+    ) -> list[list[float]]:
         photo = read_photo(encoded(Image.fromarray(np.array(values, dtype=kind)), "tiff"))
         return fit(photo, Preprocessing((1, len(values[0])), channels=1, range=limits))[0].tolist()
 
@@ -287,12 +290,11 @@ def test_a_photo_of_the_input_size_is_left_alone(size: int, how) -> None:
 
 @pytest.mark.parametrize("shape", [(375, 500), (500, 333), (227, 227), (160, 213), (64, 64), (256, 300), (30, 41)])
 def test_resize_equals_torchvisions_evaluation(shape: tuple[int, int]) -> None:
-    from torchvision.transforms import functional
+    from torchvision import transforms
 
     photo = photo_of(*shape)
-    image = functional.to_pil_image(photo)
-    preset = functional.center_crop(functional.resize(image, [256], antialias=True), [224, 224])
-    assert torch.equal(fit(photo, 224), functional.to_tensor(preset))
+    preset = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()])
+    assert torch.equal(fit(photo, 224), preset(transforms.ToPILImage()(photo)))
     assert torchvision.__name__ == "torchvision"
 
 

@@ -320,7 +320,7 @@ class TestManifests:
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
     """Three shards as WebDataset's own writer makes them; photo ``7`` has shade 7 and class 7 % 3."""
-    from webdataset import ShardWriter
+    from webdataset.writer import ShardWriter
 
     folder = tmp_path / "shards"
     folder.mkdir()

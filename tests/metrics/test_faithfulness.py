@@ -177,12 +177,12 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="NaN or infinite"):
         AOPC(region=5)(model, images, heatmaps * math.nan)
     with pytest.raises(InputError, match="grey value"):
-        AOPC(region=5, fill="black")(model, images, heatmaps)
+        AOPC(region=5, fill="black")(model, images, heatmaps)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="every pixel"):
         impute(images, torch.ones(2, 10, 10, dtype=torch.bool))
     with pytest.raises(SpecError, match="did you mean most"):
-        AOPC(region=5, order="mos")(model, images, heatmaps)
+        AOPC(region=5, order="mos")(model, images, heatmaps)  # pyright: ignore[reportArgumentType]
     with pytest.raises(SpecError, match="did you mean probability"):
-        AOPC(region=5, answer="probabilty")(model, images, heatmaps)
+        AOPC(region=5, answer="probabilty")(model, images, heatmaps)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="at least one image"):
         AOPC(region=5)(model, images[:0], heatmaps[:0])

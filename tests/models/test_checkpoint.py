@@ -52,7 +52,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(change, said: str, stat
 
 def test_half_and_double_precision_are_weights(state, tmp_path: Path) -> None:
     save_file({name: value.half() for name, value in state.items()}, tmp_path / "w.safetensors")
-    assert load(tmp_path / "w.safetensors").network.classifier[1].weight.dtype is torch.float32
+    assert load(tmp_path / "w.safetensors").network.get_parameter("classifier.1.weight").dtype is torch.float32
 
 
 def test_masks_may_be_infinite() -> None:

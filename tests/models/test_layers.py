@@ -45,8 +45,8 @@ def test_receptive_field_is_what_changes_the_cell() -> None:
         torch.nn.Conv2d(4, 4, 3, dilation=2),
         torch.nn.AvgPool2d(2, 1),
     ).eval()
-    torch.nn.init.uniform_(body[0].weight)
-    torch.nn.init.uniform_(body[2].weight)
+    torch.nn.init.uniform_(body.get_parameter("0.weight"))
+    torch.nn.init.uniform_(body.get_parameter("2.weight"))
     network = torch.nn.Sequential(body, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     image = torch.rand(1, 3, 65, 65)
     with torch.no_grad():
@@ -87,9 +87,8 @@ def test_recorded_values_survive_in_place_layers() -> None:
     model, images = small(), photos()
     _, recorded = record(model, images, ["norm"], create_graph=False)
     assert recorded["norm"].min() < 0
-    torch.testing.assert_close(
-        recorded["norm"].detach(), model.network.norm(model.network.stem((images - model.mean) / model.std)).detach()
-    )
+    stem, norm = (model.network.get_submodule(name) for name in ("stem", "norm"))
+    torch.testing.assert_close(recorded["norm"].detach(), norm(stem((images - model.mean) / model.std)).detach())
 
 
 def test_a_reused_layer_is_recorded_at_its_last_call() -> None:

@@ -70,7 +70,8 @@ def test_grad_cam_of_tokens_is_the_formula_on_the_grid() -> None:
     torch.manual_seed(0)
     model, images = classifier(Tokens()), torch.rand(1, 3, 12, 20)
     kept: list[Tensor] = []
-    hook = model.network.blocks[1].register_forward_hook(lambda m, a, out: (out.retain_grad(), kept.append(out))[0])
+    block = model.network.get_submodule("blocks.1")
+    hook = block.register_forward_hook(lambda m, a, out: (out.retain_grad(), kept.append(out))[0])
     logit = model(images)[0, 2]
     logit.backward()
     hook.remove()

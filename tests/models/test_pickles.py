@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def all_is_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @contextmanager
-def watched() -> Iterator[list[tuple[str, Any]]]:
+def watched() -> Generator[list[tuple[str, Any]]]:
     MADE.clear()
     Happened.seen.clear()
     Happened.on = True

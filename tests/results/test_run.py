@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from safetensors.numpy import load_file
 from heatproof.errors import RunError
 from heatproof.results import Run, read_run, whole
 
-ASKED = {"command": "explain", "settings": {"explainer": "GradCAM()", "images": ("a.png",)}, "seed": 3}
+ASKED: dict[str, Any] = {"command": "explain", "settings": {"explainer": "GradCAM()", "images": ("a.png",)}, "seed": 3}
 
 
 def record(folder):

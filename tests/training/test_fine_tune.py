@@ -213,7 +213,7 @@ def test_what_is_no_penalty_is_told_what_it_lacks(trained, data):
         return heatmaps.flatten(1).var(1)
 
     with pytest.raises(InputError, match="lacks success, needs_reference, test_loss"):
-        fine_tune(trained, GradCAM("stage3"), spread, data, QUICK)
+        fine_tune(trained, GradCAM("stage3"), spread, data, QUICK)  # pyright: ignore[reportArgumentType]
 
 
 def test_with_a_margin_what_is_fooled_pushes_no_more(trained, data):

@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -70,7 +70,7 @@ def _run() -> None:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[list[int]]:
+def _terminable() -> Generator[list[int]]:
     """While this lasts, SIGTERM raises :class:`Terminated`; the list then holds the signal."""
     came: list[int] = []
 

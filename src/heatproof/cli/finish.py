@@ -1,6 +1,6 @@
 """How every command that fills a run folder begins and ends."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ def filling(
     processes: "Processes | None" = None,
     *,
     inputs: Sequence[Path | str | None] = (),
-) -> Iterator["Run"]:
+) -> Generator["Run"]:
     """The run folder of a command; when the work is done, its page ``report.html``, and only then it is complete.
 
     A folder in which the same command is complete is handed out with ``run.done``: nothing is to be done.

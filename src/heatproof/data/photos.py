@@ -8,7 +8,7 @@ import contextlib
 import io
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, get_args
@@ -241,7 +241,7 @@ _memory = _Memory()
 
 
 @contextmanager
-def reading() -> Iterator[None]:
+def reading() -> Generator[None]:
     """Photos that are read in this block, in this thread, count against :data:`MAX_BYTES` until it ends.
 
     Put it round the reading and the fitting of a photo, so that its pixels are gone when the next thread begins.

@@ -51,7 +51,7 @@ def curve_of(x: Any, means: Sequence[Mean]) -> Curve:
     return Curve(x, *np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
 
-def mean_curve(values: NDArray, x: Any = None, seed: int = 0) -> Curve:
+def mean_curve(values: NDArray[Any], x: Any = None, seed: int = 0) -> Curve:
     """The mean over images of each column of ``[images, steps]`` with its 95% interval, as a curve to plot."""
     ends = [interval(column, seed=seed) for column in np.asarray(values, dtype=np.float64).T]
     x = np.arange(len(ends)) if x is None else x
@@ -194,7 +194,7 @@ def distributions(
 
 @styled
 def matrix(
-    values: NDArray,
+    values: NDArray[Any],
     rows: Sequence[str],
     columns: Sequence[str],
     path: Path | str,
@@ -281,7 +281,7 @@ def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
     axes.spines[:].set_visible(False)
 
 
-def _limits(values: NDArray, rates: bool, signed: bool) -> tuple[float, float]:
+def _limits(values: NDArray[Any], rates: bool, signed: bool) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if signed:
         reach = float(np.abs(finite).max(initial=0.0)) or 1.0

@@ -28,7 +28,7 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class PairedTest(NamedTuple):
     low: float
     high: float
     p_value: float
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def interval(
@@ -180,7 +180,7 @@ def summarise(
         if name not in rows.columns:
             raise InputError(f"the table has no column {name!r}: {did_you_mean(name, rows.columns)}")
     for name in names:
-        if not (rows.schema[name].is_numeric() or rows.schema[name] in (pl.Boolean, pl.Null)):
+        if not (rows.schema[name].is_numeric() or rows.schema[name].base_type() in (pl.Boolean, pl.Null)):
             raise InputError(f"the metric {name!r} must be a number or true/false, got {rows.schema[name]}")
     groups = rows.group_by(list(by), maintain_order=True) if by else [((), rows)]
     return [
