@@ -72,7 +72,9 @@ def test_checks_of_a_strangers_summary_are_left_out_where_they_are_none(checks):
 def test_a_banner_is_a_word_and_a_sentence_or_none():
     told = {"word": "supported", "sentence": "They are.", "tone": "good", "grounds": ["60 photos."]}
     assert finding({"finding": told}) == told
-    assert finding({"finding": {**told, "tone": "x onload=alert(1)"}})["tone"] == "unknown"
+    odd = finding({"finding": {**told, "tone": "x onload=alert(1)"}})
+    assert odd is not None
+    assert odd["tone"] == "unknown"
     assert finding({"finding": {"word": 3, "sentence": "They are."}}) is None
     assert finding({"finding": {"word": "supported"}}) is None
     assert finding({}) is None

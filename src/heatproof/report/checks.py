@@ -49,10 +49,10 @@ def groups(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _check(check: Mapping[str, Any]) -> dict[str, Any]:
-    value = check.get("value")
-    told = number(value) if is_number(value) else ""
-    if is_number(value) and is_number(check.get("low")) and is_number(check.get("high")):
-        told = " ".join(with_interval(value, check["low"], check["high"]))
+    value, low, high = check.get("value"), check.get("low"), check.get("high")
+    told = ""
+    if is_number(value):
+        told = " ".join(with_interval(value, low, high)) if is_number(low) and is_number(high) else number(value)
     texts = {name: str(check.get(name) or "") for name in ("asks", "limits", "reason", "name")}
     return {**texts, "value": told, "decides": check.get("decides") is True, "bar": _bar(check)}
 
