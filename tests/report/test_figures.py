@@ -30,7 +30,7 @@ ROWS = [("tiger cat", 0.6), ("bull mastiff", 0.3)]
 def sheets(monkeypatch):
     """The matplotlib figures that are about to be saved."""
     caught = []
-    monkeypatch.setattr(figures, "save", lambda figure, path, pdf: caught.append(figure) or path)
+    monkeypatch.setattr(figures, "save", lambda figure, path, pdf, caption: caught.append(figure) or path)
     return caught
 
 
@@ -41,7 +41,9 @@ def test_same_arrays_same_bytes_whatever_the_users_style(tmp_path, photo, maps):
     assert second.name == "b.png"
     assert first.read_bytes() == second.read_bytes()
     assert first.with_suffix(".pdf").read_bytes() == second.with_suffix(".pdf").read_bytes()
-    assert Image.open(io.BytesIO(first.read_bytes())).info.keys() <= {"dpi"}
+    told = Image.open(io.BytesIO(first.read_bytes())).info
+    assert told.keys() <= {"dpi", "Description"}
+    assert told["Description"] == "The photo, and in each column the map of a, b; a row per explained class."
 
 
 def test_signed_maps_are_centred_on_zero():

@@ -10,7 +10,7 @@ from heatproof.report import Curve, curves, distributions, matrix, plots
 @pytest.fixture
 def caught(monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path, pdf: figures.append(figure) or path)
+    monkeypatch.setattr(plots, "save", lambda figure, path, pdf, caption: figures.append(figure) or path)
     return figures
 
 

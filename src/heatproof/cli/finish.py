@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heatproof.cli import typed_command
 from heatproof.cli.console import say, show_json, show_rows, show_skipped
 from heatproof.errors import SpecError
 
@@ -54,12 +55,20 @@ def filling(
         out = own_folder(command, settings, seed)
         say(f"into {out}")
     wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
+    typed = typed_command()
 
     def make_page(folder: Path, record: dict[str, Any]) -> None:
         write_report([folder], record=record)
 
     try:
-        with start_together(out, processes, **wanted, inputs=with_bases(inputs), page=make_page) as run:
+        with start_together(
+            out,
+            processes,
+            **wanted,
+            options={"typed": typed} if typed else {},
+            inputs=with_bases(inputs),
+            page=make_page,
+        ) as run:
             yield run
     except KeyboardInterrupt:
         if processes.index == 0:

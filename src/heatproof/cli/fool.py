@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from heatproof.commands.fool.run import Fool
     from heatproof.data.sources import Source
     from heatproof.models.classifier import Classifier
+    from heatproof.models.hardware import Hardware
     from heatproof.results.run import Run
 
 

@@ -96,7 +96,8 @@ def explanation_grid(
             heatmap = _pick(maps, r, c)
             panel = Panel(None if heatmap is None else pixels, heatmap, signed=signed[c])
             _draw_panel(sheet, r, c + 1, panel)
-    return save(sheet.figure, path, pdf)
+    seen = f"The photo, and in each column the map of {', '.join(columns)}; a row per explained class."
+    return save(sheet.figure, path, pdf, f"{title}. {seen}" if title else seen)
 
 
 @styled
@@ -155,7 +156,8 @@ def gallery(
         for c, panel in enumerate(row):
             _draw_panel(sheet, r, c, panel)
             sheet.caption(r, c, captions[r][c], below=_bar(panel))
-    return save(sheet.figure, path, pdf)
+    seen = f"From left to right: {', '.join(columns)}." if columns else ""
+    return save(sheet.figure, path, pdf, " ".join(text for text in (f"{title}." if title else "", seen) if text))
 
 
 def amplify(perturbation: NDArray[Any]) -> tuple[Array, float]:

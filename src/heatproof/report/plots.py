@@ -1,6 +1,6 @@
 """Plots of numbers: curves with intervals, distributions per condition, annotated tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,7 +110,7 @@ def curves(
     axes.set_axisbelow(True)
     if series or references:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, labelspacing=0.7, handlelength=2.4)
-    return save(figure, path, pdf)
+    return save(figure, path, pdf, _caption(title, f"{ylabel} over {xlabel}", series))
 
 
 def _draw_curve(axes: Axes, place: int, name: str, given: Curve | Sequence[ArrayLike]) -> None:
@@ -189,7 +189,7 @@ def distributions(
     panels[-1].set_xlabel(_with_references(xlabel, references))
     panels[-1].xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     _title(panels[0], title)
-    return save(figure, path, pdf)
+    return save(figure, path, pdf, _caption(title, f"How often {xlabel} has which value", given))
 
 
 @styled
@@ -253,7 +253,7 @@ def matrix(
     if rates:
         bar.ax.yaxis.set_major_formatter(lambda value, place: f"{100 * value:.0f} %")
     bar.ax.tick_params(length=2)
-    return save(figure, path, pdf)
+    return save(figure, path, pdf, _caption(title, f"A cell for each {ylabel or 'row'} and {xlabel or 'column'}", rows))
 
 
 def _cell(value: float, rate: bool) -> str:
@@ -295,6 +295,11 @@ def _limits(values: NDArray[Any], rates: bool, signed: bool) -> tuple[float, flo
 def _title(axes: Axes, title: str) -> None:
     if title:
         axes.set_title(fit(title, 5.0, LARGE, lines=2), loc="left", pad=8)
+
+
+def _caption(title: str, shown: str, names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f"{title}. {shown}: {listed}." if title else f"{shown}: {listed}."
 
 
 def _with_references(xlabel: str, references: Mapping[str, float] | None) -> str:

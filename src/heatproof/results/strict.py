@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 import polars as pl
 
@@ -212,7 +212,7 @@ def check_columns(
             _refuse(path, f"has the column {name} of {found}, and {wanted} is expected", remedy)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether a value from JSON is a finite number; true and false are none.
 
     >>> is_number(0.5), is_number(True), is_number(float("nan")), is_number("1")
