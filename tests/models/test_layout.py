@@ -312,7 +312,7 @@ def test_rows_and_columns_are_followed_or_lost(
 
 
 def test_layouts_are_the_same_in_inference_mode() -> None:
-    """There torch runs other operators: whole linear layers, and a transformer's layer as one."""
+    """In which torch runs other operators, whole linear layers among them: the probe leaves it."""
     model, images = classifier(Tokens()), torch.rand(2, 3, 12, 20)
     outside = {entry.name: entry.layout for entry in hp.list_layers(model, images)}
     with torch.inference_mode():
