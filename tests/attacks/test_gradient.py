@@ -250,3 +250,26 @@ def test_bad_settings_and_labels_are_named(model, images, labels):
 def test_specs_are_what_python_builds():
     assert repr(FGSM()) == "FGSM()"
     assert repr(PGD(epsilon=0.5, norm="l2")) == "PGD(epsilon=0.5, norm='l2')"
+
+
+def test_goals_climb_on_their_softened_copies_and_add_there_too(model, images, labels):
+    soft = move_heatmap(model, SimpleGrad(), TopK(), betas=(10, 100))
+    away = misclassify(model, labels)
+    near = images + 0.01 * images.flip(3)
+    bound = begin(0.5 * soft + away, images)
+    alone = begin(soft, images)
+    assert bound.climb is not None
+    assert alone.climb is not None
+    value = bound.climb(near, 0.5)
+    torch.testing.assert_close(value, 0.5 * alone.climb(near, 0.5) + away.look(near).value)
+    assert not torch.allclose(value, bound.look(near).value)  # which is judged on the network itself
+    with pytest.raises(TypeError):
+        _ = away + (lambda images: images.sum((1, 2, 3)))
+
+
+def test_without_a_hold_the_value_is_the_penaltys_alone(model, images):
+    goal = begin(move_heatmap(model, GradCAM("4"), TopK(), hold=0), images)
+    near = (images + 0.2).clamp(max=1)
+    reference = GradCAM("4")(model, images)
+    maps = GradCAM("4")(model, near, reference.targets).heatmaps
+    torch.testing.assert_close(goal.look(near).value, -TopK()(maps, reference.heatmaps))

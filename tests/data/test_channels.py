@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from heatproof.data.batches import batches
+from heatproof.data.channels import luma
 from heatproof.data.photos import fit, read_photo
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
@@ -189,9 +190,22 @@ def test_without_antialiasing_it_is_torchvisions_tensor_path() -> None:
         ({"interpolation": "magic"}, "bicubic"),
         ({"channels": 0}, "at least 1 channel"),
         ({"range": (5, 5)}, "black < white"),
+        ({"interpolation": "lanczos", "antialias": False}, "lanczos is made with antialiasing only"),
         ({"alpha": True}, "fourth of 4"),
     ],
 )
 def test_preprocessings_that_make_no_sense(given: dict, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         Preprocessing(**given)
+
+
+def test_pages_of_different_sizes_are_no_channels(tmp_path: Path) -> None:
+    first, second = Image.new("L", (32, 24)), Image.new("L", (16, 24))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+    with pytest.raises(InputError, match="its 2 pages are not all grey, of one size and of one type"):
+        read_photo(tmp_path / "a.tif", channels=2)
+
+
+def test_grey_of_colours_in_floating_point_is_luma_as_well() -> None:
+    colours = torch.eye(3).view(3, 3, 1)
+    assert luma(colours).flatten().tolist() == pytest.approx([0.299, 0.587, 0.114], abs=1e-5)

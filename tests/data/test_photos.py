@@ -339,3 +339,34 @@ def test_the_papers_photo(shared: Path) -> None:
     photo = read_photo(shared / "data/photos/both.png")
     assert tuple(photo.shape) == (3, 224, 224)
     assert torch.equal(fit(photo, 224) * 255, photo.float())
+
+
+def test_a_disk_that_refuses_and_a_memory_that_is_full_are_sentences(monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("L", (4, 4))))
+
+    def raising(error: BaseException):
+        def fail(*given, **named):
+            raise error
+
+        return fail
+
+    with monkeypatch.context() as patch:
+        patch.setattr(photos, "open_file", raising(PermissionError(13, "Permission denied")))
+        with pytest.raises(InputError, match="cannot be read: reading it is not permitted"):
+            read_photo(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "open", raising(MemoryError()))
+    with pytest.raises(InputError, match="cannot be read: the memory does not hold it"):
+        read_photo(tmp_path / "a.png")
+
+
+def test_an_array_larger_than_any_photo_is_not_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((20, 30, 3), np.uint8))
+    assert tuple(read_photo(tmp_path / "a.npy", max_pixels=600).shape) == (3, 20, 30)
+    with pytest.raises(InputError, match="it has 20 x 30 x 3 numbers, expected at most 599"):
+        read_photo(tmp_path / "a.npy", max_pixels=599)
+
+
+def test_formats_that_are_not_read_are_named() -> None:
+    for head, kind in ((b"\0\0\0\x20ftypavif", "AVIF"), (b"\0\0\0\x20ftypheic", "HEIC"), (b"%PDF-1.7", "PDF")):
+        with pytest.raises(InputError, match=f"it is {kind}, which is not read here; save it as JPEG or PNG"):
+            read_photo(head + bytes(40))

@@ -1,8 +1,10 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -190,3 +192,38 @@ def test_demo_is_the_packaged_network_where_its_own_run_is_called_so_too(
     assert hp.load("demo").name == "demo"
     with pytest.raises(hp.ModelError, match="holds no model"):
         hp.load("./demo")
+
+
+def test_timms_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_network(*args, **kwargs):
+        raise OSError("no network\nat all")
+
+    monkeypatch.setattr(timm, "create_model", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    said = (
+        r"timm:resnet18 could not be fetched \(no network\)\. Put model\.safetensors of timm/resnet18\.\w+ into the hub"
+    )
+    with pytest.raises(hp.ModelError, match=said):
+        hp.load("timm:resnet18")
+    config = timm.get_pretrained_cfg("resnet18")
+    assert config is not None
+    elsewhere = replace(config, hf_hub_id=None, url="https://example.org/resnet18-x.pth")
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: elsewhere)
+    with pytest.raises(
+        hp.ModelError, match=r"Put the file resnet18-x\.pth at .*checkpoints/resnet18-x\.pth \(TORCH_HOME"
+    ):
+        hp.load("timm:resnet18")
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18(weights=None, num_classes=-1)", "timm:resnet18(pretrained=False, output_stride=5)"]
+)
+def test_a_network_that_cannot_be_built_is_a_sentence(name: str) -> None:
+    with pytest.raises(hp.ModelError, match=r"resnet18\(.*\) cannot be built: "):
+        hp.load(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_names_that_no_file_can_have_are_no_models(name: str) -> None:
+    with pytest.raises(hp.ModelError, match="there is no model"):
+        hp.load(name)

@@ -157,3 +157,11 @@ def test_text_fits_and_unknown_letters_are_marked():
     assert fit("one\ntwo", 5, 7.5) == "one\ntwo"
     assert (percent(0.9996), percent(0.0), percent(1e-9)) == ("100 %", "0.0 %", "< 0.1 %")
     assert len(palette("RdBu_r", 65)) == 65
+
+
+def test_a_large_photo_of_bytes_is_shrunk_and_keeps_its_shape():
+    pixels = np.zeros((640, 1280, 3), np.uint8)
+    pixels[:, 640:] = 255
+    made = as_photo(pixels, longest=64)
+    assert made.shape == (32, 64, 3)
+    assert (made[:, 4:28].max(), made[:, 36:60].min()) == (0, 1)

@@ -149,3 +149,9 @@ def test_paired_test_finds_a_shift_and_no_shift():
     assert 0.01 < np.mean(np.array(null) < 0.05) < 0.1
     with pytest.raises(InputError, match="two values per image"):
         paired_test([1.0], [1.0, 2.0])
+
+
+def test_paired_test_without_pairs_tells_nothing():
+    found = paired_test([float("nan")], [1.0])
+    assert found.count == 0
+    assert np.isnan([found.p_value, found.difference, found.low, found.high]).all()

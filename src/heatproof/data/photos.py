@@ -53,8 +53,9 @@ BAND = 1 << 18  # pixels that are converted at once
 # bytes a pixel takes in Pillow's memory (4 in the modes that are not listed), and beside it while it is decoded
 NATIVE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 DECODING = {"WEBP": 18, "AVIF": 20, "GIF": 4}
-PROGRESSIVE = 8  # of a JPEG whose scans are held until the last
-FITTING = 12  # bytes a pixel that the decoded photo takes with its copies until it is fitted
+# bytes a pixel that the decoded photo takes with its copies until it is fitted; a progressive JPEG, whose scans are
+# held until the last, takes no more
+FITTING = 12
 LONGEST = 8  # times the short side: of longer photos only the middle is resized, for a strip would grow without bound
 
 
@@ -337,8 +338,6 @@ def _bytes_wanted(image: Image.Image) -> int:
     """What decoding, turning and fitting this photo will take, by what its header says."""
     native = NATIVE.get(image.mode, 4)
     decoding = DECODING.get(image.format or "", 0)
-    if image.info.get("progressive"):
-        decoding = PROGRESSIVE
     wanted = image.width * image.height * max(native + decoding, native + native + 3, FITTING)
     return _within_budget(wanted, f"{image.width} x {image.height} pixels")
 

@@ -16,6 +16,7 @@ from heatproof.errors import InputError, LayerError, ModelError, SpecError
 from heatproof.explainers.lrp import graph, rules
 from heatproof.explainers.lrp.composites import COMPOSITES, paper
 from heatproof.explainers.lrp.propagation import LRP
+from heatproof.models.classifier import Classifier
 from networks import photos, small
 
 
@@ -401,3 +402,13 @@ def test_split_concat_and_shuffle_put_relevance_where_it_belongs() -> None:
 def test_rules_may_be_read_one_by_one() -> None:
     assert rules.z_plus.__doc__ is not None
     assert all(make.__doc__ for make in COMPOSITES.values())
+
+
+def test_where_lrp_can_neither_start_nor_stop() -> None:
+    model, images = small(), photos(2)
+    model.network.spare = nn.Conv2d(3, 3, 1).double()
+    with pytest.raises(LayerError, match="layer 'spare' is not reached by the forward pass of Residual"):
+        LRP(layer="spare")(model, images)
+    ended = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1)).double().eval()
+    with pytest.raises(ModelError, match="LRP starts at logits, and Sequential puts out probabilities"):
+        LRP()(Classifier(ended, input_size=10, probabilities=True), images)
