@@ -201,9 +201,7 @@ def _moves(curve: Sequence[ShiftRow], table: pl.DataFrame) -> str:
         return f"{moved}; the label changes nowhere."
     if min(stayed, count - stayed) < FEWEST:
         few = "stays" if stayed < count - stayed else "changes"
-        return (
-            f"{moved}, against {of_changed.value:.3f} where it changes; it {few} on too few images to compare."
-        )
+        return f"{moved}, against {of_changed.value:.3f} where it changes; it {few} on too few images to compare."
     share = of_kept.number / of_changed.value if of_changed.value else 1.0
     verdict = "the map moves although the label does not" if share >= 0.5 else "the map moves mostly with the label"
     return f"{moved}, against {of_changed.value:.3f} where the label changes: {verdict} ({share:.0%} as far)."
