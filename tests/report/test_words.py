@@ -57,6 +57,7 @@ def runs_of(*records: dict) -> list[RunFiles]:
 def test_the_heading_says_what_was_done() -> None:
     study = {"command": "study", "settings": {"name": "heo2019"}}
     assert title(runs_of(study)) == "Study heo2019"
+    assert title(runs_of({"command": "study", "settings": {"study": "chakraborty2022"}})) == "Study chakraborty2022"
     assert title(runs_of({"command": "study"})) == "Study"
     assert title(runs_of({"command": "audit"}, {"command": "audit"})) == "Can these heatmaps be trusted?"
     assert title(runs_of(study, {"command": "audit"})) == "2 runs side by side"

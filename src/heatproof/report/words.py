@@ -29,7 +29,7 @@ def title(runs: Sequence[RunFiles]) -> str:
     if command == "study":
         settings = _dict(runs[0].record.get("settings"))
         name = settings.get("name") or str(settings.get("study", "")).partition("(")[0]
-        return f"Study: {name}" if name else "Study"
+        return f"Study {name}".strip()
     return TITLES.get(command, f"Run of {command}" if command != "?" else "A run")
 
 
