@@ -39,6 +39,7 @@ def explain(
     json: options.Json = False,
 ) -> None:
     """Heatmaps of photos: a figure per photo with a row per class and a column per explainer and layer."""
+    from heatproof.answers.scored import scored
     from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
     from heatproof.commands.photos import open_photos
     from heatproof.models.hardware import Hardware
@@ -48,11 +49,12 @@ def explain(
     processes = Processes.here(device)
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
-    classifier = photos(options.opening([model], architecture)(model))
+    told = scored(score, built or STANDARD, [photos(options.opening([model], architecture)(model))])
+    classifier = told.models[0]
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
-        explainers=at_layers(options.scored(built or STANDARD, score), layer or []),
+        explainers=at_layers(told.explainers, layer or []),
         targets=tuple(_class(classifier, name) for name in target or []),
         top=top,
         keep_heatmaps=heatmaps,
@@ -62,7 +64,7 @@ def explain(
     source = open_photos(classifier, data, limit=limit, seed=seed, labels_needed=False)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
     given["architecture"] = architecture
-    given |= photos.given()
+    given |= photos.given() | told.given()
     given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, seed, overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:

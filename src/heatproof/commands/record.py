@@ -37,6 +37,8 @@ def model_record(model: Classifier, name: str | None = None, **more: Any) -> dic
     """``{name, sha256, layer, preprocessing}`` of a model, and ``more``."""
     own: dict[str, Any] = {"name": name or model.name, "sha256": fingerprint(model), "layer": default_layer(model)}
     own["preprocessing"] = model.preprocessing.plain()
+    if model.reading is not None:
+        own["reading"] = repr(model.reading)
     return {**own, **more}
 
 

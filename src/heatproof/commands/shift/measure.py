@@ -6,17 +6,19 @@ serves every epsilon.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, get_args
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from heatproof.attacks.balls import check_epsilon, distance, steepest
 from heatproof.attacks.gradient import FGSM, check_gradient
-from heatproof.attacks.objectives import Goal, misclassify, move_heatmap
+from heatproof.attacks.objectives import Goal, begin, lower_score, misclassify, move_heatmap
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.scores import Score, explained, is_of_class
 from heatproof.explainers.together import Grid, explain_together, predict
 from heatproof.heatmaps import is_empty, mass, normalise
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, topk_intersection
@@ -43,6 +45,14 @@ CLEAN = "clean"
 """What the column ``attack`` says of the clean images."""
 ON = 0.15
 """Where the clean map exceeds this share of its maximum it is taken for the object: Selvaraju et al.'s box rule."""
+
+
+@runtime_checkable
+class Scored(Protocol):
+    """An explainer of a number that can be chosen."""
+
+    @property
+    def score(self) -> Score: ...
 
 
 @settings
@@ -131,7 +141,11 @@ def attacked(
     """The clean images first, then each attack at each epsilon."""
     images, labels = hardware.bring(images), labels.to(hardware.place)
 
+    lowered = score_lowered(settings)
+
     def raised(logits: Logits) -> PerImage:
+        if lowered is not None:
+            return -explained(logits, logits.detach().argmax(1), lowered)
         of_logits = misclassify(model, _known(labels, logits)).of_logits
         assert of_logits is not None
         return of_logits(logits).value
@@ -148,6 +162,8 @@ def attacked(
             climb=raised if straight else None,
         )
     goal = misclassify(model, _known(labels, clean.logits))
+    if lowered is not None:
+        goal = begin(lower_score(model, partial(explained, score=lowered), clean.logits.argmax(1)), images)
     if settings.penalty is not None:
         goal = move_heatmap(model, settings.explainers[0], settings.penalty, targets=clean.targets[:, 0])
     yield Condition(CLEAN, 0.0, images, clean, _success(settings, goal, clean, clean))
@@ -162,6 +178,12 @@ def attacked(
                 targets = None if settings.explain == "adversarial" else clean.targets
                 grid = explain_together(model, adversarial, settings.explainers, targets)
             yield Condition(_named(attack), epsilon, adversarial, grid, _success(settings, goal, clean, grid))
+
+
+def score_lowered(settings: Shift) -> Score | None:
+    """What the first explainer explains, where that is no class's (an output, a likeness): attacks lower it then."""
+    first = settings.explainers[0]
+    return None if not isinstance(first, Scored) or is_of_class(first.score) else first.score
 
 
 def _direction(attack: Attack, goal: Goal, images: Images, clean: Grid) -> Images | None:
