@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.answers.verbs import audit, compare, evaluate, shift
     from heatproof.attacks.gradient import FGSM, PGD
     from heatproof.attacks.noise import GaussianNoise, RandomSign
-    from heatproof.attacks.objectives import misclassify, move_heatmap, reach
+    from heatproof.attacks.objectives import lower_score, misclassify, move_heatmap, reach
     from heatproof.commands.shift.run import Shift, run_shift
     from heatproof.data.scenes import scenes
     from heatproof.data.sources import open_data
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.explainers.lrp.propagation import LRP
     from heatproof.explainers.masking_cam import AblationCAM, ScoreCAM
     from heatproof.explainers.occlusion import RISE, Occlusion
+    from heatproof.explainers.scores import Likeness, Output
     from heatproof.explainers.together import explain_together
     from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, resize, topk_mask
     from heatproof.manipulation.adversarial import train_adversarially
@@ -53,6 +54,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.models.classifier import Classifier
     from heatproof.models.layers import default_layer, list_layers
     from heatproof.models.loading import load
+    from heatproof.models.readings import Detection, OverMask
     from heatproof.report.page import write_report
     from heatproof.results.run import Run
     from heatproof.training.adversarial import FreeTraining
@@ -73,6 +75,7 @@ __all__ = [
     "CenterMass",
     "Classifier",
     "Deletion",
+    "Detection",
     "EigenCAM",
     "Explained",
     "Explanation",
@@ -91,9 +94,12 @@ __all__ = [
     "IntegratedGradients",
     "LayerCAM",
     "LayerError",
+    "Likeness",
     "Location",
     "ModelError",
     "Occlusion",
+    "Output",
+    "OverMask",
     "RandomSign",
     "Randomisation",
     "Result",
@@ -123,6 +129,7 @@ __all__ = [
     "is_empty",
     "list_layers",
     "load",
+    "lower_score",
     "mass",
     "misclassify",
     "mod",
@@ -155,7 +162,7 @@ _HOMES = {
     "answers.verbs": "audit compare evaluate shift",
     "attacks.gradient": "FGSM PGD",
     "attacks.noise": "GaussianNoise RandomSign",
-    "attacks.objectives": "misclassify move_heatmap reach",
+    "attacks.objectives": "lower_score misclassify move_heatmap reach",
     "commands.shift.run": "Shift run_shift",
     "data.scenes": "scenes",
     "data.sources": "open_data",
@@ -167,6 +174,7 @@ _HOMES = {
     "explainers.lrp.propagation": "LRP",
     "explainers.masking_cam": "AblationCAM ScoreCAM",
     "explainers.occlusion": "RISE Occlusion",
+    "explainers.scores": "Likeness Output",
     "explainers.together": "explain_together",
     "heatmaps": "center_of_mass is_empty mass normalise resize topk_mask",
     "manipulation.adversarial": "train_adversarially",
@@ -186,6 +194,7 @@ _HOMES = {
     "models.classifier": "Classifier",
     "models.layers": "default_layer list_layers",
     "models.loading": "load",
+    "models.readings": "Detection OverMask",
     "report.page": "write_report",
     "results.run": "Run",
     "training.adversarial": "FreeTraining",

@@ -122,6 +122,8 @@ class Classifier(nn.Module):
         self.default_layer = default_layer
         self.name = name or type(self.network).__name__
         self.logits_key, self.probabilities, self.reading = logits_key, probabilities, reading
+        self.ending_checked = False
+        """Whether it is known that logits come out (:func:`heatproof.models.layers.check_ending`)."""
         self.training = self.network.training
 
     @property

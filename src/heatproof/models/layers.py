@@ -285,6 +285,8 @@ def default_layer(model: nn.Module, image: Images | None = None) -> str:
     """
     if isinstance(model, Classifier) and model.default_layer is not None:
         find_layer(model, model.default_layer)
+        if not model.ending_checked:
+            _check_ending_by_a_pass(model, _grey(model) if image is None else image[:1])
         return model.default_layer
     name = choose_layer(model, image).name
     if isinstance(model, Classifier):
@@ -313,6 +315,7 @@ def check_ending(model: nn.Module, outputs: Logits) -> None:
         return
     ending = ending_of(outputs)
     if ending is None:
+        model.ending_checked = True
         return
     seen = "that sum to 1, a softmax's" if ending == "softmax" else "of a sigmoid"
     raise ModelError(
@@ -320,6 +323,12 @@ def check_ending(model: nn.Module, outputs: Logits) -> None:
         "softmax of these would be wrong: say Classifier(network, probabilities=True), or probabilities = True on "
         "what your factory returns; probabilities=False takes them for logits all the same"
     )
+
+
+def _check_ending_by_a_pass(model: Classifier, image: Images) -> None:
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        check_ending(model, model(image.detach().clone().requires_grad_()))
+    model.ending_checked = True
 
 
 def _grey(model: nn.Module) -> Images:
