@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_named() -> None:
 
 
 def test_scores_by_name_in_specs_and_as_objects(tmp_path: Path) -> None:
-    assert as_score(" Log-Odds ") == "log_odds"
+    assert as_score(" Log-Odds ") == as_score("logodds") == as_score("log_odds()") == "log_odds"
     assert as_score("output(index=2)") == Output(2)
     assert as_score("detection(91, box=(1, 2, 3, 4))") == Detection(91, (1, 2, 3, 4))
     assert repr(as_score("over_mask()")) == "OverMask()"

@@ -147,9 +147,9 @@ def explain(
     Raises:
         HeatproofError: a model, photos, a class or an explainer that do not fit; the text says the way out.
     """
-    told = scored(score, built(explainer, catalog.EXPLAINERS, "explainer"), [as_classifier(model)])
-    (classifier,) = told.models
-    found = at_named_layers(told.explainers, classifier)
+    scoring = scored(score, built(explainer, catalog.EXPLAINERS, "explainer"), [as_classifier(model)])
+    (classifier,) = scoring.models
+    found = at_named_layers(scoring.explainers, classifier)
     if len(found) != 1:
         raise InputError(f"hp.explain shows one explainer, got {len(found)}; call it once for each")
     ids, images = _images(photos, classifier, limit)

@@ -11,7 +11,7 @@ from heatproof import catalog, spec
 from heatproof.data.in_memory import pixels_of
 from heatproof.data.photos import fit
 from heatproof.errors import InputError
-from heatproof.explainers.scores import SCORES, Likeness, Score
+from heatproof.explainers.scores import SCORES, Likeness, Score, is_of_class
 from heatproof.explainers.together import predict
 from heatproof.models.classifier import Classifier, Reading
 from heatproof.models.readings import Detection, OverMask
@@ -25,6 +25,8 @@ class Scored(NamedTuple):
     explainers: tuple[Any, ...]
     models: tuple[Classifier, ...]
     reading: Reading | None = None
+    lower: Score | None = None
+    """The score, where it is no class's: what attacks lower."""
 
     def given(self) -> dict[str, str]:
         """For the settings of a run: a reading, which the explainers do not say."""
@@ -40,8 +42,13 @@ def as_score(given: str | Score | Reading) -> Score | Reading:
     if not isinstance(given, str):
         return given
     spec.check(given, catalog.SCORES, "score")
-    plain = given.strip().replace("-", "_").casefold()
-    return plain if plain in SCORES else spec.build(given, catalog.SCORES, "score")  # type: ignore[return-value]
+    plain = _folded(given.strip().removesuffix("()"))
+    named: Any = next((name for name in SCORES if _folded(name) == plain), None)
+    return named or spec.build(given, catalog.SCORES, "score")
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").replace("-", "").casefold()
 
 
 def scored(
@@ -71,7 +78,8 @@ def scored(
         photo = fit(pixels_of(wanted.file), models[0].preprocessing)[None]
         there = next((value.device for value in models[0].parameters()), torch.device("cpu"))
         wanted = wanted.embedded(predict(models[0], photo.to(there)))
-    return Scored(tuple(_with(explainer, wanted) for explainer in explainers), tuple(models))
+    lower = None if is_of_class(wanted) else wanted
+    return Scored(tuple(_with(explainer, wanted) for explainer in explainers), tuple(models), lower=lower)
 
 
 def _with(explainer: E, score: Score | Reading) -> E:

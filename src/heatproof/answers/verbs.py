@@ -116,21 +116,21 @@ def audit(
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
     claims = [] if reference is None else [reference]
-    told = scored(
+    explained = scored(
         score,
         built(explainer, catalog.EXPLAINERS, "explainer"),
         [as_classifier(one) for one in (model, *claims)],
         alike=True,
     )
-    audited, *others = told.models
-    (chosen,) = at_named_layers(told.explainers, audited)
+    audited, *others = explained.models
+    (chosen,) = at_named_layers(explained.explainers, audited)
     known = Thresholds.read(Path(thresholds)) if isinstance(thresholds, str | Path) else thresholds
     known = known or Thresholds.shipped()
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
     source = as_source(data, audited, limit=limit, seed=seed)
     settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
     settings |= {"reference": None if reference is None else _name(reference), "thresholds": known.plain()}
-    settings |= {"baseline": str(baseline) if baseline else None} | told.given()
+    settings |= {"baseline": str(baseline) if baseline else None} | explained.given()
     read = [model, data, reference, thresholds, baseline]
     with _filled(out, "audit", settings, seed, overwrite, read) as run, _progress("auditing", len(source)) as advance:
         if not run.done:
@@ -183,20 +183,22 @@ def shift(
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
     explainers = built(explainer, catalog.EXPLAINERS, "explainer")
-    told = scored(score, explainers, [as_classifier(one) for one in several(model)])
-    models = told.models
+    explained = scored(score, explainers, [as_classifier(one) for one in several(model)])
+    models = explained.models
     more: dict[str, Any] = {} if epsilon is None else {"epsilons": tuple(float(e) for e in several(epsilon))}
     if penalty is not None:
         (more["penalty"],) = built(penalty, catalog.PENALTIES, "penalty")
+    elif explained.lower is not None:
+        more["lower"] = explained.lower
     asked = Shift(
         attacks=built(attack, catalog.ATTACKS, "attack"),
-        explainers=at_named_layers(told.explainers, models[0]),
+        explainers=at_named_layers(explained.explainers, models[0]),
         explain=explain,
         part=batch_size,
         **more,
     )
     settings = {"data": named(data), "models": [_name(one) for one in several(model)], "asked": asked}
-    settings |= {"limit": limit, "precision": precision} | told.given()
+    settings |= {"limit": limit, "precision": precision} | explained.given()
 
     def photos(one: Classifier) -> Any:
         return as_source(data, one, limit=limit, seed=seed)
@@ -240,18 +242,18 @@ def compare(
     """
     suspects = [as_fooled(one) for one in several(fooled)]
     explainers = built(explainer, catalog.EXPLAINERS, "explainer") or Compare.explainers
-    told = scored(score, explainers, [as_classifier(clean), *(suspect.model for suspect in suspects)], alike=True)
-    base, *others = told.models
+    explained = scored(score, explainers, [as_classifier(clean), *(suspect.model for suspect in suspects)], alike=True)
+    base, *others = explained.models
     suspects = [replace(suspect, model=one) for suspect, one in zip(suspects, others, strict=True)]
     own = [suspect.penalty for suspect in suspects if suspect.penalty is not None]
     asked = Compare(
-        explainers=at_named_layers(told.explainers, base),
+        explainers=at_named_layers(explained.explainers, base),
         penalties=built(penalty, LIES, "penalty") or tuple(dict.fromkeys((*Compare.penalties, *own))),
         part=batch_size,
     )
     source = as_source(data, base, limit=limit, seed=seed)
     settings = {"clean": _name(clean), "fooled": [_name(one) for one in several(fooled)], "data": named(data)}
-    settings |= {"asked": asked, "limit": limit, "precision": precision} | told.given()
+    settings |= {"asked": asked, "limit": limit, "precision": precision} | explained.given()
     read = [clean, *several(fooled), data]
     with (
         _filled(out, "compare", settings, seed, overwrite, read) as run,
@@ -291,9 +293,9 @@ def evaluate(
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
-    told = scored(score, built(explainer, MEASURED, "explainer"), [as_classifier(model)])
-    (evaluated,) = told.models
-    explainers = at_named_layers(told.explainers, evaluated)
+    explained = scored(score, built(explainer, MEASURED, "explainer"), [as_classifier(model)])
+    (evaluated,) = explained.models
+    explainers = at_named_layers(explained.explainers, evaluated)
     usual = (*STANDARD, *((PointingGame(), BoxIoU()) if boxes else ()))
     asked = Evaluate(
         explainers=explainers,
@@ -303,7 +305,7 @@ def evaluate(
     asked.check(evaluated, boxes)
     source = as_source(data, evaluated, limit=limit, seed=seed)
     settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
-    settings |= told.given()
+    settings |= explained.given()
     columns = {"metric": "metric", "better": "better", "range": "range", **{repr(e): repr(e) for e in explainers}}
     read = [model, data]
     with (

@@ -93,13 +93,13 @@ def audit(
     load = options.opening([model, reference, *(calibrate or [])], architecture)
     others = [photos(load(name)) for name in (reference, *(calibrate or [])) if name is not None]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
-    told = scored(score, [chosen], [photos(load(model)), *others], alike=not calibrate)
-    asked = Audit(explainer=told.explainers[0], budget=budget, part=batch_size, seed=seed)
-    audited, *others = told.models
+    explained = scored(score, [chosen], [photos(load(model)), *others], alike=not calibrate)
+    asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=seed)
+    audited, *others = explained.models
     claimed = others.pop(0) if reference else None
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
-    settings |= photos.given() | told.given()
+    settings |= photos.given() | explained.given()
     settings |= {"precision": precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}

@@ -64,17 +64,17 @@ def compare(
     suspects = [fooled_as_told(name, load(name)) for name in names]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     everyone = [photos(load(clean)), *(photos(suspect.model) for suspect in suspects)]
-    told = scored(score, built or Compare.explainers, everyone, alike=True)
-    base, *others = told.models
+    explained = scored(score, built or Compare.explainers, everyone, alike=True)
+    base, *others = explained.models
     suspects = [replace(suspect, model=model) for suspect, model in zip(suspects, others, strict=True)]
     asked = Compare(
-        explainers=at_layers(told.explainers if built or score else [], layer or []) or Compare.explainers,
+        explainers=at_layers(explained.explainers if built or score else [], layer or []) or Compare.explainers,
         penalties=_penalties(penalty or [], suspects),
         part=batch_size,
     )
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
-    settings |= photos.given() | told.given()
+    settings |= photos.given() | explained.given()
     with filling(out, "compare", settings, seed, overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
             source = open_photos(base, data, limit=limit, seed=seed)

@@ -103,18 +103,18 @@ def evaluate(
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
-    told = scored(score, explainers, [photos(options.opening([model], architecture)(model))])
-    evaluated = told.models[0]
+    explained = scored(score, explainers, [photos(options.opening([model], architecture)(model))])
+    evaluated = explained.models[0]
     annotated = _boxes(boxes, data, evaluated, chosen)
     asked = Evaluate(
-        explainers=at_layers(told.explainers, layer or []),
+        explainers=at_layers(explained.explainers, layer or []),
         metrics=seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
         part=batch_size,
     )
     asked.check(evaluated, annotated)
     settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": precision}
     settings |= {"boxes": str(boxes) if boxes else None, "architecture": architecture}
-    settings |= photos.given() | told.given()
+    settings |= photos.given() | explained.given()
     with filling(out, "evaluate", settings, seed, overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
             source = open_photos(evaluated, data, limit=limit, seed=seed)

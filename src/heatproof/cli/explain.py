@@ -49,12 +49,12 @@ def explain(
     processes = Processes.here(device)
     hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
-    told = scored(score, built or STANDARD, [photos(options.opening([model], architecture)(model))])
-    classifier = told.models[0]
+    explained = scored(score, built or STANDARD, [photos(options.opening([model], architecture)(model))])
+    classifier = explained.models[0]
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
-        explainers=at_layers(told.explainers, layer or []),
+        explainers=at_layers(explained.explainers, layer or []),
         targets=tuple(_class(classifier, name) for name in target or []),
         top=top,
         keep_heatmaps=heatmaps,
@@ -64,7 +64,7 @@ def explain(
     source = open_photos(classifier, data, limit=limit, seed=seed, labels_needed=False)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
     given["architecture"] = architecture
-    given |= photos.given() | told.given()
+    given |= photos.given() | explained.given()
     given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, seed, overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:

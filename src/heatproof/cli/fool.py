@@ -105,11 +105,11 @@ def fool(
     tuned = {"steps": steps, "lr": lr, "weight": weight, "batch_size": batch_size, "keep": keep, "seed": seed}
     tuned |= {"trainable": trainable, "max_accuracy_drop": max_accuracy_drop, "precision": precision}
     fooled = spec.build(explainer, catalog.EXPLAINERS, "explainer")
-    told = scored(score, [fooled], [photos(options.opening([model], architecture)(model))])
-    (fooled,), (clean,) = told.explainers, told.models
+    explained = scored(score, [fooled], [photos(options.opening([model], architecture)(model))])
+    (fooled,), (clean,) = explained.explainers, explained.models
     asked = _by_hand(edit, fooled) if edit else _by_training(str(penalty), fooled, tuned, given or [])
     settings = {"data": data, "model": model, "asked": asked, "limit": limit, "architecture": architecture}
-    settings |= photos.given() | told.given()
+    settings |= photos.given() | explained.given()
     if not edit:
         settings["held_out"] = held_out
 

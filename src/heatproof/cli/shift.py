@@ -72,18 +72,20 @@ def shift(
     given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
     if penalty:
         given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
-    told = scored(score, explainers or [GradCAM()], [photos(load(name)) for name in model])
-    models = told.models
+    explained = scored(score, explainers or [GradCAM()], [photos(load(name)) for name in model])
+    models = explained.models
+    if explained.lower is not None and not penalty:
+        given["lower"] = explained.lower
     asked = Shift(
         attacks=tuple(attacks),
-        explainers=at_layers(told.explainers, layer or []),
+        explainers=at_layers(explained.explainers, layer or []),
         explain=explain,  # type: ignore[arg-type]
         part=batch_size,
         **given,
     )
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
-    settings |= photos.given() | told.given()
+    settings |= photos.given() | explained.given()
     with filling(out, "shift", settings, seed, overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
             count = len(open_photos(models[0], data, limit=limit, seed=seed))

@@ -228,6 +228,7 @@ class Classifier(nn.Module):
                 f"  images   {self.input_shape[0]} x {self.input_shape[1]} pixels in [0, 1]",
                 f"  minus    {_rounded(self.mean)}, over {_rounded(self.std)}",
                 f"  layer    {self.default_layer or 'the last feature map before pooling'}",
+                *([] if self.reading is None else [f"  reading  {self.reading!r}"]),
             ]
         )
 

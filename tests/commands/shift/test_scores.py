@@ -39,7 +39,7 @@ def test_an_output_is_lowered(attack: str) -> None:
     """Whatever class is predicted; a class's score is still attacked by the cross-entropy."""
     model, images = small(dtype=torch.float32), photos(6, dtype=torch.float32)
     found = hp.shift(model, images, attack=attack, epsilon=0.05, explainer="gradcam(relu=False)", score="output(1)")
-    assert found.answer[0] == "Attacks lower Output(index=1), which is what is explained, not a class's probability."
+    assert found.answer[0] == "Attacks lower Output(index=1), not the probability of a class."
     assert all(row["explainer"] == "GradCAM(relu=False, score=Output(index=1))" for row in found.rows)
     (row,) = [row for row in found.rows if row["attack"] != "clean"]
     assert row["success"] == 1
@@ -63,6 +63,18 @@ def test_a_likeness_is_lowered_and_its_objective_is_started_at_the_clean_images(
     before, after = score(model(images[1:]), chosen), score(model(moved), chosen)
     assert (after < before).all()
     assert begin(lower_score(model, score), images[1:]).look(moved).reached.all()
+
+
+def test_an_explainer_s_own_score_is_explained_and_not_attacked() -> None:
+    model, images = small(dtype=torch.float32), photos(4, dtype=torch.float32)
+    plain, other = (
+        hp.shift(model, images, epsilon=0.05, explainer=one) for one in ("gradcam()", 'gradcam(score="contrast")')
+    )
+    assert plain.images["psnr"].to_list() == other.images["psnr"].to_list()
+    own = hp.shift(model, images, epsilon=0.05, explainer=hp.GradCAM(score=Output(1)))
+    assert plain.images["psnr"].to_list() == own.images["psnr"].to_list()
+    with pytest.raises(hp.InputError, match="give one of the two"):
+        hp.Shift(penalty=hp.Location(), lower=Output(1))
 
 
 def test_what_is_of_a_class_is_attacked_as_before() -> None:

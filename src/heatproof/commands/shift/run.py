@@ -13,7 +13,7 @@ import torch
 
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
-from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure, score_lowered
+from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import ShiftRow, answer, choose, paired, shift_rows
 from heatproof.data.listing import unique
 from heatproof.data.parts import parts
@@ -94,9 +94,9 @@ def run_shift(
 
 
 def _lowered(settings: Shift) -> list[str]:
-    """What attacks lower where no class is explained."""
-    score = None if settings.penalty is not None else score_lowered(settings)
-    return [] if score is None else [f"Attacks lower {score!r}, which is what is explained, not a class's probability."]
+    if settings.lower is None:
+        return []
+    return [f"Attacks lower {settings.lower!r}, not the probability of a class."]
 
 
 def _measure_all(
