@@ -219,6 +219,8 @@ WORK = {
     *("said_sigmoid", "said_labels", "said_softmax"),
 }
 """What is a classifier of photos, in whatever clothes."""
+REFUSED = {("compare", f"said_{kind}") for kind in ("sigmoid", "labels", "softmax")}
+"""compare's own explainers have LRP among them, which starts at logits and not at probabilities."""
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +266,7 @@ def test_a_table_or_a_sentence(verb: str, name: str, data: Path, factories: Path
         told = [line for line in said if line.startswith("heatproof: ")]
         assert len(told) == 1, said
         assert len(told[0]) < 900
-        assert name not in WORK, told[0]
+        assert name not in WORK or (verb, name) in REFUSED, told[0]
 
 
 SCORES = {

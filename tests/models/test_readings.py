@@ -160,7 +160,7 @@ def test_torchvision_s_detector_is_read(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torchvision.ops.boxes, "nms", nms)
     torch.manual_seed(0)
     network = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
-        weights=None, weights_backbone=None, num_classes=4, score_thresh=0.0, topk_candidates=8, detections_per_img=8
+        weights=None, weights_backbone=None, num_classes=4, score_thresh=0.0, topk_candidates=8, detections_per_img=100
     )
     model = hp.Classifier(network.eval(), input_size=96, reading=Detection(4), name="ssd").eval()
     pixels = torch.rand(1, 3, 96, 96)
@@ -181,6 +181,31 @@ def test_lrp_shares_out_the_region_s_logit() -> None:
     model = hp.Classifier(nn.Sequential(*layers).double(), input_size=8, reading=OverMask(mask)).double().eval()
     found = hp.LRP(stabilizer=1e-12, composite="epsilon")(model, images(), torch.tensor([0, 2]))
     torch.testing.assert_close(found.heatmaps.sum((1, 2)), found.logits.gather(1, torch.tensor([[0], [2]]))[:, 0])
+
+
+def test_lrp_starts_at_the_logits_that_are_named() -> None:
+    """Of (aux, logits) the second: the first of several was taken, whatever was said."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            self.body, self.first, self.second = nn.Sequential(*layers), nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            seen = self.body(x)
+            return self.first(seen), self.second(seen)
+
+    network, targets = Two().double(), torch.tensor([0, 1])
+    for key, head in ((0, network.first), (1, network.second)):
+        named = hp.Classifier(network, input_size=8, logits_key=key).double().eval()
+        plain = hp.Classifier(nn.Sequential(network.body, head), input_size=8).double().eval()
+        got, wanted = (hp.LRP()(model, images(), targets) for model in (named, plain))
+        torch.testing.assert_close(got.heatmaps, wanted.heatmaps)
+        torch.testing.assert_close(got.logits, wanted.logits)
+    with pytest.raises(ModelError, match=r"returns a tuple of 2: say which part they are.*logits_key"):
+        hp.LRP()(hp.Classifier(network, input_size=8).double().eval(), images(), targets)
 
 
 def test_what_does_not_fit_is_named() -> None:

@@ -45,6 +45,8 @@ def ending_of(outputs: Logits) -> Ending | None:
 
 
 ARITHMETIC = ("sub", "add", "mul", "div", "rsub")
+FEW = 64
+"""So many numbers at most are a constant of all channels."""
 HANDING_ON = (
     "view",
     "_unsafe_view",
@@ -67,6 +69,8 @@ class _Start(TorchDispatchMode):
         self.places, self.weights = {_place(image)}, weights
         self.kept: list[Tensor] = [image]
         """So that no place is given to another tensor."""
+        self.derived: set[Any] = set()
+        """Few numbers made of the image (its mean), which are no constants."""
         self.shifted = self.scaled = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -74,10 +78,13 @@ class _Start(TorchDispatchMode):
         name = func._schema.name.removeprefix("aten::").removesuffix("_")
         given = [value for value in args if isinstance(value, Tensor)]
         own = [value for value in given if _place(value) in self.places]
+        derived = any(_place(value) in self.derived for value in given)
+        if own or derived:
+            self._derive(result)
         if not own:
             return result
         others = [value for value in args if not any(value is one for one in own)]
-        constant = all(_is_constant(other, self.weights) for other in others)
+        constant = not derived and all(_is_constant(other, self.weights) for other in others)
         if name in ARITHMETIC and constant and len(others) > 0:
             self.shifted |= name in ("sub", "add", "rsub")
             self.scaled |= name in ("mul", "div")
@@ -89,6 +96,12 @@ class _Start(TorchDispatchMode):
                 self.kept.append(made)
         return result
 
+    def _derive(self, result: Any) -> None:
+        for made in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(made, Tensor) and made.numel() <= FEW:
+                self.derived.add(_place(made))
+                self.kept.append(made)
+
 
 def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:
     return tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape)
@@ -97,7 +110,7 @@ def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:
 def _is_constant(value: Any, weights: set[int]) -> bool:
     """A number, or a few numbers per channel that are no weight."""
     if isinstance(value, Tensor):
-        return value.untyped_storage()._cdata not in weights and value.numel() <= 64
+        return value.untyped_storage()._cdata not in weights and value.numel() <= FEW
     return isinstance(value, int | float)
 
 

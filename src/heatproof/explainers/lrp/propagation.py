@@ -82,7 +82,7 @@ class LRP:
             own = values[plan.end]
             logits = _logits(own, model, images)
             if pixels.shape not in graph.compared:
-                compare(network, pixels, own)
+                compare(network, pixels, own, _key(model))
                 graph.compared.add(pixels.shape)
             targets = resolve_targets(logits, targets, model)
             relevance = _shares(own, model, images, targets, self.score)
@@ -102,7 +102,7 @@ class LRP:
     def _plan(self, model: nn.Module, network: nn.Module, layer: str, pixels: Tensor) -> tuple[Traced, Plan]:
         composite = COMPOSITES[self.composite](self.stabilizer)
         graph = traced(network, pixels, own_types(composite))
-        key = (self.composite, self.batch_norm, self.stabilizer, layer)
+        key = (self.composite, self.batch_norm, self.stabilizer, layer, _key(model))
         if key not in graph.plans:
             stop = None
             if layer != PIXELS:
@@ -115,8 +115,13 @@ class LRP:
                         "or puts out more than one tensor"
                     )
                 stop = graph.outputs[first]
-            graph.plans[key] = make_plan(network, graph.graph, composite, self.batch_norm == "fold", stop)
+            graph.plans[key] = make_plan(network, graph.graph, composite, self.batch_norm == "fold", stop, _key(model))
         return graph, graph.plans[key]
+
+
+def _key(model: nn.Module) -> str | int | None:
+    """Where the logits are in what the network returns, where that was said."""
+    return model.logits_key if isinstance(model, Classifier) else None
 
 
 def _normalised(model: nn.Module, images: Images) -> Images:
