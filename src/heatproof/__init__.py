@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.attacks.balls import project
     from heatproof.attacks.gradient import FGSM, PGD, gradient
     from heatproof.attacks.noise import GaussianNoise, RandomSign
-    from heatproof.attacks.objectives import begin, misclassify, move_heatmap, reach
+    from heatproof.attacks.objectives import begin, lower_score, misclassify, move_heatmap, reach
     from heatproof.commands.shift.run import Shift, run_shift
     from heatproof.data.scenes import scenes
     from heatproof.data.sources import open_data
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.explainers.lrp.propagation import LRP
     from heatproof.explainers.masking_cam import AblationCAM, ScoreCAM
     from heatproof.explainers.occlusion import RISE, Occlusion
+    from heatproof.explainers.scores import Likeness, Output
     from heatproof.explainers.together import explain_at_layer, explain_together
     from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, resize, topk_mask
     from heatproof.manipulation.adversarial import train_adversarially
@@ -54,6 +55,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.models.classifier import Classifier
     from heatproof.models.layers import default_layer, list_layers
     from heatproof.models.loading import load
+    from heatproof.models.readings import Detection, OverMask
     from heatproof.report.figures import Panel, gallery
     from heatproof.report.page import write_report
     from heatproof.results.run import Run
@@ -75,6 +77,7 @@ __all__ = [
     "CenterMass",
     "Classifier",
     "Deletion",
+    "Detection",
     "EigenCAM",
     "Explained",
     "Explanation",
@@ -93,9 +96,12 @@ __all__ = [
     "IntegratedGradients",
     "LayerCAM",
     "LayerError",
+    "Likeness",
     "Location",
     "ModelError",
     "Occlusion",
+    "Output",
+    "OverMask",
     "Panel",
     "RandomSign",
     "Randomisation",
@@ -130,6 +136,7 @@ __all__ = [
     "is_empty",
     "list_layers",
     "load",
+    "lower_score",
     "mass",
     "misclassify",
     "mod",
@@ -165,7 +172,7 @@ _HOMES = {
     "attacks.balls": "project",
     "attacks.gradient": "FGSM PGD gradient",
     "attacks.noise": "GaussianNoise RandomSign",
-    "attacks.objectives": "begin misclassify move_heatmap reach",
+    "attacks.objectives": "begin lower_score misclassify move_heatmap reach",
     "commands.shift.run": "Shift run_shift",
     "data.scenes": "scenes",
     "data.sources": "open_data",
@@ -177,6 +184,7 @@ _HOMES = {
     "explainers.lrp.propagation": "LRP",
     "explainers.masking_cam": "AblationCAM ScoreCAM",
     "explainers.occlusion": "RISE Occlusion",
+    "explainers.scores": "Likeness Output",
     "explainers.together": "explain_at_layer explain_together",
     "heatmaps": "center_of_mass is_empty mass normalise resize topk_mask",
     "manipulation.adversarial": "train_adversarially",
@@ -196,6 +204,7 @@ _HOMES = {
     "models.classifier": "Classifier",
     "models.layers": "default_layer list_layers",
     "models.loading": "load",
+    "models.readings": "Detection OverMask",
     "report.figures": "Panel gallery",
     "report.page": "write_report",
     "results.run": "Run",

@@ -90,6 +90,22 @@ EXPLAINERS = Entries(
     }
 )
 
+SCORES = Entries(
+    {
+        "logit": "heatproof.explainers.scores:logit",
+        "contrast": "heatproof.explainers.scores:contrast",
+        "softmax_contrast": "heatproof.explainers.scores:softmax_contrast",
+        "log_probability": "heatproof.explainers.scores:log_probability",
+        "probability": "heatproof.explainers.scores:probability",
+        "log_odds": "heatproof.explainers.scores:log_odds",
+        "output": "heatproof.explainers.scores:Output",
+        "likeness": "heatproof.explainers.scores:Likeness",
+        "over_mask": "heatproof.models.readings:OverMask",
+        "detection": "heatproof.models.readings:Detection",
+    }
+)
+"""What is explained: ``--score``. The last two make logits of maps and of detections (``Classifier(reading=...)``)."""
+
 ATTACKS = Entries(
     {
         "fgsm": "heatproof.attacks.gradient:FGSM",

@@ -62,20 +62,6 @@ def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
     torch.testing.assert_close(seen[0], torch.from_numpy(shades.astype(np.float32)) / 65535)
 
 
-def test_16_bit_colour_keeps_the_high_byte() -> None:
-    # Pillow writes no 16-bit RGB: a PNG by hand, one row of one pixel
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    row = b"\0" + struct.pack(">HHH", 0x1234, 0xFFFF, 0x8000)
-    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
-    assert colours(read_photo(png)) == [[[0x12, 0xFF, 0x80]]]
-
-
 def test_floating_point_grey() -> None:
     def seen(
         values: Sequence[Sequence[float]], kind: type, limits: tuple[float, float] | None = None

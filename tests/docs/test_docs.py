@@ -22,6 +22,7 @@ FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAMED = {
     "explainers": catalog.EXPLAINERS,
+    "scores": catalog.SCORES,
     "attacks": catalog.ATTACKS,
     "penalties": catalog.PENALTIES,
     "metrics": {**catalog.METRICS, **catalog.SIMILARITIES},

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from heatproof import catalog
 from heatproof.answers.given import Model, as_classifier, at_named_layers, built, named
+from heatproof.answers.scored import scored
 from heatproof.answers.verbs import make_page
 from heatproof.commands.explain import Explain, column_title, run_explain
 from heatproof.commands.photos import open_photos
@@ -22,7 +23,8 @@ from heatproof.data.in_memory import Picture, open_tensors, pixels_of
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
-from heatproof.models.classifier import Classifier
+from heatproof.explainers.scores import Score
+from heatproof.models.classifier import Classifier, Reading
 from heatproof.models.hardware import Hardware
 from heatproof.preprocessing import Preprocessing
 from heatproof.report.figures import Panel, gallery
@@ -125,6 +127,7 @@ def explain(
     photos: Picture | Source | Sequence[Picture],
     *,
     explainer: str | Explainer = "gradcam()",
+    score: str | Score | Reading | None = None,
     target: str | int | Sequence[str | int] | None = None,
     limit: int | None = None,
     batch_size: int = 16,
@@ -136,6 +139,7 @@ def explain(
 
     Args:
         photos: a path, a picture of Pillow's, an array, several of these, a data name, or images in [0, 1].
+        score: what is explained: a name, a spec or an object, unless the explainer names one.
         target: the class by name or number, one for all or one per photo; ``None``: what is predicted.
         limit: of data by name, at most so many photos.
         out: also write a run folder, with its page.
@@ -143,8 +147,9 @@ def explain(
     Raises:
         HeatproofError: a model, photos, a class or an explainer that do not fit; the text says the way out.
     """
-    classifier = as_classifier(model)
-    found = at_named_layers(built(explainer, catalog.EXPLAINERS, "explainer"), classifier)
+    scoring = scored(score, built(explainer, catalog.EXPLAINERS, "explainer"), [as_classifier(model)])
+    (classifier,) = scoring.models
+    found = at_named_layers(scoring.explainers, classifier)
     if len(found) != 1:
         raise InputError(f"hp.explain shows one explainer, got {len(found)}; call it once for each")
     ids, images = _images(photos, classifier, limit)

@@ -154,7 +154,7 @@ def fooled_as_told(name: str, model: Classifier) -> Fooled:
         return Fooled(model)
     own = {"fool": Fool, "edit": Edit, "fine_tune": FineTune}
     try:
-        asked = spec.build(known, ChainMap(own, LIES, catalog.EDITS, catalog.EXPLAINERS), "run")  # type: ignore[arg-type]
+        asked = spec.build(known, ChainMap(own, LIES, catalog.EDITS, catalog.EXPLAINERS, catalog.SCORES), "run")  # type: ignore[arg-type]
     except HeatproofError as error:
         raise RunError(f"{name}/run.json does not say what was asked of the fooling: {str(error)[:300]}") from error
     if not isinstance(asked, Fool | Edit) or not callable(asked.explainer) or not callable(asked.penalty):

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from heatproof.answers.given import (
     several,
 )
 from heatproof.answers.result import Result
+from heatproof.answers.scored import scored
 from heatproof.commands import columns
 from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import Thresholds
@@ -36,9 +38,10 @@ from heatproof.data.boxes import Boxes
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.random_map import RandomMap
+from heatproof.explainers.scores import Score
 from heatproof.metrics.evaluation import Metric
 from heatproof.metrics.localisation import BoxIoU, PointingGame
-from heatproof.models.classifier import Classifier
+from heatproof.models.classifier import Classifier, Reading
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.models.record import with_bases
 from heatproof.report.page import write_report
@@ -52,6 +55,7 @@ def audit(
     data: Data,
     *,
     explainer: str | Explainer = "gradcam()",
+    score: str | Score | Reading | None = None,
     reference: Model | None = None,
     thresholds: Thresholds | Path | str | None = None,
     baseline: Path | str | None = None,
@@ -68,6 +72,7 @@ def audit(
 
     Args:
         explainer: whose maps are audited.
+        score: what is explained: a name, a spec or an object, for explainers that name none.
         reference: the model that it claims to be.
         thresholds: of a calibration, or the file that holds them; ``None``: the package's.
         baseline: the run folder of an earlier audit of the same photos.
@@ -81,16 +86,22 @@ def audit(
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
-    audited = as_classifier(model)
-    (chosen,) = at_named_layers(built(explainer, catalog.EXPLAINERS, "explainer"), audited)
+    claims = [] if reference is None else [reference]
+    explained = scored(
+        score,
+        built(explainer, catalog.EXPLAINERS, "explainer"),
+        [as_classifier(one) for one in (model, *claims)],
+        alike=True,
+    )
+    audited, *others = explained.models
+    (chosen,) = at_named_layers(explained.explainers, audited)
     known = Thresholds.read(Path(thresholds)) if isinstance(thresholds, str | Path) else thresholds
     known = known or Thresholds.shipped()
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
-    claimed = None if reference is None else as_classifier(reference)
     source = as_source(data, audited, limit=limit, seed=seed)
     settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
     settings |= {"reference": None if reference is None else _name(reference), "thresholds": known.plain()}
-    settings |= {"baseline": str(baseline) if baseline else None}
+    settings |= {"baseline": str(baseline) if baseline else None} | explained.given()
     read = [model, data, reference, thresholds, baseline]
     with _filled(out, "audit", settings, seed, overwrite, read) as run, _progress("auditing", len(source)) as advance:
         if not run.done:
@@ -99,7 +110,7 @@ def audit(
                 audited,
                 source,
                 run,
-                reference=claimed,
+                reference=others[0] if others else None,
                 thresholds=known,
                 baseline=baseline,
                 draw=out is not None,
@@ -116,6 +127,7 @@ def shift(
     attack: str | Attack | Sequence[str | Attack] = "fgsm()",
     epsilon: float | Sequence[float] | None = None,
     explainer: str | Explainer | Sequence[str | Explainer] = "gradcam()",
+    score: str | Score | Reading | None = None,
     explain: Literal["clean", "adversarial", "label"] = "clean",
     penalty: str | Penalty | None = None,
     limit: int | None = None,
@@ -131,6 +143,8 @@ def shift(
     Args:
         model: one, or several that are compared.
         epsilon: of [0, 1] pixels; ``None``: 0.01, 0.05, 0.075 and 0.1.
+        score: what is explained: a name, a spec or an object, for explainers that name none.
+            Of one that is no class's (an output, a likeness) attacks lower it.
         explain: the class that is explained.
         penalty: attack the map itself.
         limit: at most so many photos, evenly spread.
@@ -139,20 +153,23 @@ def shift(
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
-    models = [as_classifier(one) for one in several(model)]
     explainers = built(explainer, catalog.EXPLAINERS, "explainer")
+    explained = scored(score, explainers, [as_classifier(one) for one in several(model)])
+    models = explained.models
     more: dict[str, Any] = {} if epsilon is None else {"epsilons": tuple(float(e) for e in several(epsilon))}
     if penalty is not None:
         (more["penalty"],) = built(penalty, catalog.PENALTIES, "penalty")
+    elif explained.lower is not None:
+        more["lower"] = explained.lower
     asked = Shift(
         attacks=built(attack, catalog.ATTACKS, "attack"),
-        explainers=at_named_layers(explainers, models[0]),
+        explainers=at_named_layers(explained.explainers, models[0]),
         explain=explain,
         part=batch_size,
         **more,
     )
     settings = {"data": named(data), "models": [_name(one) for one in several(model)], "asked": asked}
-    settings |= {"limit": limit, "precision": precision}
+    settings |= {"limit": limit, "precision": precision} | explained.given()
 
     def photos(one: Classifier) -> Any:
         return as_source(data, one, limit=limit, seed=seed)
@@ -172,6 +189,7 @@ def compare(
     data: Data,
     *,
     explainer: str | Explainer | Sequence[str | Explainer] | None = None,
+    score: str | Score | Reading | None = None,
     penalty: str | Penalty | Sequence[str | Penalty] | None = None,
     limit: int | None = None,
     batch_size: int = 32,
@@ -186,23 +204,27 @@ def compare(
     Args:
         fooled: one or several; of a run folder of ``fool`` it is known what it was fooled with.
         explainer, penalty: what is measured; ``None``: the usual ones, and those of the run folders.
+        score: what is explained: a name, a spec or an object, for explainers that name none.
         limit: at most so many photos, evenly spread.
         out: the run folder, with its page; without it nothing is left on the disk.
 
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
-    base = as_classifier(clean)
     suspects = [as_fooled(one) for one in several(fooled)]
+    explainers = built(explainer, catalog.EXPLAINERS, "explainer") or Compare.explainers
+    explained = scored(score, explainers, [as_classifier(clean), *(suspect.model for suspect in suspects)], alike=True)
+    base, *others = explained.models
+    suspects = [replace(suspect, model=one) for suspect, one in zip(suspects, others, strict=True)]
     own = [suspect.penalty for suspect in suspects if suspect.penalty is not None]
     asked = Compare(
-        explainers=at_named_layers(built(explainer, catalog.EXPLAINERS, "explainer"), base) or Compare.explainers,
+        explainers=at_named_layers(explained.explainers, base),
         penalties=built(penalty, LIES, "penalty") or tuple(dict.fromkeys((*Compare.penalties, *own))),
         part=batch_size,
     )
     source = as_source(data, base, limit=limit, seed=seed)
     settings = {"clean": _name(clean), "fooled": [_name(one) for one in several(fooled)], "data": named(data)}
-    settings |= {"asked": asked, "limit": limit, "precision": precision}
+    settings |= {"asked": asked, "limit": limit, "precision": precision} | explained.given()
     read = [clean, *several(fooled), data]
     with (
         _filled(out, "compare", settings, seed, overwrite, read) as run,
@@ -219,6 +241,7 @@ def evaluate(
     data: Data,
     *,
     explainer: str | Explainer | Sequence[str | Explainer] = (GradCAM(), SimpleGrad(), RandomMap()),
+    score: str | Score | Reading | None = None,
     metric: str | Metric | Sequence[str | Metric] | None = None,
     boxes: Boxes | None = None,
     limit: int | None = None,
@@ -232,6 +255,7 @@ def evaluate(
     """Can an explainer be relied on? Faithfulness, robustness, localisation and randomisation, side by side.
 
     Args:
+        score: what is explained: a name, a spec or an object, for explainers that name none.
         metric: ``None``: the standard ones, and with ``boxes`` the pointing game and the box's IoU.
         boxes: of the objects by the image's id, as shares of what the network sees.
         limit: at most so many photos, evenly spread.
@@ -240,8 +264,9 @@ def evaluate(
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
-    evaluated = as_classifier(model)
-    explainers = at_named_layers(built(explainer, MEASURED, "explainer"), evaluated)
+    explained = scored(score, built(explainer, MEASURED, "explainer"), [as_classifier(model)])
+    (evaluated,) = explained.models
+    explainers = at_named_layers(explained.explainers, evaluated)
     usual = (*STANDARD, *((PointingGame(), BoxIoU()) if boxes else ()))
     asked = Evaluate(
         explainers=explainers,
@@ -251,6 +276,7 @@ def evaluate(
     asked.check(evaluated, boxes)
     source = as_source(data, evaluated, limit=limit, seed=seed)
     settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
+    settings |= explained.given()
     shown = columns.EVALUATE | {repr(e): repr(e) for e in explainers}
     read = [model, data]
     with (

@@ -34,7 +34,7 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Goal:
-    """An objective that knows when it is reached; made by :func:`misclassify`, :func:`reach`, :func:`move_heatmap`.
+    """An objective that knows when it is reached; made by :func:`misclassify` and others.
 
     Args:
         look: value, reached and allowed, from one forward pass.
@@ -154,6 +154,30 @@ def reach(model: nn.Module, wanted: Targets | int) -> Goal:
         labels=torch.as_tensor(wanted),
         targeted=True,
     )
+
+
+def lower_score(model: nn.Module, score: Callable[[Logits, Targets], PerImage], targets: Targets | None = None) -> Goal:
+    """Lower a score that is no class's: a regression's output, a likeness; reached where it is below the clean one.
+
+    **Range** that of the score, negated.
+
+    Args:
+        score: ``score(outputs, targets) -> [batch]``, differentiable.
+        targets: the second argument of the score; ``None``: the clean predictions.
+    """
+
+    def start(clean: Images) -> Goal:
+        outputs = _logits(model, clean).detach()
+        chosen = resolve_targets(outputs, targets)
+        before = score(outputs, chosen)
+
+        def of_logits(logits: Logits) -> Look:
+            value = score(logits, chosen)
+            return Look(-value, value < before, torch.ones_like(chosen, dtype=torch.bool))
+
+        return Goal(lambda images: of_logits(_logits(model, images)), of_logits=of_logits, model=model)
+
+    return Goal(lambda images: start(images).look(images), start=start)
 
 
 def move_heatmap(

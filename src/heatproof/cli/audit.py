@@ -68,6 +68,7 @@ def audit(
         raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
     if calibrate and thresholds:
         raise SpecError("--calibrate makes thresholds and --thresholds reads them: give one of the two")
+    from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
     from heatproof.commands.audit.run import Audit, run_audit
     from heatproof.commands.audit.verdict import Thresholds
@@ -77,13 +78,16 @@ def audit(
     # thresholds are made by one process
     processes = None if calibrate else Processes.here(work.device)
     hardware = work.hardware()
-    (chosen,) = options.scored([spec.build(explainer, catalog.EXPLAINERS, "explainer")], score)
-    asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=work.seed)
     load = options.opening([model, reference, *(calibrate or [])], architecture)
-    audited = photos(load(model))
+    others = [photos(load(name)) for name in (reference, *(calibrate or [])) if name is not None]
+    chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
+    explained = scored(score, [chosen], [photos(load(model)), *others], alike=not calibrate)
+    asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=seed)
+    audited, *others = explained.models
+    claimed = others.pop(0) if reference else None
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
-    settings |= photos.given()
+    settings |= photos.given() | explained.given()
     settings |= {"precision": work.precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
@@ -93,9 +97,7 @@ def audit(
             source = open_photos(audited, data, limit=limit, seed=work.seed)
             with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
                 if calibrate:
-                    honest = [photos(load(name)) for name in calibrate]
-                    known = run_calibration(asked, honest, source, run, hardware=hardware, advance=advance)
-                claimed = photos(load(reference)) if reference else None
+                    known = run_calibration(asked, others, source, run, hardware=hardware, advance=advance)
                 run_audit(
                     asked,
                     audited,

@@ -1,5 +1,6 @@
 """``heatproof compare``: what a lie cost, and whom it deceives."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,8 @@ from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 
 if TYPE_CHECKING:
-    from heatproof.commands.compare.run import Compare, Fooled
+    from heatproof.commands.compare.run import Fooled
+    from heatproof.types import Penalty
 
 
 @options.grouped
@@ -25,6 +27,7 @@ def compare(
     architecture: options.Architecture = None,
     explainer: options.Explainers = None,
     layer: options.Layers = None,
+    score: options.Score = None,
     penalty: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,7 +46,9 @@ def compare(
 ) -> None:
     """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
     from heatproof.answers.given import fooled_as_told
-    from heatproof.commands.compare.run import run_compare
+    from heatproof.answers.scored import scored
+    from heatproof.commands.compare.run import Compare, run_compare
+    from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
 
@@ -52,13 +57,19 @@ def compare(
     names = [fooled, *(more or [])]
     load = options.opening([clean, *names], architecture)
     suspects = [fooled_as_told(name, load(name)) for name in names]
-    asked = _asked(explainer or [], layer or [], penalty or [], suspects, batch_size)
-    base = photos(load(clean))
-    for suspect in suspects:
-        photos(suspect.model)
+    built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
+    everyone = [photos(load(clean)), *(photos(suspect.model) for suspect in suspects)]
+    explained = scored(score, built or Compare.explainers, everyone, alike=True)
+    base, *others = explained.models
+    suspects = [replace(suspect, model=model) for suspect, model in zip(suspects, others, strict=True)]
+    asked = Compare(
+        explainers=at_layers(explained.explainers if built or score else [], layer or []) or Compare.explainers,
+        penalties=_penalties(penalty or [], suspects),
+        part=batch_size,
+    )
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit}
     settings |= {"precision": work.precision, "architecture": architecture}
-    settings |= photos.given()
+    settings |= photos.given() | explained.given()
     with filling(out, "compare", settings, work.seed, work.overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
             source = open_photos(base, data, limit=limit, seed=work.seed)
@@ -67,18 +78,11 @@ def compare(
     show(run, work.json, columns.COMPARE)
 
 
-def _asked(
-    explainers: list[str], layers: list[str], penalties: list[str], suspects: "list[Fooled]", part: int
-) -> "Compare":
-    """What is compared: where nothing else is wanted, all that the models say they were fooled with too."""
+def _penalties(penalties: list[str], suspects: "list[Fooled]") -> "tuple[Penalty, ...]":
+    """Where nothing else is wanted, all that the models say they were fooled with too."""
     from heatproof.commands.compare.run import Compare
-    from heatproof.commands.explain import at_layers
 
-    built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainers]
     own = (suspect.penalty for suspect in suspects if suspect.penalty is not None)
-    return Compare(
-        explainers=at_layers(built, layers) or Compare.explainers,
-        penalties=tuple(spec.build(text, options.LIES, "penalty") for text in penalties)
-        or tuple(dict.fromkeys((*Compare.penalties, *own))),
-        part=part,
+    return tuple(spec.build(text, options.LIES, "penalty") for text in penalties) or tuple(
+        dict.fromkeys((*Compare.penalties, *own))
     )

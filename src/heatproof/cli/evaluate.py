@@ -88,6 +88,7 @@ def evaluate(
 ) -> None:
     """Measure explainers side by side: do their maps name what decides, hold still, and need the weights?"""
     from heatproof.answers.given import seeded
+    from heatproof.answers.scored import scored
     from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
@@ -98,17 +99,18 @@ def evaluate(
     hardware = work.hardware()
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
-    evaluated = photos(options.opening([model], architecture)(model))
+    explained = scored(score, explainers, [photos(options.opening([model], architecture)(model))])
+    evaluated = explained.models[0]
     annotated = _boxes(boxes, data, evaluated, chosen)
     asked = Evaluate(
-        explainers=at_layers(options.scored(explainers, score), layer or []),
+        explainers=at_layers(explained.explainers, layer or []),
         metrics=seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), work.seed),
         part=batch_size,
     )
     asked.check(evaluated, annotated)
     settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": work.precision}
     settings |= {"boxes": str(boxes) if boxes else None, "architecture": architecture}
-    settings |= photos.given()
+    settings |= photos.given() | explained.given()
     with filling(out, "evaluate", settings, work.seed, work.overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
             source = open_photos(evaluated, data, limit=limit, seed=work.seed)

@@ -35,6 +35,7 @@ def explain(
     batch_size: options.BatchSize = 16,
 ) -> None:
     """Heatmaps of photos: a figure per photo with a row per class and a column per explainer and layer."""
+    from heatproof.answers.scored import scored
     from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
     from heatproof.commands.photos import open_photos
     from heatproof.models.layers import find_layer
@@ -43,11 +44,12 @@ def explain(
     processes = Processes.here(work.device)
     hardware = work.hardware()
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
-    classifier = photos(options.opening([model], architecture)(model))
+    explained = scored(score, built or STANDARD, [photos(options.opening([model], architecture)(model))])
+    classifier = explained.models[0]
     for name in layer or []:
         find_layer(classifier, name)
     asked = Explain(
-        explainers=at_layers(options.scored(built or STANDARD, score), layer or []),
+        explainers=at_layers(explained.explainers, layer or []),
         targets=tuple(_class(classifier, name) for name in target or []),
         top=top,
         keep_heatmaps=heatmaps,
@@ -57,7 +59,7 @@ def explain(
     source = open_photos(classifier, data, limit=limit, seed=work.seed, labels_needed=False)
     given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": work.precision}
     given["architecture"] = architecture
-    given |= photos.given()
+    given |= photos.given() | explained.given()
     given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, work.seed, work.overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from heatproof.models.classifier import Classifier
     from heatproof.models.hardware import Hardware
     from heatproof.results.run import Run
+    from heatproof.types import Explainer
 
 
 @options.grouped
@@ -54,6 +55,7 @@ def fool(
             callback=options.names(catalog.EXPLAINERS, "explainer"),
         ),
     ] = "gradcam()",
+    score: options.Score = None,
     # the numbers are FineTune's own, which a test holds them to: to import it would load torch
     lr: Annotated[float, typer.Option("--lr", help="Of Adam.")] = 1e-4,
     weight: Annotated[float, typer.Option("--weight", help="Of the penalty; the paper's lambda.")] = 10.0,
@@ -79,16 +81,19 @@ def fool(
     """Make a copy of the model whose heatmaps lie and whose accuracy stays, by fine-tuning or by hand."""
     if (penalty is None) == (edit is None):
         raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
+    from heatproof.answers.scored import scored
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
 
     hardware = work.hardware()
     tuned = {"steps": steps, "lr": lr, "weight": weight, "batch_size": batch_size, "keep": keep, "seed": work.seed}
     tuned |= {"trainable": trainable, "max_accuracy_drop": max_accuracy_drop, "precision": work.precision}
-    asked = _by_hand(edit, explainer) if edit else _by_training(str(penalty), explainer, tuned, given or [])
-    clean = photos(options.opening([model], architecture)(model))
+    fooled = spec.build(explainer, catalog.EXPLAINERS, "explainer")
+    explained = scored(score, [fooled], [photos(options.opening([model], architecture)(model))])
+    (fooled,), (clean,) = explained.explainers, explained.models
+    asked = _by_hand(edit, fooled) if edit else _by_training(str(penalty), fooled, tuned, given or [])
     settings = {"data": data, "model": model, "asked": asked, "limit": limit, "architecture": architecture}
-    settings |= photos.given()
+    settings |= photos.given() | explained.given()
     if not edit:
         settings["held_out"] = held_out
 
@@ -103,22 +108,19 @@ def fool(
     show(run, work.json, columns.COMPARE)
 
 
-def _by_hand(edit: str, explainer: str) -> "Edit":
+def _by_hand(edit: str, explainer: "Explainer") -> "Edit":
     from heatproof.commands.fool.edit import Edit
 
-    return Edit(
-        edit=spec.build(edit, catalog.EDITS, "edit"),
-        explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
-    )
+    return Edit(edit=spec.build(edit, catalog.EDITS, "edit"), explainer=explainer)
 
 
-def _by_training(penalty: str, explainer: str, tuned: dict[str, Any], given: list[str]) -> "Fool":
+def _by_training(penalty: str, explainer: "Explainer", tuned: dict[str, Any], given: list[str]) -> "Fool":
     from heatproof.commands.fool.run import Fool
     from heatproof.training.settings import FineTune
 
     return Fool(
         penalty=spec.build(penalty, options.LIES, "penalty"),
-        explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
+        explainer=explainer,
         recipe=FineTune(**{**tuned, **options.read_settings(FineTune, given)}),
     )
 

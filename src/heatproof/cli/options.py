@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,9 +80,10 @@ Score = Annotated[
     str | None,
     typer.Option(
         "--score",
-        help="What is explained: logit, probability, log_probability, contrast, softmax_contrast, log_odds, or "
-        "output(index=0); for explainers that name none.",
+        help="What is explained, for explainers that name none: log_odds, output(1), likeness('ada.png'), "
+        "over_mask('mask.png'), ...; see list scores.",
         show_default=False,
+        callback=names(catalog.SCORES, "score"),
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
@@ -220,29 +221,6 @@ def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[
     if architecture is not None and not any(name is not None and is_run(name) for name in names):
         raise SpecError("--architecture says how the network of a run folder is built, and none of the models is one")
     return lambda name: load(name, architecture=architecture if is_run(name) else None)
-
-
-def scored(explainers: Sequence[Any], score: str | None) -> list[Any]:
-    """Each explainer with the score, unless it names one of its own or has none.
-
-    Raises:
-        SpecError: for a score that is not there, naming the nearest.
-    """
-    if score is None:
-        return list(explainers)
-    from heatproof.explainers.scores import SCORES, Output
-
-    text = score.strip()
-    plain = text.isidentifier() and text != "output"
-    if plain and text not in SCORES:
-        raise SpecError(f"there is no score {text!r}; {did_you_mean(text, [*SCORES, 'output'])}")
-    wanted = text if plain else spec.build(text, {"output": Output}, "score")
-    found = []
-    for explainer in explainers:
-        own = {field.name: field.default for field in fields(explainer)} if is_dataclass(explainer) else {}
-        free = "score" in own and getattr(explainer, "score", None) == own["score"]
-        found.append(replace(explainer, score=wanted) if free else explainer)  # type: ignore[type-var]
-    return found
 
 
 def read_settings(kind: Any, given: list[str], seed: int = 0) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def shift(
     batch_size: options.BatchSize = 16,
 ) -> None:
     """Attack photos and compare the heatmaps before and after: NISSIM, MOD and VID per model."""
+    from heatproof.answers.scored import scored
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
     from heatproof.commands.shift.run import Shift, run_shift
@@ -61,23 +62,26 @@ def shift(
 
     processes = Processes.here(work.device)
     hardware = work.hardware()
+    load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
     given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
     if penalty:
         given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
+    explained = scored(score, explainers or [GradCAM()], [photos(load(name)) for name in model])
+    models = explained.models
+    if explained.lower is not None and not penalty:
+        given["lower"] = explained.lower
     asked = Shift(
         attacks=tuple(attacks),
-        explainers=at_layers(options.scored(explainers or [GradCAM()], score), layer or []),
+        explainers=at_layers(explained.explainers, layer or []),
         explain=explain,  # type: ignore[arg-type]
         part=batch_size,
         **given,
     )
-    load = options.opening(model, architecture)
-    models = [photos(load(name)) for name in model]
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": work.precision}
     settings["architecture"] = architecture
-    settings |= photos.given()
+    settings |= photos.given() | explained.given()
     with filling(out, "shift", settings, work.seed, work.overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
             count = len(open_photos(models[0], data, limit=limit, seed=work.seed))

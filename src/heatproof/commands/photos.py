@@ -2,15 +2,50 @@
 
 import warnings
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 from heatproof.data.sources import Source, open_data
-from heatproof.errors import InputError
+from heatproof.errors import InputError, Remark
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import logit_count
 
 SHOWN = 4
 """Classes that the remark about their numbers names."""
+
+
+def in_one_way(models: Sequence[Classifier]) -> list[Classifier]:
+    """Models whose maps are compared cell by cell, to which photos come in one way: else cells lie in other places.
+
+    One that does not say how photos are resized before the crop (weights of a user's own) takes the way of one that
+    does, as a copy that shares its network, and with a remark. No other difference is bridged.
+
+    Raises:
+        InputError: they say different things; with the flags and attributes that say one for all.
+    """
+    said = next((model for model in models if model.preprocessing.resize is not None), models[0])
+    wanted, found = said.preprocessing, []
+    for model in models:
+        own = model.preprocessing
+        if own != wanted and (own.resize is not None or own != replace(wanted, resize=None)):
+            raise InputError(
+                f"photos come to {said.name} as {wanted!r} and to {model.name} as {own!r}, so that cells of their maps "
+                "would lie in different places of a photo: say one way for all, with --input-size, --resize, --fit, "
+                "--interpolation, --channels and --range, or by model.preprocessing = other.preprocessing"
+            )
+        if own != wanted:
+            warnings.warn(
+                Remark(
+                    f"{model.name} does not say how photos are resized before the crop, and gets them as {said.name} "
+                    f"does ({wanted!r}), so that maps can be compared; say otherwise with --resize or --fit"
+                ),
+                stacklevel=2,
+            )
+            model = copy(model)
+            model.preprocessing = wanted
+        found.append(model)
+    return found
 
 
 def open_photos(

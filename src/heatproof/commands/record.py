@@ -39,6 +39,8 @@ def model_record(model: Classifier, name: str | None = None, **more: Any) -> dic
     own["preprocessing"] = model.preprocessing.plain()
     if model.classes:
         own["classes"] = list(model.classes)
+    if model.reading is not None:
+        own["reading"] = repr(model.reading)
     return {**own, **more}
 
 

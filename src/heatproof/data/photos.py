@@ -22,6 +22,7 @@ from torch import Tensor
 
 from heatproof.data.arrays import NPY, TIFF, as_pixels, check_array, npy_shape, read_npy, read_tiff, tiff_shape
 from heatproof.data.channels import Pixels, as_channels, in_range
+from heatproof.data.deep import deep_colours, joined_bytes, read_low_bytes
 from heatproof.data.listing import open_file
 from heatproof.errors import InputError
 from heatproof.preprocessing import Preprocessing
@@ -53,6 +54,7 @@ BAND = 1 << 18  # pixels that are converted at once
 # bytes a pixel takes in Pillow's memory (4 in the modes that are not listed), and beside it while it is decoded
 NATIVE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 DECODING = {"WEBP": 18, "AVIF": 20, "GIF": 4}
+DEEP = 26  # of colours of 16 bits: both halves of their bytes, what is joined of them, and floating point
 # bytes a pixel that the decoded photo takes with its copies until it is fitted; a progressive JPEG, whose scans are
 # held until the last, takes no more
 FITTING = 12
@@ -72,8 +74,8 @@ def read_photo(
     - An EXIF orientation is applied; one that cannot be read counts as upright.
     - Palette, grey, CMYK and other colour spaces are converted to RGB; colour profiles are ignored.
     - Transparency is laid over white, as a page shows it; the colours stored under it are arbitrary.
-    - Grey of 16 bits comes as ``[1, height, width]`` in uint16, of more bits or in floating point in float32;
-      :func:`fit` brings it to [0, 1]. 16-bit RGB loses its low byte.
+    - Grey of 16 bits comes as ``[1, height, width]`` in uint16, RGB of 16 bits as ``[3, height, width]``, grey of more
+      bits or in floating point in float32; :func:`fit` brings them to [0, 1].
     - A ``.npy`` array comes with the channels and the type that it has: ``[rows, cols]``, ``[channels, rows, cols]`` or
       ``[rows, cols, channels]``.
     - Of an animation or a many-page file the first picture is taken; but of a TIFF with as many grey pages, or bands,
@@ -287,9 +289,15 @@ def _pixels(file: BinaryIO, max_pixels: int, channels: int, alpha: bool) -> np.n
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise InputError(_too_large(f"{image.width} x {image.height} pixels", max_pixels))
-            _memory.take(_bytes_wanted(image))
+            deep = deep_colours(image)
+            _memory.take(_bytes_wanted(image, deep))
             image.load()
-            return _bands(_upright(image), alpha)
+            if not deep:
+                return _bands(_upright(image), alpha)
+            file.seek(0)
+            with Image.open(file, formats=FORMATS) as low:
+                read_low_bytes(low)
+                return joined_bytes(np.asarray(_upright(image)), np.asarray(_upright(low)), alpha)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -334,10 +342,12 @@ def _check_room(shape: tuple[int, ...], dtype: np.dtype, max_pixels: int) -> Non
     _memory.take(_within_budget(count * (dtype.itemsize + 8), f"{' x '.join(map(str, shape))} numbers"))
 
 
-def _bytes_wanted(image: Image.Image) -> int:
+def _bytes_wanted(image: Image.Image, deep: bool = False) -> int:
     """What decoding, turning and fitting this photo will take, by what its header says."""
     native = NATIVE.get(image.mode, 4)
     decoding = DECODING.get(image.format or "", 0)
+    if deep:
+        decoding = DEEP
     wanted = image.width * image.height * max(native + decoding, native + native + 3, FITTING)
     return _within_budget(wanted, f"{image.width} x {image.height} pixels")
 

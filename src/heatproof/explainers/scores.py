@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heatproof.errors import InputError, SpecError, did_you_mean
+from heatproof.models.readings import Detection, OverMask
 from heatproof.types import Logits, PerImage, Targets, settings
 
 ScoreName = Literal["logit", "contrast", "softmax_contrast", "log_probability", "probability", "log_odds"]
@@ -92,14 +94,33 @@ class Likeness:
     **Source** Chakraborty et al. 2022 explain face verification so. **Range** [-1, 1].
 
     Args:
-        reference: the reference photo's embedding ``[features]`` or ``[1, features]``:
-            ``model(photo)``.
+        reference: the reference photo's embedding ``[features]`` or ``[1, features]``: ``model(photo)``. In a spec and
+            in the verbs the photo's file, which the model embeds (:meth:`embedded`).
+        digest: the first digits of the file's sha256, where it must be that file.
     """
 
-    def __init__(self, reference: Tensor):
-        self.reference = reference.detach().reshape(1, -1)
+    def __init__(self, reference: Tensor | str | Path, digest: str = ""):
+        self.file = str(reference) if isinstance(reference, str | Path) else None
+        self.reference = reference.detach().reshape(1, -1) if isinstance(reference, Tensor) else None
+        self.digest = digest
+
+    def embedded(self, reference: Tensor) -> "Likeness":
+        """The same to a photo whose embedding is known now; it still says which file it is.
+
+        Raises:
+            InputError: the file is another than its digest says.
+        """
+        assert self.file is not None
+        digest = hashlib.sha256(Path(self.file).read_bytes()).hexdigest()[:12]
+        if self.digest not in ("", digest):
+            raise InputError(f"{self.file} is another photo now: its sha256 begins with {digest}, not {self.digest}")
+        known = Likeness(reference, digest)
+        known.file = self.file
+        return known
 
     def __call__(self, outputs: Logits, targets: Targets) -> PerImage:
+        if self.reference is None:
+            raise InputError(f"{self!r} is embedded by the verbs; give the embedding here, Likeness(model(photo))")
         if outputs.shape[1] != self.reference.shape[1]:
             raise InputError(
                 f"the reference has {self.reference.shape[1]} numbers, the network's embedding {outputs.shape[1]}"
@@ -107,8 +128,19 @@ class Likeness:
         return F.cosine_similarity(outputs, self.reference.to(outputs), dim=1)
 
     def __repr__(self) -> str:
+        if self.reference is None or self.file is not None:
+            return f"Likeness({self.file!r}{f', digest={self.digest!r}' if self.digest else ''})"
         numbers = self.reference.detach().cpu().contiguous().double().numpy().tobytes()
         return f"Likeness(<{self.reference.shape[1]} numbers, sha256 {hashlib.sha256(numbers).hexdigest()[:12]}>)"
+
+
+def is_of_class(score: Score) -> bool:
+    """Whether the score depends on the class that is explained; an output and a likeness are the same for each.
+
+    >>> is_of_class("contrast"), is_of_class(Output(1))
+    (True, False)
+    """
+    return not isinstance(score, Output | Likeness)
 
 
 SCORES: dict[str, Callable[[Logits, Targets], PerImage]] = {
@@ -127,6 +159,11 @@ def explained(logits: Logits, targets: Targets, score: Score) -> PerImage:
     Raises:
         SpecError: for a score that is not in :data:`SCORES`, or that gives anything but one number per image.
     """
+    if isinstance(score, OverMask | Detection):
+        raise SpecError(
+            f"{score!r} makes logits of what a network returns, and belongs to the model: Classifier(network, "
+            "reading=...), or score=... of a verb (--score)"
+        )
     if not isinstance(score, str):
         given: Any = score
         found: Any = given(logits, targets)

@@ -4,11 +4,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
-from heatproof.errors import ModelError
+from heatproof.errors import ModelError, Remark
 from heatproof.models.channels import input_channels
 from heatproof.models.classifier import Classifier, unwrap
+from heatproof.models.ending import normalises_itself
 from heatproof.models.published import Settings
 from heatproof.preprocessing import Preprocessing
 
@@ -25,6 +27,7 @@ def as_classifier(network: nn.Module) -> Classifier:
     mean, std = getattr(inner, "mean", IMAGENET_MEAN), getattr(inner, "std", IMAGENET_STD)
     if not hasattr(inner, "mean") and not hasattr(inner, "std"):
         mean, std = normalisation(inner, mean, std, size, type(inner).__name__)
+        _remark_on_own(inner, mean, size)
     photos: Settings = {name: value for name, fits in SAID.items() if fits(value := getattr(inner, name, None))}
     made = Classifier(
         inner,
@@ -40,6 +43,22 @@ def as_classifier(network: nn.Module) -> Classifier:
     if getattr(inner, "channels", None) == 4 and made.channels == 4:
         made.channels = 4
     return made
+
+
+def _remark_on_own(network: nn.Module, mean: tuple[float, ...], size: Any) -> None:
+    """Say that a network which normalises by itself is normalised twice, as far as it says nothing."""
+    rows, cols = Preprocessing(size).shape
+    weight = next((value for value in network.parameters() if value.is_floating_point()), torch.zeros(()))
+    image = torch.full((1, len(mean), rows, cols), 0.5, dtype=weight.dtype, device=weight.device)
+    if mean == IMAGENET_MEAN and normalises_itself(network, image):
+        warnings.warn(
+            Remark(
+                f"{type(network).__name__} begins with a normalisation of its own and says no mean and std: ImageNet's "
+                "are taken as well, before it. If it takes pixels in [0, 1], say so on what your factory returns: "
+                "mean, std = (0.0,), (1.0,)"
+            ),
+            stacklevel=3,
+        )
 
 
 def _numbers(value: object, count: int, kind: type | tuple[type, ...]) -> bool:

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from heatproof.models.outputs import read_logits, told_as_own
 from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
 from heatproof.tensor_files import why_not_plain
 from heatproof.types import Classes, Images, Logits, Targets
+
+Reading = Callable[[Any], Logits]
+"""From what a network returns to ``[batch, classes]``; a pure function of it, and differentiable."""
 
 # room for the rounding of an attack's projection or of a resize, far below one grey level of 1/255
 PIXEL_TOLERANCE = 1e-4
@@ -60,7 +64,10 @@ class Classifier(nn.Module):
         logits_key: the key, attribute or index of the logits in what the network returns; without it tensors, objects
             with ``.logits``, dicts with ``logits`` or ``out``, and Inception's tuple are read.
         probabilities: the network ends in softmax or sigmoid; log-probabilities or log-odds are its logits then.
-            ``None``: a softmax is noticed, and asked for; ``False``: what looks like one is taken for logits.
+            ``None``: either is noticed, and asked for; ``False``: what looks like one is taken for logits.
+        reading: makes logits of maps or detections: :class:`~heatproof.models.readings.OverMask`,
+            :class:`~heatproof.models.readings.Detection`, or a function of yours from what the network returns to
+            ``[batch, classes]``.
 
     Raises:
         ModelError: for a scripted model, or a standard deviation that is not positive.
@@ -91,6 +98,7 @@ class Classifier(nn.Module):
         range: tuple[float, float] | None = None,
         logits_key: str | int | None = None,
         probabilities: bool | None = None,
+        reading: Reading | None = None,
     ):
         super().__init__()
         if isinstance(network, Classifier):
@@ -113,7 +121,9 @@ class Classifier(nn.Module):
         _ = self._sized(channels or 3)  # stops what makes no sense here, not at the first photo
         self.default_layer = default_layer
         self.name = name or type(self.network).__name__
-        self.logits_key, self.probabilities = logits_key, probabilities
+        self.logits_key, self.probabilities, self.reading = logits_key, probabilities, reading
+        self.ending_checked = False
+        """Whether it is known that logits come out (:func:`heatproof.models.layers.check_ending`)."""
         self.training = self.network.training
 
     @property
@@ -196,7 +206,7 @@ class Classifier(nn.Module):
         normalised = self.normalised(images)
         with told_as_own(self.name, normalised):
             output = self.network(normalised)
-        logits = read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities))
+        logits = read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities), self.reading)
         if self.classes is not None and len(self.classes) != logits.shape[1]:
             raise ModelError(
                 f"{self.name} has names for {len(self.classes)} classes and returned {logits.shape[1]} logits; give as "
@@ -218,6 +228,7 @@ class Classifier(nn.Module):
                 f"  images   {self.input_shape[0]} x {self.input_shape[1]} pixels in [0, 1]",
                 f"  minus    {_rounded(self.mean)}, over {_rounded(self.std)}",
                 f"  layer    {self.default_layer or 'the last feature map before pooling'}",
+                *([] if self.reading is None else [f"  reading  {self.reading!r}"]),
             ]
         )
 

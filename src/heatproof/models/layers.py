@@ -15,11 +15,12 @@ from heatproof.errors import LayerError, ModelError, did_you_mean
 from heatproof.models.channels import input_channels
 from heatproof.models.choice import WHOLE, Choice, candidates, check_read, choose
 from heatproof.models.classifier import Classifier, unwrap
+from heatproof.models.ending import ending_of
 from heatproof.models.fields import receptive_fields
 from heatproof.models.following import FollowAxes
 from heatproof.models.intact import evaluating
 from heatproof.models.layout import Layout, layout_of
-from heatproof.models.outputs import looks_like_probabilities
+from heatproof.models.readings import Detection
 from heatproof.types import AtLayer, Explainer, Images, Layered, Logits
 
 E = TypeVar("E")
@@ -284,6 +285,8 @@ def default_layer(model: nn.Module, image: Images | None = None) -> str:
     """
     if isinstance(model, Classifier) and model.default_layer is not None:
         find_layer(model, model.default_layer)
+        if not model.ending_checked:
+            _check_ending_by_a_pass(model, _grey(model) if image is None else image[:1])
         return model.default_layer
     name = choose_layer(model, image).name
     if isinstance(model, Classifier):
@@ -294,17 +297,38 @@ def default_layer(model: nn.Module, image: Images | None = None) -> str:
 def choose_layer(model: nn.Module, image: Images | None = None) -> Choice:
     """The default layer as it is found by a probe, and why it is the one."""
     seen = probe(model, _grey(model) if image is None else image[:1], graph=True)
-    if isinstance(model, Classifier) and model.probabilities is None and looks_like_probabilities(seen.logits):
-        raise ModelError(
-            f"{model.name} puts out probabilities (numbers in [0, 1] that sum to 1) where logits are expected, and a "
-            "softmax of these would be wrong: say Classifier(network, probabilities=True), or probabilities = True on "
-            "what your factory returns; probabilities=False takes them for logits all the same"
-        )
+    check_ending(model, seen.logits)
     with torch.inference_mode(False), torch.enable_grad():
         maps = candidates(seen.outputs, seen.layouts, seen.logits.shape[1])
         chosen = choose(seen.image, seen.logits, maps, _title(model))
     check_read(chosen, seen.outputs, seen.layouts, _title(model))
     return chosen
+
+
+def check_ending(model: nn.Module, outputs: Logits) -> None:
+    """Stop a network that ends in softmax or sigmoid where nothing is said of it.
+
+    Raises:
+        ModelError: says what is seen, and how to say which it is.
+    """
+    if not isinstance(model, Classifier) or model.probabilities is not None or isinstance(model.reading, Detection):
+        return
+    ending = ending_of(outputs)
+    if ending is None:
+        model.ending_checked = True
+        return
+    seen = "that sum to 1, a softmax's" if ending == "softmax" else "of a sigmoid"
+    raise ModelError(
+        f"{model.name} puts out probabilities (numbers in [0, 1] {seen}) where logits are expected, and a "
+        "softmax of these would be wrong: say Classifier(network, probabilities=True), or probabilities = True on "
+        "what your factory returns; probabilities=False takes them for logits all the same"
+    )
+
+
+def _check_ending_by_a_pass(model: Classifier, image: Images) -> None:
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        check_ending(model, model(image.detach().clone().requires_grad_()))
+    model.ending_checked = True
 
 
 def _grey(model: nn.Module) -> Images:

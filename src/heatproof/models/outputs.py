@@ -1,6 +1,6 @@
 """What a network returns, read as logits: tensors, dicts, tuples and objects; one logit; probabilities."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,14 @@ from heatproof.types import Logits
 
 NAMES = ("logits", "out")
 """Keys and attributes that libraries keep the logits under."""
+MAPS = (
+    "; of a network that segments ask about a class over a region: --score 'over_mask()', or "
+    "Classifier(network, reading=OverMask())"
+)
+DETECTIONS = (
+    "; of a network that detects ask about the detection in a box: --score 'detection(91, box=(...))', or "
+    "Classifier(network, reading=Detection(...))"
+)
 # the auxiliary heads of Inception and GoogLeNet come after the logits, in training mode
 WITH_AUXILIARIES = ("InceptionOutputs", "GoogLeNetOutputs")
 
@@ -37,25 +45,38 @@ def told_as_own(name: str, images: Tensor) -> Generator[None]:
 
 
 def read_logits(
-    output: Any, count: int, name: str, key: str | int | None = None, probabilities: bool = False
+    output: Any,
+    count: int,
+    name: str,
+    key: str | int | None = None,
+    probabilities: bool = False,
+    reading: Callable[[Any], Tensor] | None = None,
 ) -> Logits:
     """The logits ``[batch, classes]`` in what a network returned for ``count`` images.
 
     One number z per image is the logit of the second of two classes: the pair (0, z), whose softmax is the sigmoid.
 
+    Args:
+        reading: makes them of maps or detections (:mod:`heatproof.models.readings`).
+
     Raises:
         ModelError: says what was returned, and how to name the logits in it.
     """
-    logits = _found(output, name, key)
+    listed = reading is not None and key is None and isinstance(output, list)
+    logits = output if listed else _found(output, name, key)
+    if probabilities and isinstance(logits, Tensor):
+        logits = _from_probabilities(logits[:, None] if logits.ndim == 1 else logits, name)
+    if reading is not None:
+        logits = reading(logits)
     if isinstance(logits, Tensor) and logits.ndim == 1 and len(logits) == count:
         logits = logits[:, None]
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != count or not logits.shape[1]:
         what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        maps = isinstance(logits, Tensor) and logits.ndim == 4 and min(logits.shape[2:]) > 1
         raise ModelError(
             f"a classifier returns logits [batch, classes], here [{count}, classes]; {name} returned {what}"
+            f"{MAPS if maps else ''}"
         )
-    if probabilities:
-        logits = _from_probabilities(logits, name)
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
 
 
@@ -76,6 +97,8 @@ def _found(output: Any, name: str, key: str | int | None) -> Any:
             return output[known]
         if isinstance(getattr(output, known, None), Tensor):
             return getattr(output, known)
+    if isinstance(output, list) and output and all(isinstance(part, Mapping) and "boxes" in part for part in output):
+        raise ModelError(f"{name} returned {_described(output)}, which are no logits{DETECTIONS}")
     raise ModelError(
         f"{name} returned {_described(output)}, and which part is the logits is not known: say so with "
         "Classifier(network, logits_key=...), a key, an attribute or an index"

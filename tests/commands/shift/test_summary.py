@@ -40,6 +40,19 @@ def test_empty_maps_are_counted_by_how_many_of_the_two_are_empty() -> None:
     assert (found.empty_both, found.empty_one) == (1, 3)
 
 
+def test_images_that_the_attack_left_are_counted_and_said() -> None:
+    """No PSNR: nothing changed. At epsilon 0 that is no wonder."""
+    still = [row(str(i), level, psnr=None if i < 3 else 30.0) for level in (0.1, 0.2) for i in range(4)]
+    table = pl.DataFrame([*(row(str(i), psnr=None) for i in range(4)), *still])
+    found = shift_rows(table)
+    assert [(line.epsilon, line.untouched) for line in found] == [(0.0, 0), (0.1, 3), (0.2, 3)]
+    assert found[1].plain()["untouched"] == 3
+    (said,) = [sentence for sentence in answer(table, found, []) if "left as they were" in sentence]
+    assert said.startswith("net, GradCAM(), FGSM(): 3 of 4 images are left as they were at epsilon 0.1")
+    moved = pl.DataFrame([row(str(i), level) for level in (0.0, 0.1) for i in range(4)])
+    assert not [sentence for sentence in answer(moved, shift_rows(moved), []) if "left as they were" in sentence]
+
+
 def test_holms_correction_is_the_textbooks() -> None:
     shifts = {"a": (0.10, 0.12, 0.14, 0.16, 0.18, 0.20), "b": (0.11, 0.14, 0.17, 0.20, 0.23, 0.26)}
     shifts["c"] = (0.30, 0.10, 0.40, 0.05, 0.35, 0.22)

@@ -29,6 +29,7 @@ from heatproof.commands.audit.summary import (
 )
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import Thresholds
+from heatproof.commands.photos import in_one_way
 from heatproof.commands.record import describe
 from heatproof.data.batches import Batch
 from heatproof.data.parts import parts
@@ -76,12 +77,14 @@ def run_audit(
         ``queries`` per photo, ``thresholds`` with their provenance, ``skipped`` and an ``answer`` in sentences.
 
     Raises:
-        InputError: no photo can be read; a reference with other classes; a baseline without common photos.
+        InputError: no photo can be read; a reference with other classes, or given photos in another way; a baseline
+            without common photos.
         RunError: the baseline is no audit.
     """
     check_layer(model, settings.explainer)
     if reference is not None:
         check_classes(model, reference)
+        model, reference = in_one_way([model, reference])
     thresholds = thresholds or Thresholds.shipped()
     earlier = None if baseline is None else read_baseline(baseline)
     _describe(run, source, model, reference)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from heatproof.commands.compare.figures import draw_compared, draw_transfer
 from heatproof.commands.compare.measure import SORT, Compare, compared
 from heatproof.commands.compare.summary import METRICS, Fooled, answer, class_rows, transfer_rows
+from heatproof.commands.photos import in_one_way
 from heatproof.commands.record import describe
 from heatproof.data.listing import unique
 from heatproof.data.pairs import two_class
@@ -44,10 +45,10 @@ def run_compare(
         fooling success rates by fooled and measured explainer, ``skipped`` and an ``answer`` in sentences.
 
     Raises:
-        InputError: the models have different classes, or no photo can be read.
+        InputError: the models have different classes, or are given photos in different ways; or no photo can be read.
     """
     _check(clean, fooled)
-    everyone = [clean, *(entry.model for entry in fooled)]
+    everyone = in_one_way([clean, *(entry.model for entry in fooled)])
     describe(run, everyone, source)
     names = unique([entry.model.name for entry in fooled])
     clean, *others = (hardware.host(model) for model in everyone)

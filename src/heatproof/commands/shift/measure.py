@@ -6,6 +6,7 @@ serves every epsilon.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from heatproof.attacks.balls import check_epsilon, distance, steepest
 from heatproof.attacks.gradient import FGSM, check_gradient
-from heatproof.attacks.objectives import Goal, misclassify, move_heatmap
+from heatproof.attacks.objectives import Goal, begin, lower_score, misclassify, move_heatmap
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.scores import Score, explained
 from heatproof.explainers.together import Grid, explain_together, predict
 from heatproof.heatmaps import is_empty, mass, normalise
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, topk_intersection
@@ -56,6 +58,7 @@ class Shift:
         explain: the class explained: the ``clean`` prediction on both images, each image's own prediction
             (``adversarial``), or the ``label``.
         penalty: raise a moved heatmap of the first explainer, while the class stays, instead of the cross-entropy.
+        lower: lower this score instead, one that is no class's (an output, a likeness to a photo).
         normalisation: of the maps before NISSIM, ``max`` or ``minmax``.
         fraction: of the cells that count as the highest, for ``topk_intersection``.
         part: photos that are measured together and written at once; a run that is resumed must keep it.
@@ -70,6 +73,7 @@ class Shift:
     explainers: tuple[Explainer, ...] = (GradCAM(),)
     explain: Explained = "clean"
     penalty: Penalty | None = None
+    lower: Score | None = None
     normalisation: Literal["max", "minmax"] = "max"
     fraction: float = 0.1
     part: int = 16
@@ -92,6 +96,8 @@ class Shift:
             raise InputError(f"explain is one of {', '.join(get_args(Explained))}, got {self.explain!r}")
         if self.normalisation not in ("max", "minmax"):
             raise InputError(f"normalisation is max or minmax, got {self.normalisation!r}")
+        if self.penalty is not None and self.lower is not None:
+            raise InputError("an attack moves the map (penalty) or lowers a score (lower): give one of the two")
         if self.part < 1:
             raise InputError(f"a part has at least 1 photo, got {self.part}")
         for attack in self.attacks:
@@ -132,6 +138,8 @@ def attacked(
     images, labels = hardware.bring(images), labels.to(hardware.place)
 
     def raised(logits: Logits) -> PerImage:
+        if settings.lower is not None:
+            return -explained(logits, logits.detach().argmax(1), settings.lower)
         of_logits = misclassify(model, _known(labels, logits)).of_logits
         assert of_logits is not None
         return of_logits(logits).value
@@ -148,6 +156,8 @@ def attacked(
             climb=raised if straight else None,
         )
     goal = misclassify(model, _known(labels, clean.logits))
+    if settings.lower is not None:
+        goal = begin(lower_score(model, partial(explained, score=settings.lower), clean.logits.argmax(1)), images)
     if settings.penalty is not None:
         goal = move_heatmap(model, settings.explainers[0], settings.penalty, targets=clean.targets[:, 0])
     yield Condition(CLEAN, 0.0, images, clean, _success(settings, goal, clean, clean))

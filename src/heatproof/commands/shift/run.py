@@ -86,11 +86,17 @@ def run_shift(
         "rows": [row.plain() for row in rows],
         "paired": [test.plain() for test in tests],
         "skipped": skipped,
-        "answer": answer(table, rows, tests),
+        "answer": [*_lowered(settings), *answer(table, rows, tests)],
         "classes": models[0].classes,
     }
     run.write_json("summary.json", summary)
     return summary
+
+
+def _lowered(settings: Shift) -> list[str]:
+    if settings.lower is None:
+        return []
+    return [f"Attacks lower {settings.lower!r}, not the probability of a class."]
 
 
 def _measure_all(

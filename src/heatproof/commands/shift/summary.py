@@ -40,6 +40,7 @@ class ShiftRow:
         summary: the means, named by :data:`METRICS`.
         empty_both: images whose two maps are empty.
         empty_one: images of which one of the two maps is empty.
+        untouched: images that the attack left as they were, because the gradient vanishes there.
         vid: the population deviation of MOD over the epsilons of the attack; NaN without any.
         vid_per_image: the mean of each image's own deviation.
     """
@@ -47,6 +48,7 @@ class ShiftRow:
     summary: SummaryRow
     empty_both: int
     empty_one: int
+    untouched: int
     vid: Interval
     vid_per_image: Interval
 
@@ -73,6 +75,7 @@ class ShiftRow:
     def plain(self) -> dict[str, Any]:
         """As ``summary.json`` holds it."""
         row = {**self.summary.plain(), "empty_both": self.empty_both, "empty_one": self.empty_one}
+        row["untouched"] = self.untouched
         for name, found in (("vid", self.vid), ("vid_per_image", self.vid_per_image)):
             for end, number in (("", found.value), ("_low", found.low), ("_high", found.high)):
                 row[name + end] = None if np.isnan(number) else number
@@ -114,14 +117,16 @@ def shift_rows(table: pl.DataFrame, *, seed: int = 0) -> list[ShiftRow]:
         pl.when(~same_label).then(pl.col("nissim")).alias("nissim_changed"),
     )
     both, one = pl.col("empty") & pl.col("empty_clean"), pl.col("empty") ^ pl.col("empty_clean")
-    counts = table.group_by(BY).agg(both.sum().alias("both"), one.sum().alias("one"))
-    empty = {tuple(row[:4]): (row[4], row[5]) for row in counts.iter_rows()}
+    # the PSNR of an image that nothing changed is null
+    still = (pl.col("attack") != CLEAN) & (pl.col("epsilon") > 0) & pl.col("psnr").is_null()
+    counts = table.group_by(BY).agg(both.sum().alias("both"), one.sum().alias("one"), still.sum().alias("still"))
+    counted = {tuple(row[:4]): row[4:] for row in counts.iter_rows()}
     deviations = {key: _deviations(curve, seed) for key, curve in table.group_by(CURVE, maintain_order=True)}
     rows = []
     for row in summarise(table, BY, METRICS, seed=seed):
-        empty_both, empty_one = empty[tuple(row.by[name] for name in BY)]
+        empty_both, empty_one, untouched = counted[tuple(row.by[name] for name in BY)]
         vid, vid_per_image = deviations[tuple(row.by[name] for name in CURVE)]
-        rows.append(ShiftRow(row, empty_both, empty_one, vid, vid_per_image))
+        rows.append(ShiftRow(row, empty_both, empty_one, untouched, vid, vid_per_image))
     return sorted(rows, key=lambda row: (row.model, row.explainer, row.attack != CLEAN, row.attack, row.epsilon))
 
 
@@ -177,7 +182,10 @@ def answer(table: pl.DataFrame, rows: Sequence[ShiftRow], tests: Sequence[ModelT
             curve = [row for row in own if (row.attack, row.explainer) == (attack, explainer)]
             sentences += [
                 f"{model}, {explainer}, {attack}: {sentence}"
-                for sentence in (_moves(curve, table), _leaves(curve, clean, by_box), _accuracy(curve, clean))
+                for sentence in (
+                    *(_moves(curve, table), _leaves(curve, clean, by_box), _accuracy(curve, clean)),
+                    _vanishes(curve),
+                )
                 if sentence
             ]
     return [*sentences, *_ranking(rows, tests)]
@@ -236,6 +244,19 @@ def _accuracy(curve: Sequence[ShiftRow], clean: ShiftRow) -> str:
         f"{row.means['top1'].value:.1%} at {row.epsilon:.4g}" for row in sorted(curve, key=lambda row: row.epsilon)
     )
     return f"accuracy {right:.1%}, attacked {shown}."
+
+
+def _vanishes(curve: Sequence[ShiftRow]) -> str:
+    """Images without a gradient are not robust: they were not attacked."""
+    row = max(curve, key=lambda row: row.untouched)
+    if not row.untouched:
+        return ""
+    return (
+        f"{row.untouched} of {row.summary.count} images are left as they were at epsilon {row.epsilon:.4g}, because "
+        "the gradient of what the attack raises is exactly zero there (probabilities of 0 and 1, where logits are "
+        "large, or a network that saturates): nothing is shown of them. Divide the logits by a constant, which changes "
+        "no prediction, to attack these too."
+    )
 
 
 def _ranking(rows: Sequence[ShiftRow], tests: Sequence[ModelTest]) -> list[str]:

@@ -16,6 +16,7 @@ from torch.fx.node import map_arg
 from heatproof.errors import ModelError
 from heatproof.explainers.lrp.kinds import Kind, writes_in_place
 from heatproof.models.intact import evaluating, unchanged
+from heatproof.models.outputs import WITH_AUXILIARIES
 
 
 @dataclass(frozen=True)
@@ -211,16 +212,23 @@ def _make_functional(graph: fx.Graph, network: nn.Module) -> None:
             graph.erase_node(node)
 
 
-def output_of(returned: Any) -> Any:
-    """The logits among what a forward method returned: the first of several, ``logits`` or ``out`` of a dictionary."""
-    if isinstance(returned, tuple | list) and returned:
-        return returned[0]
+def output_of(returned: Any, key: str | int | None = None) -> Any:
+    """The logits among what a forward method returned, as a classifier reads them: by its ``logits_key``, or else the
+    only one of a tuple, ``logits`` or ``out`` of a dictionary.
+    """
+    if key is not None:
+        try:
+            return returned[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    if isinstance(returned, tuple | list):
+        return returned[0] if len(returned) == 1 or type(returned).__name__ in WITH_AUXILIARIES else returned
     if isinstance(returned, dict):
         return next((returned[key] for key in ("logits", "out") if key in returned), None)
     return returned
 
 
-def compare(network: nn.Module, pixels: Tensor, logits: Tensor) -> None:
+def compare(network: nn.Module, pixels: Tensor, logits: Tensor, key: str | int | None = None) -> None:
     """Hold the graph's logits against those of the network itself, which costs one forward pass.
 
     Raises:
@@ -228,7 +236,7 @@ def compare(network: nn.Module, pixels: Tensor, logits: Tensor) -> None:
     """
     with torch.no_grad(), unchanged(network):
         # the first layer may overwrite the pixels
-        own, logits = output_of(network(pixels.detach().clone())), logits.detach()
+        own, logits = output_of(network(pixels.detach().clone()), key), logits.detach()
     if not isinstance(own, Tensor) or own.shape != logits.shape or not bool(own.isfinite().all()):
         return
     exact = own.dtype == torch.float64 and pixels.dtype == torch.float64

@@ -77,7 +77,9 @@ class Plan:
     """Whether all that runs on signals is torch's own, and so indifferent to the memory format."""
 
 
-def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: bool, stop: Any) -> Plan:
+def make_plan(
+    network: nn.Module, graph: fx.Graph, composite: Composite, fold: bool, stop: Any, key: str | int | None = None
+) -> Plan:
     """Work out the walk from the logits to ``stop`` (``None``: the pixels).
 
     Raises:
@@ -87,7 +89,7 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
     """
     nodes = list(graph.nodes)
     start = next(node for node in nodes if node.op == "placeholder")
-    end = _logits(nodes[-1].args[0], network)
+    end = _logits(nodes[-1].args[0], network, key)
     if stop is None:
         stop = start
     read = read_signals(nodes, network, start, own_types(composite))
@@ -145,12 +147,18 @@ def make_plan(network: nn.Module, graph: fx.Graph, composite: Composite, fold: b
     )
 
 
-def _logits(returned: Any, network: nn.Module) -> Node:
+def _logits(returned: Any, network: nn.Module, key: str | int | None) -> Node:
     """The node of the logits in what the graph returns."""
-    end = output_of(returned)
+    end = output_of(returned, key)
     if not isinstance(end, Node):
         keys = f"a dictionary of {', '.join(map(str, returned))}" if isinstance(returned, dict) else ""
-        raise ModelError(f"LRP starts at logits; {type(network).__name__} returns {keys or type(returned).__name__}")
+        several = f"a {type(returned).__name__}" + (
+            f" of {len(returned)}" if isinstance(returned, tuple | list) else ""
+        )
+        raise ModelError(
+            f"LRP starts at logits; {type(network).__name__} returns {keys or several}: say which part they are, "
+            "Classifier(network, logits_key=...)"
+        )
     return end
 
 

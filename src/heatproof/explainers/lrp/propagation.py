@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, LayerError, ModelError, SpecError, did_you_mean
@@ -11,14 +12,15 @@ from heatproof.explainers.lrp.composites import COMPOSITES, own_types
 from heatproof.explainers.lrp.graph import Traced, compare, traced
 from heatproof.explainers.lrp.plan import Plan, make_plan
 from heatproof.explainers.lrp.walk import forward, walk
-from heatproof.explainers.scores import explained
+from heatproof.explainers.scores import Output, explained
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, find_layer, layer_name, network_of
 from heatproof.models.outputs import read_logits
 from heatproof.types import Classes, Explanation, Images, Logits, Targets, settings
 
-LinearScore = Literal["logit", "contrast", "softmax_contrast"]
+LinearScore = Literal["logit", "contrast", "softmax_contrast"] | Output
+LINEAR = ("logit", "contrast", "softmax_contrast")
 
 
 @settings
@@ -40,8 +42,8 @@ class LRP:
         composite: which rule for which layer, a name of :data:`~heatproof.explainers.lrp.composites.COMPOSITES`.
         batch_norm: ``"fold"``: batch norm and the layer before it are one layer, and where it stands alone (behind a
             concatenation or a ReLU) it is a diagonal linear layer; ``"pass"``: relevance passes it unchanged.
-        score: the number that is explained: a class's logit, or its difference to the others' (plain or softmax
-            weighted) mean.
+        score: the number that is explained: a class's logit, its difference to the others' (plain or softmax
+            weighted) mean, or an :class:`~heatproof.explainers.scores.Output`.
         stabilizer: the small number in the denominators of weighted layers, in units of their outputs.
     """
 
@@ -57,10 +59,10 @@ class LRP:
             raise SpecError(f"there is no composite {self.composite!r}; {did_you_mean(self.composite, COMPOSITES)}")
         if self.batch_norm not in ("fold", "pass"):
             raise SpecError(f"batch_norm is 'fold' or 'pass', got {self.batch_norm!r}")
-        if self.score not in LinearScore.__args__:
+        if not isinstance(self.score, Output) and self.score not in LINEAR:
             raise SpecError(
-                f"LRP shares out a logit or a difference of logits, got score={self.score!r}; "
-                f"{did_you_mean(self.score, LinearScore.__args__)}"
+                f"LRP shares out a logit, an output or a difference of logits, got score={self.score!r}; "
+                f"{did_you_mean(str(self.score), [*LINEAR, 'output'])}"
             )
         if not self.stabilizer > 0:
             raise InputError(f"the stabilizer must be positive, got {self.stabilizer}")
@@ -80,11 +82,10 @@ class LRP:
             own = values[plan.end]
             logits = _logits(own, model, images)
             if pixels.shape not in graph.compared:
-                compare(network, pixels, own)
+                compare(network, pixels, own, _key(model))
                 graph.compared.add(pixels.shape)
             targets = resolve_targets(logits, targets, model)
-            # of one logit z, read as the pair (0, z), all relevance is z's
-            relevance = _shares(logits, targets, self.score)[:, -own[0].numel() :].reshape(own.shape)
+            relevance = _shares(own, model, images, targets, self.score)
             bounds = (
                 tuple(_normalised(model, torch.full_like(images[:1], pixel)) for pixel in (0.0, 1.0))
                 if isinstance(model, Classifier)
@@ -101,7 +102,7 @@ class LRP:
     def _plan(self, model: nn.Module, network: nn.Module, layer: str, pixels: Tensor) -> tuple[Traced, Plan]:
         composite = COMPOSITES[self.composite](self.stabilizer)
         graph = traced(network, pixels, own_types(composite))
-        key = (self.composite, self.batch_norm, self.stabilizer, layer)
+        key = (self.composite, self.batch_norm, self.stabilizer, layer, _key(model))
         if key not in graph.plans:
             stop = None
             if layer != PIXELS:
@@ -114,8 +115,13 @@ class LRP:
                         "or puts out more than one tensor"
                     )
                 stop = graph.outputs[first]
-            graph.plans[key] = make_plan(network, graph.graph, composite, self.batch_norm == "fold", stop)
+            graph.plans[key] = make_plan(network, graph.graph, composite, self.batch_norm == "fold", stop, _key(model))
         return graph, graph.plans[key]
+
+
+def _key(model: nn.Module) -> str | int | None:
+    """Where the logits are in what the network returns, where that was said."""
+    return model.logits_key if isinstance(model, Classifier) else None
 
 
 def _normalised(model: nn.Module, images: Images) -> Images:
@@ -139,12 +145,17 @@ def _logits(output: Any, model: nn.Module, images: Images) -> Logits:
             f"a classifier returns logits [batch, classes], here [{len(images)}, classes]; {name} returned "
             f"{type(output).__name__}"
         )
-    return read_logits(output, len(images), name)
+    return read_logits(output, len(images), name, reading=model.reading if isinstance(model, Classifier) else None)
 
 
-def _shares(logits: Logits, targets: Targets, score: LinearScore) -> Logits:
-    """The relevance of each logit: the score is a weighted sum of them, and each term is one share."""
+def _shares(
+    output: Float[Tensor, "batch *any"], model: nn.Module, images: Images, targets: Targets, score: LinearScore
+) -> Float[Tensor, "batch *any"]:
+    """The relevance of each number that the network puts out: the score is a weighted sum of them, each term a share.
+
+    Of one logit z, read as the pair (0, z), all relevance is z's; of maps each cell of the region has its own.
+    """
     with torch.enable_grad():
-        leaf = full(logits.detach()).requires_grad_()
-        (weights,) = torch.autograd.grad(explained(leaf, targets, score).sum(), leaf)
-    return weights * full(logits)
+        leaf = full(output.detach()).requires_grad_()
+        (weights,) = torch.autograd.grad(explained(_logits(leaf, model, images), targets, score).sum(), leaf)
+    return weights * full(output)
