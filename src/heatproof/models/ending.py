@@ -103,7 +103,7 @@ class _Start(TorchDispatchMode):
                 self.kept.append(made)
 
 
-def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:
+def _place(tensor: Tensor) -> Any:
     return tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape)
 
 
