@@ -264,7 +264,7 @@ def test_goals_climb_on_their_softened_copies_and_add_there_too(model, images, l
     torch.testing.assert_close(value, 0.5 * alone.climb(near, 0.5) + away.look(near).value)
     assert not torch.allclose(value, bound.look(near).value)  # which is judged on the network itself
     with pytest.raises(TypeError):
-        _ = away + (lambda images: images.sum((1, 2, 3)))
+        _ = away + (lambda images: images.sum((1, 2, 3)))  # pyright: ignore[reportOperatorIssue]
 
 
 def test_without_a_hold_the_value_is_the_penaltys_alone(model, images):

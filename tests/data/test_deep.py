@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def png(pixels: np.ndarray, *more: tuple[bytes, bytes]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
 
 
-def tiff(pixels: np.ndarray, order: str = "<", compression: str | None = None) -> bytes:
+def tiff(pixels: np.ndarray, order: Literal["<", ">"] = "<", compression: str | None = None) -> bytes:
     buffer = io.BytesIO()
     extra = ["unassalpha"] if pixels.shape[2] == 4 else None
     tifffile.imwrite(buffer, pixels, photometric="rgb", byteorder=order, compression=compression, extrasamples=extra)

@@ -107,7 +107,7 @@ def test_a_bare_network_says_its_channels_and_whether_one_is_transparency() -> N
     with pytest.warns(UserWarning, match="takes 4 channels and says no mean and std"):
         plain = as_classifier(four)
     assert (plain.channels, plain.preprocessing.alpha) == (4, False)
-    four.channels = 4
+    setattr(four, "channels", 4)  # noqa: B010 - as a user does, whose module has no such field
     with pytest.warns(UserWarning, match="takes 4 channels"):
         assert as_classifier(four).preprocessing.alpha
     assert as_classifier(plain) is plain

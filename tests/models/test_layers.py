@@ -133,7 +133,7 @@ def test_images_of_inference_mode_and_pixels_without_a_graph() -> None:
 
 def test_a_module_given_as_a_layer_is_found_by_name_in_copies() -> None:
     model = small()
-    explainer = hp.GradCAM(layer=model.network.last)
+    explainer = hp.GradCAM(layer=model.network.get_submodule("last"))
     assert at_named_layer(model, explainer) == hp.GradCAM("last")
     assert at_named_layer(model, hp.SimpleGrad()) == hp.SimpleGrad()
     with pytest.raises(hp.LayerError, match="this Conv2d is no layer of small"):

@@ -106,7 +106,7 @@ def test_maps_are_pure_and_have_derivatives_in_the_weights(reading: Any, explain
     assert torch.random.get_rng_state().equal(state)
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
     assert all(module.training and not module._forward_hooks for module in model.modules())
-    weight = network.body[0].weight
+    weight = network.body[0].get_parameter("weight")
 
     def number(values: Tensor) -> Tensor:
         network.body[0].weight = values  # type: ignore[assignment]
@@ -225,7 +225,7 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(InputError, match="somewhere positive"):
         OverMask(torch.zeros(4, 4))
     with pytest.raises(SpecError, match="belongs to the model"):
-        hp.GradCAM(layer="body", score=OverMask())(segmenter(OverMask()), images())
+        hp.GradCAM(layer="body", score=OverMask())(segmenter(OverMask()), images())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="is read by the verbs"):
         segmenter(OverMask("mask.png"))(images())
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from heatproof import catalog
 from heatproof.answers.given import Model, as_classifier, at_named_layers, built, named
-from heatproof.answers.scored import scored
+from heatproof.answers.scored import Asked, scored
 from heatproof.answers.verbs import make_page
 from heatproof.commands.explain import Explain, column_title, run_explain
 from heatproof.commands.photos import open_photos
@@ -23,8 +23,7 @@ from heatproof.data.in_memory import Picture, open_tensors, pixels_of
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
-from heatproof.explainers.scores import Score
-from heatproof.models.classifier import Classifier, Reading
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.preprocessing import Preprocessing
 from heatproof.report.figures import Panel, gallery
@@ -127,7 +126,7 @@ def explain(
     photos: Picture | Source | Sequence[Picture],
     *,
     explainer: str | Explainer = "gradcam()",
-    score: str | Score | Reading | None = None,
+    score: Asked | None = None,
     target: str | int | Sequence[str | int] | None = None,
     limit: int | None = None,
     batch_size: int = 16,

@@ -17,6 +17,8 @@ from heatproof.models.classifier import Classifier, Reading
 from heatproof.models.readings import Detection, OverMask
 
 E = TypeVar("E")
+Asked = str | Score | OverMask | Detection
+"""A score by name, in a spec or as an object."""
 
 
 class Scored(NamedTuple):
@@ -33,7 +35,7 @@ class Scored(NamedTuple):
         return {} if self.reading is None else {"score": repr(self.reading)}
 
 
-def as_score(given: str | Score | Reading) -> Score | Reading:
+def as_score(given: Asked) -> Score | OverMask | Detection:
     """A name, or the object that a spec describes.
 
     Raises:
@@ -52,7 +54,7 @@ def _folded(name: str) -> str:
 
 
 def scored(
-    score: str | Score | Reading | None, explainers: Sequence[Any], models: Sequence[Classifier], *, alike: bool = False
+    score: Asked | None, explainers: Sequence[Any], models: Sequence[Classifier], *, alike: bool = False
 ) -> Scored:
     """Each explainer with the score, unless it names one of its own or has none; readings go to copies of the models.
 
@@ -82,7 +84,7 @@ def scored(
     return Scored(tuple(_with(explainer, wanted) for explainer in explainers), tuple(models), lower=lower)
 
 
-def _with(explainer: E, score: Score | Reading) -> E:
+def _with(explainer: E, score: Score) -> E:
     own = {field.name: field.default for field in fields(explainer)} if is_dataclass(explainer) else {}
     free = "score" in own and getattr(explainer, "score", None) == own["score"]
     return replace(explainer, score=score) if free else explainer  # type: ignore[type-var]

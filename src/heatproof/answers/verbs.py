@@ -27,7 +27,7 @@ from heatproof.answers.given import (
     several,
 )
 from heatproof.answers.result import Result
-from heatproof.answers.scored import scored
+from heatproof.answers.scored import Asked, scored
 from heatproof.commands import columns
 from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import Thresholds
@@ -38,10 +38,9 @@ from heatproof.data.boxes import Boxes
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.random_map import RandomMap
-from heatproof.explainers.scores import Score
 from heatproof.metrics.evaluation import Metric
 from heatproof.metrics.localisation import BoxIoU, PointingGame
-from heatproof.models.classifier import Classifier, Reading
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.models.record import with_bases
 from heatproof.report.page import write_report
@@ -55,7 +54,7 @@ def audit(
     data: Data,
     *,
     explainer: str | Explainer = "gradcam()",
-    score: str | Score | Reading | None = None,
+    score: Asked | None = None,
     reference: Model | None = None,
     thresholds: Thresholds | Path | str | None = None,
     baseline: Path | str | None = None,
@@ -127,7 +126,7 @@ def shift(
     attack: str | Attack | Sequence[str | Attack] = "fgsm()",
     epsilon: float | Sequence[float] | None = None,
     explainer: str | Explainer | Sequence[str | Explainer] = "gradcam()",
-    score: str | Score | Reading | None = None,
+    score: Asked | None = None,
     explain: Literal["clean", "adversarial", "label"] = "clean",
     penalty: str | Penalty | None = None,
     limit: int | None = None,
@@ -189,7 +188,7 @@ def compare(
     data: Data,
     *,
     explainer: str | Explainer | Sequence[str | Explainer] | None = None,
-    score: str | Score | Reading | None = None,
+    score: Asked | None = None,
     penalty: str | Penalty | Sequence[str | Penalty] | None = None,
     limit: int | None = None,
     batch_size: int = 32,
@@ -241,7 +240,7 @@ def evaluate(
     data: Data,
     *,
     explainer: str | Explainer | Sequence[str | Explainer] = (GradCAM(), SimpleGrad(), RandomMap()),
-    score: str | Score | Reading | None = None,
+    score: Asked | None = None,
     metric: str | Metric | Sequence[str | Metric] | None = None,
     boxes: Boxes | None = None,
     limit: int | None = None,

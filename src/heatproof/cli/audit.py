@@ -82,7 +82,7 @@ def audit(
     others = [photos(load(name)) for name in (reference, *(calibrate or [])) if name is not None]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, [chosen], [photos(load(model)), *others], alike=not calibrate)
-    asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=seed)
+    asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     audited, *others = explained.models
     claimed = others.pop(0) if reference else None
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()

@@ -103,14 +103,14 @@ class _Start(TorchDispatchMode):
                 self.kept.append(made)
 
 
-def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:
-    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape)
+def _place(tensor: Tensor) -> Any:
+    return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape)
 
 
 def _is_constant(value: Any, weights: set[int]) -> bool:
     """A number, or a few numbers per channel that are no weight."""
     if isinstance(value, Tensor):
-        return value.untyped_storage()._cdata not in weights and value.numel() <= FEW
+        return value.untyped_storage().data_ptr() not in weights and value.numel() <= FEW
     return isinstance(value, int | float)
 
 
@@ -125,7 +125,7 @@ def normalises_itself(network: nn.Module, image: Tensor) -> bool:
     >>> normalises_itself(Own(), torch.rand(1, 3, 4, 4)), normalises_itself(nn.Flatten(), torch.rand(1, 3, 4, 4))
     (True, False)
     """
-    weights = {weight.untyped_storage()._cdata for weight in network.parameters()}
+    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
     with torch.no_grad(), evaluating(network), _Start(image, weights) as start:
         try:
             network(image)

@@ -132,7 +132,7 @@ class Detection:
     overlap: float = 0.5
 
     def __post_init__(self) -> None:
-        if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 2:
+        if type(self.classes) is not int or self.classes < 2:
             raise InputError(f"a detector tells at least 2 labels apart, the background counted, got {self.classes!r}")
         if self.box is not None and not (
             len(self.box) == 4 and self.box[0] < self.box[2] and self.box[1] < self.box[3]
