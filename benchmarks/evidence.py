@@ -15,7 +15,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.vision import torchvision
 
 BATCH, SIZE, STEPS, REGION = 32, 224, 100, 16
-QUIET = {"normalise": False, "abs": False, "disable_warnings": True, "display_progressbar": False}
+QUIET: dict[str, Any] = {"normalise": False, "abs": False, "disable_warnings": True, "display_progressbar": False}
 
 
 def model_and_images(count: int = BATCH) -> tuple[hp.Classifier, Tensor, Tensor, Tensor]:
@@ -51,7 +51,11 @@ def quantus(model: hp.Classifier, images: Tensor, heatmaps: Tensor, targets: Ten
         from quantus import RegionPerturbation
 
         metric = RegionPerturbation(
-            patch_size=REGION, regions_evaluation=steps, order="morf", perturb_baseline=0.0, **QUIET
+            patch_size=REGION,
+            regions_evaluation=steps,
+            order="morf",
+            perturb_baseline=0.0,  # pyright: ignore[reportArgumentType] a number, says the docstring
+            **QUIET,
         )
         large = hp.resize(heatmaps, (SIZE, SIZE))[:, None]
         return metric(

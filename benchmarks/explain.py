@@ -37,7 +37,9 @@ def ours(model: hp.Classifier, images: Tensor) -> object:
 def captum(model: hp.Classifier, images: Tensor) -> object:
     from captum.attr import LayerGradCam
 
-    return LayerGradCam(model, model.network.layer4).attribute(images, torch.zeros(len(images), dtype=torch.long))
+    return LayerGradCam(model, model.network.get_submodule("layer4")).attribute(
+        images, torch.zeros(len(images), dtype=torch.long)
+    )
 
 
 def torchcam(model: hp.Classifier, images: Tensor) -> object:
@@ -51,8 +53,8 @@ def pytorch_grad_cam(model: hp.Classifier, images: Tensor) -> object:
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    with GradCAM(model, [model.network.layer4]) as cam:
-        return cam(images, [ClassifierOutputTarget(0)] * len(images))
+    with GradCAM(model, [model.network.get_submodule("layer4")]) as cam:
+        return cam(images, [ClassifierOutputTarget(0)] * len(images))  # pyright: ignore[reportArgumentType] typed too narrowly
 
 
 def _prepared(job: Callable[[hp.Classifier, Tensor], object]) -> Callable[[], object]:
@@ -119,8 +121,8 @@ def half_precision(runs: int) -> str:
     seconds = interleaved({"fp32": full, "bf16": in_half}, runs)
     from scipy.stats import spearmanr
 
-    agreement = [
-        spearmanr(a.flatten(), b.flatten()).statistic
+    agreement: list[Any] = [
+        spearmanr(a.flatten(), b.flatten())[0]
         for a, b in zip(
             hp.GradCAM(relu=False)(model, images, targets).heatmaps, _signed(half, last, targets, hardware), strict=True
         )

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ def backward(model: Classifier, images: Tensor) -> object:
     return torch.autograd.grad(model(pixels).amax(1).sum(), pixels)
 
 
-def ours(model: Classifier, images: Tensor, **setting: str) -> object:
+def ours(model: Classifier, images: Tensor, **setting: Any) -> object:
     return LRP(**setting)(model, images)
 
 

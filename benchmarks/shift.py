@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,13 +42,18 @@ def together(model: hp.Classifier, images: Tensor) -> Tensor:
     from skimage.metrics import structural_similarity
 
     with torch.no_grad():
-        targets = [ClassifierOutputTarget(int(c)) for c in model(images).argmax(1)]
+        targets: Any = [ClassifierOutputTarget(int(c)) for c in model(images).argmax(1)]
     adversarial = torchattacks.FGSM(model, eps=EPSILON)(images, LABELS)
-    with GradCAM(model, [model.network.layer4]) as cam:
+    with GradCAM(model, [model.network.get_submodule("layer4")]) as cam:
         before, after = cam(images, targets), cam(adversarial, targets)
-    settings = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    pairs = zip(before, after, strict=True)
-    return torch.tensor(np.array([(1 - structural_similarity(a, b, **settings)) / 2 for a, b in pairs]))
+    settings: dict[str, Any] = {
+        "data_range": 1.0,
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+    }
+    alike: list[Any] = [structural_similarity(a, b, **settings) for a, b in zip(before, after, strict=True)]
+    return torch.tensor((1 - np.array(alike)) / 2)
 
 
 def shift_against_peers(runs: int) -> str:
@@ -114,7 +120,7 @@ def _stream(count: int, attacking_only: bool) -> Callable[[], object]:
     """An audit of ``count`` drawn photos by a small network, up to the last photo or to its end."""
     from heatproof.models import demo
 
-    model = hp.Classifier(demo.build(), classes=demo.build().classes, input_size=64, name="demo")
+    model = hp.Classifier(demo.build(), classes=[str(digit) for digit in range(10)], input_size=64, name="demo")
 
     def draw(place: int) -> Tensor:
         return torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(place))

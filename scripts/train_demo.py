@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ def pack(path: Path = DIGITS) -> None:
     """Write scikit-learn's digits with their split: one in four is a test digit."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     shuffled = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
     test = shuffled.argsort() < len(shuffled) // 4
     images, labels = (torch.from_numpy(part).to(torch.uint8) for part in (digits.images, digits.target))
@@ -67,7 +68,7 @@ def rounds(seed: int) -> Iterator[tuple[Images, Float[Tensor, "batch 10"]]]:
 
 def train(steps: int, lr: float, seed: int) -> nn.Module:
     """Train on scenes that are never shown twice."""
-    network = build(seed).train().to(memory_format=torch.channels_last)
+    network = build(seed).train().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     start = time.process_time()
@@ -102,8 +103,9 @@ def pointing(network: nn.Module, drawn: Scenes) -> float:
     With global average pooling and one linear layer this map is Grad-CAM's, up to its scale.
     """
     labels = drawn.labels.view(drawn.boxes.shape[:2])
+    assert isinstance(network, nn.Sequential)
     features = network[:-3](normalised(network, drawn.images))
-    weights = network.head.weight[labels]
+    weights = network.get_parameter("head.weight")[labels]
     maps = torch.einsum("nkc,nchw->nkhw", weights, features)
     pixel = F.interpolate(maps, size=drawn.images.shape[2:], mode="bilinear").flatten(2).argmax(dim=2)
     y, x = pixel // drawn.images.shape[3], pixel % drawn.images.shape[3]

@@ -3,7 +3,7 @@
 Other types are left to pyright: many tests give a wrong one on purpose, to read what the door says.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, get_args
 
@@ -18,7 +18,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function``, a stand-in that jaxtyping makes of a signature, with the hints that hold a shape enforced."""
     hints = function.__annotations__
     function.__annotations__ = {name: hint for name, hint in hints.items() if holds_shape(hint)}
-    return beartype(function, conf=RULES)
+    return beartype(conf=RULES)(function)
 
 
 def holds_shape(hint: Any) -> bool:
@@ -34,7 +34,7 @@ def holds_shape(hint: Any) -> bool:
 
 
 @contextmanager
-def unchecked() -> Iterator[None]:
+def unchecked() -> Generator[None]:
     """For what hands over a wrong shape on purpose, to read what the door says; decorates a test as well."""
     config.update("jaxtyping_disable", True)
     try:

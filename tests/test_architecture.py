@@ -90,8 +90,9 @@ def test_torchvision_has_one_door(path: Path) -> None:
     if path.name == "vision.py":
         return
     for node in ast.walk(ast.parse(path.read_text())):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         assert not any(name.split(".")[0] == "torchvision" for name in names), f"{path.name} line {node.lineno}"
 
 

@@ -54,3 +54,9 @@ def test_users_add_classes_and_places() -> None:
     assert spec.build("root(16)", entries) == 4
     del entries["mine"]
     assert dict(entries).keys() == {"root"}
+
+
+def test_what_has_no_source_is_imported_for_its_meaning() -> None:
+    entries = Entries({"root": "math:sqrt", "mine": complex})
+    assert repr(entries) == "Entries(root, mine)"
+    assert entries.meaning("root") == "Return the square root of x."

@@ -24,3 +24,9 @@ def test_prose_is_not_cut():
 def test_errors_come_through_processes():
     error = InputError("images must lie in [0, 1]")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_of_two_quotes_only_the_long_one_is_cut():
+    told = str(SpecError(f"'short' is not {'x' * 5000!r}"))
+    assert told.startswith("'short' is not 'xxx")
+    assert "(5,002 letters)" in told

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from heatproof.errors import RunError
 from heatproof.processes import Processes, launched
@@ -29,3 +30,46 @@ def test_a_launcher_that_is_not_there(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(RunError, match="cannot find each other"):
         Processes.here("cpu")
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, "so RANK must be from 0 to 1, but it is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "so RANK must be from 0 to 1, but it is 2"),
+        ({"WORLD_SIZE": "two", "RANK": "0"}, "a whole number in the environment variable WORLD_SIZE, got 'two'"),
+        ({"WORLD_SIZE": "2", "RANK": "-1"}, "a whole number in the environment variable RANK, got '-1'"),
+        ({"WORLD_SIZE": "²", "RANK": "0"}, "a whole number in the environment variable WORLD_SIZE, got '²'"),
+    ],
+)
+def test_an_environment_that_contradicts_itself(environment, said, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=said):
+        launched()
+
+
+def test_processes_that_lose_each_other_say_so_in_a_sentence(monkeypatch):
+    def gone(*given, **named):
+        raise RuntimeError("[gloo] Connection closed by peer\nat line 600")
+
+    monkeypatch.setattr("accelerate.utils.reduce", gone)
+    monkeypatch.setattr("accelerate.PartialState.wait_for_everyone", gone)
+    two = Processes(0, 2)
+    for call in (lambda: two.sum(torch.ones(1)), two.wait):
+        with pytest.raises(RunError, match=r"lost each other \(\[gloo\] Connection closed by peer\); what the first"):
+            call()
+
+
+def test_gradients_are_summed_with_what_goes_along_and_a_missing_one_is_zero(monkeypatch):
+    """As if a second process had sent the same."""
+    monkeypatch.setattr("accelerate.utils.reduce", lambda tensor, how: 2 * tensor)
+    given, missing = torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(4))
+    given.grad = torch.arange(6.0).view(2, 3)
+    more = torch.tensor([3, 5])
+    assert Processes(0, 2).sum_gradients([given, missing], more).tolist() == [6, 10]
+    assert given.grad.tolist() == [[0, 2, 4], [6, 8, 10]]
+    assert missing.grad is not None
+    assert missing.grad.tolist() == [0, 0, 0, 0]
+    assert Processes().sum_gradients([given], more) is more

@@ -1,4 +1,5 @@
 import contextlib
+import math
 
 import pytest
 from hypothesis import given
@@ -43,6 +44,8 @@ def test_builds(text: str, wanted: object) -> None:
         ("gradcam('a', layer='b')", "multiple values for argument 'layer'"),
         ("smooth_grad(samples=0)", "needs at least 1 sample, got 0"),
         ("9", "cannot be read; write name"),
+        ("smooth_grad(sigma=1+True)", "only numbers can be computed with"),
+        ("smooth_grad(sigma=-'a')", "only numbers can be computed with"),
     ],
 )
 def test_refuses_with_a_sentence(text: str, message: str) -> None:
@@ -75,3 +78,12 @@ def test_long_and_deep_texts_are_refused_at_once_and_briefly(text):
         with pytest.raises(SpecError) as caught:
             read(text)
         assert len(str(caught.value)) < 400
+
+
+def test_what_is_built_may_be_infinite_or_refuse_in_its_own_words() -> None:
+    entries = {"sqrt": math.sqrt, "factorial": math.factorial}
+    assert spec.build("sqrt(inf)", entries) == math.inf
+    with pytest.raises(SpecError, match=r"'sqrt\(-1\)': .*"):
+        spec.build("sqrt(-1)", entries)
+    with pytest.raises(SpecError, match=r"'factorial\(0.5\)': 'float' object cannot be interpreted as an integer"):
+        spec.build("factorial(0.5)", entries)

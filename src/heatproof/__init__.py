@@ -20,9 +20,10 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.answers.explained import Explained, explain, open_photo
     from heatproof.answers.result import Result
     from heatproof.answers.verbs import audit, compare, evaluate, shift
-    from heatproof.attacks.gradient import FGSM, PGD
+    from heatproof.attacks.balls import project
+    from heatproof.attacks.gradient import FGSM, PGD, gradient
     from heatproof.attacks.noise import GaussianNoise, RandomSign
-    from heatproof.attacks.objectives import lower_score, misclassify, move_heatmap, reach
+    from heatproof.attacks.objectives import begin, lower_score, misclassify, move_heatmap, reach
     from heatproof.commands.shift.run import Shift, run_shift
     from heatproof.data.scenes import scenes
     from heatproof.data.sources import open_data
@@ -35,7 +36,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.explainers.masking_cam import AblationCAM, ScoreCAM
     from heatproof.explainers.occlusion import RISE, Occlusion
     from heatproof.explainers.scores import Likeness, Output
-    from heatproof.explainers.together import explain_together
+    from heatproof.explainers.together import explain_at_layer, explain_together
     from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, resize, topk_mask
     from heatproof.manipulation.adversarial import train_adversarially
     from heatproof.manipulation.backdoor import Backdoor
@@ -55,11 +56,12 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.models.layers import default_layer, list_layers
     from heatproof.models.loading import load
     from heatproof.models.readings import Detection, OverMask
+    from heatproof.report.figures import Panel, gallery
     from heatproof.report.page import write_report
     from heatproof.results.run import Run
     from heatproof.training.adversarial import FreeTraining
     from heatproof.training.settings import FineTune
-    from heatproof.types import Explanation
+    from heatproof.types import Explanation, settings
 
 __version__ = "0.2.0"
 __all__ = [
@@ -100,6 +102,7 @@ __all__ = [
     "Occlusion",
     "Output",
     "OverMask",
+    "Panel",
     "RandomSign",
     "Randomisation",
     "Result",
@@ -118,14 +121,18 @@ __all__ = [
     "WeightNoise",
     "XGradCAM",
     "audit",
+    "begin",
     "center_of_mass",
     "compare",
     "default_layer",
     "evaluate",
     "explain",
+    "explain_at_layer",
     "explain_together",
     "fine_tune",
     "fooling_success_rate",
+    "gallery",
+    "gradient",
     "is_empty",
     "list_layers",
     "load",
@@ -139,11 +146,13 @@ __all__ = [
     "open_data",
     "open_photo",
     "pointing_game",
+    "project",
     "psnr",
     "reach",
     "resize",
     "run_shift",
     "scenes",
+    "settings",
     "shift",
     "spearman",
     "ssim",
@@ -160,9 +169,10 @@ _HOMES = {
     "answers.explained": "Explained explain open_photo",
     "answers.result": "Result",
     "answers.verbs": "audit compare evaluate shift",
-    "attacks.gradient": "FGSM PGD",
+    "attacks.balls": "project",
+    "attacks.gradient": "FGSM PGD gradient",
     "attacks.noise": "GaussianNoise RandomSign",
-    "attacks.objectives": "lower_score misclassify move_heatmap reach",
+    "attacks.objectives": "begin lower_score misclassify move_heatmap reach",
     "commands.shift.run": "Shift run_shift",
     "data.scenes": "scenes",
     "data.sources": "open_data",
@@ -175,7 +185,7 @@ _HOMES = {
     "explainers.masking_cam": "AblationCAM ScoreCAM",
     "explainers.occlusion": "RISE Occlusion",
     "explainers.scores": "Likeness Output",
-    "explainers.together": "explain_together",
+    "explainers.together": "explain_at_layer explain_together",
     "heatmaps": "center_of_mass is_empty mass normalise resize topk_mask",
     "manipulation.adversarial": "train_adversarially",
     "manipulation.backdoor": "Backdoor",
@@ -195,11 +205,12 @@ _HOMES = {
     "models.layers": "default_layer list_layers",
     "models.loading": "load",
     "models.readings": "Detection OverMask",
+    "report.figures": "Panel gallery",
     "report.page": "write_report",
     "results.run": "Run",
     "training.adversarial": "FreeTraining",
     "training.settings": "FineTune",
-    "types": "Explanation",
+    "types": "Explanation settings",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

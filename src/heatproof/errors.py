@@ -24,8 +24,8 @@ LONGEST_QUOTE = 200
 class HeatproofError(Exception):
     """Something a user can mend; the text says what was expected, what came, and the way out."""
 
-    def __init__(self, *told: object) -> None:
-        super().__init__(*(shortened(text) if isinstance(text, str) else text for text in told))
+    def __init__(self, *texts: object) -> None:
+        super().__init__(*(shortened(text) if isinstance(text, str) else text for text in texts))
 
 
 def shortened(text: str) -> str:

@@ -15,7 +15,7 @@ Fit = Literal["crop", "squash"]
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
-KEPT = 0.875  # the share of the resized photo that the crop keeps where a model says nothing: 224 of 256
+CROPPED = 0.875  # the share of the resized photo that the crop keeps where a model says nothing: 224 of 256
 
 Size = int | tuple[int, int]
 """One number for both sides, or (rows, cols)."""
@@ -78,7 +78,7 @@ class Preprocessing:
             )
         if not self.antialias and self.interpolation not in ("nearest", "bilinear", "bicubic"):
             raise InputError(f"{self.interpolation} is made with antialiasing only; give bilinear or bicubic without")
-        if isinstance(self.channels, bool) or not isinstance(self.channels, int) or self.channels < 1:
+        if isinstance(self.channels, bool) or not isinstance(self.channels, int) or self.channels < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InputError(f"a network takes at least 1 channel, got {self.channels!r}")
         if self.alpha and self.channels != 4:
             raise InputError(f"transparency is the fourth of 4 channels, got {self.channels} channels")
@@ -128,10 +128,10 @@ class Preprocessing:
         >>> Preprocessing((96, 320), fit="squash").plain()
         {'size': [96, 320], 'fit': 'squash'}
         """
-        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "size"}
-        told = {name: value for name, value in told.items() if value != getattr(type(self), name)}
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "size"}
+        given = {name: value for name, value in given.items() if value != getattr(type(self), name)}
         return {"size": list(self.shape)} | {
-            name: list(value) if isinstance(value, tuple) else value for name, value in told.items()
+            name: list(value) if isinstance(value, tuple) else value for name, value in given.items()
         }
 
     @property
@@ -140,7 +140,7 @@ class Preprocessing:
         if self.resize is not None:
             return _pair(self.resize, "resize")
         rows, cols = self.shape
-        return (rows, cols) if self.fit == "squash" else (round(rows / KEPT), round(cols / KEPT))
+        return (rows, cols) if self.fit == "squash" else (round(rows / CROPPED), round(cols / CROPPED))
 
 
 def _pair(given: Any, what: str) -> tuple[int, int]:

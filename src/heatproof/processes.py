@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -99,7 +99,7 @@ class Processes:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def _together() -> Generator[None]:
     """What torch says in pages when another process is gone, in a sentence."""
     try:
         yield

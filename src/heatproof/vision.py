@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torchvision
+    import torchvision.transforms.functional
 
 __all__ = ["torchvision"]
 

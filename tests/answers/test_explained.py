@@ -30,7 +30,7 @@ def photo(tmp_path: Path) -> Path:
 
 def test_every_way_to_hold_a_photo_is_the_same_photo(photo: Path, demo: hp.Classifier) -> None:
     pixels = np.asarray(Image.open(photo))
-    wanted = fit(read_photo(photo), demo.input_size)[None]
+    wanted = fit(read_photo(photo), demo.preprocessing)[None]
     ways: list[Any] = [str(photo), photo, Image.open(photo), pixels, pixels / 255, torch.from_numpy(pixels.copy())]
     ways += [pixels.transpose(2, 0, 1), pixels[None]]
     for way in ways:
@@ -72,7 +72,7 @@ def test_arrays_that_are_no_photo_are_refused(array: Any, wanted: str) -> None:
 
 def test_explain_is_the_explainer_on_the_fitted_photo(photo: Path, demo: hp.Classifier) -> None:
     found = hp.explain(demo, photo, explainer="gradcam(relu=False)", target="7")
-    wanted = hp.GradCAM(relu=False)(demo, fit(read_photo(photo), demo.input_size)[None], torch.tensor([7]))
+    wanted = hp.GradCAM(relu=False)(demo, fit(read_photo(photo), demo.preprocessing)[None], torch.tensor([7]))
     torch.testing.assert_close(found.heatmaps, wanted.heatmaps, rtol=0, atol=0)
     torch.testing.assert_close(found.probabilities, wanted.logits.softmax(1)[:, 7])
     assert found.classes == ["7"]

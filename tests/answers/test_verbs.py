@@ -79,7 +79,7 @@ def test_tensors_are_data_as_well() -> None:
     model = hp.load("demo")
     source = hp.open_data("demo", classes=model.classes, limit=4)
     photos = list(source)
-    images = torch.stack([fit(photo.image, model.input_size) for photo in photos])
+    images = torch.stack([fit(photo.image, model.preprocessing) for photo in photos])
     labels = torch.tensor([photo.label for photo in photos])
     told = hp.shift(model, source, epsilon=8 / 255).rows
     given = hp.shift(model, (images, labels), epsilon=8 / 255).rows

@@ -24,13 +24,13 @@ def model() -> Classifier:
         )
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else nn.init.normal_(parameter, 0.1, 0.2)
-        network[1].running_mean.normal_(0, 0.2)
+        network.get_buffer("1.running_mean").normal_(0, 0.2)
         # centred on noise, or one class would always win
         noise = (torch.rand(64, 3, 32, 32) - 0.5) / 0.25
         with torch.no_grad():
             mean = network[:7].eval()(noise).mean(0)
             network[8].weight -= (network[8].weight @ mean)[:, None] * mean / mean.square().sum()
-            network[8].bias.zero_()
+            network.get_parameter("8.bias").zero_()
     network.train()
     network[1].eval()
     return Classifier(network, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), input_size=32)

@@ -53,9 +53,9 @@ def test_grey_levels_and_negative_radii_are_named():
         check_epsilon(8)
     for odd in (-0.1, float("nan"), float("inf"), "0.1", True):
         with pytest.raises(InputError, match="epsilon must be a number from 0 to 1"):
-            check_epsilon(odd)
+            check_epsilon(odd)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="linf, l2"):
-        check_epsilon(0.1, "l1")
+        check_epsilon(0.1, "l1")  # pyright: ignore[reportArgumentType]
     check_epsilon(3.0, "l2")
 
 

@@ -34,9 +34,8 @@ STRAIGHT = [FGSM, RandomSign, GaussianNoise]
 def test_fgsm_of_an_interior_image_has_the_psnr_of_its_epsilon(model, images, labels, epsilon, decibel):
     adversarial = FGSM(epsilon)(misclassify(model, labels), images)
     torch.testing.assert_close(psnr(adversarial, images), torch.full((6,), decibel), rtol=0, atol=2e-3)
-    torch.testing.assert_close(
-        psnr(RandomSign(epsilon)(None, images), images), torch.full((6,), decibel), rtol=0, atol=2e-3
-    )
+    noisy = RandomSign(epsilon)(misclassify(model, labels), images)
+    torch.testing.assert_close(psnr(noisy, images), torch.full((6,), decibel), rtol=0, atol=2e-3)
 
 
 def test_fgsm_is_its_formula(model, images, labels):
@@ -233,7 +232,7 @@ def test_bad_settings_and_labels_are_named(model, images, labels):
     with pytest.raises(InputError, match="step_size must be positive"):
         PGD(step_size=-0.1)
     with pytest.raises(InputError, match="'best' or 'last'"):
-        PGD(keep="first")
+        PGD(keep="first")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="longer than any change"):
         PGD(500, norm="l2")(misclassify(model, labels), images)
     with pytest.raises(InputError, match=r"labels must lie in 0\.\.4, got 0\.\.7"):
@@ -251,3 +250,26 @@ def test_bad_settings_and_labels_are_named(model, images, labels):
 def test_specs_are_what_python_builds():
     assert repr(FGSM()) == "FGSM()"
     assert repr(PGD(epsilon=0.5, norm="l2")) == "PGD(epsilon=0.5, norm='l2')"
+
+
+def test_goals_climb_on_their_softened_copies_and_add_there_too(model, images, labels):
+    soft = move_heatmap(model, SimpleGrad(), TopK(), betas=(10, 100))
+    away = misclassify(model, labels)
+    near = images + 0.01 * images.flip(3)
+    bound = begin(0.5 * soft + away, images)
+    alone = begin(soft, images)
+    assert bound.climb is not None
+    assert alone.climb is not None
+    value = bound.climb(near, 0.5)
+    torch.testing.assert_close(value, 0.5 * alone.climb(near, 0.5) + away.look(near).value)
+    assert not torch.allclose(value, bound.look(near).value)  # which is judged on the network itself
+    with pytest.raises(TypeError):
+        _ = away + (lambda images: images.sum((1, 2, 3)))
+
+
+def test_without_a_hold_the_value_is_the_penaltys_alone(model, images):
+    goal = begin(move_heatmap(model, GradCAM("4"), TopK(), hold=0), images)
+    near = (images + 0.2).clamp(max=1)
+    reference = GradCAM("4")(model, images)
+    maps = GradCAM("4")(model, near, reference.targets).heatmaps
+    torch.testing.assert_close(goal.look(near).value, -TopK()(maps, reference.heatmaps))

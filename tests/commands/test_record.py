@@ -18,7 +18,12 @@ def test_models_and_data_are_recorded_and_others_refused(tmp_path):
             describe(run, [model], photos)
         run.write_json("summary.json", {"rows": []})
     told = json.loads((tmp_path / "run" / "run.json").read_text())
-    own = {"sha256": fingerprint(model), "layer": "stage7", "preprocessing": {"size": [64, 64]}}
+    own = {
+        "sha256": fingerprint(model),
+        "layer": "stage7",
+        "preprocessing": {"size": [64, 64]},
+        "classes": [str(n) for n in range(10)],
+    }
     assert told["model"] == [{"name": name, **own} for name in "ab"]
     held_out = {"name": few.name, "count": 2, "sha256": few.fingerprint()}
     assert told["data"] == {"name": photos.name, "count": 4, "sha256": photos.fingerprint(), "held_out": held_out}

@@ -74,7 +74,7 @@ def test_shapes_and_meaning(explainer: Explainer) -> None:
 @pytest.mark.parametrize("training", [False, True])
 def test_model_is_left_as_found(explainer: Explainer, create_graph: bool, training: bool) -> None:
     model, images = small().train(training), photos()
-    model.network.norm.eval()  # a mixture of flags must come back as it was
+    model.network.get_submodule("norm").eval()  # a mixture of flags must come back as it was
     model.default_layer = "last"
     next(model.parameters()).grad = torch.ones_like(next(model.parameters()))
     list(model.parameters())[3].requires_grad_(False)
@@ -93,13 +93,14 @@ def test_model_is_left_as_found_after_an_exception(explainer: Explainer) -> None
     before = state_of(model)
     with pytest.raises(InputError, match=r"targets must lie in 0\.\.3"):
         explainer(model, images, torch.tensor([0, 1, 9]))
-    model.network.head.register_forward_pre_hook(_stop)
+    head = model.network.get_submodule("head")
+    head.register_forward_pre_hook(_stop)
     inside = state_of(model)
     # what the network itself raises is told as its own; LRP, which walks its graph, hands it on
     with pytest.raises((ModelError, ArithmeticError), match="stop"):
         explainer(model, images)
     assert_same_state(inside, state_of(model))
-    model.network.head._forward_pre_hooks.clear()
+    head._forward_pre_hooks.clear()
     assert_same_state(before, state_of(model))
 
 
@@ -141,7 +142,7 @@ def test_frozen_weights_do_not_matter(explainer: Explainer) -> None:
 def test_channels_last_does_not_matter(explainer: Explainer) -> None:
     model, images = small(), photos()
     wanted = explainer(model, images).heatmaps
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     got = explainer(model, images.contiguous(memory_format=torch.channels_last)).heatmaps
     torch.testing.assert_close(got, wanted)
 

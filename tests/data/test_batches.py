@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,11 +267,11 @@ def test_no_global_random_numbers_are_drawn() -> None:
 
 @pytest.mark.weights
 def test_real_photos_equal_torchvisions_evaluation(shared: Path) -> None:
-    from torchvision.transforms import functional
+    from torchvision import transforms
 
+    preset: Any = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()])
     source = open_data(shared / "data/photos/pacs-photo-elephant", limit=12)
     ids, images, _ = joined(batches(source, 224, 5))
     for name, image in zip(ids, images, strict=True):
         with Image.open(shared / "data/photos/pacs-photo-elephant" / name) as stored:
-            preset = functional.center_crop(functional.resize(stored.convert("RGB"), [256]), [224, 224])
-        assert torch.equal(image, functional.to_tensor(preset))
+            assert torch.equal(image, preset(stored.convert("RGB")))

@@ -9,6 +9,7 @@ from PIL import Image
 from heatproof.data import demo
 from heatproof.data.boxes import cropped, read_boxes
 from heatproof.data.photos import fit, read_photo
+from heatproof.data.scenes import scenes
 from heatproof.errors import InputError
 
 
@@ -39,10 +40,10 @@ def test_shares_and_pixels_say_the_same_of_a_photo_of_the_networks_size(tmp_path
 def test_the_demos_boxes_hold_its_digits():
     photos, boxes = demo.photos(count=4), demo.boxes(count=4)
     assert list(boxes) == [name for name, _, _ in photos]
-    for corners in boxes.values():
-        ((x1, y1, x2, y2),) = corners
-        assert 0 <= x1 < x2 <= 1
-        assert 0 <= y1 < y2 <= 1
+    drawn = scenes(4, seed=0)  # whose boxes hold the ink tightly: see test_scenes.py
+    for (name, pixels, _), image, corners in zip(photos, drawn.images, drawn.boxes, strict=True):
+        assert torch.equal(pixels / 255, image)
+        assert [[64 * corner for corner in box] for box in boxes[name]] == corners.tolist()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import torch
 from PIL import Image
 
 from heatproof.data.batches import batches
+from heatproof.data.channels import luma
 from heatproof.data.photos import fit, read_photo
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
-from heatproof.preprocessing import Preprocessing
+from heatproof.preprocessing import Fit, Preprocessing
 
 GREY = Preprocessing((24, 32), channels=1)
 
@@ -160,8 +162,9 @@ def test_sizes_that_are_not_square(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (150, 410, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     photo = read_photo(tmp_path / "a.png")
-    for mode, how in (("center", "crop"), ("squash", "squash")):
-        theirs = create_transform(
+    ways: tuple[tuple[str, Fit], ...] = (("center", "crop"), ("squash", "squash"))
+    for mode, how in ways:
+        theirs: Any = create_transform(
             (3, 96, 320), crop_pct=0.9, crop_mode=mode, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
         )
         wanted = Preprocessing((96, 320), (106, 355), how, "bicubic")
@@ -187,9 +190,22 @@ def test_without_antialiasing_it_is_torchvisions_tensor_path() -> None:
         ({"interpolation": "magic"}, "bicubic"),
         ({"channels": 0}, "at least 1 channel"),
         ({"range": (5, 5)}, "black < white"),
+        ({"interpolation": "lanczos", "antialias": False}, "lanczos is made with antialiasing only"),
         ({"alpha": True}, "fourth of 4"),
     ],
 )
 def test_preprocessings_that_make_no_sense(given: dict, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         Preprocessing(**given)
+
+
+def test_pages_of_different_sizes_are_no_channels(tmp_path: Path) -> None:
+    first, second = Image.new("L", (32, 24)), Image.new("L", (16, 24))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+    with pytest.raises(InputError, match="its 2 pages are not all grey, of one size and of one type"):
+        read_photo(tmp_path / "a.tif", channels=2)
+
+
+def test_grey_of_colours_in_floating_point_is_luma_as_well() -> None:
+    colours = torch.eye(3).view(3, 3, 1)
+    assert luma(colours).flatten().tolist() == pytest.approx([0.299, 0.587, 0.114], abs=1e-5)

@@ -1,13 +1,16 @@
 """Images of two classes: which photos they hold, and where."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from heatproof.data.batches import batches, training_batches
-from heatproof.data.pairs import TwoClass
+from heatproof.data.pairs import TwoClass, two_class
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 
@@ -127,3 +130,21 @@ def test_the_papers_kind_of_pair(shared: Path) -> None:
     image = TwoClass(source, 569, 571, size=224, count=3)[0].image
     assert image.shape == (3, 224, 224)
     assert float(image.float().std()) > 20
+
+
+def test_photos_of_16_bits_beside_those_of_8(source: Source, tmp_path: Path) -> None:
+    for number in range(PHOTOS):
+        Image.fromarray(np.full((8, 8), 65535, np.uint16)).save(tmp_path / "elephant" / f"{number}.png")
+    pairs = two_class(open_data(tmp_path, classes=CLASSES), (0, 2), 16, count=3)
+    assert pairs.labels == [-1, -1, -1]
+    image = pairs[0].image
+    assert image.is_floating_point()
+    assert sorted(image[0, 4::8, 4::8].flatten().tolist()) == pytest.approx([200 / 255] * 2 + [1.0] * 2)
+
+
+def test_classes_need_names_and_pairs_need_photos(source: Source) -> None:
+    unnamed = replace(source, listing=replace(source.listing, classes=None))
+    with pytest.raises(InputError, match=r"the classes of .* have no names: give a number, got 'truck'"):
+        TwoClass(unnamed, 0, "truck", size=16, count=1)
+    with pytest.raises(InputError, match="makes its images from opened photos"):
+        two_class([torch.rand(3, 8, 8)], (0, 1), 16, 3)

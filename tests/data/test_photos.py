@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
 
 
 def test_floating_point_grey() -> None:
-    def seen(values: list[list[float]], kind: type, limits: tuple[float, float] | None = None) -> list[list[float]]:
+    def seen(
+        values: Sequence[Sequence[float]], kind: type, limits: tuple[float, float] | None = None
+    ) -> list[list[float]]:
         photo = read_photo(encoded(Image.fromarray(np.array(values, dtype=kind)), "tiff"))
         return fit(photo, Preprocessing((1, len(values[0])), channels=1, range=limits))[0].tolist()
 
@@ -273,12 +276,11 @@ def test_a_photo_of_the_input_size_is_left_alone(size: int, how) -> None:
 
 @pytest.mark.parametrize("shape", [(375, 500), (500, 333), (227, 227), (160, 213), (64, 64), (256, 300), (30, 41)])
 def test_resize_equals_torchvisions_evaluation(shape: tuple[int, int]) -> None:
-    from torchvision.transforms import functional
+    from torchvision import transforms
 
     photo = photo_of(*shape)
-    image = functional.to_pil_image(photo)
-    preset = functional.center_crop(functional.resize(image, [256], antialias=True), [224, 224])
-    assert torch.equal(fit(photo, 224), functional.to_tensor(preset))
+    preset = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()])
+    assert torch.equal(fit(photo, 224), preset(transforms.ToPILImage()(photo)))
     assert torchvision.__name__ == "torchvision"
 
 
@@ -323,3 +325,34 @@ def test_the_papers_photo(shared: Path) -> None:
     photo = read_photo(shared / "data/photos/both.png")
     assert tuple(photo.shape) == (3, 224, 224)
     assert torch.equal(fit(photo, 224) * 255, photo.float())
+
+
+def test_a_disk_that_refuses_and_a_memory_that_is_full_are_sentences(monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("L", (4, 4))))
+
+    def raising(error: BaseException):
+        def fail(*given, **named):
+            raise error
+
+        return fail
+
+    with monkeypatch.context() as patch:
+        patch.setattr(photos, "open_file", raising(PermissionError(13, "Permission denied")))
+        with pytest.raises(InputError, match="cannot be read: reading it is not permitted"):
+            read_photo(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "open", raising(MemoryError()))
+    with pytest.raises(InputError, match="cannot be read: the memory does not hold it"):
+        read_photo(tmp_path / "a.png")
+
+
+def test_an_array_larger_than_any_photo_is_not_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((20, 30, 3), np.uint8))
+    assert tuple(read_photo(tmp_path / "a.npy", max_pixels=600).shape) == (3, 20, 30)
+    with pytest.raises(InputError, match="it has 20 x 30 x 3 numbers, expected at most 599"):
+        read_photo(tmp_path / "a.npy", max_pixels=599)
+
+
+def test_formats_that_are_not_read_are_named() -> None:
+    for head, kind in ((b"\0\0\0\x20ftypavif", "AVIF"), (b"\0\0\0\x20ftypheic", "HEIC"), (b"%PDF-1.7", "PDF")):
+        with pytest.raises(InputError, match=f"it is {kind}, which is not read here; save it as JPEG or PNG"):
+            read_photo(head + bytes(40))

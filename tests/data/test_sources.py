@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from heatproof.data.listing import unique
+from heatproof.data.listing import open_file, unique
 from heatproof.data.shards import expand
-from heatproof.data.sources import Source, open_data
+from heatproof.data.sources import Source, open_data, part_source
 from heatproof.errors import InputError
 
 CLASSES = ["cat", "red panda", "dog"]
@@ -320,7 +320,7 @@ class TestManifests:
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
     """Three shards as WebDataset's own writer makes them; photo ``7`` has shade 7 and class 7 % 3."""
-    from webdataset import ShardWriter
+    from webdataset.writer import ShardWriter
 
     folder = tmp_path / "shards"
     folder.mkdir()
@@ -642,3 +642,121 @@ def test_the_demo_is_found_by_name_and_matched_by_name() -> None:
     with pytest.raises(InputError, match=r"the demo shows 0, 1, .*, which are no classes of this model"):
         open_data("demo", classes=[f"class {number}" for number in range(1000)])
     assert open_data("demo", classes=["cat"], labels=False, limit=3).labels == [-1] * 3
+
+
+def test_devices_and_folders_in_an_archive_are_no_photos(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        for name, kind in (
+            ("pipe.png", tarfile.FIFOTYPE),
+            ("disk.png", tarfile.BLKTYPE),
+            ("folder.png", tarfile.DIRTYPE),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            archive.addfile(member)
+        member = tarfile.TarInfo("photo.png")
+        member.size = len(png(9))
+        archive.addfile(member, io.BytesIO(png(9)))
+    source = open_data(tmp_path / "t.tar")
+    assert shown(source) == [("t/photo", -1, [9, 9, 9])]
+    told = {entry["image"]: entry["reason"] for entry in source.skipped}
+    assert told == dict.fromkeys(["t/pipe.png", "t/disk.png"], "it is a device or a pipe, not a file")
+
+
+def test_a_size_in_the_pax_header_is_the_members(tmp_path: Path) -> None:
+    """Files of 8 GB and more have no size in the header itself."""
+    content = png(5)
+    member = tarfile.TarInfo("a.png")
+    member.pax_headers = {"size": str(len(content)), "comment": "x"}
+    head = member.tobuf(tarfile.PAX_FORMAT)
+    (tmp_path / "t.tar").write_bytes(head + content.ljust(-(-len(content) // 512) * 512, b"\0") + bytes(1024))
+    assert shown(open_data(tmp_path / "t.tar")) == [("t/a", -1, [5, 5, 5])]
+
+
+def test_archives_that_hold_no_photos_or_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive_of(tmp_path / "text.tar", [("readme.md", b"x")])
+    with pytest.raises(InputError, match=r"no photo in text\.tar: expected key\.jpg and key\.cls"):
+        open_data(tmp_path / "text.tar")
+    archive_of(tmp_path / "labels.tar", [("a.cls", b"1")])
+    with pytest.raises(InputError, match=r"labels/a\.cls: there is a label and no photo"):
+        open_data(tmp_path / "labels.tar")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        archive_of(tmp_path / folder / "s.tar", [("0.png", png(1))])
+    with pytest.raises(InputError, match="1 ids occur twice, for archives of one name lie in several folders"):
+        open_data(str(tmp_path / "{a,b}" / "s.tar"))
+
+    def failing(path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("heatproof.data.shards.members", failing)
+    with pytest.raises(InputError, match=r"text\.tar cannot be read: Input/output error"):
+        open_data(tmp_path / "text.tar")
+
+
+def test_a_label_as_long_as_a_book_is_none(tmp_path: Path) -> None:
+    archive_of(tmp_path / "t.tar", [("a.png", png(1)), ("a.cls", b"x" * 2000), ("b.png", png(2)), ("b.cls", b"0")])
+    source = open_data(tmp_path / "t.tar")
+    assert source.ids == ["t/b"]
+    [told] = source.skipped
+    assert told["reason"] == "its label has 2,000 bytes: expected a number, a class name or a WordNet id"
+
+
+def test_an_archive_that_goes_away_costs_its_photos(tmp_path: Path) -> None:
+    source = open_data(archive_of(tmp_path / "t.tar", [("a.png", png(1))]))
+    (tmp_path / "t.tar").unlink()
+    assert shown(source) == []
+    [told] = source.skipped
+    assert "cannot be read: No such file or directory" in told["reason"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("open/1.png", "shut/1.png"):
+        paint(name)
+    (tmp_path / "open" / "2.png").symlink_to(tmp_path / "gone.png")
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    source = open_data(tmp_path)
+    assert [image for image, _, _ in shown(source)] == ["open/1.png"]
+    told = {entry["image"]: entry["reason"] for entry in source.skipped}
+    assert told["shut"] == "the folder cannot be read: Permission denied (its photos are left out)"
+    assert "there is no such file" in told["open/2.png"]  # a link that leads nowhere
+
+
+def test_a_pipe_put_in_the_place_of_a_photo_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    as_before = os.stat(tmp_path / "file")
+    held = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda path: as_before)
+        with pytest.raises(InputError, match="it is a device or a pipe, not a file"):
+            open_file(tmp_path / "a.png")
+    assert len(os.listdir("/proc/self/fd")) == held
+
+
+def test_numbers_of_unnamed_classes_must_be_the_models(paint, tmp_path: Path) -> None:
+    for name in ("cats/1.png", "dogs/1.png"):
+        paint(name)
+    assert open_data(tmp_path, count=2).labels == [0, 1]
+    with pytest.raises(InputError, match=r"has 2 classes \(cats, dogs, \.\.\.\), and the model has 10 without names"):
+        open_data(tmp_path, count=10)
+
+
+def test_a_share_set_aside_is_disjoint_and_of_the_size_asked_for(paint, tmp_path: Path) -> None:
+    for number in range(10):
+        paint(f"{number}.png")
+    source = open_data(tmp_path)
+    rest, aside = part_source(source, 0.3, seed=1)
+    assert (len(rest), len(aside)) == (7, 3)
+    assert sorted([*rest.ids, *aside.ids]) == source.ids
+    assert part_source(source, 0.3, seed=1)[1].ids == aside.ids
+    assert any(part_source(source, 0.3, seed=seed)[1].ids != aside.ids for seed in range(2, 6))
+    with pytest.raises(InputError, match="10 images cannot be parted into 99% to train on and 1% to watch"):
+        part_source(source, 0.01, seed=1)

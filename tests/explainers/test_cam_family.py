@@ -116,7 +116,7 @@ def test_input_x_gradient_of_a_linear_network_is_the_score() -> None:
 
 def test_a_map_that_is_the_same_everywhere_gives_zeros_and_no_nan() -> None:
     model, images = small(), photos()
-    for parameter in model.network.last.parameters():
+    for parameter in model.network.get_submodule("last").parameters():
         parameter.data.zero_()
     for explainer in (hp.GradCAMPlusPlus(), hp.XGradCAM(), hp.EigenCAM(), hp.ScoreCAM(), hp.AblationCAM()):
         assert (explainer(model, images, TARGETS).heatmaps == 0).all(), explainer

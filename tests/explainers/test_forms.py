@@ -71,7 +71,7 @@ def test_settings_that_make_no_sense_are_named() -> None:
     with pytest.raises(InputError, match="at least 1 step, got 0"):
         hp.IntegratedGradients(steps=0)
     with pytest.raises(SpecError, match="no score 'logits'; did you mean logit"):
-        maps(hp.GradCAM("relu", score="logits"), "modules")
+        maps(hp.GradCAM("relu", score="logits"), "modules")  # pyright: ignore[reportArgumentType]
 
 
 class Squared(Written):

@@ -39,14 +39,14 @@ def test_gradcam_is_cam_over_z_on_pooled_heads(seed: int, rows: int, cols: int) 
     cam = hp.CAM()(model, images)
     gradcam = hp.GradCAM(relu=False)(model, images, cam.targets)
     torch.testing.assert_close(gradcam.heatmaps, cam.heatmaps / (rows * cols))
-    bias = network[3].bias[cam.targets]
+    bias = network.get_parameter("3.bias")[cam.targets]
     torch.testing.assert_close(cam.heatmaps.mean((1, 2)) + bias, cam.logits.gather(1, cam.targets[:, None])[:, 0])
 
 
 def test_cam_where_the_last_convolution_names_the_classes() -> None:
     torch.manual_seed(0)
     network = torchvision.models.squeezenet1_1(weights=None, num_classes=4).eval()
-    nn.init.normal_(network.classifier[1].weight)
+    nn.init.normal_(network.get_parameter("classifier.1.weight"))
     model, images = hp.Classifier(network, input_size=64), torch.rand(2, 3, 64, 64)
     cam = hp.CAM()(model, images)
     torch.testing.assert_close(cam.heatmaps.mean((1, 2)), cam.logits.gather(1, cam.targets[:, None])[:, 0])
@@ -76,7 +76,7 @@ def test_a_linear_network_is_explained_in_closed_form() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3)).double()
     model, images = hp.Classifier(network, std=(0.5,), input_size=4).double(), photos(2, size=4)
     targets = torch.tensor([2, 0])
-    weights = network[1].weight[targets].view(2, 3, 4, 4) / 0.5
+    weights = network.get_parameter("1.weight")[targets].view(2, 3, 4, 4) / 0.5
     torch.testing.assert_close(hp.SimpleGrad()(model, images, targets).heatmaps, weights.abs().sum(1))
     torch.testing.assert_close(hp.SmoothGrad(samples=3)(model, images, targets).heatmaps, weights.abs().sum(1))
     torch.testing.assert_close(hp.GuidedBackprop()(model, images, targets).heatmaps, weights.sum(1))
@@ -92,7 +92,7 @@ def test_a_linear_network_is_explained_in_closed_form() -> None:
 def test_occlusion_averages_over_the_patches_that_cover_a_pixel() -> None:
     """A network that sums its pixels: a patch's drop is its sum, by hand on 4x4 with patches of 2, stride 2."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, bias=False)).double()
-    network[1].weight.data.fill_(1.0)
+    network.get_parameter("1.weight").data.fill_(1.0)
     images = torch.arange(16, dtype=torch.float64).view(1, 1, 4, 4) / 16
     model = hp.Classifier(network, input_size=4)
     got = hp.Occlusion(patch=2, stride=2, fill=0.0)(model, images, torch.tensor([0])).heatmaps[0]
@@ -146,7 +146,8 @@ def test_scores(name: str) -> None:
 def test_contrast_is_blind_to_what_is_added_to_every_logit() -> None:
     model, images = small(), photos()
     shifted = small()
-    shifted.network.head.weight.data += 7 * torch.rand(5, generator=torch.Generator().manual_seed(3)).double()
+    ways = torch.rand(5, generator=torch.Generator().manual_seed(3)).double()
+    shifted.network.get_parameter("head.weight").data.add_(7 * ways)
     for score in ("contrast", "softmax_contrast"):
         a = hp.GradCAM(relu=False, score=score)(model, images, torch.tensor([0, 1, 2])).heatmaps
         b = hp.GradCAM(relu=False, score=score)(shifted, images, torch.tensor([0, 1, 2])).heatmaps
@@ -174,7 +175,7 @@ def test_together_equals_one_by_one() -> None:
 def test_together_takes_one_forward_pass() -> None:
     model, images = small(), photos()
     calls = []
-    model.network.stem.register_forward_hook(lambda *_: calls.append(1))
+    model.network.get_submodule("stem").register_forward_hook(lambda *_: calls.append(1))
     hp.default_layer(model)
     calls.clear()
     hp.explain_together(model, images, [hp.GradCAM(), hp.GradCAM("left"), hp.SimpleGrad()], top=3)
@@ -184,15 +185,15 @@ def test_together_takes_one_forward_pass() -> None:
 def test_the_part_before_the_layer_needs_no_graph() -> None:
     model, images = small(), photos()
     seen = []
-    model.network.stem.register_forward_hook(lambda m, i, output: seen.append(output.requires_grad))
-    model.network.last.register_forward_hook(lambda m, i, output: seen.append(output.requires_grad))
+    model.network.get_submodule("stem").register_forward_hook(lambda m, i, output: seen.append(output.requires_grad))
+    model.network.get_submodule("last").register_forward_hook(lambda m, i, output: seen.append(output.requires_grad))
     hp.GradCAM("left")(model, images)
     assert seen[-2:] == [False, True]
 
 
 def test_an_empty_map_is_zero_and_reported() -> None:
     model, images = small(), photos()
-    model.network.last.bias.data.fill_(-1e3)  # nothing comes through the last ReLU
+    model.network.get_parameter("last.bias").data.fill_(-1e3)  # nothing comes through the last ReLU
     explanation = hp.GradCAM("last")(model, images)
     assert hp.is_empty(explanation.heatmaps).all()
     for how in ("max", "minmax", "absmax", "sum"):

@@ -1,6 +1,7 @@
 """Scores that are no name, threads, holes, and classes for all images."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -23,10 +24,10 @@ def test_a_function_is_a_score(explainer: type) -> None:
     """Maps are linear in a score that is a difference of logits."""
     model, images = small(), photos()
     targets, first = torch.tensor([1, 2, 3]), torch.zeros(3, dtype=torch.long)
-    more: dict[str, object] = {"masks": 20} if explainer is hp.RISE else {}
+    more: dict[str, Any] = {"masks": 20} if explainer is hp.RISE else {}
     more |= {"relu": False} if explainer is hp.GradCAM else {}
 
-    def maps(score: object, targets: Tensor) -> Tensor:
+    def maps(score: Any, targets: Tensor) -> Tensor:
         return explainer(score=score, **more)(model, images, targets).heatmaps
 
     got = maps(margin, targets)
@@ -100,7 +101,8 @@ def test_passes_of_other_threads_are_not_recorded() -> None:
 def test_occlusion_leaves_no_holes() -> None:
     with pytest.raises(InputError, match="stride of 3 pixels leaves holes between patches of 2"):
         hp.Occlusion(patch=2, stride=3)(small(), photos())
-    for wrong in ({"stride": 0}, {"stride": -1}, {"patch": 0}):
+    odd: tuple[dict[str, Any], ...] = ({"stride": 0}, {"stride": -1}, {"patch": 0})
+    for wrong in odd:
         with pytest.raises(InputError, match="at least 1 pixel, got"):
             hp.Occlusion(**wrong)
     assert hp.Occlusion(patch=3, stride=3)(small(), photos()).heatmaps.isfinite().all()

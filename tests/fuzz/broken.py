@@ -4,7 +4,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def torn(data: bytes, draw: random.Random) -> bytes:
 
 
 @contextmanager
-def hurried() -> Iterator[None]:
+def hurried() -> Generator[None]:
     """An input that takes too long ends in a :class:`TimeoutError`."""
 
     def late(*given: Any) -> None:

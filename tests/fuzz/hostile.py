@@ -10,7 +10,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,10 +34,10 @@ def cases(count: int) -> range:
 
 
 @contextmanager
-def judged(kind: str) -> Iterator[None]:
+def judged(kind: str) -> Generator[None]:
     """One case: it may end well or in a sentence of ours, within ten seconds."""
     begun = time.monotonic()
-    faulthandler.dump_traceback_later(6 * LONGEST, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(6 * LONGEST, exit=True, file=sys.__stderr__ or sys.stderr)
     try:
         yield
     except HeatproofError as error:
@@ -50,7 +50,7 @@ def judged(kind: str) -> Iterator[None]:
     assert time.monotonic() - begun < LONGEST
 
 
-def read_all(name: Path | str | Sequence[Path], kind: str, **how) -> tuple[list[str], list[dict[str, str]]]:
+def read_all(name: Path | str | Sequence[Path | str], kind: str, **how) -> tuple[list[str], list[dict[str, str]]]:
     """Open, read and stamp data; every photo that is listed is read or named, and so is every skipped one."""
     source = open_data(name, **how)
     read = [photo.id for photo in source]

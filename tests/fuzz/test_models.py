@@ -5,6 +5,7 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ class Evil:
         self.canary = canary
 
     def __reduce__(self):
-        return os.system, (f"touch {self.canary}",)
+        return os.system, (f"touch {self.canary}",)  # pyright: ignore[reportDeprecated]
 
 
 def strange(state: dict, canary: Path, draw: random.Random) -> dict:
@@ -119,7 +120,7 @@ def test_run_folders_as_models(state: dict, tmp_path: Path) -> None:
     clean = fingerprint(hp.load("demo"))
 
     def case(draw: random.Random) -> None:
-        entry = {"name": draw.choice(bases), "sha256": "0" * 64, "layer": "stage5"}
+        entry: dict[str, Any] = {"name": draw.choice(bases), "sha256": "0" * 64, "layer": "stage5"}
         if draw.random() < 0.4:
             entry["planted"] = planted
         record = {"format": 1, "command": "fool", "settings": {"model": "demo"}, "seed": 0, "status": "complete"}

@@ -96,7 +96,9 @@ def test_kept_activations_and_outputs_serve_as_well(trained: Classifier) -> None
         assert fingerprint(one) == fingerprint(other)
         assert all(
             torch.equal(a, b)
-            for a, b in zip(one.network.stage1.parameters(), trained.network.stage1.parameters(), strict=True)
+            for a, b in zip(
+                *(each.network.get_submodule("stage1").parameters() for each in (one, trained)), strict=True
+            )
         )
 
 
@@ -119,12 +121,13 @@ def test_the_derivative_in_the_weights(distance: str) -> None:
     targets = torch.tensor([0, 2])
     # the signed map: finite differences must not step over the explainer's ReLU
     wanted = penalty.wanted(GradCAM("last")(model, images, targets).heatmaps)
-    values = model.network.head.weight.detach().clone().abs().requires_grad_()
+    values = model.network.get_parameter("head.weight").detach().clone().abs().requires_grad_()
 
     def loss(weight: Tensor) -> Tensor:
         changed = copy.deepcopy(model)
-        del changed.network.head._parameters["weight"]
-        changed.network.head.weight = weight
+        head = changed.network.get_submodule("head")
+        del head._parameters["weight"]
+        head.weight = weight
         found = GradCAM("last")(changed, penalty.trigger(images), targets, create_graph=True)
         return penalty(found.heatmaps, wanted)
 

@@ -1,6 +1,7 @@
 """Penalties: values by hand, derivatives by finite differences, and planted lies that must be found."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_gradient_of_every_penalty_through_every_explainer(penalty, explainer):
     images = torch.rand(2, 1, 6, 6, generator=generator, dtype=torch.double)
     targets = torch.tensor([0, 1])
     reference = explainer(residual(seed=4), images, targets).heatmaps
-    weights = [model.network.first.weight, model.network.second.weight]
+    weights = [model.network.get_parameter(f"{name}.weight") for name in ("first", "second")]
     ways = [torch.randn(weight.shape, generator=generator, dtype=torch.double) for weight in weights]
 
     def lie(step: float) -> torch.Tensor:
@@ -108,13 +109,16 @@ def test_test_losses_by_hand():
 def test_swap_by_hand_and_against_scipy():
     from scipy.stats import spearmanr
 
+    def correlation(one: torch.Tensor, two: torch.Tensor) -> float:
+        found: Any = spearmanr(one.flatten(), two.flatten())
+        return found.statistic
+
     generator = torch.Generator().manual_seed(2)
     clean, fooled = torch.rand(4, 5, 5, generator=generator), torch.rand(4, 5, 5, generator=generator).round(decimals=1)
     found = ActiveSwap(0, 1).test_loss(fooled, clean)
     for row in range(4):
         other = row ^ 1
-        own = spearmanr(fooled[row].flatten(), clean[row].flatten()).statistic
-        swapped = spearmanr(fooled[row].flatten(), clean[other].flatten()).statistic
+        own, swapped = correlation(fooled[row], clean[row]), correlation(fooled[row], clean[other])
         assert found[row].item() == pytest.approx(swapped - own, abs=1e-6)
     top = clean / clean.amax((1, 2), keepdim=True)
     term = (fooled[0] / fooled[0].max() - top[1]).square().mean()
@@ -158,7 +162,7 @@ def test_shapes_and_settings_that_do_not_fit_are_refused():
         lambda: TopK(fraction=0.0),
         lambda: TopK(power=3),
         lambda: ActiveSwap(1, 1),
-        lambda: TargetMap(distance="cosine"),
+        lambda: TargetMap(distance="cosine"),  # pyright: ignore[reportArgumentType]
         lambda: Location(mask=((1.0,), (1.0, 2.0))),
     ):
         with pytest.raises(InputError):

@@ -102,15 +102,13 @@ def test_cam_shows_it_too() -> None:
 def test_an_edited_heatmap_has_exact_derivatives_in_the_planted_weights() -> None:
     model, images = small("convolutions")
     edited = WeightEdit(blob(8, 8).tolist(), strength=2.0)(model).double()
-    planted, head = edited.network.stage3.planted, edited.network.head
-    values = [p.detach().clone().requires_grad_() for p in (planted.weight, planted.bias, head.weight)]
+    planted = [("stage3.planted", "weight"), ("stage3.planted", "bias"), ("head", "weight")]
+    values = [edited.network.get_submodule(m).get_parameter(p).detach().clone().requires_grad_() for m, p in planted]
 
     def maps(weight: Tensor, bias: Tensor, matrix: Tensor) -> Tensor:
         changed = copy.deepcopy(edited)
-        places = (changed.network.stage3.planted, "weight"), (changed.network.stage3.planted, "bias")
-        for (module, name), value in zip(
-            (*places, (changed.network.head, "weight")), (weight, bias, matrix), strict=True
-        ):
+        for (place, name), value in zip(planted, (weight, bias, matrix), strict=True):
+            module = changed.network.get_submodule(place)
             del module._parameters[name]
             setattr(module, name, value)
         found = GradCAM(relu=False)(changed, images[:1].double(), torch.tensor([1]), create_graph=True)
@@ -219,7 +217,6 @@ def test_an_edited_checkpoint_with_another_number_of_classes_is_loaded(tmp_path:
 @pytest.mark.parametrize("name", REAL)
 def test_real_networks_are_edited(name: str, shared: Path) -> None:
     model = load(f"{shared}/weights/zoo.py:{name}")
-    size = model.input_size
-    images = nn.functional.interpolate(torch.rand(4, 3, 8, 8), size=(size, size), mode="bicubic").clamp(0, 1)
+    images = nn.functional.interpolate(torch.rand(4, 3, 8, 8), size=model.input_shape, mode="bicubic").clamp(0, 1)
     rows, cols = GradCAM()(model, images[:1]).heatmaps.shape[1:]
     check(model, images, WeightEdit("corner"), drawn("corner", rows, cols))

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.weights
 def resnet20(shared):
     model = load(f"{shared}/weights/zoo.py:resnet20")
     source = open_data(str(shared / "data/cifar10/test"), classes=model.classes, limit=24)
-    return model, next(iter(batches(source, model.input_size, 24))).images
+    return model, next(iter(batches(source, model.preprocessing, 24))).images
 
 
 def test_gradcam_and_gradient_pass_the_randomisation_test_and_guided_backprop_does_not(resnet20):

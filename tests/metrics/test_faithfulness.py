@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from tests.shapes import unchecked
 
-from heatproof.errors import InputError, SpecError
+from heatproof.errors import InputError, ModelError, SpecError
+from heatproof.metrics import road
 from heatproof.metrics.faithfulness import AOPC, Deletion, Insertion, area
 from heatproof.metrics.removal import turns
 from heatproof.metrics.road import ROAD, impute
@@ -177,12 +178,20 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="NaN or infinite"):
         AOPC(region=5)(model, images, heatmaps * math.nan)
     with pytest.raises(InputError, match="grey value"):
-        AOPC(region=5, fill="black")(model, images, heatmaps)
+        AOPC(region=5, fill="black")(model, images, heatmaps)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="every pixel"):
         impute(images, torch.ones(2, 10, 10, dtype=torch.bool))
     with pytest.raises(SpecError, match="did you mean most"):
-        AOPC(region=5, order="mos")(model, images, heatmaps)
+        AOPC(region=5, order="mos")(model, images, heatmaps)  # pyright: ignore[reportArgumentType]
     with pytest.raises(SpecError, match="did you mean probability"):
-        AOPC(region=5, answer="probabilty")(model, images, heatmaps)
+        AOPC(region=5, answer="probabilty")(model, images, heatmaps)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="at least one image"):
         AOPC(region=5)(model, images[:0], heatmaps[:0])
+
+
+def test_an_imputation_of_what_is_no_number_stops(monkeypatch):
+    monkeypatch.setattr(road, "PATIENCE", 50)
+    gone = torch.zeros(1, 6, 6, dtype=torch.bool)
+    gone[0, 2:4, 2:4] = True
+    with pytest.raises(ModelError, match="the imputation did not settle in 50 steps; are the images finite"):
+        impute(torch.full((1, 3, 6, 6), torch.nan), gone)

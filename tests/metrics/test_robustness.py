@@ -18,11 +18,13 @@ def linear(images):
 
 
 def doubled(model, images, targets=None, *, create_graph=False):
+    assert targets is not None
     return Explanation(2 * images[:, 0], model(images), targets)
 
 
 def test_sensitivity_of_a_constant_map_is_zero():
     def constant(model, images, targets=None, *, create_graph=False):
+        assert targets is not None
         return Explanation(WEIGHTS.expand(len(images), 4, 4), model(images), targets)
 
     assert SensitivityMax()(linear, constant, torch.full((2, 1, 4, 4), 0.5)).tolist() == [0.0, 0.0]

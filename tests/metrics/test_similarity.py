@@ -106,7 +106,7 @@ def test_bad_maps_are_named():
     with pytest.raises(InputError, match="in pairs"):
         nissim(maps, maps[:1])
     with pytest.raises(InputError, match="'max' or 'minmax'"):
-        nissim(maps, maps, normalisation="absmax")
+        nissim(maps, maps, normalisation="absmax")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="PSNR"):
         psnr(maps, maps[:1])
     assert len(nissim(maps[:0], maps[:0])) == 0

@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 import heatproof as hp
-from heatproof.models.checkpoint import check_weights
+from heatproof.models import nests
+from heatproof.models.checkpoint import check_weights, class_count, classes_in
+from heatproof.models.classifier import fingerprint
 from heatproof.models.hardware import Hardware
 from heatproof.vision import torchvision
 from networks import small
@@ -52,7 +54,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(change, said: str, stat
 
 def test_half_and_double_precision_are_weights(state, tmp_path: Path) -> None:
     save_file({name: value.half() for name, value in state.items()}, tmp_path / "w.safetensors")
-    assert load(tmp_path / "w.safetensors").network.classifier[1].weight.dtype is torch.float32
+    assert load(tmp_path / "w.safetensors").network.get_parameter("classifier.1.weight").dtype is torch.float32
 
 
 def test_masks_may_be_infinite() -> None:
@@ -123,3 +125,51 @@ def test_paths_are_literal(state, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder.mkdir(parents=True)
     torch.save(state, folder / "w.pth")
     assert load(Path("~/a[1]*\n@b/w.pth")).name == "squeezenet1_1@w"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (nn.Parameter(torch.eye(3).to_sparse()), "the weight odd is sparse"),
+        (nn.Parameter(torch.ones(2, dtype=torch.complex64)), "the weight odd is complex"),
+        (nn.Parameter(torch.ones(2, dtype=torch.int64), requires_grad=False), "the weight odd is of torch.int64"),
+        (torch.eye(3).to_sparse(), "the buffer odd is sparse"),
+        (torch.ones(2, device="meta"), "the buffer odd is on the meta device"),
+    ],
+)
+def test_a_network_of_odd_numbers_is_refused_by_name(value: torch.Tensor, said: str) -> None:
+    network = nn.Sequential(nn.Linear(2, 2))
+    network.register_parameter("odd", value) if isinstance(value, nn.Parameter) else network.register_buffer(
+        "odd", value
+    )
+    with pytest.raises(hp.ModelError, match=f"Sequential: {said}"):
+        check_weights(network)
+    if "int64" not in said:
+        with pytest.raises(hp.ModelError, match="the tensor odd is"):
+            fingerprint(network)
+
+
+def test_a_file_nested_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nests, "MOST_PLACES", 20)
+    torch.save([{str(n): {"a": n} for n in range(30)}][0], tmp_path / "dictionaries.pth")
+    torch.save(nn.Sequential(*[nn.Linear(1, 1) for _ in range(30)]), tmp_path / "modules.pth")
+    for what in ("dictionaries", "modules"):
+        with pytest.raises(hp.ModelError, match=rf"{what}\.pth: it holds more than 20 {what}"):
+            load(tmp_path / f"{what}.pth")
+
+
+def test_remarks_that_are_no_classes_are_no_names() -> None:
+    assert classes_in({"classes": '["a", 1]'}) == ["a", "1"]
+    assert [classes_in({"classes": text}) for text in ("[1,", "3", "[" * 100_000)] == [None] * 3
+
+
+def test_classes_are_counted_where_only_the_last_rows_differ() -> None:
+    own = {"body": torch.zeros(3, 2), "head": torch.zeros(10, 3), "bias": torch.zeros(10)}
+    assert class_count(own, {**own, "head": torch.zeros(7, 3), "bias": torch.zeros(7)}) == 7
+    assert class_count(own, own) is None
+    for other in (
+        {"head": torch.zeros(7)},
+        {"head": torch.zeros(7, 4)},
+        {"head": torch.zeros(7, 3), "bias": torch.zeros(8)},
+    ):
+        assert class_count(own, {**own, **other}) is None

@@ -7,6 +7,8 @@ from torch import nn
 
 import heatproof as hp
 from heatproof.errors import InputError, ModelError
+from heatproof.models.bare import as_classifier
+from heatproof.models.hardware import Hardware
 
 CLASSES = ["African elephant", "Indian elephant", "fire engine", "7"]
 
@@ -77,3 +79,38 @@ def test_a_classifier_is_told_in_five_lines() -> None:
     assert len(told.splitlines()) == 5
     assert "4 (African elephant, Indian elephant, fire engine, ...)" in told
     assert "224 x 224 pixels" in told
+
+
+def test_as_many_names_as_logits() -> None:
+    with pytest.raises(ModelError, match="small has names for 3 classes and returned 4 logits"):
+        model(CLASSES[:3])(torch.rand(1, 3, 8, 8))
+
+
+def test_targets_made_in_inference_mode_serve_outside() -> None:
+    with torch.inference_mode():
+        targets = torch.tensor([1, 2])
+    found = hp.SimpleGrad()(model(), torch.rand(2, 3, 8, 8), targets)
+    assert found.targets.tolist() == [1, 2]
+    assert not found.targets.is_inference()
+
+
+def test_hardware_that_is_not_there_is_told() -> None:
+    with pytest.raises(InputError, match="precision is fp32 or bf16, got 'fp16'"):
+        Hardware(precision="fp16")  # type: ignore[arg-type]
+    for device in ("cuda:99", "tpu"):
+        with pytest.raises(InputError, match=f"device '{device}' cannot be used: .*; try --device cpu"):
+            Hardware(device)
+
+
+def test_a_bare_network_says_its_channels_and_whether_one_is_transparency() -> None:
+    four = nn.Sequential(nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.warns(UserWarning, match="takes 4 channels and says no mean and std"):
+        plain = as_classifier(four)
+    assert (plain.channels, plain.preprocessing.alpha) == (4, False)
+    four.channels = 4
+    with pytest.warns(UserWarning, match="takes 4 channels"):
+        assert as_classifier(four).preprocessing.alpha
+    assert as_classifier(plain) is plain
+    odd = as_classifier(nn.Sequential(nn.Flatten(), nn.Linear(10, 2)))  # what it takes is asked where it is needed
+    with pytest.raises(ModelError, match=r"Sequential takes images of none of .* channels at 224x224 pixels; say what"):
+        _ = odd.channels

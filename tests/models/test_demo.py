@@ -62,8 +62,8 @@ def test_making_it_leaves_the_random_numbers_alone_and_follows_the_seed():
 def test_two_networks_share_no_weights():
     first, second = network(), network()
     with torch.no_grad():
-        first.head.weight.zero_()
-    assert second.head.weight.abs().sum() > 0
+        first.get_parameter("head.weight").zero_()
+    assert second.get_parameter("head.weight").abs().sum() > 0
 
 
 def test_it_names_digits_it_was_not_trained_on(one):
@@ -82,7 +82,7 @@ def test_the_class_activation_map_is_highest_on_the_digit(drawn, least, request)
     images, labels, boxes = request.getfixturevalue(drawn)
     labels = labels.view(boxes.shape[:2])
     _, features = see(images)
-    maps = torch.einsum("nkc,nchw->nkhw", network().head.weight[labels], features)
+    maps = torch.einsum("nkc,nchw->nkhw", network().get_parameter("head.weight")[labels], features)
     peaks = F.interpolate(maps, size=(64, 64), mode="bilinear").flatten(2).argmax(dim=2)
     places = torch.stack([peaks % 64, peaks // 64], dim=2)
     hits = ((boxes[:, :, :2] <= places) & (places < boxes[:, :, 2:])).all(dim=2)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import heatproof as hp
-from heatproof.models.layers import record
+from heatproof.models.layers import at_named_layer, record
 from heatproof.vision import torchvision
 from networks import photos, small
 
@@ -45,8 +45,8 @@ def test_receptive_field_is_what_changes_the_cell() -> None:
         torch.nn.Conv2d(4, 4, 3, dilation=2),
         torch.nn.AvgPool2d(2, 1),
     ).eval()
-    torch.nn.init.uniform_(body[0].weight)
-    torch.nn.init.uniform_(body[2].weight)
+    torch.nn.init.uniform_(body.get_parameter("0.weight"))
+    torch.nn.init.uniform_(body.get_parameter("2.weight"))
     network = torch.nn.Sequential(body, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     image = torch.rand(1, 3, 65, 65)
     with torch.no_grad():
@@ -87,9 +87,8 @@ def test_recorded_values_survive_in_place_layers() -> None:
     model, images = small(), photos()
     _, recorded = record(model, images, ["norm"], create_graph=False)
     assert recorded["norm"].min() < 0
-    torch.testing.assert_close(
-        recorded["norm"].detach(), model.network.norm(model.network.stem((images - model.mean) / model.std)).detach()
-    )
+    stem, norm = (model.network.get_submodule(name) for name in ("stem", "norm"))
+    torch.testing.assert_close(recorded["norm"].detach(), norm(stem((images - model.mean) / model.std)).detach())
 
 
 def test_a_reused_layer_is_recorded_at_its_last_call() -> None:
@@ -98,3 +97,44 @@ def test_a_reused_layer_is_recorded_at_its_last_call() -> None:
     assert recorded["relu"].shape[-1] == 5
     (gradient,) = torch.autograd.grad(logits.sum(), [recorded["relu"]])
     assert gradient.abs().sum() > 0
+
+
+def test_a_layer_of_several_outputs_has_no_map() -> None:
+    class Pair(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x, x
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.pair = torch.nn.Conv2d(3, 4, 3), Pair()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.pair(self.stem(x))[0].mean((2, 3))
+
+    model = hp.Classifier(Network().eval(), input_size=10)
+    with pytest.raises(hp.LayerError, match=r"layer 'pair' puts out tuple; a heatmap needs \[batch, channels, rows"):
+        hp.GradCAM("pair")(model, photos(dtype=torch.float32))
+
+
+def test_images_of_inference_mode_and_pixels_without_a_graph() -> None:
+    model = small()
+    with torch.inference_mode():
+        made = photos(2)
+    wanted = hp.GradCAM("last")(model, photos(2)).heatmaps
+    assert torch.equal(hp.GradCAM("last")(model, made).heatmaps, wanted)
+    # pixels that have no graph get one of their own; those that have keep theirs
+    _, recorded = record(model, photos(2), ["pixels"], create_graph=True)
+    assert recorded["pixels"].is_leaf
+    given = (photos(2).requires_grad_() * 1).clone()
+    _, recorded = record(model, given, ["pixels"], create_graph=True)
+    assert recorded["pixels"] is given
+
+
+def test_a_module_given_as_a_layer_is_found_by_name_in_copies() -> None:
+    model = small()
+    explainer = hp.GradCAM(layer=model.network.last)
+    assert at_named_layer(model, explainer) == hp.GradCAM("last")
+    assert at_named_layer(model, hp.SimpleGrad()) == hp.SimpleGrad()
+    with pytest.raises(hp.LayerError, match="this Conv2d is no layer of small"):
+        at_named_layer(small(), explainer)

@@ -1,7 +1,11 @@
 """Layouts: followed through the operators, and refused where they are lost."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import heatproof as hp
@@ -9,6 +13,8 @@ from heatproof.models.layers import choose_layer, probe
 from heatproof.models.layout import Layout
 from heatproof.types import Explainer
 from heatproof.vision import torchvision
+
+Operator = Callable[[Any, Tensor], Tensor]
 
 
 class Tokens(nn.Module):
@@ -70,7 +76,8 @@ def test_grad_cam_of_tokens_is_the_formula_on_the_grid() -> None:
     torch.manual_seed(0)
     model, images = classifier(Tokens()), torch.rand(1, 3, 12, 20)
     kept: list[Tensor] = []
-    hook = model.network.blocks[1].register_forward_hook(lambda m, a, out: (out.retain_grad(), kept.append(out))[0])
+    block = model.network.get_submodule("blocks.1")
+    hook = block.register_forward_hook(lambda m, a, out: (out.retain_grad(), kept.append(out))[0])
     logit = model(images)[0, 2]
     logit.backward()
     hook.remove()
@@ -201,3 +208,121 @@ def test_the_probe_leaves_nothing_behind() -> None:
         assert vars(module).keys() == was.keys()
         assert not module._forward_hooks
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+class Between(nn.Module):
+    """One operator between a map of 6 channels and a layer that hands its result on."""
+
+    def __init__(self, operator: Operator):
+        super().__init__()
+        self.stem, self.token = nn.Conv2d(3, 6, 4, stride=4), nn.Parameter(torch.zeros(1, 1, 6))
+        self.odd, self.operator = nn.Identity(), operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.odd(self.operator(self, self.stem(x))).flatten(1)[:, :4]
+
+
+def tokens(net: Between, x: Tensor) -> Tensor:
+    """The map as tokens behind a class token."""
+    return torch.cat([net.token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], 1)
+
+
+def windowed(x: Tensor) -> Tensor:
+    """Rows in two bands: [batch, channels, band, row, column]."""
+    return x.view(len(x), 6, 2, 2, 4)
+
+
+MAP, GRID = Layout("NCHW", 3, 5), Layout("NLC", 3, 5)
+WIDE: dict[str, tuple[Operator, Layout | None]] = {
+    "channels of a map": (lambda net, x: x[:, 2:], MAP),
+    "nearly all columns": (lambda net, x: x[..., :-1], Layout("NCHW", 3, 4)),
+    "every other row": (lambda net, x: x[:, :, ::2], Layout("NCHW", 2, 5)),
+    "a corner": (lambda net, x: x[:, :, :2, :2], None),
+    "tokens without the class": (lambda net, x: tokens(net, x)[:, 1:], GRID),
+    "tokens without one of the grid": (lambda net, x: tokens(net, x)[:, 2:], None),
+    "tokens without the last": (lambda net, x: tokens(net, x)[:, :-1], None),
+    "parts of the channels": (lambda net, x: x.split([2, 4], 1)[1], MAP),
+    "parts of the rows": (lambda net, x: x.split([1, 2], 2)[1], None),
+    "the grid's part of the tokens": (lambda net, x: tokens(net, x).split([1, 15], 1)[1], GRID),
+    "a stack": (lambda net, x: torch.stack([x, 2 * x], 1).sum(1), MAP),
+    "rolled": (lambda net, x: x.roll((1, 2), (2, 3)), None),
+    "rolled there and back": (lambda net, x: x.roll((1, 2), (2, 3)).roll((-1, -2), (2, 3)), MAP),
+    "rolled over the edges": (lambda net, x: x.roll(3), None),
+    "rolled channels": (lambda net, x: x.roll(1, 1), MAP),
+    "rolled tokens": (lambda net, x: tokens(net, x).roll(1, 1), None),
+    "repeated channels": (lambda net, x: x.repeat(1, 2, 1, 1), MAP),
+    "repeated rows": (lambda net, x: x.repeat(1, 1, 2, 1), None),
+    "stretched channels": (lambda net, x: x.mean(1, keepdim=True).expand(-1, 6, -1, -1), MAP),
+    "columns before rows": (lambda net, x: x.transpose(2, 3), Layout("NCWH", 3, 5)),
+    "read in another order": (lambda net, x: x.flatten(2).view(len(x), 6, 5, 3), None),
+    "tokens with a dimension more": (
+        lambda net, x: tokens(net, x).view(len(x), 1, 16, 6).squeeze(1),
+        Layout("NLC", 3, 5, 1),
+    ),
+    "tokens of all images": (
+        lambda net, x: tokens(net, x).reshape(-1, 6).view(len(x), 16, 6),
+        Layout("NLC", 3, 5, 1),
+    ),
+    "patches": (lambda net, x: F.unfold(x, 3, padding=1), Layout("NCL", 3, 5)),
+    "patches of a rolled map": (lambda net, x: F.unfold(x.roll(1, 2), 3, padding=1), None),
+    "patches put together": (lambda net, x: F.fold(F.unfold(x, 3, padding=1), (3, 5), 3, padding=1), MAP),
+    "rolled patches put together": (
+        lambda net, x: F.fold(F.unfold(x.roll(1, 2), 3, padding=1), (3, 5), 3, padding=1),
+        None,
+    ),
+    "the mean of all": (lambda net, x: x * x.mean(), MAP),
+    "a vector's transpose": (lambda net, x: x + x.mean((1, 2, 3)).t().sum(), MAP),
+}
+SQUARE: dict[str, tuple[Operator, Layout | None]] = {
+    "rows plus columns": (lambda net, x: x + x.transpose(2, 3), None),
+    "windows": (lambda net, x: windowed(x).transpose(2, 3).reshape(x.shape), None),
+    "windows and back": (
+        lambda net, x: windowed(windowed(x).transpose(2, 3).reshape(x.shape)).transpose(2, 3).reshape(x.shape),
+        Layout("NCHW", 4, 4),
+    ),
+    "a map plus its windows": (lambda net, x: x + windowed(x).transpose(2, 3).reshape(x.shape), None),
+    "means of windows": (
+        lambda net, x: windowed(x).mean(3, keepdim=True).expand(-1, -1, -1, 2, -1).reshape(x.shape),
+        None,
+    ),
+    "a map beside them": (
+        lambda net, x: x * windowed(x).mean(3, keepdim=True).expand(-1, -1, -1, 2, -1).reshape(x.shape),
+        Layout("NCHW", 4, 4),
+    ),
+    "the first row of each window": (lambda net, x: windowed(x)[:, :, :, 0], Layout("NCHW", 2, 4)),
+    "beside a pooled map": (lambda net, x: F.avg_pool2d(x, (2, 1)) + windowed(x)[:, :, :, 0], Layout("NCHW", 2, 4)),
+    "pixels into channels": (lambda net, x: F.pixel_unshuffle(x, 2), Layout("NCHW", 2, 2)),
+}
+
+
+@pytest.mark.parametrize(
+    ("operator", "layout", "shape"),
+    [
+        pytest.param(*case, shape, id=name)
+        for cases, shape in ((WIDE, (12, 20)), (SQUARE, (16, 16)))
+        for name, case in cases.items()
+    ],
+)
+def test_rows_and_columns_are_followed_or_lost(
+    operator: Operator, layout: Layout | None, shape: tuple[int, int]
+) -> None:
+    found = {
+        entry.name: entry.layout for entry in hp.list_layers(classifier(Between(operator)), torch.rand(2, 3, *shape))
+    }
+    assert found["odd"] == layout
+
+
+def test_layouts_are_the_same_in_inference_mode() -> None:
+    """In which torch runs other operators, whole linear layers among them: the probe leaves it."""
+    model, images = classifier(Tokens()), torch.rand(2, 3, 12, 20)
+    outside = {entry.name: entry.layout for entry in hp.list_layers(model, images)}
+    with torch.inference_mode():
+        inside = {entry.name: entry.layout for entry in hp.list_layers(model, images)}
+    assert inside == outside
+    assert inside["blocks.1"] == Layout("NLC", 3, 5, 1)
+
+
+def test_a_layout_is_told_in_letters_and_numbers() -> None:
+    assert str(Layout("NCHW", 3, 5)) == "NCHW"
+    assert str(Layout("NLC", 3, 5)) == "NLC, 3x5 tokens"
+    assert str(Layout("NLC", 3, 5, 1)) == "NLC, 1 + 3x5 tokens"

@@ -1,7 +1,10 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -143,7 +146,7 @@ def test_a_factory_of_the_users_own(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FACTORY)
     model = hp.load(f"{tmp_path}/mine.py:build")
     assert (model.name, model.input_size, model.classes) == ("build", 12, ["no", "yes"])
-    assert hp.load(f"{tmp_path}/mine.py:build(width=6)").network[0].out_channels == 6
+    assert hp.load(f"{tmp_path}/mine.py:build(width=6)").network.get_parameter("0.weight").shape[0] == 6
     with pytest.raises(hp.ModelError, match="failed: ValueError: oh no"):
         hp.load(f"{tmp_path}/mine.py:broken")
     with pytest.raises(hp.ModelError, match=r"must return an nn\.Module or a Classifier, got int"):
@@ -154,7 +157,8 @@ def test_a_factory_of_the_users_own(tmp_path: Path) -> None:
 
 def test_wrappers_are_taken_off(resnet: nn.Module) -> None:
     assert hp.Classifier(nn.DataParallel(resnet)).network is resnet
-    assert hp.Classifier(torch.compile(resnet)).network is resnet
+    compiled: Any = torch.compile(resnet)
+    assert hp.Classifier(compiled).network is resnet
     with pytest.raises(hp.ModelError, match="scripted or traced"):
         hp.Classifier(torch.jit.script(nn.Sequential(nn.ReLU())))
 
@@ -188,3 +192,38 @@ def test_demo_is_the_packaged_network_where_its_own_run_is_called_so_too(
     assert hp.load("demo").name == "demo"
     with pytest.raises(hp.ModelError, match="holds no model"):
         hp.load("./demo")
+
+
+def test_timms_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_network(*args, **kwargs):
+        raise OSError("no network\nat all")
+
+    monkeypatch.setattr(timm, "create_model", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    said = (
+        r"timm:resnet18 could not be fetched \(no network\)\. Put model\.safetensors of timm/resnet18\.\w+ into the hub"
+    )
+    with pytest.raises(hp.ModelError, match=said):
+        hp.load("timm:resnet18")
+    config = timm.get_pretrained_cfg("resnet18")
+    assert config is not None
+    elsewhere = replace(config, hf_hub_id=None, url="https://example.org/resnet18-x.pth")
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: elsewhere)
+    with pytest.raises(
+        hp.ModelError, match=r"Put the file resnet18-x\.pth at .*checkpoints/resnet18-x\.pth \(TORCH_HOME"
+    ):
+        hp.load("timm:resnet18")
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18(weights=None, num_classes=-1)", "timm:resnet18(pretrained=False, output_stride=5)"]
+)
+def test_a_network_that_cannot_be_built_is_a_sentence(name: str) -> None:
+    with pytest.raises(hp.ModelError, match=r"resnet18\(.*\) cannot be built: "):
+        hp.load(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_names_that_no_file_can_have_are_no_models(name: str) -> None:
+    with pytest.raises(hp.ModelError, match="there is no model"):
+        hp.load(name)

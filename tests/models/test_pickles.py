@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def all_is_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @contextmanager
-def watched() -> Iterator[list[tuple[str, Any]]]:
+def watched() -> Generator[list[tuple[str, Any]]]:
     MADE.clear()
     Happened.seen.clear()
     Happened.on = True
@@ -309,3 +309,102 @@ def test_torn_files_end_in_a_sentence(tmp_path: Path) -> None:
         file.write_bytes(whole[:size])
         with pytest.raises(hp.ModelError, match=r"w\.pth"):
             hp.load(f"demo@{file}")
+
+
+def legacy(path: Path, made: bytes, keys: tuple[str, ...] = (), numbers: bytes = b"", **said: Any) -> None:
+    """A file as torch before 1.6 wrote it."""
+    head = [pickle.dumps(part, 2) for part in (said.pop("magic", 0x1950A86A20F9469CFC6C), 1001, said)]
+    content = b"\x80\x02}(" + text("a") + made + b"u."
+    path.write_bytes(b"".join([*head, content, pickle.dumps(list(keys), 2), numbers]))
+
+
+FOUR = struct.pack("<4f", 1, 2, 3, 4)
+PART = view().replace(b"tQ", b"(K\x01K\x02ttQ")  # its numbers are a part of others
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (view(count=5), "the numbers 0 are fewer than it says"),
+        (view(count=-1), "it holds numbers of an unknown type"),
+        (view(storage="cos\nsystem\n"), r"of an unknown type \(system\)"),
+        (view(offset=1), r"a tensor of \[4\] has fewer numbers than that"),
+        (view(size=(4,), stride=(2,)), r"a tensor of \[4\] has fewer"),
+        (view(stride=(-1,)), "a tensor of no numbers"),
+        (view().replace(b"tensor_v2", b"tensor_v3")[:-2] + b"cos\nsystem\ntR", "a tensor of an unknown type"),
+        (PART, "it holds numbers that are parts of others"),
+        (text("x") + b"Q", "it refers to something outside of it"),
+        (b"\x97", "it refers to something outside of it"),
+        (b"(((K\x01tt" + b"K\x02d", "a dictionary whose keys are neither texts nor numbers"),
+        (b"K\x01K\x02a", "something is appended to a int"),
+        (b"K\x01(K\x02e", "something is appended to a int"),
+        (b"K\x01K\x02K\x03s", "an item is set in a int"),
+    ],
+)
+def test_our_own_reader_says_what_is_wrong(made: bytes, said: str, tmp_path: Path) -> None:
+    """Files that torch's reader refuses first, given to ours alone: it makes nothing of numbers that are not there."""
+    archive(tmp_path / "w.pth", b"\x80\x02}(" + text("a") + made + b"u.", FOUR)
+    with pytest.raises(NotReadable, match=said):
+        read_inert(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("made", "keys", "numbers", "more", "said"),
+    [
+        (view(), (), b"", {"magic": 1}, "it was not written by torch.save"),
+        (view(count=2**40), (), b"", {}, "it says to hold more numbers than it has bytes"),
+        (view(count=1, size=(1,)) + text("b") + view(count=4), (), FOUR, {}, "the numbers 0 are fewer than it says"),
+        (view(), (), b"", {"little_endian": sys.byteorder != "little"}, "not in the order of this machine"),
+        (view(), ("0",), struct.pack("<q", 4) + FOUR[:-1], {}, "the numbers 0 are torn"),
+        (view(), ("0",), struct.pack("<q", 0), {}, "the numbers 0 are torn"),
+    ],
+)
+def test_files_before_1_6_that_promise_too_much(
+    made: bytes, keys: tuple[str, ...], numbers: bytes, more: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    legacy(tmp_path / "w.pth", made, keys, numbers, **more)
+    with pytest.raises(NotReadable, match=said):
+        read_inert(tmp_path / "w.pth")
+
+
+def test_tensors_and_containers_of_every_kind_are_read(tmp_path: Path) -> None:
+    rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    arguments = view().removeprefix(rebuilt)[:-1]
+    typed = view(storage="ctorch\nUntypedStorage\n", count=16).replace(b"tensor_v2", b"tensor_v3")
+    entries = {
+        "typed": typed[:-2] + b"ctorch\nfloat32\ntR",
+        "subclass": b"ctorch._tensor\n_rebuild_from_type_v2\n(" + rebuilt + b"cmine\nTensor\n" + arguments + b"NtR",
+        "ordered": b"ccollections\nOrderedDict\n(](" + text("k") + b"K\x01\x86etR",
+        "counter": b"ccollections\nCounter\n(}" + text("k") + b"K\x02stR",
+        "set": b"\x8f(K\x01K\x02\x90",
+        "frozen": b"(K\x03\x91",
+        "old set": b"c__builtin__\nset\n(](K\x04etR",
+        "bytes": b"\x96" + struct.pack("<Q", 2) + b"ab",
+        "dict": b"(K\x01K\x02d",
+        "list": b"]K\x05a",
+    }  # fmt: skip
+    archive(
+        tmp_path / "w.pth", b"\x80\x05}(" + b"".join(text(name) + made for name, made in entries.items()) + b"u.", FOUR
+    )
+    read, left = read_inert(tmp_path / "w.pth")
+    assert left == set()
+    assert [read.pop(name).tolist() for name in ("typed", "subclass")] == [[1, 2, 3, 4]] * 2
+    assert read == {
+        "ordered": {"k": 1},
+        "counter": {"k": 2},
+        "set": [1, 2],
+        "frozen": [3],
+        "old set": [4],
+        "bytes": b"ab",
+        "dict": {1: 2},
+        "list": [5],
+    }
+
+
+def test_empty_tensors_of_files_before_1_6(tmp_path: Path) -> None:
+    legacy(tmp_path / "w.pth", view(count=0, size=(0,)), ("0",), struct.pack("<q", 0))
+    assert read_inert(tmp_path / "w.pth")[0]["a"].shape == (0,)
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as out:
+        out.writestr("readme.txt", "no weights")
+    with pytest.raises(NotReadable, match=r"it has no data\.pkl"):
+        read_inert(tmp_path / "other.zip")

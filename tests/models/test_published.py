@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def made(name: str, monkeypatch: pytest.MonkeyPatch) -> Classifier:
     return hp.load(name, pretrained=False)
 
 
-def librarys_own(name: str, model: Classifier):
+def librarys_own(name: str, model: Classifier) -> Any:
     if not name.startswith("timm:"):
         plain, _, weights = name.partition("(")
         entry = "IMAGENET1K_V1" if weights else "DEFAULT"

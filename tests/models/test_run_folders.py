@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 from tests.command_line import heatproof
 
 import heatproof as hp
+from heatproof.models import record
 from heatproof.models.classifier import fingerprint
+from heatproof.models.record import bases
 
 FACTORY = """
 from pathlib import Path
@@ -144,3 +146,12 @@ def test_a_moved_folder_still_opens(tmp_path: Path) -> None:
     run = a_run(tmp_path / "a[1]~", "demo", hp.load("demo"))
     shutil.move(run, tmp_path / "new\nline")
     assert isinstance(hp.load(str(tmp_path / "new\nline")), torch.nn.Module)
+
+
+def test_a_record_too_long_to_be_one_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path / "run", "demo", hp.load("demo"))
+    assert bases(str(run)) == ["demo"]
+    monkeypatch.setattr(record, "LONGEST_RECORD", 20)
+    with pytest.raises(hp.ModelError, match="it is longer than 20 bytes"):
+        hp.load(str(run))
+    assert bases(str(run)) == []  # what cannot be read has none

@@ -293,7 +293,7 @@ def test_weights_of_the_network_inside_a_wrapper(network: nn.Module, tmp_path: P
     for prefix in ("", "module.", "net."):
         save({"model": put(prefix)(network.state_dict()), "args": Settings(classes=CLASSES)}, tmp_path / "w.pth")
         loaded = hp.load(f"{tmp_path}/mine.py:build@{tmp_path}/w.pth")
-        assert fingerprint(loaded.network.net) == fingerprint(network)
+        assert fingerprint(loaded.network.get_submodule("net")) == fingerprint(network)
         assert loaded.classes == CLASSES
 
 

@@ -59,9 +59,8 @@ def test_gradcam_equals_captum(
 
     model, targets = models[name], torch.tensor([243, 282])
     ours = hp.GradCAM(layer, relu=relu)(model, photos, targets).heatmaps
-    theirs = LayerGradCam(model, model.network.get_submodule(layer)).attribute(
-        photos, target=targets, relu_attributions=relu
-    )
+    method = LayerGradCam(model, model.network.get_submodule(layer))
+    theirs = torch.as_tensor(method.attribute(photos, target=targets, relu_attributions=relu))
     assert relative(ours, theirs[:, 0].detach()) < 1e-5
 
 
@@ -77,13 +76,12 @@ def test_gradcam_equals_pytorch_grad_cam(
     model, targets = models[name], [243, 282]
     ours = hp.GradCAM(layer)(model, photos, torch.tensor(targets)).heatmaps
     with GradCAM(model, [model.network.get_submodule(layer)]) as cam:
-        cam(photos, [ClassifierOutputTarget(target) for target in targets])
-        activations = torch.as_tensor(cam.activations_and_grads.activations[0])
-        gradients = torch.as_tensor(cam.activations_and_grads.gradients[0])
+        chosen: Any = [ClassifierOutputTarget(target) for target in targets]
+        cam(photos, chosen)
+        activations: Any = torch.as_tensor(cam.activations_and_grads.activations[0]).numpy()
+        gradients: Any = torch.as_tensor(cam.activations_and_grads.gradients[0]).numpy()
         # theirs scales each map to [0, 1] and to the photo's size; the raw map is what its parts give
-        theirs = torch.as_tensor(
-            cam.get_cam_image(photos, cam.target_layers[0], [], activations.numpy(), gradients.numpy(), False)
-        )
+        theirs = torch.as_tensor(cam.get_cam_image(photos, cam.target_layers[0], [], activations, gradients, False))
     assert relative(ours, theirs.clamp(min=0)) < 1e-5
 
 
@@ -179,7 +177,7 @@ def test_the_cam_family_equals_pytorch_grad_cam(kind: str) -> None:
 
     model, images, targets = _random_resnet(), _random_images(), [3, 7]
     # theirs adds 1e-6 and 1e-7 to divisors, which gradients of about 1e-3 squared would feel
-    model.network.get_submodule("fc").weight.data.mul_(1e3)
+    model.network.get_parameter("fc.weight").data.mul_(1e3)
     ours = FAMILY[kind]("layer3", relu=False)(model, images, torch.tensor(targets)).heatmaps
     with getattr(pytorch_grad_cam, kind)(model, [model.network.get_submodule("layer3")]) as cam:
         cam(images, [ClassifierOutputTarget(target) for target in targets])
@@ -211,7 +209,7 @@ def test_ablationcam_equals_pytorch_grad_cam() -> None:
     ours = hp.AblationCAM("layer1", relu=False)(model, images, torch.tensor(targets)).heatmaps
     layer = model.network.get_submodule("layer1")
     activation = _activation(model, images, "layer1")
-    cam = AblationCAM(copy.deepcopy(model), [])
+    cam: Any = AblationCAM(copy.deepcopy(model), [])
     cam.model, cam.target_layers = copy.deepcopy(model), []
     twin = cam.model.network.get_submodule("layer1")
     assert type(twin) is type(layer)
@@ -228,7 +226,9 @@ def test_scorecam_equals_torchcam() -> None:
 
     model, images, targets = _random_resnet(), _random_images(), [3, 7]
     # at the pixels' own resolution: torchcam scales its masks before it enlarges them, the paper and we after
-    model.network.get_submodule("conv1").stride = (1, 1)
+    first = model.network.get_submodule("conv1")
+    assert isinstance(first, nn.Conv2d)
+    first.stride = (1, 1)
     ours = hp.normalise(hp.ScoreCAM("relu")(model, images, torch.tensor(targets)).heatmaps, "minmax")
     with ScoreCAM(model, target_layer="network.relu", input_shape=(3, 64, 64)) as extractor, torch.no_grad():
         model(images)
@@ -257,8 +257,9 @@ def _random_images() -> Tensor:
 
 
 def _activation(model: hp.Classifier, images: Tensor, layer: str) -> Tensor:
-    kept: list[Tensor] = []
-    handle = model.network.get_submodule(layer).register_forward_hook(lambda module, args, output: kept.append(output))
+    kept: list[Any] = []
+    read = model.network.get_submodule(layer)
+    handle = read.register_forward_hook(lambda module, args, output: kept.append(output))
     with torch.no_grad():
         model(images)
     handle.remove()

@@ -36,8 +36,8 @@ def random(name: str) -> hp.Classifier:
             module.eps = 0.0
             nn.init.uniform_(module.weight, 0.6, 1.4)
             nn.init.normal_(module.bias, 0, 0.2)
-            nn.init.normal_(module.running_mean, 0, 0.2)
-            nn.init.uniform_(module.running_var, 0.6, 1.4)
+            nn.init.normal_(module.get_buffer("running_mean"), 0, 0.2)
+            nn.init.uniform_(module.get_buffer("running_var"), 0.6, 1.4)
         elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.normal_(module.bias, 0, 0.1)
     return hp.Classifier(network.eval(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), input_size=64, name=name)
@@ -59,11 +59,13 @@ def canonizers(name: str) -> list[Any]:
     if "resnet" in name:
         return [ResNetCanonizer()]
 
+    from torchvision.models.mobilenetv2 import InvertedResidual
+
     def forward(self: Any, x: Tensor) -> Tensor:
         return self.canonizer_sum(torch.stack([x, self.conv(x)], -1)) if self.use_res_connect else self.conv(x)
 
     def attributes(name: str, module: nn.Module) -> dict[str, Any] | None:
-        if isinstance(module, torchvision.models.mobilenetv2.InvertedResidual):
+        if isinstance(module, InvertedResidual):
             return {"forward": forward.__get__(module), "canonizer_sum": Sum()}
         return None
 
@@ -180,7 +182,7 @@ def captum(model: hp.Classifier, images: Tensor, rule_for: Callable[[nn.Module, 
     weighted = 0
     for module in model.network.modules():
         if hasattr(module, "inplace"):
-            module.inplace = False
+            module.inplace = False  # pyright: ignore[reportArgumentType]
         if isinstance(module, nn.Conv2d | nn.Linear):
             rule = rule_for(module, weighted)
             weighted += 1
@@ -208,7 +210,7 @@ class Residual(nn.Module):
         for norm in (self.bn1, self.bn2, self.bn3):
             nn.init.normal_(norm.weight, 1, 0.2)
             nn.init.normal_(norm.bias, 0, 0.2)
-            nn.init.uniform_(norm.running_var, 0.5, 1.5)
+            nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 1.5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(self.relu1(self.bn1(self.conv1(x))))

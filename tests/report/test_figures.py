@@ -30,7 +30,7 @@ ROWS = [("tiger cat", 0.6), ("bull mastiff", 0.3)]
 def sheets(monkeypatch):
     """The matplotlib figures that are about to be saved."""
     caught = []
-    monkeypatch.setattr(figures, "save", lambda figure, path, pdf: caught.append(figure) or path)
+    monkeypatch.setattr(figures, "save", lambda figure, path, pdf, caption: caught.append(figure) or path)
     return caught
 
 
@@ -41,7 +41,9 @@ def test_same_arrays_same_bytes_whatever_the_users_style(tmp_path, photo, maps):
     assert second.name == "b.png"
     assert first.read_bytes() == second.read_bytes()
     assert first.with_suffix(".pdf").read_bytes() == second.with_suffix(".pdf").read_bytes()
-    assert Image.open(io.BytesIO(first.read_bytes())).info.keys() <= {"dpi"}
+    told = Image.open(io.BytesIO(first.read_bytes())).info
+    assert told.keys() <= {"dpi", "Description"}
+    assert told["Description"] == "The photo, and in each column the map of a, b; a row per explained class."
 
 
 def test_signed_maps_are_centred_on_zero():
@@ -155,3 +157,11 @@ def test_text_fits_and_unknown_letters_are_marked():
     assert fit("one\ntwo", 5, 7.5) == "one\ntwo"
     assert (percent(0.9996), percent(0.0), percent(1e-9)) == ("100 %", "0.0 %", "< 0.1 %")
     assert len(palette("RdBu_r", 65)) == 65
+
+
+def test_a_large_photo_of_bytes_is_shrunk_and_keeps_its_shape():
+    pixels = np.zeros((640, 1280, 3), np.uint8)
+    pixels[:, 640:] = 255
+    made = as_photo(pixels, longest=64)
+    assert made.shape == (32, 64, 3)
+    assert (made[:, 4:28].max(), made[:, 36:60].min()) == (0, 1)

@@ -53,7 +53,9 @@ def test_names_with_markup_are_shown_and_not_run(page):
 def test_what_was_asked_and_answered(page):
     for text in ("How far heatmaps move under attack", "demo, layer conv", "ab" * 32, "Maps moved", "0.3", "truncated"):
         assert text in page
-    assert 'alt="one"' in page
+    seen = "The photo, and in each column the map of Grad-CAM; a row per explained class."
+    assert f'alt="{seen}"' in page
+    assert f"<figcaption>{seen}" in page
     assert "1 missing" in page
 
 
@@ -226,7 +228,7 @@ def test_intervals_stand_under_their_values():
     )
     assert table is not None
     assert [head["name"] for head in table["heads"]] == ["model", "count", "mod"]
-    assert table["rows"][0][-1] == {"text": "0.25", "under": ["[0.2, 0.3]"], "number": True}
+    assert table["rows"][0][-1] == {"text": "0.25", "under": ["[0.20, 0.30]"], "number": True}
     assert table["rows"][1][-1]["text"] == ""
     assert number_table([]) is None
 

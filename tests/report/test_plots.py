@@ -5,12 +5,13 @@ import pytest
 
 from heatproof.errors import InputError
 from heatproof.report import Curve, curves, distributions, matrix, plots
+from heatproof.results.table import interval
 
 
 @pytest.fixture
 def caught(monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path, pdf: figures.append(figure) or path)
+    monkeypatch.setattr(plots, "save", lambda figure, path, pdf, caption: figures.append(figure) or path)
     return figures
 
 
@@ -50,3 +51,29 @@ def test_matrix_shows_rates_and_gaps(caught):
 def test_same_numbers_same_bytes(tmp_path):
     made = [matrix(np.eye(2), ["a", "b"], ["c", "d"], tmp_path / f"{i}.png").read_bytes() for i in range(2)]
     assert made[0] == made[1]
+
+
+def test_a_logarithmic_axis_shows_its_numbers_and_an_interval_may_be_missing(caught):
+    curves({"a": Curve([0.001, 0.1], [0, 1])}, "x.png", xlabel="epsilon", ylabel="MOD", xlog=True)
+    [axes] = caught[0].axes
+    assert axes.get_xscale() == "log"
+    assert axes.xaxis.get_major_formatter()(0.001) == "0.001"
+    assert not axes.collections
+
+
+def test_a_mean_and_its_interval_become_a_curve():
+    given = np.random.default_rng(0).normal(size=(40, 3))
+    made = plots.mean_curve(given)
+    np.testing.assert_allclose(made.y, given.mean(0))
+    np.testing.assert_array_equal(made.x, [0, 1, 2])
+    assert all(low < y < high for low, y, high in zip(made.low, made.y, made.high, strict=True))
+    means = [interval(column) for column in given.T]
+    again = plots.curve_of([1, 2, 3], means)
+    np.testing.assert_array_equal([again.y, again.low, again.high], [made.y, made.low, made.high])
+
+
+def test_distributions_of_nothing_but_one_value_have_room(caught):
+    distributions({"same": [2.0, 2.0]}, "x.png", xlabel="NISSIM", references={"noise": 1.9})
+    distributions({"none": []}, "x.png", xlabel="NISSIM")
+    assert [figure.axes[0].get_xlim() for figure in caught] == [(1.5, 2.5), (0.0, 1.0)]
+    assert caught[0].axes[0].lines[-1].get_xdata()[0] == 1.9

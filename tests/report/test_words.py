@@ -1,10 +1,13 @@
 """What the page says in words of a record that is odd, and which end of a column is the bad one."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from heatproof.report.payload import table_payload
-from heatproof.report.words import _duration, _text, _times
+from heatproof.report.words import _duration, _text, _times, details, title
+from heatproof.results import RunFiles
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,36 @@ def test_the_worst_image_comes_first(columns: dict, first: str, descending: bool
     image, *_ = payload["columns"]
     assert image["values"][0] == first
     assert payload["sort"]["descending"] is descending
+
+
+def runs_of(*records: dict) -> list[RunFiles]:
+    return [RunFiles(Path("out"), record=record) for record in records]
+
+
+def test_the_heading_says_what_was_done() -> None:
+    study = {"command": "study", "settings": {"name": "heo2019"}}
+    assert title(runs_of(study)) == "Study heo2019"
+    assert title(runs_of({"command": "study", "settings": {"study": "chakraborty2022"}})) == "Study chakraborty2022"
+    assert title(runs_of({"command": "study"})) == "Study"
+    assert title(runs_of({"command": "audit"}, {"command": "audit"})) == "Can these heatmaps be trusted?"
+    assert title(runs_of(study, {"command": "audit"})) == "2 runs side by side"
+    assert title(runs_of({"command": "dance"})) == "Run of dance"
+    assert title(runs_of({})) == "A run"
+
+
+def test_a_run_that_was_stopped_says_how_often() -> None:
+    (run,) = runs_of({"command": "audit", "resumed": ["monday", "tuesday"]})
+    assert ("resumed", "2 times", "") in details(run)
+
+
+def test_labels_are_kept_by_a_column_that_says_so_or_by_equal_predictions() -> None:
+    told = table_payload(pl.DataFrame({"image": ["a", "b"], "label_kept": [True, None], "moved": [True, False]}), {})[0]
+    quiet = told["quiet"]
+    assert (quiet["kept"], quiet["metric"], quiet["threshold"]) == ([1, 0], "moved", None)
+    pairs = {"image": ["a", "b"], "prediction": [3, 4], "prediction_clean": ["3", "3"], "nissim": [0.2, 0.3]}
+    quiet = table_payload(pl.DataFrame(pairs), {})[0]["quiet"]
+    assert (quiet["kept"], quiet["metric"], quiet["threshold"]) == ([0, 1], "nissim", 0.1)  # the worst comes first
+    told = table_payload(pl.DataFrame(pairs), {"moved_above": 0.25})[0]
+    assert told["quiet"]["threshold"] == 0.25
+    without = {name: values for name, values in pairs.items() if name != "nissim"}
+    assert table_payload(pl.DataFrame(without), {})[0]["quiet"] is None

@@ -1,11 +1,14 @@
 """The run folder: whole-or-nothing files, resuming, refusing."""
 # ruff: noqa: PT012 the blocks under pytest.raises are the run that is cut off
 
+import enum
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,9 +19,11 @@ import torchvision
 from safetensors.numpy import load_file
 
 from heatproof.errors import RunError
-from heatproof.results import Run, read_run, whole
+from heatproof.processes import Processes
+from heatproof.results import Run, lock, read_run, whole
+from heatproof.results.run import start_together
 
-ASKED = {"command": "explain", "settings": {"explainer": "GradCAM()", "images": ("a.png",)}, "seed": 3}
+ASKED: dict[str, Any] = {"command": "explain", "settings": {"explainer": "GradCAM()", "images": ("a.png",)}, "seed": 3}
 
 
 def record(folder):
@@ -251,3 +256,136 @@ def test_a_complete_run_has_no_problems(tmp_path):
     found = read_run(tmp_path / "out")
     assert found.problems == []
     assert (found.answer, found.rows, found.command) == (["Yes."], [{"a": 1}], "explain")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"status": "running"}, "it is still going, or was killed; the same command resumes it"),
+        ({"status": "failed", "error": "no room"}, "the run failed: no room"),
+        ({"status": "odd"}, "has the status 'odd', which is unknown here"),
+        ({"command": None}, "lacks the command, its settings or the status"),
+    ],
+)
+def test_what_a_record_says_against_its_folder(tmp_path, change, said):
+    told = {"format": 1, "command": "explain", "settings": {}, "status": "complete", **change}
+    (tmp_path / "run.json").write_text(json.dumps({key: value for key, value in told.items() if value is not None}))
+    assert any(said in problem for problem in read_run(tmp_path).problems)
+
+
+def test_files_of_others_are_not_read_through_links(tmp_path):
+    """A stranger's run folder must not show on a page what lies elsewhere on this machine."""
+    elsewhere = whole.write_json(tmp_path / "private.json", {"rows": [{"secret": 1}]})
+    with Run.start(tmp_path / "out", **ASKED):
+        pass
+    (tmp_path / "out" / "summary.json").symlink_to(elsewhere)
+    found = read_run(tmp_path / "out")
+    assert found.rows == []
+    assert "summary.json leads out of the run folder and was left out" in found.problems
+
+
+def test_a_folder_without_its_tables_says_so(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Run.start(tmp_path / "out", **ASKED) as run:
+        run.append_rows(0, [])
+        raise KeyboardInterrupt
+    problems = read_run(tmp_path / "out").problems
+    assert "images.parquet is missing or damaged: there is no table of images" in problems
+    assert "summary.json is missing" in problems
+
+
+def test_parts_that_somebody_changed_are_named(tmp_path):
+    with pytest.raises(RunError, match=r"do not fit each other.*delete that file"), Run.start(tmp_path, **ASKED) as run:
+        run.append_rows(0, [{"image": 1}])
+        run.append_rows(1, [{"image": [1]}])
+        run.merge()
+
+
+def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+    def none(handle, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "lockf", none)
+    with Run.start(tmp_path / "nfs", **ASKED):
+        pass
+    monkeypatch.setattr(lock, "fcntl", None)  # as where there is no POSIX
+    with Run.start(tmp_path / "windows", **ASKED):
+        pass
+    for name in ("nfs", "windows"):
+        assert record(tmp_path / name)["status"] == "complete"
+        assert not (tmp_path / name / lock.Lock.NAME).exists()
+
+
+def test_a_lock_given_back_twice_is_not_the_next_ones(tmp_path):
+    first = lock.Lock.take(tmp_path)
+    first.free()
+    second = lock.Lock.take(tmp_path)
+    first.free()
+    assert second.path.exists()
+    second.free()
+    assert not second.path.exists()
+
+
+class Rank(enum.StrEnum):
+    FIRST = "first"
+
+
+def test_values_of_other_types_are_written_as_json_has_them(tmp_path):
+    path = whole.write_json(tmp_path / "a.json", {"text": Rank.FIRST, "number": signal.SIGINT, "place": tmp_path})
+    assert json.loads(path.read_text()) == {"text": "first", "number": 2, "place": str(tmp_path)}
+
+
+def test_a_stop_while_writing_leaves_nothing_aside_and_no_other_error(tmp_path, monkeypatch):
+    def stop(handle):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole.os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        whole.write_json(tmp_path / "a.json", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_does_not_tell_its_room(tmp_path, monkeypatch):
+    def fail(*given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(whole.os, "fsync", fail)
+    monkeypatch.setattr(whole.shutil, "disk_usage", fail)
+    with pytest.raises(RunError, match="the disk is full; make room"):
+        whole.write_json(tmp_path / "a.json", {})
+
+
+def test_a_disk_that_fails_says_how(tmp_path, monkeypatch):
+    def fail(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(whole.os, "fsync", fail)
+    with pytest.raises(RunError, match=r"a\.json: Input/output error; choose another folder with --out"):
+        whole.write_json(tmp_path / "a.json", {})
+
+
+def test_skipped_images_of_a_part_that_was_cut_off_come_again(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Run.start(tmp_path / "out", **ASKED) as run:
+        run.append_rows(0, [], skipped=[{"image": "x", "reason": "truncated"}])
+        run.write_json("parts/000001.skipped.json", [{"image": "y", "reason": "truncated"}])
+        assert [entry["image"] for entry in run.skipped()] == ["x"]
+        raise KeyboardInterrupt
+
+
+def test_the_other_processes_begin_where_the_first_could(tmp_path, monkeypatch):
+    def first_says(value):
+        monkeypatch.setattr("accelerate.utils.reduce", lambda tensor, how: torch.full_like(tensor, value))
+
+    first_says(0.0)
+    with (
+        pytest.raises(RunError, match=r"process 0 could not begin in .*out; what it said tells why"),
+        start_together(tmp_path / "out", Processes(1, 2), **ASKED),
+    ):
+        pass
+    first_says(1.0)
+    with (
+        start_together(tmp_path / "out", Processes(0, 2), **ASKED) as first,
+        start_together(tmp_path / "out", Processes(1, 2), **ASKED) as second,
+    ):
+        second.append_rows("b", [{"image": "b"}])
+        assert (first.process, second.process) == (0, 1)
+        assert first.parts() == ["b"]

@@ -35,6 +35,7 @@ def test_folders_first_then_photos_in_order_each_once(tmp_path):
 
 def test_the_same_after_a_kill_while_parts_are_deleted(tmp_path):
     data = Data(["a.png", "b.png"], [entry("dogs/", "no class")])
+    told = None
     with pytest.raises(KeyboardInterrupt), start(tmp_path / "out") as run:
         run.append_rows(0, [{"image": "a.png"}], [entry("b.png")])
         told = all_skipped(run, data)

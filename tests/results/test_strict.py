@@ -4,13 +4,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from heatproof.errors import InputError, RunError
-from heatproof.results import Run
-from heatproof.results.strict import gather_tensors, read_maps, read_object, read_summary
+from heatproof.results import Run, strict
+from heatproof.results.strict import (
+    check_columns,
+    gather_tensors,
+    is_number,
+    read_images,
+    read_maps,
+    read_object,
+    read_skipped,
+    read_summary,
+    read_tensors,
+)
 
 RECORD = {"format": 1, "command": "explain", "settings": {}, "seed": 0, "status": "complete"}
 
@@ -92,3 +103,70 @@ def test_parts_that_do_not_fit(other: dict, tmp_path: Path) -> None:
     save_file(other, tmp_path / "000002.safetensors")
     with pytest.raises(RunError, match=r"000002\.safetensors does not fit 000000.*delete it and the file"):
         gather_tensors(tmp_path)
+
+
+def test_maps_come_back_as_they_were_kept(tmp_path: Path) -> None:
+    kept = {"a.png": torch.rand(3, 4), "b.png": torch.zeros(1, 1)}
+    save_file(kept, tmp_path / "maps.safetensors")
+    found = read_maps(tmp_path / "maps.safetensors", "")
+    assert found.keys() == kept.keys()
+    assert all(torch.equal(found[name], value) for name, value in kept.items())
+
+
+def test_tensors_that_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "maps.safetensors"
+    for make, said in (
+        (lambda: None, "is missing"),
+        (lambda: path.write_bytes(b"no header"), "maps.safetensors .*"),
+        (lambda: save_file({}, path), "holds no tensors"),
+    ):
+        make()
+        with pytest.raises(RunError, match=f"{said}; give another --baseline"):
+            read_tensors(path, "give another --baseline")
+    with pytest.raises(RunError, match=r"holds no tensors \(\*\.safetensors\); .*--overwrite"):
+        gather_tensors(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "is no list of skipped images"),
+        ("[3]", "is no list of skipped images"),
+        ('[{"image": "a"}]', "has no name or no reason"),
+    ],
+)
+def test_skipped_images_of_another_kind(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "000001.skipped.json").write_text(text)
+    with pytest.raises(RunError, match=rf"{said}; delete it and 000001\.parquet beside it"):
+        read_skipped(tmp_path / "000001.skipped.json")
+
+
+def test_tables_that_are_missing_or_of_other_columns(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"images\.parquet: images\.parquet is missing; .*--overwrite"):
+        read_images(tmp_path)
+    table = pl.DataFrame({"image": ["a"], "moved": [True], "nissim": [0.5], "none": [None]})
+    table.write_parquet(tmp_path / "images.parquet")
+    assert read_images(tmp_path).equals(table)
+    path = tmp_path / "images.parquet"
+    check_columns(path, table, {"image": pl.String, "moved": None, "nissim": None, "none": None})
+    for columns, said in (
+        ({"label": None}, "has no column label"),
+        ({"image": None}, "has the column image of String, and number is expected"),
+        ({"nissim": pl.String}, "has the column nissim of Float64, and String is expected"),
+    ):
+        with pytest.raises(RunError, match=f"{said}; .*--overwrite"):
+            check_columns(path, table, columns)
+
+
+def test_an_integer_beyond_every_float_is_no_number() -> None:
+    assert is_number(10**300)
+    assert not is_number(10**400)
+
+
+def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict, "LONGEST_JSON", 20)
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    assert read_object(tmp_path / "a.json", "") == {"a": 1}
+    (tmp_path / "a.json").write_text('{"a": 1, "b": 2, "c": 3}')
+    with pytest.raises(RunError, match="it is longer than 20 bytes"):
+        read_object(tmp_path / "a.json", "")

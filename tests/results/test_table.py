@@ -94,7 +94,7 @@ def test_what_is_unknown_is_none_and_no_number():
 class Narrow(np.random.Generator):
     """Draws indices of 32 bits, as the table does."""
 
-    def integers(self, low, high=None, size=None, dtype=np.int64, endpoint=False):
+    def integers(self, low, high=None, size=None, dtype=np.int64, endpoint=False):  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().integers(low, high, size, np.int32, endpoint)
 
 
@@ -106,7 +106,10 @@ def test_by_the_same_draws_the_intervals_are_scipys(values, statistic, seed):
     np.testing.assert_allclose(interval(values, statistic, seed=seed)[1:3], theirs, rtol=1e-12)
     if statistic == "mean":
         [row] = summarise(pl.DataFrame({"m": values}), [], ["m"], seed=seed)
-        np.testing.assert_allclose((row.means["m"].low, row.means["m"].high), theirs, rtol=1e-12)
+        low, high = row.means["m"].low, row.means["m"].high
+        assert low is not None
+        assert high is not None
+        np.testing.assert_allclose((low, high), theirs, rtol=1e-12)
 
 
 def test_summary_interval_is_the_plain_one_and_ignores_order_and_neighbours(values):
@@ -146,3 +149,9 @@ def test_paired_test_finds_a_shift_and_no_shift():
     assert 0.01 < np.mean(np.array(null) < 0.05) < 0.1
     with pytest.raises(InputError, match="two values per image"):
         paired_test([1.0], [1.0, 2.0])
+
+
+def test_paired_test_without_pairs_tells_nothing():
+    found = paired_test([float("nan")], [1.0])
+    assert found.count == 0
+    assert np.isnan([found.p_value, found.difference, found.low, found.high]).all()

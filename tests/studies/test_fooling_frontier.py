@@ -66,3 +66,8 @@ def test_the_frontier_takes_the_highest_rate_inside_each_budget() -> None:
 def test_a_fooling_that_is_none_is_told_before_anything_is_loaded(tmp_path):
     with Run.start(tmp_path / "out", command="study", settings={}) as run, pytest.raises(InputError, match="top_k"):
         FoolingFrontier(models=("nowhere",), penalties=("topk",))(run)
+
+
+def test_a_frontier_of_no_model_is_refused(tmp_path):
+    with Run.start(tmp_path / "out", command="study", settings={}) as run, pytest.raises(InputError, match="a model"):
+        FoolingFrontier(models=())(run)

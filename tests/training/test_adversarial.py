@@ -12,7 +12,8 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.manipulation.adversarial import train_adversarially
 from heatproof.manipulation.penalties import Location
 from heatproof.models.classifier import fingerprint
-from heatproof.training.adversarial import AttackTraining, FreeTraining, Replayed
+from heatproof.processes import Processes
+from heatproof.training.adversarial import AttackTraining, FreeTraining, Replayed, check_adversarial
 from heatproof.training.feeds import TensorFeed, turns
 from heatproof.training.settings import FineTune
 
@@ -137,3 +138,12 @@ def test_bad_settings_are_named(plain, data):
         trained(plain, data[0], FreeTraining(), FineTune(steps=1, keep="labels"))
     with pytest.raises(InputError, match="is FreeTraining"):
         trained(plain, data, "free")
+
+
+def test_a_checkpoint_of_another_training_and_a_second_process_are_refused(plain, data):
+    memory = Memory()
+    memory.state = {"step": 3}
+    with pytest.raises(RunError, match="holds no perturbation; delete it to begin anew"):
+        trained(plain, data, FreeTraining(EPSILON), FineTune(steps=3, batch_size=16), checkpoint=memory)
+    with pytest.raises(InputError, match="adversarial training runs in one process"):
+        check_adversarial(FineTune(), FreeTraining(), Processes(0, 2))

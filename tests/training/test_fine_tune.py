@@ -13,6 +13,7 @@ from heatproof.explainers.lrp.propagation import LRP
 from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, TopK
 from heatproof.models.classifier import fingerprint
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.training.feeds import TensorFeed, turns
 from heatproof.training.settings import FineTune
 
@@ -213,7 +214,7 @@ def test_what_is_no_penalty_is_told_what_it_lacks(trained, data):
         return heatmaps.flatten(1).var(1)
 
     with pytest.raises(InputError, match="lacks success, needs_reference, test_loss"):
-        fine_tune(trained, GradCAM("stage3"), spread, data, QUICK)
+        fine_tune(trained, GradCAM("stage3"), spread, data, QUICK)  # pyright: ignore[reportArgumentType]
 
 
 def test_with_a_margin_what_is_fooled_pushes_no_more(trained, data):
@@ -248,3 +249,127 @@ def test_history_as_a_table(trained, data):
     assert table["step"].to_list() == [0, 1, 2, 3, 4]
     assert table["loss"].null_count() == 1
     assert table["fsr"].null_count() == 3
+
+
+@pytest.fixture(scope="module")
+def kept(trained, data):
+    """The state of a training of three steps."""
+    memory = Memory()
+    fine_tune(trained, GradCAM("stage3"), Location(), data, THREE, checkpoint=memory)
+    return memory.state
+
+
+THREE = FineTune(**{**vars(QUICK), "steps": 3, "evaluate_every": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"step": "3"}, "its step is str"),
+        ({"waited": True}, "its waited is bool"),
+        ({"seconds": float("nan")}, "its seconds is nan"),
+        ({"best": -1}, "its best is -1"),
+        ({"weights": {"head": torch.tensor([torch.inf])}}, "its weights head are no finite numbers"),
+        ({"good": {"head": [1.0]}}, "its weights head are no finite numbers"),
+        ({"rows": []}, "its history has no steps"),
+        ({"rows": [{"loss": 1.0}]}, "its history has no steps"),
+        ({"rows": [{"step": 0}, {"step": 2}]}, "its history is not one of 3 steps"),
+        ({"rows": [{"step": 3}, {"step": 3}]}, "its history is not one of 3 steps"),
+        ({"rows": [{"step": 3, "loss": "low"}]}, "its history holds other things than numbers"),
+        ({"key": [1.0]}, "it does not say how good its best weights are"),
+        ({"key": [1.0, torch.inf]}, "it does not say how good its best weights are"),
+    ],
+)
+def test_a_checkpoint_that_somebody_changed_is_refused(trained, data, kept, change, said):
+    memory = Memory()
+    memory.state = {**copy.deepcopy(kept), **change}
+    with pytest.raises(RunError, match=f"holds no training: {said}; delete it to begin anew"):
+        fine_tune(trained, GradCAM("stage3"), Location(), data, THREE, checkpoint=memory)
+
+
+def _without(key):
+    return lambda state: {**state, "weights": {name: value for name, value in state["weights"].items() if name != key}}
+
+
+def _moments(change):
+    def changed(state):
+        moments = copy.deepcopy(state["optimizer"]["state"])
+        change(moments)
+        return {**state, "optimizer": {**state["optimizer"], "state": moments}}
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        _without("network.head.bias"),
+        _moments(lambda moments: moments.update({99: moments[0]})),
+        _moments(lambda moments: moments[0].pop("exp_avg")),
+        _moments(lambda moments: moments[0]["exp_avg"].fill_(torch.nan)),
+        _moments(lambda moments: moments[0].update(exp_avg=torch.zeros(2))),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(trained, data, kept, changed):
+    memory = Memory()
+    memory.state = changed(copy.deepcopy(kept))
+    with pytest.raises(RunError, match="holds the weights of another model; delete it to begin anew"):
+        fine_tune(trained, GradCAM("stage3"), Location(), data, THREE, checkpoint=memory)
+
+
+def test_a_file_that_is_no_training_is_refused(tmp_path):
+    file = FileCheckpoint(tmp_path / "checkpoint.pt")
+    assert file.load() is None
+    file.save({"step": 3})
+    assert file.load() == {"step": 3}
+    torch.save([1], file.path)
+    with pytest.raises(RunError, match=r"checkpoint\.pt holds no training, but list; delete it to begin anew"):
+        file.load()
+    file.path.write_bytes(b"torn")
+    with pytest.raises(RunError, match=r"checkpoint\.pt .*; delete it to begin anew"):
+        file.load()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (torch.rand(3, 16, 16), torch.zeros(3), r"must be a batch .* got \[3, 16, 16\]"),
+        (torch.rand(0, 3, 16, 16), torch.zeros(0), r"of at least 1, got \[0, 3, 16, 16\]"),
+        (
+            torch.rand(4, 3, 16, 16),
+            torch.zeros(3, dtype=torch.long),
+            r"one whole number per image as label, \[4\], got \[3\]",
+        ),
+        (torch.rand(4, 3, 16, 16), torch.zeros(4), r"got \[4\] of float32"),
+    ],
+)
+def test_images_and_labels_that_do_not_fit_are_told(images, labels, said):
+    with pytest.raises(InputError, match=said):
+        TensorFeed(images, labels)
+
+
+def test_what_cannot_be_trained_is_told(trained, data):
+    with pytest.raises(InputError, match="the margin is a share of the bound, from 0 to 1, got 1"):
+        FineTune(margin=1)
+    with pytest.raises(InputError, match="a batch of 4 images cannot be parted among 1 processes and 8 parts"):
+        fine_tune(trained, GradCAM("stage3"), Location(), data, FineTune(batch_size=4, accumulate=8))
+    with pytest.raises(InputError, match="held-out images are needed to measure accuracy and success"):
+        fine_tune(trained, GradCAM("stage3"), Location(), Endless(*data), QUICK)
+
+
+class Endless:
+    """A feed of one's own, which nobody can part."""
+
+    def __init__(self, images, labels):
+        self.inner = TensorFeed(images, labels)
+
+        self.ids, self.labels, self.fixed = self.inner.ids, labels, True
+
+    def __len__(self):
+        return len(self.inner)
+
+    def stream(self, *given):
+        return self.inner.stream(*given)
+
+    def ordered(self, batch_size):
+        return self.inner.ordered(batch_size)

@@ -81,7 +81,7 @@ def test_a_stopped_training_ends_with_the_same_weights() -> None:
     resumed, rest = trained(10, memory)
     assert memory.saved == [4, 8, 10]
     assert rest == losses[4:]
-    assert torch.equal(straight.weight, resumed.weight)
+    assert torch.equal(straight.get_parameter("weight"), resumed.get_parameter("weight"))
 
 
 def test_a_foreign_checkpoint_is_refused() -> None:

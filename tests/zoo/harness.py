@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -55,7 +56,7 @@ def build(name: str, seed: int = 0) -> hp.Classifier:
     if name.startswith("timm:"):
         import timm
 
-        network = timm.create_model(name.removeprefix("timm:"), pretrained=False, num_classes=10)
+        network: Any = timm.create_model(name.removeprefix("timm:"), pretrained=False, num_classes=10)
         size = network.pretrained_cfg["input_size"][-1]
     else:
         more = {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
@@ -131,7 +132,7 @@ def judge(name: str) -> Result:
         total = torch.zeros(())
         for seed in SEEDS:
             model = build(name, seed)
-            images = squares(model.input_size)
+            images = squares(model.input_shape[0])
             result.layer = hp.default_layer(model, images[:1])
             maps = torch.cat([explain_together(model, i[None], [explainer], classes).heatmaps[0] for i in images])
             result.shape = "x".join(map(str, maps.shape[2:]))

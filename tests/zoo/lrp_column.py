@@ -4,6 +4,8 @@
 'works'
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,15 +20,15 @@ def built(name: str) -> tuple[nn.Module, int]:
         # after heatproof.vision, which lets torchvision be imported
         import timm
 
-        network = timm.create_model(name.removeprefix("timm."), pretrained=False)
+        network: Any = timm.create_model(name.removeprefix("timm."), pretrained=False)
         size = int(network.pretrained_cfg["input_size"][-1])
     else:
         extra = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
         network, size = torchvision.models.get_model(name, weights=None, **extra), 299 if "inception" in name else 224
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-            nn.init.normal_(module.running_mean, 0, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(module.get_buffer("running_mean"), 0, 0.2)
+            nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
     for parameter in network.parameters():
         # heads and layer scales that start at nothing
         if parameter.numel() > 1 and parameter.detach().abs().max() < 1e-3:

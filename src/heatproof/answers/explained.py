@@ -69,7 +69,7 @@ class Explained:
         """The explained classes by name."""
         return [self.model.class_name(int(target)) for target in self.targets]
 
-    def numpy(self) -> NDArray:
+    def numpy(self) -> NDArray[Any]:
         """The heatmaps as an array ``[batch, rows, cols]``."""
         return self.heatmaps.float().cpu().numpy()
 

@@ -68,7 +68,7 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
         return open_tensors(images, known)
     if isinstance(data, str | Path):
         return open_photos(model, data, limit=limit, seed=seed)
-    if isinstance(data, Tensor | Image.Image) or not isinstance(data, Sequence):
+    if isinstance(data, Tensor | Image.Image) or not isinstance(data, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(
             "data is a folder's name, a list of photos, opened data, a tensor of images or (images, labels), got "
             f"{type(data).__name__}; hp.open_photo makes a tensor of one photo"

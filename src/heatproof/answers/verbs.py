@@ -3,7 +3,7 @@
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from heatproof.answers.given import (
 )
 from heatproof.answers.result import Result
 from heatproof.answers.scored import Asked, scored
+from heatproof.commands import columns
 from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.commands.compare.run import Compare, run_compare
@@ -46,36 +47,6 @@ from heatproof.report.page import write_report
 from heatproof.results.run import Run
 from heatproof.results.strict import read_summary
 from heatproof.types import Attack, Explainer, Penalty
-
-AUDIT_COLUMNS = {
-    "check": "check",
-    "number": "number",
-    "value": "value",
-    "threshold": "fails beyond",
-    "deviations": "deviations",
-    "verdict": "verdict",
-}
-SHIFT_COLUMNS = {
-    "model": "model",
-    "attack": "attack",
-    "epsilon": "epsilon",
-    "explainer": "explainer",
-    "mod": "MOD",
-    "vid": "VID",
-    "top1": "top-1",
-    "psnr": "PSNR",
-}
-COMPARE_COLUMNS = {
-    "model": "model",
-    "penalty": "penalty",
-    "explainer": "explainer",
-    "fsr": "FSR",
-    "top1_clean": "top-1 clean",
-    "top1_fooled": "top-1 fooled",
-    "agreement": "agreement",
-    "spearman": "rank correlation",
-    "nissim": "NISSIM",
-}
 
 
 def audit(
@@ -145,7 +116,7 @@ def audit(
                 hardware=Hardware(device, precision),
                 advance=advance,
             )
-        return _result("audit", run, AUDIT_COLUMNS, out)
+        return _result("audit", run, columns.AUDIT, out)
 
 
 def shift(
@@ -208,7 +179,7 @@ def shift(
         if not run.done:
             hardware = Hardware(device, precision)
             run_shift(asked, models, photos, run, hardware=hardware, draw=out is not None, advance=advance)
-        return _result("shift", run, SHIFT_COLUMNS, out)
+        return _result("shift", run, columns.SHIFT, out)
 
 
 def compare(
@@ -261,7 +232,7 @@ def compare(
         if not run.done:
             hardware = Hardware(device, precision)
             run_compare(asked, base, suspects, source, run, hardware=hardware, advance=advance)
-        return _result("compare", run, COMPARE_COLUMNS, out)
+        return _result("compare", run, columns.COMPARE, out)
 
 
 def evaluate(
@@ -305,7 +276,7 @@ def evaluate(
     source = as_source(data, evaluated, limit=limit, seed=seed)
     settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
     settings |= explained.given()
-    columns = {"metric": "metric", "better": "better", "range": "range", **{repr(e): repr(e) for e in explainers}}
+    shown = columns.EVALUATE | {repr(e): repr(e) for e in explainers}
     read = [model, data]
     with (
         _filled(out, "evaluate", settings, seed, overwrite, read) as run,
@@ -322,18 +293,18 @@ def evaluate(
                 draw=out is not None,
                 advance=advance,
             )
-        return _result("evaluate", run, columns, out, shown="side_by_side")
+        return _result("evaluate", run, shown, out, shown="side_by_side")
 
 
 def _name(model: Model) -> str:
     return model.name if isinstance(model, Classifier) else str(model)
 
 
-def _result(verb: str, run: Run, columns: dict[str, str], out: Path | str | None, shown: str = "rows") -> Result:
+def _result(verb: str, run: Run, heads: dict[str, str], out: Path | str | None, shown: str = "rows") -> Result:
     """What stands in the run folder, which may go away then."""
     summary = read_summary(run.folder)
     images = pl.read_parquet(run.folder / "images.parquet")
-    return Result(verb, summary, images, columns, None if out is None else run.folder, shown)
+    return Result(verb, summary, images, heads, None if out is None else run.folder, shown)
 
 
 def make_page(folder: Path, record: dict[str, Any]) -> None:
@@ -349,7 +320,7 @@ def _filled(
     seed: int,
     overwrite: bool,
     inputs: Sequence[object],
-) -> Iterator[Run]:
+) -> Generator[Run]:
     """The run folder that was asked for, with its page at the end, or one that goes away.
 
     Args:
@@ -362,7 +333,7 @@ def _filled(
         ):
             yield run
         return
-    asked = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
+    asked: dict[str, Any] = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
     paths = [given for given in inputs if isinstance(given, str | Path)]
     with Run.start(out, **asked, inputs=with_bases(paths), page=make_page) as run:
         yield run
@@ -371,22 +342,22 @@ def _filled(
 
 
 @contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def _progress(title: str, total: int) -> Generator[Callable[[int], None]]:
     """A line that says once a second how far it is, on a terminal and in a notebook; silent elsewhere."""
     shown = sys.stderr.isatty() or "ipykernel" in sys.modules
-    begun = told = time.monotonic()
+    begun = last = time.monotonic()
     done = 0
 
     def advance(count: int) -> None:
-        nonlocal done, told
+        nonlocal done, last
         done, now = done + count, time.monotonic()
-        if shown and now - told >= 1:
-            told = now
+        if shown and now - last >= 1:
+            last = now
             left = f", about {(now - begun) / done * (total - done):.0f} s left" if done else ""
             sys.stderr.write(f"\r{title}: {done} of {total}{left}   ")
             sys.stderr.flush()
 
     yield advance
-    if shown and told > begun:
+    if shown and last > begun:
         sys.stderr.write("\r" + " " * 60 + "\r")
         sys.stderr.flush()

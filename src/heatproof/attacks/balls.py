@@ -24,7 +24,7 @@ def check_epsilon(epsilon: float, norm: Norm = "linf") -> None:
     """
     if norm not in get_args(Norm):
         raise InputError(f"a ball is measured by one of {', '.join(get_args(Norm))}, got {norm!r}")
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon < float("inf"):
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon < float("inf"):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(f"epsilon must be a number from 0 to 1, in pixel units of [0, 1], got {epsilon!r}")
     if norm == "linf" and epsilon > 1:
         raise InputError(

@@ -93,7 +93,10 @@ class _intact:
     def __init__(self, model: nn.Module):
         self.before = [(p, p.requires_grad, p.grad) for p in model.parameters()]
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> None:
+        # a backward pass would add to the gradients that are there, in place
+        for parameter, _, _ in self.before:
+            parameter.grad = None
 
     def __exit__(self, *raised: object) -> None:
         for parameter, flag, grad in self.before:

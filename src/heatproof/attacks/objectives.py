@@ -61,7 +61,7 @@ class Goal:
 
     def __add__(self, other: "Goal") -> "Goal":
         """Values add; reached and allowed where both are."""
-        if not isinstance(other, Goal):
+        if not isinstance(other, Goal):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
 
         def look(images: Images) -> Look:

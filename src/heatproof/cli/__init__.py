@@ -6,13 +6,22 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 an audit's gate is shut, 130 int
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143
+
+
+_typed: list[str] = []
+
+
+def typed_command() -> str:
+    """What was typed, so that it can be typed again; empty where the verbs were not called from the command line."""
+    return shlex.join(["heatproof", *_typed]) if _typed else ""
 
 
 class Terminated(KeyboardInterrupt):
@@ -21,6 +30,7 @@ class Terminated(KeyboardInterrupt):
 
 def main() -> None:
     """The entry point: runs a command and turns what went wrong into one sentence and an exit status."""
+    _typed[:] = sys.argv[1:]
     with _terminable() as terminated:
         try:
             _run()
@@ -60,7 +70,7 @@ def _run() -> None:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[list[int]]:
+def _terminable() -> Generator[list[int]]:
     """While this lasts, SIGTERM raises :class:`Terminated`; the list then holds the signal."""
     came: list[int] = []
 

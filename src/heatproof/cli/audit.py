@@ -9,29 +9,23 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
     from heatproof.results.run import Run
 
-COLUMNS = {
-    "check": "check",
-    "number": "number",
-    "value": "value",
-    "threshold": "fails beyond",
-    "deviations": "deviations",
-    "verdict": "verdict",
-}
 GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
 """The verdicts at which ``--fail-on`` shuts."""
 GATE, NO_VERDICT = 3, 1
 """Exit statuses: the gate is shut; there is no verdict, for too few photos or for want of numbers."""
 
 
-@options.of_photos
+@options.grouped
 def audit(
     model: Annotated[str, typer.Argument(help="The checkpoint, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
     explainer: Annotated[
@@ -68,11 +62,6 @@ def audit(
     score: options.Score = None,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 20,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> None:
     """Judge whether a model's heatmaps can be trusted: eight checks, a verdict, and the photos that disagree most."""
     if fail_on is not None and fail_on not in GATES:
@@ -84,29 +73,28 @@ def audit(
     from heatproof.commands.audit.run import Audit, run_audit
     from heatproof.commands.audit.verdict import Thresholds
     from heatproof.commands.photos import open_photos
-    from heatproof.models.hardware import Hardware
-    from heatproof.processes import Processes, own_device
+    from heatproof.processes import Processes
 
     # thresholds are made by one process
-    processes = None if calibrate else Processes.here(device)
-    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
+    processes = None if calibrate else Processes.here(work.device)
+    hardware = work.hardware()
     load = options.opening([model, reference, *(calibrate or [])], architecture)
     others = [photos(load(name)) for name in (reference, *(calibrate or [])) if name is not None]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, [chosen], [photos(load(model)), *others], alike=not calibrate)
-    asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=seed)
+    asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     audited, *others = explained.models
     claimed = others.pop(0) if reference else None
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= photos.given() | explained.given()
-    settings |= {"precision": precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
+    settings |= {"precision": work.precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
     inputs = [model, data, reference, thresholds, baseline, *(calibrate or [])]
-    with filling(out, "audit", settings, seed, overwrite, processes, inputs=inputs) as run:
+    with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
-            source = open_photos(audited, data, limit=limit, seed=seed)
+            source = open_photos(audited, data, limit=limit, seed=work.seed)
             with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
                 if calibrate:
                     known = run_calibration(asked, others, source, run, hardware=hardware, advance=advance)
@@ -122,7 +110,7 @@ def audit(
                     processes=processes or Processes(),
                     advance=advance,
                 )
-    show(run, json, COLUMNS)
+    show(run, work.json, columns.AUDIT)
     _leave(run, fail_on)
 
 

@@ -9,18 +9,19 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
-from heatproof.cli.fool import COLUMNS
+from heatproof.commands import columns
 
 if TYPE_CHECKING:
     from heatproof.commands.compare.run import Fooled
     from heatproof.types import Penalty
 
 
-@options.of_photos
+@options.grouped
 def compare(
     clean: Annotated[str, typer.Argument(help="The model as it was.")],
     fooled: Annotated[str, typer.Argument(help="The model that may lie: a run folder of fool, or any other.")],
     data: options.Data,
+    work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,
@@ -42,11 +43,6 @@ def compare(
     ] = None,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 32,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> None:
     """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
     from heatproof.answers.given import fooled_as_told
@@ -54,11 +50,10 @@ def compare(
     from heatproof.commands.compare.run import Compare, run_compare
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
-    from heatproof.models.hardware import Hardware
-    from heatproof.processes import Processes, own_device
+    from heatproof.processes import Processes
 
-    processes = Processes.here(device)
-    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
+    processes = Processes.here(work.device)
+    hardware = work.hardware()
     names = [fooled, *(more or [])]
     load = options.opening([clean, *names], architecture)
     suspects = [fooled_as_told(name, load(name)) for name in names]
@@ -72,15 +67,22 @@ def compare(
         penalties=_penalties(penalty or [], suspects),
         part=batch_size,
     )
-    settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit, "precision": precision}
+    settings = {
+        "clean": clean,
+        "fooled": names,
+        "data": data,
+        "asked": asked,
+        "limit": limit,
+        "precision": work.precision,
+    }
     settings["architecture"] = architecture
     settings |= photos.given() | explained.given()
-    with filling(out, "compare", settings, seed, overwrite, processes, inputs=[clean, *names, data]) as run:
+    with filling(out, "compare", settings, work.seed, work.overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
-            source = open_photos(base, data, limit=limit, seed=seed)
+            source = open_photos(base, data, limit=limit, seed=work.seed)
             with progress("comparing", source.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
-    show(run, json, COLUMNS)
+    show(run, work.json, columns.COMPARE)
 
 
 def _penalties(penalties: list[str], suspects: "list[Fooled]") -> "tuple[Penalty, ...]":

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
@@ -53,7 +53,7 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: int | None) -> Iterator[Advance]:
+def progress(title: str, total: int | None) -> Generator[Advance]:
     """A bar with the time left on a terminal, a plain line every ten seconds elsewhere."""
     if _remarks().is_terminal:
         from rich.progress import (
@@ -75,13 +75,13 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
             yield move
         return
     done, begun, said = 0, time.monotonic(), ""
-    told = begun
+    last = begun
 
     def advance(count: int, text: str = "") -> None:
-        nonlocal done, told, said
+        nonlocal done, last, said
         done, said, now = done + count, text or said, time.monotonic()
-        if now - told >= 10:
-            told = now
+        if now - last >= 10:
+            last = now
             left = f", about {(now - begun) / done * (total - done):.0f} s left" if total and done else ""
             say(f"{title}: {done}{f' of {total}' if total else ''}{left}{f', {said}' if said else ''}")
 

@@ -10,6 +10,7 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ def _check_metric(text: str) -> None:
     spec.check(text, catalog.METRICS, "metric")
 
 
-@options.of_photos
+@options.grouped
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model, as --model of other commands takes it.")],
     data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,
@@ -83,11 +85,6 @@ def evaluate(
     ] = None,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 16,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> None:
     """Measure explainers side by side: do their maps name what decides, hold still, and need the weights?"""
     from heatproof.answers.given import seeded
@@ -96,11 +93,10 @@ def evaluate(
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
     from heatproof.metrics.localisation import BoxIoU, PointingGame
-    from heatproof.models.hardware import Hardware
-    from heatproof.processes import Processes, own_device
+    from heatproof.processes import Processes
 
-    processes = Processes.here(device)
-    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
+    processes = Processes.here(work.device)
+    hardware = work.hardware()
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
     explained = scored(score, explainers, [photos(options.opening([model], architecture)(model))])
@@ -108,16 +104,16 @@ def evaluate(
     annotated = _boxes(boxes, data, evaluated, chosen)
     asked = Evaluate(
         explainers=at_layers(explained.explainers, layer or []),
-        metrics=seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), seed),
+        metrics=seeded(chosen or (*STANDARD, *((PointingGame(), BoxIoU()) if annotated else ())), work.seed),
         part=batch_size,
     )
     asked.check(evaluated, annotated)
-    settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": precision}
+    settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": work.precision}
     settings |= {"boxes": str(boxes) if boxes else None, "architecture": architecture}
     settings |= photos.given() | explained.given()
-    with filling(out, "evaluate", settings, seed, overwrite, processes, inputs=[model, data, boxes]) as run:
+    with filling(out, "evaluate", settings, work.seed, work.overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
-            source = open_photos(evaluated, data, limit=limit, seed=seed)
+            source = open_photos(evaluated, data, limit=limit, seed=work.seed)
             with progress("evaluating", len(source)) as advance:
                 run_evaluate(
                     asked,
@@ -129,8 +125,7 @@ def evaluate(
                     processes=processes,
                     advance=advance,
                 )
-    columns = {"metric": "metric", "better": "better", "range": "range"}
-    show(run, json, {**columns, **{name: name for name in map(repr, asked.explainers)}}, rows="side_by_side")
+    show(run, work.json, columns.EVALUATE | {name: name for name in map(repr, asked.explainers)}, rows="side_by_side")
 
 
 def _boxes(file: Path | None, data: str, model: "Classifier", metrics: "Sequence[Metric]") -> "Boxes | None":

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from heatproof.models.classifier import Classifier
 
 
-@options.of_photos
+@options.grouped
 def explain(
     images: Annotated[list[str], typer.Argument(help="Photos, folders, manifests, shards, or demo.")],
     model: options.Model,
+    work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,
@@ -32,22 +33,16 @@ def explain(
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write figures as PDF.")] = False,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 16,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> None:
     """Heatmaps of photos: a figure per photo with a row per class and a column per explainer and layer."""
     from heatproof.answers.scored import scored
     from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
     from heatproof.commands.photos import open_photos
-    from heatproof.models.hardware import Hardware
     from heatproof.models.layers import find_layer
-    from heatproof.processes import Processes, own_device
+    from heatproof.processes import Processes
 
-    processes = Processes.here(device)
-    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
+    processes = Processes.here(work.device)
+    hardware = work.hardware()
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     explained = scored(score, built or STANDARD, [photos(options.opening([model], architecture)(model))])
     classifier = explained.models[0]
@@ -61,12 +56,12 @@ def explain(
         pdf=pdf,
     )
     data = images if len(images) > 1 else images[0]
-    source = open_photos(classifier, data, limit=limit, seed=seed, labels_needed=False)
-    given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": precision}
+    source = open_photos(classifier, data, limit=limit, seed=work.seed, labels_needed=False)
+    given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": work.precision}
     given["architecture"] = architecture
     given |= photos.given() | explained.given()
     given["batch_size"] = batch_size  # what is done already is counted in batches
-    with filling(out, "explain", given, seed, overwrite, processes, inputs=[model, *images]) as run:
+    with filling(out, "explain", given, work.seed, work.overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
             with progress("explaining", source.count) as advance:
                 run_explain(
@@ -79,7 +74,8 @@ def explain(
                     batch_size=batch_size,
                     advance=advance,
                 )
-    show(run, json, {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"})
+    heads = {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"}
+    show(run, work.json, heads)
 
 
 def _class(model: "Classifier", wanted: str) -> int:

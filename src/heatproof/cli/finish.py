@@ -1,10 +1,11 @@
 """How every command that fills a run folder begins and ends."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heatproof.cli import typed_command
 from heatproof.cli.console import say, show_json, show_rows, show_skipped
 from heatproof.errors import SpecError
 
@@ -23,7 +24,7 @@ def filling(
     processes: "Processes | None" = None,
     *,
     inputs: Sequence[Path | str | None] = (),
-) -> Iterator["Run"]:
+) -> Generator["Run"]:
     """The run folder of a command; when the work is done, its page ``report.html``, and only then it is complete.
 
     A folder in which the same command is complete is handed out with ``run.done``: nothing is to be done.
@@ -54,12 +55,20 @@ def filling(
         out = own_folder(command, settings, seed)
         say(f"into {out}")
     wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
+    typed = typed_command()
 
     def make_page(folder: Path, record: dict[str, Any]) -> None:
         write_report([folder], record=record)
 
     try:
-        with start_together(out, processes, **wanted, inputs=with_bases(inputs), page=make_page) as run:
+        with start_together(
+            out,
+            processes,
+            **wanted,
+            options={"typed": typed} if typed else {},
+            inputs=with_bases(inputs),
+            page=make_page,
+        ) as run:
             yield run
     except KeyboardInterrupt:
         if processes.index == 0:

@@ -8,6 +8,7 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -19,23 +20,12 @@ if TYPE_CHECKING:
     from heatproof.results.run import Run
     from heatproof.types import Explainer
 
-COLUMNS = {
-    "model": "model",
-    "penalty": "penalty",
-    "explainer": "explainer",
-    "fsr": "FSR",
-    "top1_clean": "top-1 clean",
-    "top1_fooled": "top-1 fooled",
-    "agreement": "agreement",
-    "spearman": "rank correlation",
-    "nissim": "NISSIM",
-}
 
-
-@options.of_photos
+@options.grouped
 def fool(
     data: options.Data,
     model: options.Model,
+    work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,
@@ -87,23 +77,17 @@ def fool(
     resume: Annotated[bool, typer.Option("--resume", help="As without it: the same command always goes on.")] = False,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 32,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> None:
     """Make a copy of the model whose heatmaps lie and whose accuracy stays, by fine-tuning or by hand."""
     if (penalty is None) == (edit is None):
         raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
     from heatproof.answers.scored import scored
     from heatproof.commands.photos import open_photos
-    from heatproof.models.hardware import Hardware
-    from heatproof.processes import Processes, own_device
+    from heatproof.processes import Processes
 
-    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
-    tuned = {"steps": steps, "lr": lr, "weight": weight, "batch_size": batch_size, "keep": keep, "seed": seed}
-    tuned |= {"trainable": trainable, "max_accuracy_drop": max_accuracy_drop, "precision": precision}
+    hardware = work.hardware()
+    tuned = {"steps": steps, "lr": lr, "weight": weight, "batch_size": batch_size, "keep": keep, "seed": work.seed}
+    tuned |= {"trainable": trainable, "max_accuracy_drop": max_accuracy_drop, "precision": work.precision}
     fooled = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, [fooled], [photos(options.opening([model], architecture)(model))])
     (fooled,), (clean,) = explained.explainers, explained.models
@@ -114,14 +98,14 @@ def fool(
         settings["held_out"] = held_out
 
     def opened(name: str, limit: int | None) -> "Source":
-        return open_photos(clean, name, limit=limit, seed=seed)
+        return open_photos(clean, name, limit=limit, seed=work.seed)
 
-    processes = None if edit else Processes.here(device)
-    with filling(out, "fool", settings, seed, overwrite, processes, inputs=[data, model, held_out]) as run:
+    processes = None if edit else Processes.here(work.device)
+    with filling(out, "fool", settings, work.seed, work.overwrite, processes, inputs=[data, model, held_out]) as run:
         if not run.done:
             judged = opened(held_out, None) if held_out else None
             _fill(asked, clean, model, opened(data, limit), judged, run, hardware)
-    show(run, json, COLUMNS)
+    show(run, work.json, columns.COMPARE)
 
 
 def _by_hand(edit: str, explainer: "Explainer") -> "Edit":

@@ -15,6 +15,7 @@ from heatproof.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:  # torch loads slowly
     from heatproof.models.classifier import Classifier
+    from heatproof.models.hardware import Hardware
 
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
 """What the spec of a penalty may name."""
@@ -160,22 +161,49 @@ class Photos:
     def given(self) -> dict[str, Any]:
         """For the settings of a run: nothing where no flag was given."""
         flags = {field.name: getattr(self, field.name) for field in fields(self)}
-        told = {name: value for name, value in flags.items() if value is not None}
-        return {"photos": told} if told else {}
+        given = {name: value for name, value in flags.items() if value is not None}
+        return {"photos": given} if given else {}
 
 
-def of_photos(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the flags of :class:`Photos`, which it takes as ``photos``."""
+@dataclass(frozen=True)
+class Work:
+    """How a command works and reports, whatever it does."""
+
+    seed: Seed = 0
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    overwrite: Overwrite = False
+    json: Json = False
+
+    def hardware(self) -> "Hardware":
+        """This process's own."""
+        from heatproof.models.hardware import Hardware
+        from heatproof.processes import own_device
+
+        return Hardware(own_device(self.device), self.precision)  # type: ignore[arg-type]
+
+
+def grouped(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the flags of :class:`Work` and :class:`Photos`, whichever of them it takes, after its own."""
     signature = inspect.signature(verb)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "photos"]
-    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = signature.parameters.values()
+    groups = {
+        parameter.name: parameter.annotation for parameter in parameters if parameter.annotation in (Work, Photos)
+    }
+    own = [parameter for parameter in parameters if parameter.name not in groups]
     flags = [
-        inspect.Parameter(field.name, keyword, default=field.default, annotation=field.type) for field in fields(Photos)
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for group in groups.values()
+        for field in fields(group)
     ]
 
     @functools.wraps(verb)
     def run(**given: Any) -> None:
-        verb(photos=Photos(**{flag.name: given.pop(flag.name) for flag in flags}), **given)
+        made = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        verb(**made, **given)
 
     run.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *flags)}

@@ -8,12 +8,14 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 
 
-@options.of_photos
+@options.grouped
 def shift(
     data: options.Data,
     model: Annotated[list[str], typer.Option("--model", help="A model; may be repeated.", show_default=False)],
+    work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,
@@ -49,11 +51,6 @@ def shift(
     ] = None,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 16,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> None:
     """Attack photos and compare the heatmaps before and after: NISSIM, MOD and VID per model."""
     from heatproof.answers.scored import scored
@@ -61,11 +58,10 @@ def shift(
     from heatproof.commands.photos import open_photos
     from heatproof.commands.shift.run import Shift, run_shift
     from heatproof.explainers.cam import GradCAM
-    from heatproof.models.hardware import Hardware
-    from heatproof.processes import Processes, own_device
+    from heatproof.processes import Processes
 
-    processes = Processes.here(device)
-    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
+    processes = Processes.here(work.device)
+    hardware = work.hardware()
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
@@ -83,21 +79,20 @@ def shift(
         part=batch_size,
         **given,
     )
-    settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
+    settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": work.precision}
     settings["architecture"] = architecture
     settings |= photos.given() | explained.given()
-    with filling(out, "shift", settings, seed, overwrite, processes, inputs=[data, *model]) as run:
+    with filling(out, "shift", settings, work.seed, work.overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            count = len(open_photos(models[0], data, limit=limit, seed=seed))
+            count = len(open_photos(models[0], data, limit=limit, seed=work.seed))
             with progress("attacking", count * len(models)) as advance:
                 run_shift(
                     asked,
                     models,
-                    lambda model: open_photos(model, data, limit=limit, seed=seed),
+                    lambda model: open_photos(model, data, limit=limit, seed=work.seed),
                     run,
                     hardware=hardware,
                     processes=processes,
                     advance=advance,
                 )
-    columns = {"model": "model", "attack": "attack", "epsilon": "epsilon", "explainer": "explainer"}
-    show(run, json, {**columns, "mod": "MOD", "vid": "VID", "top1": "top-1", "psnr": "PSNR"})
+    show(run, work.json, columns.SHIFT)

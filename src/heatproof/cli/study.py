@@ -11,34 +11,30 @@ from heatproof.cli.finish import filling, show
 from heatproof.errors import SpecError, did_you_mean
 
 
+@options.grouped
 def study(
     name: Annotated[str, typer.Argument(help="A study: heatproof list studies.")],
+    work: options.Work,
     out: options.Out = None,
     given: Annotated[
         list[str] | None,
         typer.Option("--set", help="key=value; lists as key=a --set key=b.", show_default=False),
     ] = None,
     preset: Annotated[str, typer.Option("--preset", help="The study's own set of settings.")] = "",
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> None:
     """Repeat a published experiment, with its own settings or yours."""
     if name not in catalog.STUDIES:
         raise SpecError(f"there is no study {name!r}; {did_you_mean(name, catalog.STUDIES)}")
-    from heatproof.models.hardware import Hardware
 
     kind = catalog.STUDIES[name]
-    asked = kind(**{**_preset(kind, preset, name), **options.read_settings(kind, given or [], seed)})
-    hardware = Hardware(device, precision)  # type: ignore[arg-type]
-    settings = {"study": name, "asked": asked, "precision": precision}
+    asked = kind(**{**_preset(kind, preset, name), **options.read_settings(kind, given or [], work.seed)})
+    hardware = work.hardware()
+    settings = {"study": name, "asked": asked, "precision": work.precision}
     inputs = [text.partition("=")[2] for text in given or []]
-    with filling(out, "study", settings, seed, overwrite, inputs=inputs) as run:
+    with filling(out, "study", settings, work.seed, work.overwrite, inputs=inputs) as run:
         if not run.done:
             asked(run, hardware=hardware, say=say)
-    show(run, json, getattr(kind, "columns", {"model": "model"}))
+    show(run, work.json, getattr(kind, "columns", {"model": "model"}))
 
 
 def _preset(kind: Any, preset: str, name: str) -> dict[str, Any]:

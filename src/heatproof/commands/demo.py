@@ -244,7 +244,7 @@ def _peak_in_box(heatmaps: Heatmaps, boxes: torch.Tensor) -> torch.Tensor:
     return (cols >= left) & (cols < right) & (rows >= top) & (rows < bottom)
 
 
-def _rows(step: str, model: Classifier, grid: Grid, seen: Scenes, **columns: list) -> list[dict[str, Any]]:
+def _rows(step: str, model: Classifier, grid: Grid, seen: Scenes, **columns: list[Any]) -> list[dict[str, Any]]:
     confidence, predictions = grid.logits.float().softmax(1).max(1)
     empty = is_empty(grid.heatmaps[0][:, 0])
     return [
@@ -264,7 +264,7 @@ def _rows(step: str, model: Classifier, grid: Grid, seen: Scenes, **columns: lis
     ]
 
 
-def _bounds(name: str, values: list) -> dict[str, float]:
+def _bounds(name: str, values: list[Any]) -> dict[str, float]:
     found = interval([float(value) for value in values])
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 

@@ -34,11 +34,13 @@ def describe(
 
 
 def model_record(model: Classifier, name: str | None = None, **more: Any) -> dict[str, Any]:
-    """``{name, sha256, layer, preprocessing}`` of a model, and ``more``."""
+    """``{name, sha256, layer, preprocessing}`` of a model, ``classes`` where they have names, and ``more``."""
     own: dict[str, Any] = {"name": name or model.name, "sha256": fingerprint(model), "layer": default_layer(model)}
     own["preprocessing"] = model.preprocessing.plain()
     if model.reading is not None:
         own["reading"] = repr(model.reading)
+    if model.classes:
+        own["classes"] = list(model.classes)
     return {**own, **more}
 
 

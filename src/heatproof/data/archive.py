@@ -101,7 +101,7 @@ def _member(file: BinaryIO, place: int, end: int) -> tuple[Member | None, int]:
             if header.size > LONGEST_NAME or beyond > end:
                 return Member(name or header.name, data, 0, "its long name in the archive is damaged"), data
             if header.type in _BEFORE:
-                name, size = _told(file, data, header, name, size)
+                name, size = _extended(file, data, header, name, size)
             place = beyond
             continue
         name, size = name or header.name, header.size if size < 0 else size
@@ -118,7 +118,7 @@ def _member(file: BinaryIO, place: int, end: int) -> tuple[Member | None, int]:
         return Member(name, data, size, fault), data + _whole_blocks(size)
 
 
-def _told(file: BinaryIO, data: int, header: tarfile.TarInfo, name: str, size: int) -> tuple[str, int]:
+def _extended(file: BinaryIO, data: int, header: tarfile.TarInfo, name: str, size: int) -> tuple[str, int]:
     """What a long name or a pax header says about the member that follows."""
     file.seek(data)
     content = file.read(header.size)

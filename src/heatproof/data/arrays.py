@@ -1,6 +1,6 @@
 """Photos that Pillow does not hold whole: NumPy's arrays, and TIFF with many bands or pages."""
 
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ def npy_shape(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def read_npy(file: BinaryIO) -> NDArray:
+def read_npy(file: BinaryIO) -> NDArray[Any]:
     """The array of a ``.npy`` file as ``[channels, rows, cols]`` of uint8, uint16 or float32; no pickles."""
     file.seek(0)
     return as_pixels(np.load(file, allow_pickle=False, max_header_size=HEADER))
@@ -38,7 +38,7 @@ def check_array(shape: tuple[int, ...], dtype: np.dtype) -> None:
         )
 
 
-def as_pixels(values: NDArray) -> NDArray:
+def as_pixels(values: NDArray[Any]) -> NDArray[Any]:
     """``[channels, rows, cols]`` of uint8, uint16, or float32 (whatever else it was) from an array.
 
     Of three axes the channels are the first or the last, whichever is the shortest of the three.
@@ -77,7 +77,7 @@ def tiff_shape(file: BinaryIO, pages: bool) -> tuple[tuple[int, ...], np.dtype]:
         return shape, np.dtype(first.dtype)
 
 
-def read_tiff(file: BinaryIO, pages: bool) -> NDArray:
+def read_tiff(file: BinaryIO, pages: bool) -> NDArray[Any]:
     """The bands of a TIFF's first page, or all of its grey pages, as ``[channels, rows, cols]``."""
     import tifffile
 
@@ -96,6 +96,6 @@ def read_tiff(file: BinaryIO, pages: bool) -> NDArray:
     return _typed(np.stack(found))
 
 
-def _typed(values: NDArray) -> NDArray:
+def _typed(values: NDArray[Any]) -> NDArray[Any]:
     """:func:`as_pixels` of an array whose channels are known to come first."""
     return np.concatenate([as_pixels(band) for band in values])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import lru_cache
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -85,12 +85,12 @@ def batches(
         with reading():
             try:
                 photo = source[place]
-                told = dark(photo.image, wanted.range)
+                remark = dark(photo.image, wanted.range)
                 image = photo.image if photo.fitted else fitted(photo.image, wanted)
             except InputError as error:
                 return None, str(error)
-            if told:
-                warnings.warn(f"{photo.id}: {told}", stacklevel=2)
+            if remark:
+                warnings.warn(f"{photo.id}: {remark}", stacklevel=2)
             return photo._replace(image=image), ""
 
     # checked above at the call, not at the first batch
@@ -211,7 +211,7 @@ def _checked(batch_size: int, shard: tuple[int, int], start: int, workers: int |
     return index, count
 
 
-def _ahead(work: Callable[..., T], tasks: Iterable, ahead: int, workers: int | None) -> Generator[T, None, None]:
+def _ahead(work: Callable[..., T], tasks: Iterable[Any], ahead: int, workers: int | None) -> Generator[T, None, None]:
     """``map(work, tasks)`` in threads, in order, with at most ``ahead`` results waiting besides the one handed out."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers or min(8, processors), thread_name_prefix="heatproof-photos")

@@ -101,8 +101,8 @@ def _no_class(folder: Path, folders: list[str], classes: Sequence[str]) -> str:
 
 def _no_photo(folder: Path, skipped: Sequence[dict[str, str]]) -> str:
     if skipped:
-        told = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
-        return f"no photo in {folder} can be read ({len(skipped)} left out): {told}"
+        reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
+        return f"no photo in {folder} can be read ({len(skipped)} left out): {reasons}"
     return f"no photo in {folder}: expected files that end in {', '.join(sorted(SUFFIXES))}"
 
 
@@ -137,8 +137,8 @@ def _photos_below(folder: Path) -> tuple[list[Path], list[dict[str, str]]]:
             inner.clear()
             # a link back up shows nothing new; one to elsewhere may have been meant as a class of its own
             if not within.is_relative_to(entered[real]):
-                told = f"it is the same folder as {entered[real].as_posix()}, whose photos are counted there"
-                skipped.append((within, told))
+                reason = f"it is the same folder as {entered[real].as_posix()}, whose photos are counted there"
+                skipped.append((within, reason))
             continue
         entered[real] = within
         for name in filter(is_picture, files):

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.types import Images, Labels
 
-Picture = str | Path | Image.Image | NDArray | Tensor
+Picture = str | Path | Image.Image | NDArray[Any] | Tensor
 """One photo: a file, a picture that Pillow has opened, or an array."""
 
 
@@ -70,16 +71,16 @@ def open_tensors(images: Images, labels: Labels | Sequence[int] | None = None, n
 
 def _file(image: Image.Image) -> bytes:
     """The picture as a file's bytes, so that it is turned, blended and converted as every other photo."""
-    kept = image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "F") else image.convert("RGB")
+    picture = image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "F") else image.convert("RGB")
     buffer = io.BytesIO()
-    if kept.mode == "F":  # PNG holds no such numbers
-        kept.save(buffer, "tiff")
+    if picture.mode == "F":  # PNG holds no such numbers
+        picture.save(buffer, "tiff")
     else:
-        kept.save(buffer, "png", compress_level=0, exif=image.getexif())
+        picture.save(buffer, "png", compress_level=0, exif=image.getexif())
     return buffer.getvalue()
 
 
-def _channels_last(array: NDArray, tensor: bool) -> NDArray:
+def _channels_last(array: NDArray[Any], tensor: bool) -> NDArray[Any]:
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
     if array.ndim == 2:
@@ -95,7 +96,7 @@ def _channels_last(array: NDArray, tensor: bool) -> NDArray:
     return array[..., 0] if array.shape[2] == 1 else array
 
 
-def _in_8_bits(array: NDArray) -> NDArray[np.uint8]:
+def _in_8_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if not np.issubdtype(array.dtype, np.floating):

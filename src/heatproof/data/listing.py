@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from jaxtyping import UInt8
 from torch import Tensor
@@ -105,7 +105,7 @@ def ids_below(files: Sequence[Path]) -> list[str]:
     return [Path(os.path.relpath(file, together)).as_posix() for file in files]
 
 
-def of_files(files: Sequence[Path], ids: Sequence[str], labels: Sequence[int], **known) -> Listing:
+def of_files(files: Sequence[Path], ids: Sequence[str], labels: Sequence[int], **known: Any) -> Listing:
     """The listing of photos that lie in files of their own."""
     texts = unique(map(as_text, ids))
     return Listing(texts, labels, fetch=files.__getitem__, stamp=lambda place: file_stamp(files[place]), **known)

@@ -82,8 +82,8 @@ def _scan(path: Path) -> pl.LazyFrame:
 def _without_blank_end(table: pl.DataFrame) -> pl.DataFrame:
     """A text's last lines may be blank, or commas alone as spreadsheets leave them; these are no rows."""
     blank = pl.all_horizontal(pl.all().is_null() | (pl.all().str.strip_chars() == ""))
-    told = table.select(~blank).to_series() if table.width else pl.Series([], dtype=pl.Boolean)
-    return table.head((told.arg_true()[-1] + 1) if told.any() else 0)
+    filled = table.select(~blank).to_series() if table.width else pl.Series([], dtype=pl.Boolean)
+    return table.head((filled.arg_true()[-1] + 1) if filled.any() else 0)
 
 
 def _literal(path: Path) -> str | io.BytesIO:

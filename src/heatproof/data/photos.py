@@ -8,7 +8,7 @@ import contextlib
 import io
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, get_args
@@ -54,9 +54,11 @@ BAND = 1 << 18  # pixels that are converted at once
 # bytes a pixel takes in Pillow's memory (4 in the modes that are not listed), and beside it while it is decoded
 NATIVE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 DECODING = {"WEBP": 18, "AVIF": 20, "GIF": 4}
-PROGRESSIVE = 8  # of a JPEG whose scans are held until the last
-DEEP = 26  # of colours of 16 bits: both halves of their bytes, what is joined of them, and floating point
-FITTING = 12  # bytes a pixel that the decoded photo takes with its copies until it is fitted
+# of colours of 16 bits: both halves of their bytes, what is joined of them, and floating point
+DEEP = 26
+# bytes a pixel that the decoded photo takes with its copies until it is fitted; a progressive JPEG, whose scans are
+# held until the last, takes no more
+FITTING = 12
 LONGEST = 8  # times the short side: of longer photos only the middle is resized, for a strip would grow without bound
 
 
@@ -243,7 +245,7 @@ _memory = _Memory()
 
 
 @contextmanager
-def reading() -> Iterator[None]:
+def reading() -> Generator[None]:
     """Photos that are read in this block, in this thread, count against :data:`MAX_BYTES` until it ends.
 
     Put it round the reading and the fitting of a photo, so that its pixels are gone when the next thread begins.
@@ -345,8 +347,6 @@ def _bytes_wanted(image: Image.Image, deep: bool = False) -> int:
     """What decoding, turning and fitting this photo will take, by what its header says."""
     native = NATIVE.get(image.mode, 4)
     decoding = DECODING.get(image.format or "", 0)
-    if image.info.get("progressive"):
-        decoding = PROGRESSIVE
     if deep:
         decoding = DEEP
     wanted = image.width * image.height * max(native + decoding, native + native + 3, FITTING)

@@ -81,8 +81,8 @@ def from_shards(shards: Sequence[Path], classes: Sequence[str] | None, labels: b
         samples, lost = _index(shard)
         skipped += lost
         for key, sample in samples.items():
-            told = _labels_of(sample) if labels else [""] * len(sample.photos)
-            for number, (photo, text) in enumerate(zip(sample.photos, told, strict=True), start=1):
+            labelled = _labels_of(sample) if labels else [""] * len(sample.photos)
+            for number, (photo, text) in enumerate(zip(sample.photos, labelled, strict=True), start=1):
                 name = _id(shard, key if number == 1 else f"{key}#{number}")
                 if isinstance(text, InputError):
                     skipped.append({"image": name, "reason": str(text)})
@@ -159,7 +159,11 @@ def _index(shard: Path) -> tuple[dict[str, _Sample], list[dict[str, str]]]:
         if not sample.photos and key not in odd:
             odd[key] = [(".cls", "there is a label and no photo")]
     return samples, [
-        *({"image": _id(shard, key + ending), "reason": why} for key, told in odd.items() for ending, why in told),
+        *(
+            {"image": _id(shard, key + ending), "reason": why}
+            for key, reasons in odd.items()
+            for ending, why in reasons
+        ),
         *({"image": shard.name, "reason": reason} for reason in lost),
     ]
 

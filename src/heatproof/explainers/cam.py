@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from heatproof.errors import ModelError
 from heatproof.explainers.scores import Score
-from heatproof.explainers.together import Map, explain_at_layer
+from heatproof.explainers.together import Map, explain_at_layer, signed_without_relu
 from heatproof.models.classifier import check_images, resolve_targets
 from heatproof.models.layers import default_layer, layer_name, list_layers, network_of, record
 from heatproof.types import Classes, Explanation, Heatmaps, Images, Layered, Targets, settings
@@ -33,21 +33,14 @@ class GradCAM:
     relu: bool = True
     counterfactual: bool = False
     score: Score = "logit"
-
-    @property
-    def signed(self) -> bool:
-        return not self.relu
+    signed = signed_without_relu
+    __call__ = explain_at_layer
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps:
         heatmaps = (gradient.mean((2, 3), keepdim=True) * activation).sum(1)
         if self.counterfactual:
             heatmaps = -heatmaps
         return heatmaps.relu() if self.relu else heatmaps
-
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
-        return explain_at_layer(self, model, images, targets, create_graph=create_graph)
 
 
 @settings

@@ -2,11 +2,11 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from heatproof.explainers.scores import Score
-from heatproof.explainers.together import Map, explain_at_layer
-from heatproof.types import Classes, Explanation, Heatmaps, Images, Layered, settings
+from heatproof.explainers.together import Map, explain_at_layer, signed_without_relu
+from heatproof.types import Heatmaps, Layered, settings
 
 # far below any activation that counts, and still a number in half precision's full form
 TINY = 1e-12
@@ -32,10 +32,8 @@ class GradCAMPlusPlus:
     layer: Layered = None
     relu: bool = True
     score: Score = "logit"
-
-    @property
-    def signed(self) -> bool:
-        return not self.relu
+    signed = signed_without_relu
+    __call__ = explain_at_layer
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps:
         # g^2 / (2 g^2 + g^3 S) = 1 / (2 + g S), without its 0 / 0
@@ -44,11 +42,6 @@ class GradCAMPlusPlus:
         weights = (alpha * gradient.relu()).sum((2, 3), keepdim=True)
         heatmaps = (weights * activation).sum(1)
         return heatmaps.relu() if self.relu else heatmaps
-
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
-        return explain_at_layer(self, model, images, targets, create_graph=create_graph)
 
 
 @settings
@@ -69,21 +62,14 @@ class XGradCAM:
     layer: Layered = None
     relu: bool = True
     score: Score = "logit"
-
-    @property
-    def signed(self) -> bool:
-        return not self.relu
+    signed = signed_without_relu
+    __call__ = explain_at_layer
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps:
         total = activation.sum((2, 3), keepdim=True)
         share = torch.where(total.abs() > TINY, activation / _apart(total), 0)
         heatmaps = ((share * gradient).sum((2, 3), keepdim=True) * activation).sum(1)
         return heatmaps.relu() if self.relu else heatmaps
-
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
-        return explain_at_layer(self, model, images, targets, create_graph=create_graph)
 
 
 @settings
@@ -104,19 +90,12 @@ class LayerCAM:
     layer: Layered = None
     relu: bool = True
     score: Score = "logit"
-
-    @property
-    def signed(self) -> bool:
-        return not self.relu
+    signed = signed_without_relu
+    __call__ = explain_at_layer
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps:
         heatmaps = (gradient.relu() * activation).sum(1)
         return heatmaps.relu() if self.relu else heatmaps
-
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
-        return explain_at_layer(self, model, images, targets, create_graph=create_graph)
 
 
 @settings
@@ -137,19 +116,12 @@ class HiResCAM:
     layer: Layered = None
     relu: bool = True
     score: Score = "logit"
-
-    @property
-    def signed(self) -> bool:
-        return not self.relu
+    signed = signed_without_relu
+    __call__ = explain_at_layer
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps:
         heatmaps = (gradient * activation).sum(1)
         return heatmaps.relu() if self.relu else heatmaps
-
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
-        return explain_at_layer(self, model, images, targets, create_graph=create_graph)
 
 
 @settings
@@ -173,10 +145,8 @@ class EigenCAM:
     layer: Layered = None
     relu: bool = True
     score: Score = "logit"
-
-    @property
-    def signed(self) -> bool:
-        return not self.relu
+    signed = signed_without_relu
+    __call__ = explain_at_layer
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps:
         with torch.autocast(activation.device.type, enabled=False):
@@ -184,11 +154,6 @@ class EigenCAM:
         largest = projected.detach().gather(1, projected.detach().abs().argmax(1, keepdim=True))
         heatmaps = (projected * largest.sign()).unflatten(1, activation.shape[2:])
         return heatmaps.relu() if self.relu else heatmaps
-
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
-        return explain_at_layer(self, model, images, targets, create_graph=create_graph)
 
 
 def _first_component(cells: Float[Tensor, "batch cells channels"]) -> Float[Tensor, "batch cells"]:

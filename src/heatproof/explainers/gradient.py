@@ -28,14 +28,10 @@ class SimpleGrad:
     layer: Layered = PIXELS
     score: Score = "logit"
     signed = False
+    __call__ = explain_at_layer
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps:
         return gradient.abs().sum(1)
-
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
-        return explain_at_layer(self, model, images, targets, create_graph=create_graph)
 
 
 @settings

@@ -1,6 +1,7 @@
 """Maps of a layer weighted by what the network says when it sees, or loses, each of them: no gradient is asked."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -9,14 +10,57 @@ from torch import Tensor, nn
 
 from heatproof.errors import InputError
 from heatproof.explainers.scores import Score, explained
-from heatproof.explainers.together import predict
+from heatproof.explainers.together import predict, signed_without_relu
 from heatproof.models.classifier import check_images, resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, find_layer, layer_name, record
-from heatproof.types import Classes, Explanation, Images, Layered, PerImage, Targets, settings
+from heatproof.types import Classes, Explanation, Images, Layered, Logits, PerImage, Targets, settings
 
 Maps = Float[Tensor, "batch maps rows cols"]
 PerMap = Float[Tensor, "batch maps"]
+
+
+class Weighing(Protocol):
+    """An explainer that gives every map of a layer a weight, by what the network says."""
+
+    @property
+    def layer(self) -> Layered: ...
+
+    @property
+    def relu(self) -> bool: ...
+
+    def weights(self, seen: "Seen") -> PerMap: ...
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A layer's maps of the images, in full precision, with the logits of the same pass and the classes."""
+
+    model: nn.Module
+    layer: str
+    images: Images
+    maps: Maps
+    logits: Logits
+    targets: Targets
+    create_graph: bool
+
+
+def explain_weighted(
+    explainer: Weighing,
+    model: nn.Module,
+    images: Images,
+    targets: Classes | None = None,
+    *,
+    create_graph: bool = False,
+) -> Explanation:
+    """The weighted sum of a layer's maps: ``__call__`` of whatever weighs them."""
+    check_images(model, images)
+    layer = layer_name(model, explainer.layer, images)
+    with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
+        images = images.clone() if images.is_inference() else images
+        seen = _seen(model, images, targets, layer, create_graph)
+        heatmaps = (explainer.weights(seen)[:, :, None, None] * seen.maps).sum(1)
+        return Explanation(heatmaps.relu() if explainer.relu else heatmaps, seen.logits, seen.targets)
 
 
 @settings
@@ -41,28 +85,17 @@ class ScoreCAM:
     relu: bool = True
     score: Score = "logit"
     at_once: int = 64
+    signed = signed_without_relu
+    __call__ = explain_weighted
 
-    @property
-    def signed(self) -> bool:
-        return not self.relu
-
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
-        check_images(model, images)
-        layer = layer_name(model, self.layer, images)
-        with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
-            images = images.clone() if images.is_inference() else images
-            activation, logits, targets = _seen(model, images, targets, layer, create_graph)
-            masks = _scaled(F.interpolate(activation, images.shape[2:], mode="bilinear", align_corners=False))
-            parts = []
-            for some in masks.split(max(1, self.at_once // len(images)), dim=1):
-                mixed = (images[:, None] * some[:, :, None].to(images.dtype)).flatten(0, 1)
-                passed = predict(model, mixed, create_graph=create_graph)
-                parts.append(_scores(passed, targets, self.score, len(images)))
-            weights = torch.cat(parts, 1).to(activation.dtype).softmax(1)
-            heatmaps = (weights[:, :, None, None] * activation).sum(1)
-            return Explanation(heatmaps.relu() if self.relu else heatmaps, logits, targets)
+    def weights(self, seen: Seen) -> PerMap:
+        masks = _scaled(F.interpolate(seen.maps, seen.images.shape[2:], mode="bilinear", align_corners=False))
+        parts = []
+        for some in masks.split(max(1, self.at_once // len(seen.images)), dim=1):
+            mixed = (seen.images[:, None] * some[:, :, None].to(seen.images.dtype)).flatten(0, 1)
+            passed = predict(seen.model, mixed, create_graph=seen.create_graph)
+            parts.append(_scores(passed, seen.targets, self.score, len(seen.images)))
+        return torch.cat(parts, 1).to(seen.maps.dtype).softmax(1)
 
 
 @settings
@@ -85,46 +118,33 @@ class AblationCAM:
     relu: bool = True
     score: Score = "logit"
     at_once: int = 64
+    signed = signed_without_relu
+    __call__ = explain_weighted
 
-    @property
-    def signed(self) -> bool:
-        return not self.relu
-
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
-        check_images(model, images)
-        layer = layer_name(model, self.layer, images)
-        if layer == PIXELS:
+    def weights(self, seen: Seen) -> PerMap:
+        if seen.layer == PIXELS:
             raise InputError("ablation_cam needs a layer of the network, not the pixels; occlusion() covers pixels")
-        with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
-            images = images.clone() if images.is_inference() else images
-            activation, logits, targets = _seen(model, images, targets, layer, create_graph)
-            channels = activation.shape[1]
-            # all channels first, then all but one
-            kept = 1 - F.pad(torch.eye(channels, device=images.device, dtype=images.dtype), (0, 0, 1, 0))
-            parts = []
-            for some in kept.split(max(1, self.at_once // len(images))):
-                repeated = images.repeat_interleave(len(some), 0)
-                passed = _without(model, layer, repeated, some.repeat(len(images), 1), create_graph)
-                parts.append(_scores(passed, targets, self.score, len(images)))
-            scores = torch.cat(parts, 1).to(activation.dtype)
-            whole, without = scores[:, :1], scores[:, 1:]
-            weights = (whole - without) / torch.where(whole == 0, 1, whole)
-            heatmaps = (weights[:, :, None, None] * activation).sum(1)
-            return Explanation(heatmaps.relu() if self.relu else heatmaps, logits, targets)
+        images, channels = seen.images, seen.maps.shape[1]
+        # all channels first, then all but one
+        passing = 1 - F.pad(torch.eye(channels, device=images.device, dtype=images.dtype), (0, 0, 1, 0))
+        parts = []
+        for some in passing.split(max(1, self.at_once // len(images))):
+            repeated = images.repeat_interleave(len(some), 0)
+            passed = _without(seen.model, seen.layer, repeated, some.repeat(len(images), 1), seen.create_graph)
+            parts.append(_scores(passed, seen.targets, self.score, len(images)))
+        scores = torch.cat(parts, 1).to(seen.maps.dtype)
+        whole, without = scores[:, :1], scores[:, 1:]
+        return (whole - without) / torch.where(whole == 0, 1, whole)
 
 
-def _seen(
-    model: nn.Module, images: Images, targets: Classes | None, layer: str, create_graph: bool
-) -> tuple[Maps, Tensor, Targets]:
-    """The layer's maps, in full precision, with the logits of the same pass and the classes."""
+def _seen(model: nn.Module, images: Images, targets: Classes | None, layer: str, create_graph: bool) -> Seen:
     logits, recorded = record(model, images, [layer], create_graph=create_graph)
-    activation = recorded[layer]
-    if activation.dtype in (torch.bfloat16, torch.float16):
-        activation = activation.float()
+    maps = recorded[layer]
+    if maps.dtype in (torch.bfloat16, torch.float16):
+        maps = maps.float()
     resolved = resolve_targets(logits, targets, model)
-    return (activation, logits, resolved) if create_graph else (activation.detach(), logits.detach(), resolved)
+    maps, logits = (maps, logits) if create_graph else (maps.detach(), logits.detach())
+    return Seen(model, layer, images, maps, logits, resolved, create_graph)
 
 
 def _scaled(maps: Maps) -> Maps:
@@ -140,11 +160,11 @@ def _scores(logits: Float[Tensor, "many classes"], targets: Targets, score: Scor
     return found.view(count, each)
 
 
-def _without(model: nn.Module, layer: str, images: Tensor, kept: Tensor, create_graph: bool) -> Tensor:
+def _without(model: nn.Module, layer: str, images: Tensor, passing: Tensor, create_graph: bool) -> Tensor:
     """The logits where the layer puts out only the channels that are kept, image by image."""
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return output * kept[:, :, None, None].to(output.dtype)
+        return output * passing[:, :, None, None].to(output.dtype)
 
     handle = find_layer(model, layer).register_forward_hook(hook)
     try:

@@ -144,11 +144,6 @@ class RISE:
             yield torch.stack([m[t : t + rows, s : s + cols] for m, t, s in zip(large, tops, lefts, strict=True)])
 
 
-def patches(rows: int, cols: int, patch: int, stride: int) -> Masks:
-    """One mask per place of a square patch on a regular grid whose last row and column end at the border."""
-    return patch_masks(rows, cols, patch, patch_places(rows, cols, patch, stride))
-
-
 def patch_places(rows: int, cols: int, patch: int, stride: int) -> list[tuple[int, int]]:
     """Top and left of each patch."""
 

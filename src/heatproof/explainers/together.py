@@ -17,6 +17,13 @@ from heatproof.types import Classes, Explainer, Explanation, Heatmaps, Images, L
 Map = Float[Tensor, "batch channels rows cols"]
 
 
+class Rectified(Protocol):
+    """An explainer that can be asked for its positive part."""
+
+    @property
+    def relu(self) -> bool: ...
+
+
 @runtime_checkable
 class LayerExplainer(Protocol):
     """An explainer whose map is a function of one layer's output and of the score's gradient there."""
@@ -28,6 +35,12 @@ class LayerExplainer(Protocol):
     def score(self) -> Score: ...
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps: ...
+
+
+@property
+def signed_without_relu(explainer: Rectified) -> bool:
+    """``signed`` of whatever may keep the positive part of its map only."""
+    return not explainer.relu
 
 
 class Gradient(NamedTuple):
@@ -53,9 +66,14 @@ def gradient_at(
 
 
 def explain_at_layer(
-    explainer: LayerExplainer, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+    explainer: LayerExplainer,
+    model: nn.Module,
+    images: Images,
+    targets: Classes | None = None,
+    *,
+    create_graph: bool = False,
 ) -> Explanation:
-    """One layer explainer, one class per image: the whole of ``GradCAM.__call__``."""
+    """One layer explainer, one class per image: ``__call__`` of whatever reads a layer."""
     check_images(model, images)
     layer = layer_name(model, explainer.layer, images)
     activation, gradient, logits, targets = gradient_at(

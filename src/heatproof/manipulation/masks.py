@@ -1,6 +1,6 @@
 """Where a lying heatmap is to lie: masks by name, at the size of the map."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from heatproof.errors import InputError, did_you_mean
 
-Cells = tuple[tuple[float, ...], ...]
-"""A map written out as rows of numbers, so that it can stand in a spec."""
+Cells = Sequence[Sequence[float]] | Tensor
+"""A map written out as rows of numbers; a spec holds it as nested tuples."""
 
 
 def frame(rows: int, cols: int) -> Tensor:
@@ -102,7 +102,7 @@ def drawn(mask: str | Cells, rows: int, cols: int) -> Float[Tensor, "rows cols"]
     """
     if isinstance(mask, str):
         return MASKS[mask](rows, cols)
-    cells = torch.tensor(mask)
+    cells = torch.as_tensor(mask)
     if tuple(cells.shape) != (rows, cols):
         raise InputError(
             f"the map given has {cells.shape[0]}x{cells.shape[1]} cells and the heatmaps have {rows}x{cols}; "

@@ -77,7 +77,7 @@ class WeightEdit:
         if self.target != RANDOM:
             object.__setattr__(self, "target", written_out(self.target))
             if not isinstance(self.target, str):
-                cells = torch.tensor(self.target)
+                cells = torch.as_tensor(self.target)
                 if bool((cells < 0).any()) or not bool((cells > 0).any()):
                     raise InputError("a planted map needs cells of at least 0, and one that is more")
         if not 0 < self.strength < 1e5:
@@ -223,7 +223,7 @@ def _carry(
     for hidden in head[1:-1]:
         hidden.weight[-1, -1] = 1
     last.weight[:, -1] = 1
-    if fixed and first.bias is not None:
+    if fixed and first.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
         carried: list[Tensor] = []
         hook = first.register_forward_hook(lambda module, args, output: carried.append(output[:, -1]))
         try:

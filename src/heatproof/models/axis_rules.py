@@ -114,13 +114,13 @@ def _sliced(follow: Followed, given: dict[str, Any], outputs: list[Tensor]) -> l
 
 def _part(dim: Dim, start: int, stop: int, step: int) -> Dim:
     size = sum(map(length, dim))
-    kept = len(range(start, stop, step))
-    if kept == size:
+    left = len(range(start, stop, step))
+    if left == size:
         return dim
     atom = sole(dim)
     if atom:
         # nearly all of the axis, perhaps every other place, is still the axis; a corner of the image is not
-        return ((along(atom.axis, kept),),) if kept * step >= 0.75 * size else other(kept)
+        return ((along(atom.axis, left),),) if left * step >= 0.75 * size else other(left)
     found: list[Segment] = []
     at = 0
     for segment in dim:
@@ -129,7 +129,7 @@ def _part(dim: Dim, start: int, stop: int, step: int) -> Dim:
         if last > first:
             whole = last - first == length(segment) and step == 1
             found.append(segment if whole else other(len(range(first, last, step)))[0])
-    return tuple(found) if sum(map(length, found)) == kept else other(kept)
+    return tuple(found) if sum(map(length, found)) == left else other(left)
 
 
 def _split(follow: Followed, given: dict[str, Any], outputs: list[Tensor]) -> list[Axes | None]:
@@ -188,10 +188,10 @@ def _reduced(follow: Followed, given: dict[str, Any], outputs: list[Tensor]) -> 
         return []
     gone = {place % len(axes) for place in ([wanted] if isinstance(wanted, int) else wanted)}
     if given["keepdim"]:
-        kept = tuple(other(1) if place in gone else dim for place, dim in enumerate(axes))
+        left = tuple(other(1) if place in gone else dim for place, dim in enumerate(axes))
     else:
-        kept = tuple(dim for place, dim in enumerate(axes) if place not in gone)
-    return [kept for _ in outputs]
+        left = tuple(dim for place, dim in enumerate(axes) if place not in gone)
+    return [left for _ in outputs]
 
 
 def _multiplied(follow: Followed, given: dict[str, Any], outputs: list[Tensor]) -> list[Axes | None]:

@@ -278,7 +278,7 @@ def check_images(model: nn.Module, images: Tensor) -> None:
     Raises:
         InputError: says what was expected, what came, and the way out.
     """
-    if not isinstance(images, Tensor):
+    if not isinstance(images, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(
             f"images must be a tensor [batch, channels, height, width], got {type(images).__name__}; "
             "hp.open_photo(photo, model) makes one, and hp.explain takes paths, pictures and arrays as they are"

@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +17,7 @@ from typing import Any
 from heatproof.errors import HeatproofError, ModelError, did_you_mean
 
 _LOCK = threading.RLock()
-_KEPT: dict[Path, dict[str, ModuleType]] = {}
+_MODULES: dict[Path, dict[str, ModuleType]] = {}
 """Of each folder with a factory, the modules that were imported from it."""
 
 
@@ -108,7 +108,7 @@ def _import_of(folder: Path) -> Any:
 
 
 @contextmanager
-def _among(folder: Path) -> Iterator[None]:
+def _among(folder: Path) -> Generator[None]:
     """While this lasts, the folder's modules are the ones that their names mean."""
     with _LOCK:
         names = _names(folder)
@@ -119,8 +119,8 @@ def _among(folder: Path) -> Iterator[None]:
         }
         for name in foreign:
             del sys.modules[name]
-        kept = _KEPT.setdefault(folder, {})
-        sys.modules.update({name: module for name, module in kept.items() if name not in sys.modules})
+        modules = _MODULES.setdefault(folder, {})
+        sys.modules.update({name: module for name, module in modules.items() if name not in sys.modules})
         importlib.invalidate_caches()
         finder = _Finder(folder)
         sys.meta_path.insert(0, finder)
@@ -131,7 +131,9 @@ def _among(folder: Path) -> Iterator[None]:
             sys.meta_path.remove(finder)
             if str(folder) in sys.path:
                 sys.path.remove(str(folder))
-            kept |= {n: m for n, m in sys.modules.items() if n.partition(".")[0] in names and m is not foreign.get(n)}
+            modules |= {
+                n: m for n, m in sys.modules.items() if n.partition(".")[0] in names and m is not foreign.get(n)
+            }
             if foreign:
                 taken = {name.partition(".")[0] for name in foreign}
                 for name in [name for name in sys.modules if name.partition(".")[0] in taken]:

@@ -1,6 +1,6 @@
 """Receptive fields, followed through the operators of one forward pass, whatever wrote them (modules or functions)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,7 +62,7 @@ def _after(packet: Any, args: Any, source: Tensor, output: Tensor, seen: Any) ->
 
 
 @contextmanager
-def receptive_fields(image: Tensor) -> Iterator[Callable[[Tensor], int | None]]:
+def receptive_fields(image: Tensor) -> Generator[Callable[[Tensor], int | None]]:
     """Inside, passes over ``image`` are followed; yields ``tensor -> side of its cells' receptive field in pixels``.
 
     At joins (additions, concatenations, gates) the larger field counts. ``None``: the whole image is seen, or the

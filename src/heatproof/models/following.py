@@ -88,5 +88,5 @@ class FollowAxes(TorchDispatchMode):
 
 
 def _place(tensor: Tensor) -> Any:
-    storage = tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)
+    storage = tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)  # pyright: ignore[reportPrivateUsage]
     return storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype

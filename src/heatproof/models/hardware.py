@@ -1,7 +1,7 @@
 """Where a model runs and how precisely: device, number format, memory layout."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ class Hardware:
         images = images.to(self.place, non_blocking=True)
         return images.contiguous(memory_format=torch.channels_last) if self.precision == "bf16" else images
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[Any]:
         """The context in which the model is called."""
         if self.precision == "fp32":
             return nullcontext()

@@ -1,6 +1,6 @@
 """Leave the model as it was found, also after an exception."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Lock, RLock
 from typing import Any
@@ -22,7 +22,7 @@ def _lock(model: nn.Module) -> Any:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     """Every module in eval mode inside, each one's own training flag again outside.
 
     Explanations are made in eval mode: an image's heatmap must not depend on its neighbours (batch norm) or on chance
@@ -41,17 +41,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
+def unchanged(model: nn.Module) -> Generator[None]:
     """Every module's attributes, and the lists and dictionaries among them, are afterwards what they were.
 
     For a forward pass on something that is no tensor of the user's: what it leaves behind (cached position biases,
     sizes of the last input) must not stay.
     """
-    kept = [(vars(module), _copied(vars(module))) for module in model.modules()]
+    before = [(vars(module), _copied(vars(module))) for module in model.modules()]
     try:
         yield
     finally:
-        for attributes, copied in kept:
+        for attributes, copied in before:
             _restore(attributes, copied)
 
 

@@ -124,7 +124,10 @@ def _built(
         if architecture.startswith("timm:"):
             return _from_timm(architecture.removeprefix("timm:"), file, pretrained, read)
         return _from_torchvision(architecture, file, pretrained, read)
-    except (TypeError, AttributeError, AssertionError) as error:  # an argument that it does not take
+    except HeatproofError:
+        raise
+    # an argument that it does not take
+    except (TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
         raise ModelError(f"{architecture[:200]} cannot be built: {str(error)[:200]}") from error
 
 

@@ -1,6 +1,6 @@
 """What a network returns, read as logits: tensors, dicts, tuples and objects; one logit; probabilities."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ WITH_AUXILIARIES = ("InceptionOutputs", "GoogLeNetOutputs")
 
 
 @contextmanager
-def told_as_own(name: str, images: Tensor) -> Iterator[None]:
+def told_as_own(name: str, images: Tensor) -> Generator[None]:
     """What the user's own network raises is told as his, with the shape that went in.
 
     Raises:

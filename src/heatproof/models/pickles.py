@@ -154,7 +154,7 @@ def _read_legacy(file: io.BufferedReader, size: int) -> tuple[Any, set[str]]:
 def _view(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: Any) -> Tensor:
     """A tensor as a view of numbers that are there."""
     shape = (offset, *size, *stride)
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in shape):
+    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in shape):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise NotReadable("a tensor of no numbers")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if prod(size) else offset - 1
     if (last + 1) * storage.dtype.itemsize > storage.numbers.nbytes():

@@ -131,7 +131,8 @@ def _put(network: nn.Module, name: str, module: nn.Module) -> None:
 
 def _wider_linear(old: nn.Linear, columns: int, rows: int) -> nn.Linear:
     shape = (old.in_features + columns, old.out_features + rows)
-    new = nn.Linear(*shape, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
+    biased = old.bias is not None  # pyright: ignore[reportUnnecessaryComparison]
+    new = nn.Linear(*shape, bias=biased, device=old.weight.device, dtype=old.weight.dtype)
     _copied(old, new)
     return new
 

@@ -31,18 +31,18 @@ def of_timm(network: Any) -> Settings:
     """
     from timm.data import resolve_data_config
 
-    told = resolve_data_config(pretrained_cfg=network.pretrained_cfg)
-    rows, cols = told["input_size"][-2:]
-    if told["crop_mode"] not in ("center", "squash") or told["interpolation"] == "random":
+    config = resolve_data_config(pretrained_cfg=network.pretrained_cfg)
+    rows, cols = config["input_size"][-2:]
+    if config["crop_mode"] not in ("center", "squash") or config["interpolation"] == "random":
         raise ModelError(
-            f"timm gives this network photos by crop_mode={told['crop_mode']!r} and interpolation="
-            f"{told['interpolation']!r}, which are not made here; wrap it yourself in a Classifier"
+            f"timm gives this network photos by crop_mode={config['crop_mode']!r} and interpolation="
+            f"{config['interpolation']!r}, which are not made here; wrap it yourself in a Classifier"
         )
     return {
         "input_size": (rows, cols),
-        "resize": (math.floor(rows / told["crop_pct"]), math.floor(cols / told["crop_pct"])),
-        "fit": "squash" if told["crop_mode"] == "squash" else "crop",
-        "interpolation": told["interpolation"],
+        "resize": (math.floor(rows / config["crop_pct"]), math.floor(cols / config["crop_pct"])),
+        "fit": "squash" if config["crop_mode"] == "squash" else "crop",
+        "interpolation": config["interpolation"],
     }
 
 

@@ -44,12 +44,12 @@ def base_of(record: Path) -> tuple[str, Planting | None]:
             raise ValueError(f"it is longer than {LONGEST_RECORD} bytes")
         models = json.loads(record.read_bytes())["model"]
         entry = models[0] if isinstance(models, list) else models
-        base, told = entry["name"], entry.get("planted")
+        base, planting = entry["name"], entry.get("planted")
         if not isinstance(base, str) or not base:
             raise ValueError(f"the name of a model is a text, and this is {type(base).__name__}")
         if len(base) > 4096:
             raise ValueError(f"a name of {len(base)} letters is none")
-        return base, _planting(told) if told else None
+        return base, _planting(planting) if planting else None
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"{record} does not say which model was fooled ({type(error).__name__}: {str(error)[:200]}); "
@@ -69,13 +69,13 @@ def bases(name: str) -> list[str]:
     return found
 
 
-def _planting(told: dict[str, Any]) -> Planting:
-    planting = Planting(**told)
+def _planting(entry: dict[str, Any]) -> Planting:
+    planting = Planting(**entry)
     sizes = (planting.channels, planting.rows, planting.cols)
     if not all(type(size) is int and 0 < size <= 2**16 for size in sizes) or planting.rows * planting.cols > 2**24:
         raise ValueError(f"a planting has channels, rows and columns, got {sizes}")
-    head = planting.head
-    if not isinstance(planting.layer, str) or not isinstance(head, list) or not all(isinstance(n, str) for n in head):
+    head: Any = planting.head
+    if not isinstance(head, list) or not all(isinstance(name, str) for name in (planting.layer, *head)):
         raise ValueError("a planting names a layer and the layers of the head")
     return planting
 

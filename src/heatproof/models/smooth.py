@@ -5,7 +5,7 @@ in the place of ReLU it is not, and as beta grows the copy's outputs tend to the
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,7 +47,7 @@ def smooth(model: nn.Module, beta: float) -> Any:
 
 
 @contextmanager
-def softened(beta: float) -> Iterator[None]:
+def softened(beta: float) -> Generator[None]:
     """Inside, torch's functions behind ReLU, ReLU6 and leaky ReLU are softplus of this beta.
 
     >>> with softened(10.0):
@@ -74,18 +74,18 @@ Softplus = Callable[[Tensor], Tensor]
 
 
 def _relu(soft: Softplus, input: Tensor, inplace: bool = False) -> Tensor:
-    return _stored(input, soft(_kept(input, inplace)), inplace)
+    return _stored(input, soft(_copied(input, inplace)), inplace)
 
 
 def _hardtanh(
     soft: Softplus, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    x = _kept(input, inplace)
+    x = _copied(input, inplace)
     return _stored(input, min_val + soft(x - min_val) - soft(x - max_val), inplace)
 
 
 def _leaky(soft: Softplus, input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    x = _kept(input, inplace)
+    x = _copied(input, inplace)
     return _stored(input, negative_slope * x + (1 - negative_slope) * soft(x), inplace)
 
 
@@ -93,7 +93,7 @@ def _relu6(soft: Softplus, input: Tensor, inplace: bool = False) -> Tensor:
     return _hardtanh(soft, input, 0.0, 6.0, inplace)
 
 
-def _kept(input: Tensor, inplace: bool) -> Tensor:
+def _copied(input: Tensor, inplace: bool) -> Tensor:
     # softplus needs its input again on the way back, so what is overwritten is copied first
     return input.clone() if inplace else input
 

@@ -17,7 +17,7 @@ from heatproof.report.overlay import Array, Scale, as_heatmap, as_photo, greyed,
 from heatproof.report.sheet import BAR, BAR_TEXT, LINE, MARGIN, Sheet, label_room, panel_size
 from heatproof.report.style import NORMAL, SMALL, fit, percent, save, styled
 
-Maps = Mapping[tuple[int, int], NDArray | None] | Sequence[Sequence[NDArray | None]] | NDArray
+Maps = Mapping[tuple[int, int], NDArray[Any] | None] | Sequence[Sequence[NDArray[Any] | None]] | NDArray[Any]
 """Heatmaps by ``(row, column)``, or nested rows of columns; None where there is none."""
 
 
@@ -32,15 +32,15 @@ class Panel:
         caption: under the picture; may be wrapped and shortened.
     """
 
-    photo: NDArray | None = None
-    heatmap: NDArray | None = None
+    photo: NDArray[Any] | None = None
+    heatmap: NDArray[Any] | None = None
     signed: bool = False
     caption: str = ""
 
 
 @styled
 def explanation_grid(
-    photo: NDArray,
+    photo: NDArray[Any],
     rows: Sequence[tuple[str, float]],
     columns: Sequence[str],
     maps: Maps,
@@ -96,7 +96,8 @@ def explanation_grid(
             heatmap = _pick(maps, r, c)
             panel = Panel(None if heatmap is None else pixels, heatmap, signed=signed[c])
             _draw_panel(sheet, r, c + 1, panel)
-    return save(sheet.figure, path, pdf)
+    seen = f"The photo, and in each column the map of {', '.join(columns)}; a row per explained class."
+    return save(sheet.figure, path, pdf, f"{title}. {seen}" if title else seen)
 
 
 @styled
@@ -155,10 +156,11 @@ def gallery(
         for c, panel in enumerate(row):
             _draw_panel(sheet, r, c, panel)
             sheet.caption(r, c, captions[r][c], below=_bar(panel))
-    return save(sheet.figure, path, pdf)
+    seen = f"From left to right: {', '.join(columns)}." if columns else ""
+    return save(sheet.figure, path, pdf, " ".join(text for text in (f"{title}." if title else "", seen) if text))
 
 
-def amplify(perturbation: NDArray) -> tuple[Array, float]:
+def amplify(perturbation: NDArray[Any]) -> tuple[Array, float]:
     """A perturbation ``[rows, cols, 3]`` as a picture around middle grey, and the factor by which it was raised.
 
     >>> amplify(np.full((1, 1, 3), 0.05))[1]
@@ -215,7 +217,7 @@ def _check_grid(rows: Sequence[Any], columns: Sequence[str], signed: Sequence[bo
         )
 
 
-def _pick(maps: Maps, row: int, col: int) -> NDArray | None:
+def _pick(maps: Maps, row: int, col: int) -> NDArray[Any] | None:
     try:
         if isinstance(maps, Mapping):
             return maps.get((row, col))

@@ -1,6 +1,7 @@
 """A heatmap over its photo: limits, colours, and the blend that keeps both readable."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -73,7 +74,7 @@ class Scale:
         return opacity * colour + (1 - opacity) * under[..., None]
 
 
-def as_colours(photo: NDArray) -> NDArray:
+def as_colours(photo: NDArray[Any]) -> NDArray[Any]:
     """Three channels to be looked at: the first three where there are more, the first as grey where there are fewer.
 
     >>> as_colours(np.zeros((4, 5, 1))).shape, as_colours(np.zeros((4, 5, 6))).shape
@@ -82,7 +83,7 @@ def as_colours(photo: NDArray) -> NDArray:
     return photo[..., :3] if photo.shape[-1] >= 3 else np.repeat(photo[..., :1], 3, axis=-1)
 
 
-def as_photo(photo: NDArray, longest: int = 640) -> Array:
+def as_photo(photo: NDArray[Any], longest: int = 640) -> Array:
     """A photo of any channels as ``[rows, cols, 3]`` in [0, 1], at most ``longest`` pixels a side.
 
     Raises:
@@ -107,7 +108,7 @@ def as_photo(photo: NDArray, longest: int = 640) -> Array:
     return pixels.astype(np.float64) / 255
 
 
-def as_heatmap(heatmap: NDArray) -> Array:
+def as_heatmap(heatmap: NDArray[Any]) -> Array:
     """A heatmap as ``[rows, cols]`` of float.
 
     Raises:

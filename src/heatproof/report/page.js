@@ -61,3 +61,15 @@ for (const root of document.querySelectorAll(".explore")) {
     rows.choose(seen ?? rows.order[0]);
   }
 }
+
+// on paper nothing can be opened: everything is, and is as it was afterwards
+const opened = [];
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details:not([open])")) {
+    details.open = true;
+    opened.push(details);
+  }
+});
+addEventListener("afterprint", () => {
+  for (const details of opened.splice(0)) details.open = false;
+});

@@ -25,12 +25,14 @@ from markupsafe import Markup
 
 import heatproof
 from heatproof.errors import RunError
+from heatproof.report.checks import finding, groups
 from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload, views_style
 from heatproof.report.pictures import embed_figure
 from heatproof.report.style import DIVERGING, SEQUENTIAL, palette
 from heatproof.report.words import (
     asked,
+    class_names,
     column_help,
     details,
     joint_table,
@@ -138,6 +140,8 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "label": label,
         "status": run.status,
+        "finding": finding(run.summary),
+        "checks": groups(run.summary),
         "answer": run.answer,
         "side_by_side": side_by_side(run),
         "columns": column_help(run),
@@ -154,7 +158,7 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "data": "",
     }
     if images is not None and shown["images"]:
-        payload, shown["same"], shown["left_out"] = table_payload(images, run.summary)
+        payload, shown["same"], shown["left_out"] = table_payload(images, run.summary, classes=class_names(run))
         shown["quiet"] = payload["quiet"]
         names = next((column for column in payload["columns"] if column["name"] == "image"), None)
         room.take(len(script_json(payload).encode()))
@@ -165,7 +169,20 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
     else:
         shown |= _figures(run, room)
     shown["problems"] = problems
+    shown["contents"] = [(address, text) for address, text, there in _contents(shown) if there]
     return shown
+
+
+def _contents(shown: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    return [
+        ("checks", "Checks", bool(shown["checks"])),
+        ("asked", "What was asked", True),
+        ("beside", "Side by side", bool(shown["side_by_side"])),
+        ("numbers", "Numbers", bool(shown["table"])),
+        ("figures", "Figures", bool(shown["figures"] or shown["more_figures"])),
+        ("images", "Images", shown["images"]),
+        ("skipped", "Skipped images", bool(shown["skipped"])),
+    ]
 
 
 def _figures(run: RunFiles, room: _Room) -> dict[str, Any]:

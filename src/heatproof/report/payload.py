@@ -16,6 +16,8 @@ FIRST = ("image", "label", "target", "prediction_clean", "prediction", "confiden
 """The columns that come first, as far as there are any."""
 WORST = (("nissim", True), ("shift", True), ("fooled", True), ("spearman", False), ("confidence", False))
 """What "worst first" means: the first of these columns that the table has, and whether its high end is the bad one."""
+CLASSES = ("label", "target", "prediction", "prediction_clean", "prediction_adversarial", "prediction_fooled")
+"""Columns of class numbers, which have names where the run knows them."""
 KEPT = ("label_kept", "prediction_kept", "same_prediction", "prediction_unchanged")
 PAIRS = (
     ("prediction", "prediction_clean"),
@@ -54,7 +56,7 @@ def views_style(name: str, views: Sequence[dict[str, Any]]) -> str:
 
 
 def table_payload(
-    images: pl.DataFrame, summary: dict[str, Any], limit: int = ROWS
+    images: pl.DataFrame, summary: dict[str, Any], limit: int = ROWS, classes: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[tuple[str, str]], int]:
     """The table of images as the page's script reads it.
 
@@ -62,6 +64,7 @@ def table_payload(
         images: one row per image and condition.
         summary: ``summary.json``; its ``worst`` (``{"column", "descending"}``) and ``moved_above`` are honoured.
         limit: rows to keep, the worst.
+        classes: their names, which stand beside their numbers.
 
     Returns:
         The payload; the columns that are the same in every row, with their values; how many rows were left out.
@@ -79,7 +82,7 @@ def table_payload(
     names = list(dict.fromkeys(names))
     names += [name for name in images.columns if name not in names and (name not in same or name == metric)]
     same_values = [(n, _said(images[n][0])) for n in same if n not in names and images[n][0] is not None]
-    columns = [_column(images[name]) for name in names]
+    columns = [_column(images[name]) | _named(images[name], classes) for name in names]
     if quiet:
         quiet["column"] = names.index(quiet["metric"])
     payload = {
@@ -221,6 +224,14 @@ def _column(series: pl.Series) -> dict[str, Any]:
         return {"name": series.name, "kind": "text", "values": texts}
     place = {text: i for i, text in enumerate(seen)}
     return {"name": series.name, "kind": "text", "values": seen, "index": [place[text] for text in texts]}
+
+
+def _named(series: pl.Series, classes: Sequence[str]) -> dict[str, Any]:
+    """The names of the classes that occur, where the column is one of classes."""
+    if series.name not in CLASSES or not series.dtype.is_integer():
+        return {}
+    seen = [value for value in series.unique().to_list() if value is not None and 0 <= value < len(classes)]
+    return {"names": {str(value): classes[value] for value in seen}} if seen else {}
 
 
 def _rounded(value: Any, digits: int) -> float | int | None:

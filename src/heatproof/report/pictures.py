@@ -7,17 +7,22 @@ from typing import Any
 
 from PIL import Image
 
+from heatproof.report.style import CAPTION
+
 WIDTH = 2200
 """The most pixels across: two per pixel of the page."""
 QUALITY = 88
 WIDE = 560
 """From this width on a figure takes the whole line, in pixels of the page."""
+LONGEST = 600
+"""The most characters of a caption."""
 
 
 def embed_figure(path: Path) -> dict[str, Any] | None:
-    """A PNG as a data address in WebP, with its name and size; None where the file is damaged or no picture."""
+    """A PNG as a data address in WebP, with its caption and size; None where the file is damaged or no picture."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
+            told = picture.info.get(CAPTION)
             shrink = min(1.0, WIDTH / picture.width)
             size = max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))
             pixels = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
@@ -29,6 +34,8 @@ def embed_figure(path: Path) -> dict[str, Any] | None:
     source = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
     return {
         "name": path.stem,
+        # figures of version 0.1 have none
+        "caption": told[:LONGEST] if isinstance(told, str) and told.strip() else path.stem,
         "source": source,
         # two pixels of the picture per pixel of the page
         "width": size[0] // 2,

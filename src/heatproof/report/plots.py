@@ -1,6 +1,6 @@
 """Plots of numbers: curves with intervals, distributions per condition, annotated tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ def curve_of(x: Any, means: Sequence[Mean]) -> Curve:
     return Curve(x, *np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
 
-def mean_curve(values: NDArray, x: Any = None, seed: int = 0) -> Curve:
+def mean_curve(values: NDArray[Any], x: Any = None, seed: int = 0) -> Curve:
     """The mean over images of each column of ``[images, steps]`` with its 95% interval, as a curve to plot."""
     ends = [interval(column, seed=seed) for column in np.asarray(values, dtype=np.float64).T]
     x = np.arange(len(ends)) if x is None else x
@@ -110,7 +110,7 @@ def curves(
     axes.set_axisbelow(True)
     if series or references:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, labelspacing=0.7, handlelength=2.4)
-    return save(figure, path, pdf)
+    return save(figure, path, pdf, _caption(title, f"{ylabel} over {xlabel}", series))
 
 
 def _draw_curve(axes: Axes, place: int, name: str, given: Curve | Sequence[ArrayLike]) -> None:
@@ -189,12 +189,12 @@ def distributions(
     panels[-1].set_xlabel(_with_references(xlabel, references))
     panels[-1].xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     _title(panels[0], title)
-    return save(figure, path, pdf)
+    return save(figure, path, pdf, _caption(title, f"How often {xlabel} has which value", given))
 
 
 @styled
 def matrix(
-    values: NDArray,
+    values: NDArray[Any],
     rows: Sequence[str],
     columns: Sequence[str],
     path: Path | str,
@@ -253,7 +253,7 @@ def matrix(
     if rates:
         bar.ax.yaxis.set_major_formatter(lambda value, place: f"{100 * value:.0f} %")
     bar.ax.tick_params(length=2)
-    return save(figure, path, pdf)
+    return save(figure, path, pdf, _caption(title, f"A cell for each {ylabel or 'row'} and {xlabel or 'column'}", rows))
 
 
 def _cell(value: float, rate: bool) -> str:
@@ -281,7 +281,7 @@ def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
     axes.spines[:].set_visible(False)
 
 
-def _limits(values: NDArray, rates: bool, signed: bool) -> tuple[float, float]:
+def _limits(values: NDArray[Any], rates: bool, signed: bool) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if signed:
         reach = float(np.abs(finite).max(initial=0.0)) or 1.0
@@ -295,6 +295,11 @@ def _limits(values: NDArray, rates: bool, signed: bool) -> tuple[float, float]:
 def _title(axes: Axes, title: str) -> None:
     if title:
         axes.set_title(fit(title, 5.0, LARGE, lines=2), loc="left", pad=8)
+
+
+def _caption(title: str, shown: str, names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f"{title}. {shown}: {listed}." if title else f"{shown}: {listed}."
 
 
 def _with_references(xlabel: str, references: Mapping[str, float] | None) -> str:

@@ -128,9 +128,8 @@ class Sheet:
         # line by line from the top: matplotlib's own blocks sit higher or lower with the letters' descents
         for i, line in enumerate(text.split("\n")):
             base = y + (i * LINE + 0.95 / 72) * size
-            self.figure.text(
-                x / self.across, 1 - base / self.down, line, **{"color": INK, "fontsize": size, "va": "baseline", **how}
-            )
+            look: dict[str, Any] = {"color": INK, "fontsize": size, "va": "baseline", **how}
+            self.figure.text(x / self.across, 1 - base / self.down, line, **look)
 
 
 def label_room(labels: Sequence[str]) -> float:

@@ -63,6 +63,10 @@ RULES: dict[str, Any] = {
 }
 
 
+CAPTION = "Description"
+"""The PNG's text that holds a figure's caption; the name is the format's own keyword for it."""
+
+
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Run ``draw`` under :data:`RULES` alone and none of the user's settings: a figure is the same anywhere."""
 
@@ -77,13 +81,14 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
-def save(figure: Figure, path: Path | str, pdf: bool = False) -> Path:
+def save(figure: Figure, path: Path | str, pdf: bool = False, caption: str = "") -> Path:
     """Write a figure as PNG, the same bytes for the same figure, and on request as PDF beside it.
 
     Args:
         figure: drawn under :func:`styled`.
         path: the PNG's name; ``.png`` is added where it lacks.
         pdf: whether to write ``<path>.pdf`` too.
+        caption: what is seen, in words; travels in the PNG, and the page shows it under the figure.
 
     Returns:
         The PNG's path.
@@ -95,7 +100,7 @@ def save(figure: Figure, path: Path | str, pdf: bool = False) -> Path:
     if path.suffix.lower() != ".png":
         path = path.with_name(path.name + ".png")
     # no dates and no versions in the files, or equal runs would differ
-    kinds: dict[str, dict[str, Any]] = {"png": {"Software": None}}
+    kinds: dict[str, dict[str, Any]] = {"png": {"Software": None} | ({CAPTION: _encodable(caption)} if caption else {})}
     if pdf:
         kinds["pdf"] = {"Creator": None, "Producer": None, "CreationDate": None}
     for kind, metadata in kinds.items():
@@ -103,6 +108,11 @@ def save(figure: Figure, path: Path | str, pdf: bool = False) -> Path:
         figure.savefig(file, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
         write_whole(path.with_suffix(f".{kind}"), file.getvalue())
     return path
+
+
+def _encodable(text: str) -> str:
+    """Names of files may hold what no text may; a PNG would refuse it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "")
 
 
 def palette(name: str, count: int = 64) -> list[tuple[int, int, int]]:

@@ -12,6 +12,14 @@ function shown(value) {
   return text.replace("-", "−");
 }
 
+function budget(value) {
+  // as it is typed: a plain decimal, else a fraction of 255
+  if (typeof value !== "number") return shown(value);
+  const steps = value * 255;
+  const plain = Math.abs(value - Math.round(value * 1000) / 1000) < 1e-9;
+  return !plain && Math.abs(steps - Math.round(steps)) < 1e-4 ? `${Math.round(steps)}/255` : shown(value);
+}
+
 function element(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -71,11 +79,18 @@ class Rows {
     });
   }
 
+  said(column, row) {
+    const value = column.at(row);
+    const name = column.names?.[value];
+    if (name !== undefined) return `${name} (${value})`;
+    return column.name === "epsilon" ? budget(value) : shown(value);
+  }
+
   texts() {
     // built once, when somebody first types
-    const texts = this.columns.filter((column) => column.kind === "text");
+    const texts = this.columns.filter((column) => column.kind === "text" || column.names);
     this.words ??= Array.from({ length: this.data.count }, (_, row) =>
-      texts.map((column) => column.at(row) ?? "").join("\n").toLowerCase());
+      texts.map((column) => this.said(column, row)).join("\n").toLowerCase());
     return this.words;
   }
 
@@ -164,8 +179,9 @@ class Rows {
         cell.append(button);
         if (cut > 1) cell.append(element("span", "within", whole.slice(0, cut - 1)));
       } else {
-        if (shown(column.at(row)).length < 30) cell.classList.add("short");
-        cell.textContent = shown(column.at(row));
+        const text = this.said(column, row);
+        if (text.length < 30) cell.classList.add("short");
+        cell.textContent = text;
       }
       line.append(cell);
     });
@@ -186,7 +202,7 @@ class Rows {
   choose(row) {
     this.chosen = row;
     for (const line of this.body.children) line.classList.toggle("chosen", Number(line.dataset.row) === row);
-    const facts = this.columns.map((column) => [column.name, column.at(row)]);
+    const facts = this.columns.map((column) => [column.name, column.at(row), this.said(column, row)]);
     this.onChoose?.(facts);
   }
 }

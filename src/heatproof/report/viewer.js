@@ -65,7 +65,7 @@ class Viewer {
     this.find("h4").textContent = image;
     const list = this.find("dl");
     list.replaceChildren();
-    for (const [name, value] of facts) list.append(element("dt", "", name), element("dd", "", shown(value)));
+    for (const [name, , said] of facts) list.append(element("dt", "", name), element("dd", "", said));
     const place = this.byImage.get(image);
     this.wanted = image;
     const view = place === undefined ? null : await loaded(this.data, place);
@@ -93,7 +93,7 @@ class Viewer {
       return cut < 0 ? [map.name, ""] : [map.name.slice(0, cut), map.name.slice(cut + 3)];
     };
     this.parts = parts;
-    const wanted = Object.fromEntries(facts);
+    const wanted = Object.fromEntries(facts.map(([name, value]) => [name, value]));
     const fit = (map) => Object.entries(map.keys ?? {}).filter(([key, value]) => wanted[key] === value).length;
     const best = maps.reduce((a, b) => (fit(b) > fit(a) ? b : a), maps[0]);
     const conditions = [...new Set(maps.map((map) => map.condition))];

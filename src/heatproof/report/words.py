@@ -1,6 +1,7 @@
 """The page's words: what was asked, titles, and tables of numbers with their intervals."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -26,7 +27,8 @@ def title(runs: Sequence[RunFiles]) -> str:
         return f"{len(runs)} runs side by side"
     [command] = commands
     if command == "study":
-        name = _dict(runs[0].record.get("settings")).get("name", "")
+        settings = _dict(runs[0].record.get("settings"))
+        name = settings.get("name") or str(settings.get("study", "")).partition("(")[0]
         return f"Study {name}".strip()
     return TITLES.get(command, f"Run of {command}" if command != "?" else "A run")
 
@@ -51,7 +53,9 @@ def asked(run: RunFiles) -> list[tuple[str, str, str]]:
     record = run.record
     if not record:
         return [("run.json", "missing or damaged: what was asked is unknown", "")]
-    rows: list[tuple[str, str, str]] = [("command", f"heatproof {run.command}", "")]
+    typed = _dict(record.get("options")).get("typed")
+    command = typed if isinstance(typed, str) else f"heatproof {run.command}"
+    rows: list[tuple[str, str, str]] = [("command", command, "")]
     for model in _dicts(record.get("model")):
         layer = f", layer {model['layer']}" if model.get("layer") else ""
         rows.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
@@ -63,6 +67,14 @@ def asked(run: RunFiles) -> list[tuple[str, str, str]]:
     return rows
 
 
+def class_names(run: RunFiles) -> list[str]:
+    """The names of the classes, where the run's models have the same; else none."""
+    found = [model.get("classes") for model in _dicts(run.record.get("model"))]
+    first = found[0] if found else None
+    same = all(names == first for names in found) and isinstance(first, list)
+    return [str(name) for name in first or []] if same else []
+
+
 def details(run: RunFiles) -> list[tuple[str, str, str]]:
     """Settings, versions, machine and times, as (term, value, hash)."""
     record = run.record
@@ -70,7 +82,11 @@ def details(run: RunFiles) -> list[tuple[str, str, str]]:
         return []
     rows: list[tuple[str, str, str]] = []
     for group in ("settings", "options"):
-        rows += [(name, _text(value), "") for name, value in _dict(record.get(group)).items() if value is not None]
+        rows += [
+            (name, _text(value), "")
+            for name, value in _dict(record.get(group)).items()
+            if value is not None and name != "typed"
+        ]
     versions = [f"{name} {version}" for name, version in _dict(record.get("versions")).items() if version]
     rows.append(("versions", ", ".join(versions), ""))
     machine = _dict(record.get("machine"))
@@ -137,6 +153,35 @@ def number(value: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def with_interval(value: float, low: float, high: float) -> tuple[str, str]:
+    """A value and its interval with the digits that the interval deserves: two significant ones of its width.
+
+    >>> with_interval(0.775312, 0.71784, 0.82981)
+    ('0.78', '[0.72, 0.83]')
+    >>> with_interval(0.5, 0.5, 0.5)
+    ('0.5', '[0.5, 0.5]')
+    """
+    width = high - low
+    if not (is_number(width) and width > 0 and 1e-4 < max(abs(low), abs(high)) < 1e6):
+        return number(value), f"[{number(low)}, {number(high)}]"
+    # 0.3 - 0.2 is a little less than 0.1
+    digits = min(6, max(0, 1 - math.floor(math.log10(float(f"{width:.3g}")))))
+    ends = [f"{end:.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (value, low, high)]
+    # a value that rounds to nothing is still said
+    return (number(value) if value and not float(f"{value:.{digits}f}") else ends[0]), f"[{ends[1]}, {ends[2]}]"
+
+
+def epsilon(value: float) -> str:
+    """An attack's budget as it is typed: a plain decimal, else a fraction of 255.
+
+    >>> [epsilon(v) for v in (0.05, 8 / 255, 0.123456)]
+    ['0.05', '8/255', '0.1235']
+    """
+    steps = value * 255
+    plain = abs(value - round(value, 3)) < 1e-9
+    return f"{round(steps)}/255" if not plain and abs(steps - round(steps)) < 1e-4 else number(value)
+
+
 def _cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
     value = row.get(key)
     if value is None:
@@ -145,11 +190,12 @@ def _cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
         return {"text": _text(value), "under": [], "number": False}
     low, high, missing = (row.get(f"{key}{end}") for end in ("_low", "_high", "_missing"))
     under = []
-    if isinstance(low, int | float) and isinstance(high, int | float):
-        under.append(f"[{number(low)}, {number(high)}]")
+    text = str(value) if isinstance(value, int) else epsilon(value) if key == "epsilon" else number(value)
+    if is_number(low) and is_number(high) and is_number(value):
+        text, span = with_interval(value, low, high)
+        under.append(span)
     if missing:
         under.append(f"{missing} missing")
-    text = str(value) if isinstance(value, int) else number(value)
     return {"text": text, "under": under, "number": True}
 
 

@@ -90,9 +90,9 @@ def _paths(name: str) -> list[Path]:
     if name == "demo":
         return []
     # a folder's name may hold an @ as well, and a file of weights the name of what is chosen in it
-    told = {name} | {part for at, sign in enumerate(name) if sign == "@" for part in (name[:at], name[at + 1 :])}
-    told |= {text.rpartition("#")[0] for text in told} | {f"{text.rpartition('.py:')[0]}.py" for text in told}
-    return [literal(text).resolve() for text in sorted(told) if text and "\0" not in text]
+    texts = {name} | {part for at, sign in enumerate(name) if sign == "@" for part in (name[:at], name[at + 1 :])}
+    texts |= {text.rpartition("#")[0] for text in texts} | {f"{text.rpartition('.py:')[0]}.py" for text in texts}
+    return [literal(text).resolve() for text in sorted(texts) if text and "\0" not in text]
 
 
 def clear_working(folder: Path) -> None:

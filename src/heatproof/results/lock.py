@@ -10,7 +10,7 @@ from heatproof.errors import RunError
 
 try:
     import fcntl
-except ImportError:  # no POSIX: two commands on one folder are then the user's care
+except ImportError:  # pragma: no cover - no POSIX: two commands on one folder are then the user's care
     fcntl = None
 
 

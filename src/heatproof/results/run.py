@@ -11,7 +11,7 @@ of different names; only process 0 writes ``run.json``.
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -294,7 +294,7 @@ class Run:
 
 
 @contextmanager
-def start_together(out: Path | str, processes: "Processes", **wanted: Any) -> Iterator[Run]:
+def start_together(out: Path | str, processes: "Processes", **wanted: Any) -> Generator[Run]:
     """:meth:`Run.start` for every one of several processes: process 0 first, the others when the folder is there.
 
     Raises:

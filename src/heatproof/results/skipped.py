@@ -34,10 +34,10 @@ def all_skipped(run: Run, *sources: Skipping) -> list[dict[str, str]]:
     Returns:
         ``{"image", "reason"}``: what is no photo of a source (folders, archives) first, then photos in their order.
     """
-    kept = read_json(run.path(FILE))
+    earlier = read_json(run.path(FILE))
     given = [
         *(entry for source in sources for entry in source.skipped),
-        *(kept if isinstance(kept, list) else []),
+        *(earlier if isinstance(earlier, list) else []),
         *run.skipped(),
     ]
     pairs = dict.fromkeys(
@@ -51,6 +51,6 @@ def all_skipped(run: Run, *sources: Skipping) -> list[dict[str, str]]:
             places.setdefault(image, len(places))
     listed = sorted(pairs, key=lambda pair: (places.get(pair[0], -1), *pair))
     found = [{"image": image, "reason": reason} for image, reason in listed]
-    if found and run.process == 0 and not run.done and found != kept:
+    if found and run.process == 0 and not run.done and found != earlier:
         run.write_json(FILE, found)
     return found

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 import polars as pl
 
@@ -50,8 +50,8 @@ def read_record(path: Path, remedy: str) -> dict[str, Any]:
     if not is_record(record):
         _refuse(path, "is damaged or was not written by heatproof", remedy)
     if record.get("format") != FORMAT:
-        told = _short(record.get("format"))
-        _refuse(path, f"was written by another version (format {told}, and this one reads {FORMAT})", remedy)
+        version = _short(record.get("format"))
+        _refuse(path, f"was written by another version (format {version}, and this one reads {FORMAT})", remedy)
     wrong = [
         name
         for name, kinds in {
@@ -172,8 +172,8 @@ def gather_tensors(folder: Path, remedy: str = KEPT_ANEW) -> "dict[str, Tensor]"
             _refuse(path, f"does not fit {paths[0].name}: only one of them has {_short(odd)}", remedy)
         for name, value in part.items():
             if not value.ndim or value.dtype != first[name].dtype or value.shape[1:] != first[name].shape[1:]:
-                told = f"{_short(name)} is {_shape(value)} here and {_shape(first[name])} there"
-                _refuse(path, f"does not fit {paths[0].name}: {told}", remedy)
+                difference = f"{_short(name)} is {_shape(value)} here and {_shape(first[name])} there"
+                _refuse(path, f"does not fit {paths[0].name}: {difference}", remedy)
     return {name: torch.cat([part[name] for part in parts]) for name in first}
 
 
@@ -206,13 +206,13 @@ def check_columns(
         if name not in table.columns:
             _refuse(path, f"has no column {name}", remedy)
         found = table.schema[name]
-        numeric = found.is_numeric() or found in (pl.Boolean, pl.Null)
+        numeric = found.is_numeric() or found.base_type() in (pl.Boolean, pl.Null)
         if found != kind if kind is not None else not numeric:
             wanted = "number" if kind is None else kind.__name__
             _refuse(path, f"has the column {name} of {found}, and {wanted} is expected", remedy)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether a value from JSON is a finite number; true and false are none.
 
     >>> is_number(0.5), is_number(True), is_number(float("nan")), is_number("1")
@@ -235,8 +235,8 @@ def _read_json(path: Path, remedy: str, kind: type[HeatproofError]) -> Any:
             raise ValueError(f"it is longer than {LONGEST_JSON} bytes")
         return json.loads(path.read_bytes(), parse_constant=no_number)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        _refuse(path, f"cannot be read: {told[:200]}", remedy, kind)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        _refuse(path, f"cannot be read: {reason[:200]}", remedy, kind)
 
 
 def _check_skipped(path: Path, entries: list[dict[str, Any]], remedy: str) -> None:

@@ -28,7 +28,7 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class PairedTest(NamedTuple):
     low: float
     high: float
     p_value: float
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def interval(
@@ -180,7 +180,7 @@ def summarise(
         if name not in rows.columns:
             raise InputError(f"the table has no column {name!r}: {did_you_mean(name, rows.columns)}")
     for name in names:
-        if not (rows.schema[name].is_numeric() or rows.schema[name] in (pl.Boolean, pl.Null)):
+        if not (rows.schema[name].is_numeric() or rows.schema[name].base_type() in (pl.Boolean, pl.Null)):
             raise InputError(f"the metric {name!r} must be a number or true/false, got {rows.schema[name]}")
     groups = rows.group_by(list(by), maintain_order=True) if by else [((), rows)]
     return [
@@ -191,6 +191,7 @@ def summarise(
 def _summarise_group(
     by: Mapping[str, Any], group: pl.DataFrame, names: Mapping[str, str], seed: int, draws: int, cluster: str
 ) -> SummaryRow:
+    rates = {name for name in names if group.schema[name] == pl.Boolean}
     group = group.with_columns(pl.col(name).cast(pl.Float64).fill_nan(None).alias(name) for name in names)
     if cluster in group.columns:
         # sorted, so that the draws meet the same images whatever the order of the rows
@@ -212,7 +213,7 @@ def _summarise_group(
         seen = counts[name].sum()
         low, high = ends[name]
         value = float(totals[name].sum() / seen) if seen else None
-        if value in (0.0, 1.0) and low == high and group[name].drop_nulls().is_in([0.0, 1.0]).all():
+        if name in rates and value in (0.0, 1.0):
             # scipy.stats loads slowly, and only rates without exception need it
             from scipy.stats import binomtest
 

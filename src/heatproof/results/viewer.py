@@ -49,7 +49,7 @@ class View:
     """
 
     name: str
-    values: NDArray
+    values: NDArray[Any]
     signed: bool = False
     condition: str = "clean"
     columns: Mapping[str, Any] = field(default_factory=dict)
@@ -58,9 +58,9 @@ class View:
 def add_view(
     run: Run,
     image_id: str,
-    photo: NDArray,
+    photo: NDArray[Any],
     maps: Sequence[View],
-    other_photo: NDArray | None = None,
+    other_photo: NDArray[Any] | None = None,
 ) -> None:
     """Keep what the report's viewer shows of one image; a second call for the same image replaces the first.
 
@@ -98,7 +98,7 @@ def view_key(image_id: str) -> str:
     return hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _webp(photo: NDArray) -> bytes:
+def _webp(photo: NDArray[Any]) -> bytes:
     photo = np.asarray(photo)
     if photo.dtype != np.uint8 or photo.ndim != 3 or 0 in photo.shape:
         raise InputError(
@@ -113,7 +113,7 @@ def _webp(photo: NDArray) -> bytes:
     return file.getvalue()
 
 
-def _reduced(values: NDArray) -> NDArray:
+def _reduced(values: NDArray[Any]) -> NDArray[Any]:
     """Means over equal blocks, so that no side has more than :data:`CELLS` cells; NaN where a block holds nothing."""
     for axis in (0, 1):
         size = values.shape[axis]

@@ -94,7 +94,8 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(old, nn.Linear):
-            made: nn.Module = nn.Linear(old.in_features, len(classes), bias=old.bias is not None)
+            biased = old.bias is not None  # pyright: ignore[reportUnnecessaryComparison]
+            made: nn.Module = nn.Linear(old.in_features, len(classes), bias=biased)
         else:
             made = nn.Conv2d(old.in_channels, len(classes), old.kernel_size, bias=old.bias is not None)  # type: ignore[arg-type]
     parent, _, place = name.rpartition(".")
@@ -177,7 +178,7 @@ def _in_training(model: Classifier, frozen_norm: bool) -> Classifier:
     """In training mode, but for batch norm where that is frozen."""
     model.train()
     for module in model.modules():
-        if frozen_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if frozen_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
             module.eval()
     return model
 

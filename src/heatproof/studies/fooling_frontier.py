@@ -98,6 +98,8 @@ class FoolingFrontier:
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
     ) -> dict[str, Any]:
+        if not self.models:
+            raise InputError("the frontier needs a model, such as models=mobilenet_v2")
         for wanted in self.penalties:
             if wanted not in RECIPES:
                 raise InputError(f"the frontier has no fooling {wanted!r}; {did_you_mean(wanted, RECIPES)}")
@@ -120,7 +122,7 @@ class FoolingFrontier:
                 rows.append(self._judged(name, wanted, model, fooled, penalty, halves[1], run, hardware))
                 answer.append(_judgement(rows[-1], self.budget))
             draw(name, courses, run.path(f"figures/frontier-{name}.png"))
-        run.describe(model=described, data=data_record(test))
+        run.describe(model=described, data=data_record(test))  # pyright: ignore[reportPossiblyUnboundVariable]
         run.write_parquet("images.parquet", [{"image": f"{i}", **row} for i, row in enumerate(rows)])
         for line in answer:
             say(line)

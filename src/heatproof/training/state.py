@@ -86,7 +86,9 @@ class TrainingState:
             trained: what the optimizer moves, in its order.
         """
         shapes = {name: value.shape for name, value in own.items()}
-        if any({name: value.shape for name, value in kept.items()} != shapes for kept in (self.weights, self.good)):
+        if any(
+            {name: value.shape for name, value in tensors.items()} != shapes for tensors in (self.weights, self.good)
+        ):
             return False
         moments = self.optimizer.get("state")
         return isinstance(moments, dict) and all(
@@ -120,8 +122,8 @@ def _what_is_wrong(saved: dict[str, Any]) -> str | None:
             return f"its {name} is {type(value).__name__}"
         if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
             return f"its {name} is {value}"
-    for kept in (saved["weights"], saved["good"]):
-        for name, value in kept.items():
+    for tensors in (saved["weights"], saved["good"]):
+        for name, value in tensors.items():
             if not isinstance(value, Tensor) or why_not_plain(value) or not is_finite(value):
                 return f"its weights {str(name)[:100]} are no finite numbers"
     rows, key = saved["rows"], saved["key"]

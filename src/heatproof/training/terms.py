@@ -74,7 +74,8 @@ class Shared:
     def _by_own_statistics(self) -> Tensor:
         """The logits by the batch's own statistics; the running statistics move."""
         body = self.setup.body
-        norms = [module for module in body.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        kind = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
+        norms = [module for module in body.modules() if isinstance(module, kind)]
         with evaluating(body), self.setup.hardware.autocast():
             for norm in norms:
                 norm.training = True

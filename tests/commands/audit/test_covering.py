@@ -26,7 +26,7 @@ class Linear(nn.Module):
 
     def __init__(self, weights: Tensor):
         super().__init__()
-        self.register_buffer("weights", weights)
+        self.weights = nn.Buffer(weights)
         self.passes = 0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def by_hand(model: Classifier, images: Tensor, covers: Tensor) -> Answers:
 def test_contributions_of_a_linear_model_agree_wholly_and_are_the_witness() -> None:
     model, images = linear(), torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     answers = by_hand(model, images, squares(16, 16, 4, 4))
-    contributions = (images * model.network.weights).sum(1)
+    contributions = (images * model.network.get_buffer("weights")).sum(1)
     targets = torch.zeros(2, dtype=torch.long)
     torch.testing.assert_close(agreement(contributions, answers, targets, ("contrast",)), torch.ones(2))
     torch.testing.assert_close(agreement(-contributions, answers, targets, ("contrast",)), -torch.ones(2))

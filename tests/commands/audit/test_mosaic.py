@@ -20,7 +20,7 @@ def colours() -> Classifier:
     """Three classes: how red, green and blue the image is."""
     network = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with torch.no_grad():
-        network[0].weight.copy_(torch.eye(3)[:, :, None, None])
+        network.get_parameter("0.weight").copy_(torch.eye(3)[:, :, None, None])
     return Classifier(network, input_size=SIZE, default_layer="0").eval()
 
 

@@ -4,6 +4,7 @@ import html
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -227,8 +228,9 @@ def test_a_network_of_random_weights_and_photos_of_one_class_are_not_accused(sha
     assert "of one class" in one["answer"][1]
     torch.manual_seed(0)
     for module in model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset: Any = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
     labelled = judged(tmp_path / "labelled", model, str(shared / "data/cifar10/test"))
     assert labelled["verdict"] == "cannot tell"
     assert "of these photos wrong" in labelled["answer"][1]

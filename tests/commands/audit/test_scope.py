@@ -172,7 +172,7 @@ def test_the_exact_interval() -> None:
 )
 def test_passes_are_counted_of_every_explainer(explainer, passes: int) -> None:
     model = small()
-    images = torch.rand(3, 3, model.input_size, model.input_size)
+    images = torch.rand(3, 3, *model.input_shape)
     default_layer(model)  # found once
     explainer(model, images)  # LRP compares its graph with the network once for each shape
     with counting(model) as counted:

@@ -121,7 +121,7 @@ def test_layers_that_moved() -> None:
     model, other = small(), small()
     assert describe_moves(moved_layers(model, other)) == "No weight differs from the reference's."
     with torch.no_grad():
-        model.network.head.weight *= 2
+        model.network.get_parameter("head.weight").mul_(2)
     rows = moved_layers(model, other)
     assert not isinstance(rows, str)
     assert rows[0].layer == "head"

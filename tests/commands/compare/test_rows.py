@@ -42,6 +42,7 @@ class Known:
     """Hands out the maps that the network was given."""
 
     def __call__(self, model, images, targets=None, *, create_graph=False) -> Explanation:
+        assert targets is not None
         return Explanation(model.network.told(images, 1), model(images), targets)
 
 

@@ -211,7 +211,7 @@ def test_explainers_without_values_are_not_ranked():
     ],
 )
 def test_the_randomisation_test_passes_fails_or_cannot_tell(ends, missing, words):
-    means = {"spearman_absolute": Mean(*ends, missing)}
+    means = {"spearman_absolute": Mean(*ends, missing=missing)}
     row = SummaryRow({"explainer": "GradCAM()", "randomised": "last"}, 10, 10, means)
     maps = pl.DataFrame({"image": ["a"], "explainer": ["GradCAM()"], "empty": [False]})
     (sentence,) = answer(Evaluate(metrics=(Randomisation(),)), maps, [row])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from heatproof.commands.shift.measure import Shift, compare
+from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
 
 CLEAN = torch.tensor([[[4.0, 3.0], [2.0, 0.5]]])
@@ -25,7 +26,9 @@ def test_every_metric_by_hand() -> None:
     assert found["center_distance"].tolist() == pytest.approx([distance])
     # 0.5 of 4 is less than 15%: the last cell, with 4 of the mass of 10, is off the object
     assert found["on_object"].tolist() == pytest.approx([0.6])
-    assert 0 < float(found["nissim"]) < 1
+    # NISSIM has its own tests; here it is that of maps as large as the network's images, and of no other size
+    assert torch.equal(found["nissim"], nissim(CLEAN, MOVED, size=16))
+    assert abs(found["nissim"] - nissim(CLEAN, MOVED, size=32)) > 0.01
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,7 @@ class ViT(nn.Module):
         self.one, self.two, self.last = nn.LayerNorm(8), nn.LayerNorm(8), nn.LayerNorm(8)
         self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
         self.wide, self.narrow, self.head = nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 3)
-        self.register_buffer("mask", torch.ones(5, 5).tril().bool())
-        self.register_buffer("added", torch.randn(5, 5))
+        self.mask, self.added = nn.Buffer(torch.ones(5, 5).tril().bool()), nn.Buffer(torch.randn(5, 5))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2)

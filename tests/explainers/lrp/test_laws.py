@@ -66,7 +66,7 @@ def test_every_rule_conserves(rule: str, case: tuple[nn.Conv2d, Tensor], nonnega
         z = layer(x)
         # relevance is proportional to the output, as it is in a network: none where nothing went in
         relevance = z * torch.rand_like(z)
-        shares = RULES[rule](seen, [x], relevance)
+        shares = torch.as_tensor(RULES[rule](seen, [x], relevance))
     torch.testing.assert_close(shares.sum((1, 2, 3)), relevance.sum((1, 2, 3)), rtol=1e-9, atol=1e-9)
 
 
@@ -78,7 +78,7 @@ def without_biases(network: nn.Module, images: Tensor) -> nn.Module:
             nn.init.zeros_(parameter)
 
     def measure(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-        norm.running_var.copy_(inputs[0].square().mean((0, 2, 3)) + 1e-3)
+        norm.get_buffer("running_var").copy_(inputs[0].square().mean((0, 2, 3)) + 1e-3)
 
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
@@ -102,7 +102,7 @@ NARROW: dict[str, Callable[[], nn.Module]] = {
         nn.Linear(32, 10),
     ),
     "resnet": lambda: models.ResNet(models.resnet.Bottleneck, [1, 1, 1, 1], 10, width_per_group=8),
-    "densenet": lambda: models.DenseNet(8, (2, 2, 2), 8, num_classes=10),
+    "densenet": lambda: models.DenseNet(8, (2, 2, 2), 8, num_classes=10),  # pyright: ignore[reportArgumentType] four, says torchvision
     "squeezenet": lambda: models.squeezenet1_1(weights=None),
     "mobilenet": lambda: models.MobileNetV2(10, 0.25, [[1, 16, 1, 1], [6, 24, 2, 2]]),
     "efficientnet": lambda: models.EfficientNet(
@@ -197,7 +197,9 @@ def test_bias_takes_what_is_missing() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
     images = torch.rand(1, 3, 2, 2, dtype=torch.float64)
     found = LRP(stabilizer=1e-12)(network, images, torch.tensor([1]))
-    torch.testing.assert_close(found.heatmaps.sum((1, 2)), found.logits[:, 1] - network[1].bias[1].detach())
+    torch.testing.assert_close(
+        found.heatmaps.sum((1, 2)), found.logits[:, 1] - network.get_parameter("1.bias")[1].detach()
+    )
 
 
 class Mixed(nn.Module):
@@ -225,9 +227,9 @@ def mixed() -> Classifier:
     torch.manual_seed(2)
     network = Mixed().double().eval()
     for norm in (network.norm, network.alone):
-        for value in (norm.weight, norm.bias, norm.running_mean):
+        for value in (norm.weight, norm.bias, norm.get_buffer("running_mean")):
             nn.init.normal_(value)
-        nn.init.uniform_(norm.running_var, 0.5, 1.5)
+        nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 1.5)
     return Classifier(network, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), input_size=6).double()
 
 

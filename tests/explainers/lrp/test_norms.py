@@ -20,7 +20,7 @@ from networks import photos
 # module, shape of one input, the cells that share one deviation: an index of the group for each cell
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Callable[[Tensor], Tensor], bool]] = {
     "layer": (lambda: nn.LayerNorm(6), (4, 6), lambda cell: cell // 6, True),
-    "layer, two dimensions": (lambda: nn.LayerNorm((3, 2)), (2, 3, 2), lambda cell: cell // 6, True),
+    "layer, two dimensions": (lambda: nn.LayerNorm([3, 2]), (2, 3, 2), lambda cell: cell // 6, True),
     "layer, plain": (lambda: nn.LayerNorm(6, elementwise_affine=False), (6,), lambda cell: cell // 6, True),
     "group": (lambda: nn.GroupNorm(2, 4), (4, 3, 2), lambda cell: cell // 12, True),
     "one group": (lambda: nn.GroupNorm(1, 4, eps=0.1), (4, 2, 2), lambda cell: cell // 16, True),
@@ -204,14 +204,15 @@ def attributes(network: nn.Module) -> list[dict[str, Any]]:
 
 
 def test_a_network_that_keeps_something_is_given_back_as_it_was() -> None:
-    network = nn.Sequential(Caching()).double().eval()
+    caching = Caching()
+    network = nn.Sequential(caching).double().eval()
     for _ in range(2):
         before = attributes(network)
         found = LRP()(network, photos(2))
         assert_same(before, attributes(network))
         # once before anything is kept, once after
         torch.testing.assert_close(found.logits, network(photos(2)).detach())
-    network[0].last = None
+    del caching.last
     torch.save(network, io.BytesIO())
 
 

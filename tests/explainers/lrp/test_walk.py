@@ -16,6 +16,7 @@ from heatproof.errors import InputError, LayerError, ModelError, SpecError
 from heatproof.explainers.lrp import graph, rules
 from heatproof.explainers.lrp.composites import COMPOSITES, paper
 from heatproof.explainers.lrp.propagation import LRP
+from heatproof.models.classifier import Classifier
 from networks import photos, small
 
 
@@ -33,7 +34,7 @@ class Written(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.head = nn.Linear(6, 4)
         nn.init.normal_(self.norm.weight, 1, 0.2)
-        nn.init.normal_(self.norm.running_mean)
+        nn.init.normal_(self.norm.get_buffer("running_mean"))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.norm(self.one(x)))
@@ -152,7 +153,7 @@ def test_the_layer_and_the_pixels_tell_one_story() -> None:
     for name, value in network.named_parameters():
         if "bias" in name:
             nn.init.zeros_(value)
-    nn.init.zeros_(network.norm.running_mean)
+    nn.init.zeros_(network.norm.get_buffer("running_mean"))
     sums = [
         LRP(layer=layer, stabilizer=1e-15)(network, photos(2, 8)).heatmaps.sum((1, 2)) for layer in (None, "two", "one")
     ]
@@ -204,10 +205,11 @@ def test_traced_once_and_again_only_when_modules_are_exchanged(monkeypatch: pyte
     assert len(made) == 1
     before = LRP()(model, images)
     with torch.no_grad():
-        model.network.last.weight.mul_(2)
+        last = model.network.get_submodule("last")
+        last.get_parameter("weight").mul_(2)
     assert not torch.allclose(LRP()(model, images).heatmaps, before.heatmaps)
     assert len(made) == 1
-    model.network.last = nn.Sequential(model.network.last, nn.Dropout())
+    model.network.last = nn.Sequential(last, nn.Dropout())
     LRP()(model, images)
     assert len(made) == 2
 
@@ -217,7 +219,7 @@ def test_a_dead_model_is_not_kept_alive() -> None:
     LRP()(model, photos(1))
     with pytest.raises(ModelError):
         LRP()(Untraceable(), photos(1))
-    gone = [weakref.ref(model.network), weakref.ref(model.network.stem.weight)]
+    gone = [weakref.ref(model.network), weakref.ref(model.network.get_parameter("stem.weight"))]
     del model
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
@@ -298,8 +300,8 @@ def test_a_gate_takes_nothing() -> None:
 def test_batch_norm_alone_is_a_layer_of_its_own() -> None:
     """BN -> ReLU -> linear: relevance passes a channel where its scaled input is positive, and is lost to the shift."""
     network = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2, bias=False)).double().eval()
-    nn.init.constant_(network[0].bias, 10.0)
-    network[0].weight.data[1] = -1.0
+    nn.init.constant_(network.get_parameter("0.bias"), 10.0)
+    network.get_parameter("0.weight").data[1] = -1.0
     images = torch.rand(1, 3, 2, 2, dtype=torch.float64)
     explain = partial(LRP, stabilizer=1e-12)
     passed = explain(batch_norm="pass")(network, images)
@@ -333,13 +335,14 @@ def test_the_model_is_left_alone_in_the_middle_of_a_failure() -> None:
     model = small()
     model.network.relu = nn.LocalResponseNorm(2)
     model.train()
-    model.network.pool.eval()
+    norm, pool = (model.network.get_submodule(name) for name in ("norm", "pool"))
+    pool.eval()
     state = copy.deepcopy(model.state_dict())
     attributes = [set(vars(module)) for module in model.modules()]
     with pytest.raises(ModelError, match="no rule"):
         LRP()(model, photos(1))
-    assert model.network.norm.training
-    assert not model.network.pool.training
+    assert norm.training
+    assert not pool.training
     assert attributes == [set(vars(module)) for module in model.modules()]
     torch.testing.assert_close(model.state_dict(), state)
 
@@ -362,7 +365,7 @@ def test_in_every_mode(mode: str) -> None:
 def test_memory_formats_and_half_precision() -> None:
     model, images = small(dtype=torch.float32), photos(2, dtype=torch.float32)
     wanted = LRP()(model, images)
-    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     found = LRP()(last, images.to(memory_format=torch.channels_last))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
@@ -399,3 +402,13 @@ def test_split_concat_and_shuffle_put_relevance_where_it_belongs() -> None:
 def test_rules_may_be_read_one_by_one() -> None:
     assert rules.z_plus.__doc__ is not None
     assert all(make.__doc__ for make in COMPOSITES.values())
+
+
+def test_where_lrp_can_neither_start_nor_stop() -> None:
+    model, images = small(), photos(2)
+    model.network.spare = nn.Conv2d(3, 3, 1).double()
+    with pytest.raises(LayerError, match="layer 'spare' is not reached by the forward pass of Residual"):
+        LRP(layer="spare")(model, images)
+    ended = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1)).double().eval()
+    with pytest.raises(ModelError, match="LRP starts at logits, and Sequential puts out probabilities"):
+        LRP()(Classifier(ended, input_size=10, probabilities=True), images)

@@ -1,6 +1,6 @@
 """What an audit really asks of a network: the photos that went through it, forwards and backwards."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ class Passes:
 
 
 @contextmanager
-def counting(model: nn.Module) -> Iterator[Passes]:
+def counting(model: nn.Module) -> Generator[Passes]:
     """Count the passes of this network inside, those of its copies too."""
     passes, network = Passes(), network_of(model)
 

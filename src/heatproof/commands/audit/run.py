@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
+from heatproof.commands.audit.finding import finding, grouped
 from heatproof.commands.audit.kept import PARTS, check_table
 from heatproof.commands.audit.measure import Audit, map_cost, measure
 from heatproof.commands.audit.mosaic import look_at_mosaics
@@ -131,6 +132,8 @@ def run_audit(
         worst = [photo.image for photo in summary.disagree[:VIEWED]]
         show_disagreement(settings, model, source, run, table, tensors, worst)
     content = summary.plain(answer(settings, model, table, summary))
+    content["finding"] = finding(verdict, checks, thresholds, table.height, summary.outside)
+    content["checks"] = grouped(checks, thresholds)
     run.write_json("summary.json", content)
     return content
 

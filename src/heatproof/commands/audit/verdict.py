@@ -174,7 +174,7 @@ class Thresholds:
 
 
 def calibrate(
-    honest: Sequence[Mapping[str, float | None]], photos: Sequence[float], provenance: Mapping[str, Any]
+    honest: Sequence[Mapping[str, float | None]], photos: Sequence[float | None], provenance: Mapping[str, Any]
 ) -> Thresholds:
     """Limits from the numbers of honest networks.
 

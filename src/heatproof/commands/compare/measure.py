@@ -151,7 +151,7 @@ def _awake(
     return losses, is_fooled(losses, penalty.success) & honest & answered
 
 
-def _predictions(before: Logits, after: Logits, labels: Labels) -> dict[str, list]:
+def _predictions(before: Logits, after: Logits, labels: Labels) -> dict[str, list[Any]]:
     known = labels >= 0
     safe = labels.clamp(min=0)
 

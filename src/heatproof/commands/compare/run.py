@@ -64,12 +64,13 @@ def run_compare(
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
     rows = summarise(table, ["model", "penalty", "explainer"], METRICS)
     transfers = transfer_rows(table, fooled, names)
+    told = {name: entry.penalty for name, entry in zip(names, fooled, strict=True) if entry.penalty is not None}
     summary = {
         "rows": [row.plain() for row in rows],
         "classes": class_rows(table, clean),
         "transfer": [asdict(transfer) for transfer in transfers],
         "skipped": skipped,
-        "answer": answer(rows),
+        "answer": answer(rows, told),
     }
     draw_transfer(transfers, run)
     draw_compared(settings, clean, hosted, source, run, hardware)

@@ -1,6 +1,6 @@
 """The rows of ``summary.json`` of a comparison, and the answer in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,11 +94,17 @@ def transfer_rows(table: pl.DataFrame, fooled: Sequence[Fooled], names: Sequence
     return rows
 
 
-def answer(rows: Sequence[SummaryRow]) -> list[str]:
-    """What came out, in sentences: the strongest lie of each model, and what it cost."""
+def answer(rows: Sequence[SummaryRow], told: Mapping[str, Penalty]) -> list[str]:
+    """What came out, in sentences: the strongest lie of each model, and what it cost.
+
+    Args:
+        told: the penalty that a model was fooled with, where it is known: that is the lie it is asked for.
+    """
     sentences = []
     for model in dict.fromkeys(row.by["model"] for row in rows):
         mine = [row for row in rows if row.by["model"] == model and row.means["fsr"].value is not None]
+        wanted = repr(told.get(model))
+        mine = [row for row in mine if row.by["penalty"] == wanted] or mine
         worst = max(mine, key=lambda row: row.means["fsr"].number, default=None)
         if worst is None:
             continue

@@ -1,7 +1,7 @@
 """The figures of a shift: MOD and accuracy against epsilon, NISSIM's distribution, the most and least moved images."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,8 +20,8 @@ class Seen(NamedTuple):
 
     attack: str
     epsilon: float
-    pixels: NDArray
-    heatmap: NDArray
+    pixels: NDArray[Any]
+    heatmap: NDArray[Any]
 
 
 class Shown(NamedTuple):

@@ -13,6 +13,8 @@ from heatproof.results.table import Interval, Mean, PairedTest, SummaryRow, inte
 
 BY = ("model", "attack", "epsilon", "explainer")
 CURVE = ("model", "attack", "explainer")
+FEWEST = 5
+"""Images whose label stays, and whose label changes, for the two to be compared."""
 METRICS = {
     "nissim": "mod",
     "nissim_kept": "mod_kept",
@@ -122,9 +124,6 @@ def shift_rows(table: pl.DataFrame, *, seed: int = 0) -> list[ShiftRow]:
     deviations = {key: _deviations(curve, seed) for key, curve in table.group_by(CURVE, maintain_order=True)}
     rows = []
     for row in summarise(table, BY, METRICS, seed=seed):
-        if row.means["mod"].value == 0:
-            # NISSIM is no rate: where no map moved at all there is nothing uncertain about it
-            row = replace(row, means={**row.means, "mod": replace(row.means["mod"], low=0.0, high=0.0)})
         empty_both, empty_one, untouched = counted[tuple(row.by[name] for name in BY)]
         vid, vid_per_image = deviations[tuple(row.by[name] for name in CURVE)]
         rows.append(ShiftRow(row, empty_both, empty_one, untouched, vid, vid_per_image))
@@ -208,6 +207,9 @@ def _moves(curve: Sequence[ShiftRow], table: pl.DataFrame) -> str:
     moved = f"{where} and the map moves there by MOD {of_kept.value:.3f}{span}"
     if of_changed.value is None:
         return f"{moved}; the label changes nowhere."
+    if min(stayed, count - stayed) < FEWEST:
+        few = "stays" if stayed < count - stayed else "changes"
+        return f"{moved}, against {of_changed.value:.3f} where it changes; it {few} on too few images to compare."
     share = of_kept.number / of_changed.value if of_changed.value else 1.0
     verdict = "the map moves although the label does not" if share >= 0.5 else "the map moves mostly with the label"
     return f"{moved}, against {of_changed.value:.3f} where the label changes: {verdict} ({share:.0%} as far)."
@@ -281,6 +283,8 @@ def _ranking(rows: Sequence[ShiftRow], tests: Sequence[ModelTest]) -> list[str]:
             "~ stands where the two cannot be told apart (Wilcoxon with Holm, 5%)."
         )
         spread = sorted((row for row in last if not np.isnan(row.vid.value)), key=lambda row: row.vid.value)
+        if len({row.epsilon for row in own}) < 2:
+            continue  # of one epsilon VID is 0 whatever the maps do
         sentences.append(
             f"{attack}, {explainer}: by VID: "
             + " < ".join(f"{row.model} ({row.vid.value:.3f})" for row in spread)

@@ -68,7 +68,7 @@ class Plan:
     """The node of the logits."""
     stop: Node
     """Where the walk ends."""
-    kept: frozenset[Node]
+    read_later: frozenset[Node]
     """Signals whose values are read after the forward pass; of all others only the shape stays."""
     freed: dict[Node, tuple[Node, ...]]
     """After this node, those are not read again."""
@@ -132,15 +132,15 @@ def make_plan(
             reached.update(signals)
         for source in signals:
             users.setdefault(source, []).append(step)
-    kept = {source for step in steps if step.rule not in SHAPES_ONLY for source in step.signals}
-    kept |= {step.node for step in steps if step.recorded} | {start, end}
+    read_later = {source for step in steps if step.rule not in SHAPES_ONLY for source in step.signals}
+    read_later |= {step.node for step in steps if step.recorded} | {start, end}
     overwriting = {node for node in nodes if node.args and writes_in_place(node, network)}
     return Plan(
         tuple(steps),
         start,
         end,
         stop,
-        frozenset(kept),
+        frozenset(read_later),
         _last_uses(nodes, read),
         frozenset(overwriting),
         formatless=all(kind is not None and _torch_own(kind) for kind, _ in list(read.values())[1:]),

@@ -231,7 +231,7 @@ def move(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
 
 def piece(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
     """One of the signals that a split made: its relevance waits in its place until the split's turn comes."""
-    raise NotImplementedError("the walk puts pieces together")
+    raise NotImplementedError("the walk puts pieces together")  # pragma: no cover - it has this name in tables only
 
 
 def concat(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:

@@ -52,7 +52,7 @@ def forward(traced: Traced, plan: Plan, network: nn.Module, pixels: Tensor) -> V
                 replaced[node.args[0]] = values[node.args[0]].clone()
             values[node] = run(node, network, {**values, **replaced} if replaced else values)
         for done in plan.freed.get(node, ()):
-            if done not in plan.kept:
+            if done not in plan.read_later:
                 values[done] = _shape_of(values[done])
     return values
 
@@ -170,7 +170,7 @@ def _before(layer: fx.Node, plan: Plan, network: nn.Module, values: Values, pixe
 
 def _needed(source: Any, values: Values, plan: Plan) -> bool:
     """Whether the memory of a value is also read by someone later."""
-    if source in plan.kept:
+    if source in plan.read_later:
         return True
     memory = values[source].untyped_storage().data_ptr()
     return any(

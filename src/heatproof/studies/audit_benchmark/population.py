@@ -151,11 +151,11 @@ class Population:
         else:
             made = copy.deepcopy(clean)
             if not record.exists():
-                made, told = self._honest(clean, member) if member.honest else self._fooled(clean, member)
+                made, history = self._honest(clean, member) if member.honest else self._fooled(clean, member)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(file, save({k: v.contiguous() for k, v in made.network.state_dict().items()}))
-                write_json(record, told)
-                self.say(f"{member.name}: {told}")
+                write_json(record, history)
+                self.say(f"{member.name}: {history}")
             made.network.load_state_dict(load_file(file))
         made.name = member.name
         return made.eval()

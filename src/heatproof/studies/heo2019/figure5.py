@@ -24,7 +24,7 @@ from heatproof.models.loading import load
 from heatproof.report.plots import Curve, curves
 from heatproof.results.run import SORT, Run
 from heatproof.results.table import summarise
-from heatproof.studies.heo2019.section5 import judged, kept_model
+from heatproof.studies.heo2019.section5 import judged, made_once
 from heatproof.studies.shared import named
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, settings
@@ -134,7 +134,7 @@ class Heo2019Figure5:
                 say(f"fooling {clean.name}, location through {explainer!r}")
                 return fine_tune(clean, explainer, penalty, train, self.recipe(), checkpoint=checkpoint)
 
-            models[name], histories[name] = kept_model(run, name, clean, tune)
+            models[name], histories[name] = made_once(run, name, clean, tune)
         for name, model in models.items():
             for number, batch in enumerate(batches(data, clean.preprocessing, self.part)):
                 if run.has_part(f"{name}-{number:06d}"):
@@ -221,8 +221,8 @@ def draw(histories: dict[str, Sequence[dict[str, Any]]], run: Run) -> None:
         by_cost[_title(name)] = Curve([lost for lost, _ in paired], np.maximum.accumulate([fsr for _, fsr in paired]))
         by_step[f"{_title(name)}: FSR"] = Curve([row["step"] for row in looks], [row["fsr"] for row in looks])
         by_step[f"{_title(name)}: top-1"] = Curve([row["step"] for row in looks], [row["accuracy"] for row in looks])
-    look = {"title": "Heo et al. Figure 5b: the price of fooling", "ylim": (0, 1.02)}
-    price = {"xlabel": "points of top-1 accuracy lost", "ylabel": "highest FSR at no more than that"}
+    look: dict[str, Any] = {"title": "Heo et al. Figure 5b: the price of fooling", "ylim": (0, 1.02)}
+    price: dict[str, Any] = {"xlabel": "points of top-1 accuracy lost", "ylabel": "highest FSR at no more than that"}
     curves(by_cost, run.path("figures/5b.png"), **price, **look)
     look["ylabel"] = "rate over the held-out images"
     curves(by_step, run.path("figures/5-course.png"), xlabel="steps of fine-tuning", **look)

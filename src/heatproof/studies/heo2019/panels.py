@@ -27,7 +27,7 @@ from heatproof.report.plots import Curve, curve_of, curves, mean_curve
 from heatproof.results.run import Run
 from heatproof.results.table import SummaryRow, summarise
 from heatproof.studies.heo2019.answers import answer_a, answer_b, answer_c
-from heatproof.studies.heo2019.section5 import ORDERS, attacked_rows, kept_model, removed, shaken_rows
+from heatproof.studies.heo2019.section5 import ORDERS, attacked_rows, made_once, removed, shaken_rows
 from heatproof.training.adversarial import FreeTraining
 from heatproof.training.data import feed_photos
 from heatproof.training.settings import FineTune
@@ -41,7 +41,7 @@ def removal(study: Any, run: Run, clean: Classifier, train: Source, data: Source
         recipe = study.recipe("a")
         return fine_tune(clean, GradCAM(), TopK(), train, recipe, checkpoint=checkpoint)
 
-    fooled, history = kept_model(run, "fooled-a", clean, tune)
+    fooled, history = made_once(run, "fooled-a", clean, tune)
     metric = AOPC(study.region, study.regions, fill=study.fill, ragged=study.ragged, seed=study.seed)
     for number, batch in enumerate(batches(data, clean.preprocessing, study.part)):
         if run.has_part(f"a-{number:06d}"):
@@ -61,7 +61,7 @@ def noise(study: Any, run: Run, clean: Classifier, train: Source, data: Source, 
         say(f"b: fooling {clean.name}, location through LRP_T")
         return fine_tune(clean, explainer, penalty, train, study.recipe("b"), checkpoint=checkpoint)
 
-    fooled, history = kept_model(run, "fooled-b", clean, tune)
+    fooled, history = made_once(run, "fooled-b", clean, tune)
     for name, model in (("clean", clean), ("fooled", fooled)):
         for shaken in WeightNoise(study.noise, study.draws, study.seed).shaken(model):
             part = f"b-{name}-{study.noise.index(shaken.level):03d}-{shaken.draw:03d}"
@@ -110,7 +110,7 @@ def robustness(
                 checkpoint=checkpoint,
             )
 
-        made, rows = kept_model(run, name, clean, tune)
+        made, rows = made_once(run, name, clean, tune)
         histories.append(rows)
         for number, batch in enumerate(batches(data, clean.preprocessing, study.part)):
             if not run.has_part(f"c-{name}-{number:06d}"):

@@ -30,7 +30,7 @@ ORDERS = ("clean map", "fooled map", "random")
 """By which map regions are removed."""
 
 
-def kept_model(
+def made_once(
     run: Run,
     name: str,
     clean: Classifier,

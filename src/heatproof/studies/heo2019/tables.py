@@ -232,7 +232,11 @@ class Heo2019:
         return {"location": Location(normalisation="minmax"), "top_k": TopK(), "center_mass": CenterMass()}[fooling]
 
     def _cell(self, name: str, model: Classifier, fooling: str, through: str, layer: str) -> Fool:
-        given = {"steps": self.steps, "batch_size": self.batch_size, "max_accuracy_drop": self.max_accuracy_drop}
+        given: dict[str, Any] = {
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "max_accuracy_drop": self.max_accuracy_drop,
+        }
         if self.recipe == "small":
             weight, margin = SMALL[fooling, through]
             recipe = FineTune(

@@ -1,0 +1,100 @@
+"""What each number of an audit asks, in a layman's words, and what it does not prove."""
+
+from typing import NamedTuple
+
+
+class Question(NamedTuple):
+    """A number in words.
+
+    Attributes:
+        asks: the plain question; a good answer is yes.
+        limits: what even the worst value does not prove.
+    """
+
+    asks: str
+    limits: str
+
+
+QUESTIONS = {
+    "agreement": Question(
+        "Do the heatmaps foretell what the model loses when parts of the photo are covered?",
+        "Coarse maps and photos with several clues agree less without any lie.",
+    ),
+    "all_classes": Question(
+        "Do they foretell it for all explained classes, not only for the one that is shown?",
+        "The classes that were explained are the most probable ones; others are not looked at.",
+    ),
+    "worst_class": Question(
+        "Does even the class that does it worst foretell it?",
+        "One class is always the worst, and few photos of it make a low value by chance.",
+    ),
+    "faithfulness": Question(
+        "Does covering what the map shows first change the answer more than covering anything?",
+        "A model that sees the whole photo loses little anywhere, whatever its map shows.",
+    ),
+    "share": Question(
+        "How much of what the best order of covering does is done by the map's order?",
+        "The best order is that of squares; a finer map can be right and still do less.",
+    ),
+    "likeness": Question(
+        "Do the maps of different photos differ?",
+        "Photos that are alike have maps that are alike.",
+    ),
+    "frame": Question(
+        "Do the maps stay off the photo's frame?",
+        "Where the object touches the frame, an honest map does so too.",
+    ),
+    "center_spread": Question(
+        "Does the map's middle move from photo to photo?",
+        "Objects that always stand in the middle keep it there.",
+    ),
+    "mosaic": Question(
+        "In a mosaic of four photos, does the map of a class lie in the photo of that class?",
+        "A mosaic is no photo that the model was made for.",
+    ),
+    "mosaic_swap": Question(
+        "Do no two classes show their maps in each other's photo of a mosaic?",
+        "Two classes that are told apart by what both show can look exchanged.",
+    ),
+    "contrast": Question(
+        "Is the map of a class the map of what sets that class apart from the others?",
+        "With few classes the two differ in honest models too.",
+    ),
+    "softmax_contrast": Question(
+        "Is the map of a class the map of what sets that class apart from its nearest rivals?",
+        "Where the rivals change from photo to photo, so does what is compared.",
+    ),
+    "randomised": Question(
+        "Does the map change when the last weights are drawn anew?",
+        "Some honest explainers show the photo's edges more than the model.",
+    ),
+    "noise": Question(
+        "Does the map stay under noise that nobody sees?",
+        "Sensitive models have sensitive maps without any lie.",
+    ),
+    "fgsm": Question(
+        "Does the map stay under an attack on the pixels that changes no answer?",
+        "Untrained against attacks, most honest models move.",
+    ),
+    "called_out": Question(
+        "Does no photo stand apart from all others?",
+        "A photo that stands apart may be odd rather than manipulated: look at it.",
+    ),
+    "reference_spearman": Question(
+        "Do the maps have the order of the reference model's?",
+        "Honest fine-tuning moves maps too, if less.",
+    ),
+    "reference_nissim": Question(
+        "Do the maps look like the reference model's?",
+        "Honest fine-tuning moves maps too, if less.",
+    ),
+    "reference_worst_class": Question(
+        "Are even the maps of the class that moved most like the reference model's?",
+        "One class always moves most.",
+    ),
+    "reference_swap": Question(
+        "Are no two classes' maps the reference model's, exchanged?",
+        "Classes that look alike can seem exchanged.",
+    ),
+}
+"""By the names of :data:`~heatproof.commands.audit.verdict.NUMBERS`."""
