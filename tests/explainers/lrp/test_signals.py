@@ -174,7 +174,9 @@ class Output(nn.Module):
 
 def test_logits_among_other_outputs() -> None:
     wanted = LRP()(Output(lambda x: x), photos(2)).heatmaps
-    for wrap in (lambda x: (x, x * 2), lambda x: {"features": x * 2, "logits": x}, lambda x: {"out": x}):
+    for wrap in (lambda x: (x,), lambda x: {"features": x * 2, "logits": x}, lambda x: {"out": x}):
         torch.testing.assert_close(LRP()(Output(wrap), photos(2)).heatmaps, wanted)
     with pytest.raises(ModelError, match="returns a dictionary of features"):
         LRP()(Output(lambda x: {"features": x}), photos(2))
+    with pytest.raises(ModelError, match=r"returns a tuple of 2: say which part they are, .*logits_key"):
+        LRP()(Output(lambda x: (x * 2, x)), photos(2))

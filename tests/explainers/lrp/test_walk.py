@@ -184,7 +184,7 @@ def test_logit_differences_are_the_difference_of_their_maps(score: Any) -> None:
 
 
 def test_a_score_that_is_no_difference_of_logits_is_refused() -> None:
-    with pytest.raises(SpecError, match="shares out a logit or a difference of logits"):
+    with pytest.raises(SpecError, match="shares out a logit, an output or a difference of logits"):
         LRP(score="probability")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="did you mean epsilon"):
         LRP(composite="epsilonn")
