@@ -211,6 +211,16 @@ class Run:
         owned = {key: torch.as_tensor(value).detach().cpu().contiguous().clone() for key, value in given.items()}
         return self.write_bytes(name, save(owned, dict(metadata) if metadata else None))
 
+    def write_maps(self, name: str, images: Sequence[str], maps: Iterable[Any]) -> Path:
+        """Write maps of one shape by image as safetensors, whole or not at all, with one of them in memory at a time.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        from heatproof.tensor_files import safetensors_of
+
+        return write_whole(self.path(name), safetensors_of(images, maps))
+
     def append_rows(
         self, part: int | str, rows: Sequence[Mapping[str, Any]], skipped: Sequence[Mapping[str, Any]] = ()
     ) -> None:
