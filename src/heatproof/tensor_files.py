@@ -16,6 +16,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from heatproof.paths import open_regular
+
 LONGEST_HEADER = 16 * 2**20
 """Bytes of a safetensors header; that of a network with ten thousand tensors takes one of them."""
 # the only name that torch's tensors-only reader knows and whose argument alone decides how much memory is taken
@@ -164,7 +166,7 @@ def read_pickled(path: Path) -> Any:
 
 
 def _header_size(path: Path) -> int:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(8)
     header = struct.unpack("<Q", start)[0] if len(start) == 8 else math.inf
     if header > min(LONGEST_HEADER, path.stat().st_size):
@@ -174,6 +176,8 @@ def _header_size(path: Path) -> int:
 
 def _check_sizes(path: Path) -> None:
     """Stop what would take more memory than the file has bytes, before it takes it."""
+    if not path.is_file():
+        raise DamagedFile("is no file")
     if not zipfile.is_zipfile(path):
         with open(path, "rb") as file:
             # the first pickles of a file of torch before 1.6 lie before its numbers

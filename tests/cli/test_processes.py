@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,12 @@ def killed_when(there: Path, command: list[str], log: Path) -> None:
             assert launcher.poll() is None, log.read_text()
             time.sleep(0.01)
         started = psutil.Process(launcher.pid)
-        # the launcher first, which would tell of the others' death
-        for process in (started, *started.children(recursive=True)):
-            process.kill()
+        everyone = [started, *started.children(recursive=True)]
+        for process in everyone:
+            # what the launcher's death has ended already
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert psutil.wait_procs(everyone[1:], timeout=60)[1] == []
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import Image
 
+from heatproof.paths import read_file
+
 WIDTH = 2200
 """The most pixels across: two per pixel of the page."""
 QUALITY = 88
@@ -17,7 +19,7 @@ WIDE = 560
 def embed_figure(path: Path) -> dict[str, Any] | None:
     """A PNG as a data address in WebP, with its name and size; None where the file is damaged or no picture."""
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with Image.open(io.BytesIO(read_file(path)), formats=["PNG"]) as picture:
             shrink = min(1.0, WIDTH / picture.width)
             size = max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))
             pixels = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)

@@ -22,7 +22,16 @@ import numpy as np
 import polars as pl
 
 from heatproof.errors import HeatproofError, RunError
-from heatproof.results.folder import check_inputs, check_same, clear_working, empty_folder, old_record, shorten, sweep
+from heatproof.results.folder import (
+    check_inputs,
+    check_links,
+    check_same,
+    clear_working,
+    empty_folder,
+    old_record,
+    shorten,
+    sweep,
+)
 from heatproof.results.lock import Lock
 from heatproof.results.reading import gather_parts
 from heatproof.results.record import new_record, now
@@ -116,6 +125,8 @@ class Run:
             if empty:
                 check_inputs(folder, inputs)
             folder.mkdir(parents=True, exist_ok=True)
+            if not empty:
+                check_links(folder)
             lock = Lock.take(folder)
             if empty:
                 empty_folder(folder)

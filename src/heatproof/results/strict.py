@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import polars as pl
 
 from heatproof.errors import HeatproofError, RunError
+from heatproof.paths import read_file
 from heatproof.results.reading import FORMAT, is_record, read_table
 
 if TYPE_CHECKING:  # torch loads slowly, and a report needs none
@@ -256,7 +257,7 @@ def _read_json(path: Path, remedy: str, kind: type[HeatproofError]) -> Any:
     try:
         if path.stat().st_size > LONGEST_JSON:
             raise ValueError(f"it is longer than {LONGEST_JSON} bytes")
-        return json.loads(path.read_bytes(), parse_constant=no_number)
+        return json.loads(read_file(path), parse_constant=no_number)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         _refuse(path, f"cannot be read: {told[:200]}", remedy, kind)
