@@ -18,7 +18,7 @@ test-slow: .venv/.made-dev
 
 # broken and hostile inputs, of each kind as many as HEATPROOF_FUZZ says, and kills at random moments
 test-fuzz: .venv/.made-dev
-	OMP_NUM_THREADS=1 HEATPROOF_FUZZ=$${HEATPROOF_FUZZ:-400} $(BIN)/python -m pytest -m fuzz tests/fuzz
+	OMP_NUM_THREADS=1 HEATPROOF_FUZZ=$${HEATPROOF_FUZZ:-400} $(BIN)/python -m pytest -m fuzz tests/fuzz -n 2
 
 # test and test-slow in one go, with the lines and branches of src that no test reaches
 coverage: .venv/.made-dev

@@ -15,7 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "vision": set(),
     "processes": {"errors"},
-    "tensor_files": set(),
+    "tensor_files": {"paths"},
     "paths": set(),
     "heatmaps": {"types", "errors"},
     "images": {"types"},
@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": GROUND | {"heatmaps", "images", "models"},
     "results": {"types", "errors", "processes", "tensor_files", "paths"},
     # a report is made from files: never a model
-    "report": {"types", "errors", "results"},
+    "report": {"types", "errors", "paths", "results"},
     "commands": GROUND
     | {
         "heatmaps",

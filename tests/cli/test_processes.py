@@ -2,16 +2,27 @@
 
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 from polars.testing import assert_frame_equal
+from safetensors.torch import load_file
 from tests.command_line import heatproof
 
 from heatproof.results.reading import read_run
 
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "heatproof"]
+ACCELERATE = [
+    *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"),
+    # without --multi_gpu accelerate starts one process only, unless MPI starts it; there need be no GPU
+    *("--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+]
+LAUNCHERS = {"torchrun": LAUNCHER, "accelerate launch": [*ACCELERATE, "-m", "heatproof"]}
 VERBS = {
     "shift": ["shift", "demo", "--model", "demo", "--limit", "8", "--batch-size", "2", "--epsilon", "0.05"],
     "compare": ["compare", "demo", "demo", "demo", "--limit", "8", "--batch-size", "2", "--explainer", "gradcam()"],
@@ -22,6 +33,10 @@ VERBS = {
     ],
     "audit": ["audit", "demo", "demo", "--limit", "12", "--budget", "33", "--batch-size", "3"],
 }
+FOOL = [
+    *("fool", "demo", "--model", "demo", "--penalty", "location()", "--steps", "30", "--limit", "40"),
+    *("--batch-size", "8", "--set", "evaluate_every=1", "--set", "holdout=0.2", "--set", "patience=0"),
+]
 
 
 @pytest.mark.slow
@@ -39,6 +54,60 @@ def test_two_processes_write_the_rows_of_one(verb: str, tmp_path: Path, capfd: p
     again = subprocess.run([*LAUNCHER, *VERBS[verb], "--out", str(shared)], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("complete already") == 1
+
+
+def ended(folder: Path) -> list[Any]:
+    """What a fooling came to, but for the time it took."""
+    lasting = {"seconds"}
+    rows = [{name: value for name, value in row.items() if name not in lasting} for row in read_run(folder).rows]
+    weights = {name: value.tolist() for name, value in load_file(folder / "model.safetensors").items()}
+    return [rows, weights, pl.read_parquet(folder / "images.parquet").to_dicts(), (folder / "report.html").is_file()]
+
+
+def killed_when(there: Path, command: list[str], log: Path) -> None:
+    """Start a launcher, and kill it and all that it started as soon as a file is there."""
+    with open(log, "w") as file, subprocess.Popen(command, stdout=file, stderr=file) as launcher:
+        while not there.exists():
+            assert launcher.poll() is None, log.read_text()
+            time.sleep(0.01)
+        started = psutil.Process(launcher.pid)
+        everyone = [started, *started.children(recursive=True)]
+        for process in everyone:
+            # what the launcher's death has ended already
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert psutil.wait_procs(everyone[1:], timeout=60)[1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_fooling_in_two_processes_is_killed_and_goes_on(
+    launcher: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    whole, cut, log = tmp_path / "whole" / "out", tmp_path / "cut" / "out", tmp_path / "log"
+    command = [*LAUNCHERS[launcher], *FOOL, "--out"]
+    done = subprocess.run([*command, str(whole)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    killed_when(cut / "checkpoint.pt", [*command, str(cut)], log)
+    assert read_run(cut).status == "running"
+    # the gradients of two processes are summed in another order than one alone sums them
+    assert heatproof(*FOOL, "--out", str(cut)) == 1
+    assert "on 2 processes" in " ".join(capsys.readouterr().err.split())
+    done = subprocess.run([*command, str(cut)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (cut / "checkpoint.pt").exists()
+    assert ended(cut) == ended(whole)
+
+
+@pytest.mark.slow
+def test_accelerate_launch_writes_the_rows_of_one_process(tmp_path: Path) -> None:
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    words = [*LAUNCHERS["accelerate launch"], *VERBS["shift"], "--out", str(shared)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("open ") == 1
+    assert heatproof(*VERBS["shift"], "--out", str(alone)) == 0
+    assert_frame_equal(*(pl.read_parquet(folder / "images.parquet") for folder in (shared, alone)))
 
 
 @pytest.mark.slow

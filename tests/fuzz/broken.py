@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz.tally import tried
+
 from heatproof.errors import HeatproofError
 
 CASES = int(os.environ.get("HEATPROOF_FUZZ") or 40)
@@ -144,5 +146,7 @@ def told(
         if canary is not None and canary.exists():
             wrong.append(f"{seed}: code was run")
             canary.unlink()
-    print(f"{kind}: {cases} inputs, {refused} refused, {len(wrong)} wrong")
+    for became, count in (("refused", refused), ("wrong", len(wrong)), ("read", cases - refused - len(wrong))):
+        if count > 0:
+            tried("inputs", kind, became, count)
     assert not wrong, f"{kind}: {len(wrong)} of {cases} inputs:\n" + "\n".join(wrong[:40])

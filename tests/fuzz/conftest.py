@@ -1,13 +1,30 @@
 """The counts at the end, and a canary that must not sing."""
 
+from collections import Counter
+from typing import Any
+
 import pytest
-from tests.fuzz.hostile import counts
+from tests.fuzz.tally import counts, lines
+
+_of_workers: Counter[str] = Counter()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def told():
-    yield
-    print("\nfuzzed:", *(f"{kind} {count:,}" for kind, count in sorted(counts.items())), sep="\n  ")
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # where pytest-xdist parts the tests among workers, each hands over its own counts
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["tried"] = dict(counts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _of_workers.update(getattr(node, "workeroutput", {}).get("tried", {}))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if found := counts + _of_workers:
+        terminalreporter.section("tried")
+        for line in lines(found):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

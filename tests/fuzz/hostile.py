@@ -9,13 +9,13 @@ import os
 import sys
 import tarfile
 import time
-from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tests.fuzz.tally import tried
 
 from heatproof.data.sources import open_data
 from heatproof.errors import HeatproofError, InputError
@@ -23,9 +23,6 @@ from heatproof.errors import HeatproofError, InputError
 TIMES = float(os.environ.get("HEATPROOF_FUZZ", "400")) / 400
 LONGEST = 10
 """Seconds that one case may take."""
-
-counts: Counter[str] = Counter()
-"""What became of the cases, by kind."""
 
 
 def cases(count: int) -> range:
@@ -41,10 +38,10 @@ def judged(kind: str) -> Generator[None]:
     try:
         yield
     except HeatproofError as error:
-        counts[f"{kind}: refused"] += 1
+        tried("inputs", kind, "refused")
         assert 0 < len(str(error).strip()) < 4000  # noqa: PT017 a case may also end well
     else:
-        counts[f"{kind}: read"] += 1
+        tried("inputs", kind, "read")
     finally:
         faulthandler.cancel_dump_traceback_later()
     assert time.monotonic() - begun < LONGEST
@@ -63,8 +60,8 @@ def read_all(name: Path | str | Sequence[Path | str], kind: str, **how) -> tuple
         assert entry["reason"].strip()
         entry["image"].encode()
         entry["reason"].encode()
-    counts[f"{kind}: photos read"] += len(read)
-    counts[f"{kind}: photos or stretches named"] += len(source.skipped)
+    tried("photos", kind, "read", len(read))
+    tried("photos", kind, "or stretches named as lost", len(source.skipped))
     return read, source.skipped
 
 
@@ -119,4 +116,4 @@ def archive(path: Path, entries: Sequence[tuple[str, bytes]], form: int = tarfil
     return path
 
 
-__all__ = ["InputError", "archive", "cases", "counts", "damaged", "encoded", "judged", "noise", "png", "read_all"]
+__all__ = ["InputError", "archive", "cases", "damaged", "encoded", "judged", "noise", "png", "read_all"]

@@ -29,6 +29,14 @@ class Nursery:
         """The exit status of a process, once it has ended; minus the signal that ended it."""
         return self._ask({"end": pid})
 
+    def call(self, *words: str) -> int:
+        """The exit status of another program, called in the parent's own world (its mounts, for instance)."""
+        return self._ask({"call": list(words)})
+
+    def seen(self, path: Path) -> Path:
+        """Where we see what the parent and its children see at a path."""
+        return Path(f"/proc/{self.process.pid}/root{path}")
+
     def _ask(self, command: Mapping[str, object]) -> int:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -38,11 +46,15 @@ class Nursery:
 
 
 @contextlib.contextmanager
-def nursery() -> Generator[Nursery]:
-    """A nursery that goes when the tests are done."""
+def nursery(within: Sequence[str] = ()) -> Generator[Nursery]:
+    """A nursery that goes when the tests are done.
+
+    Args:
+        within: a command that becomes the nursery, such as ``unshare``.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fuzz.nursery"],
+        [*within, sys.executable, "-m", "tests.fuzz.nursery"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -96,6 +108,10 @@ def main() -> None:
             answer = os.fork()
             if not answer:
                 _born(command)
+        elif "call" in command:
+            answer = subprocess.run(
+                command["call"], check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr
+            ).returncode
         else:
             answer = os.waitstatus_to_exitcode(os.waitpid(command["end"], 0)[1])
         print(answer, flush=True)

@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 from tests.fuzz.broken import CASES
 from tests.fuzz.nursery import Nursery, nursery
-from tests.fuzz.test_stops import FOOL, VERBS, ended, photos
+from tests.fuzz.tally import tried
+from tests.fuzz.test_stops import EVERY, ended, words_of
 
 pytestmark = pytest.mark.fuzz
 
 SIGNALS = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 """And the exit status that each must lead to, unless the run was done before."""
+NUMBERS = {1: "one process", 2: "two processes", 3: "three processes"}
 SHARED = ("shift", "compare", "evaluate", "explain", "audit")
 """Verbs of which a run is gone on with by any number of processes."""
-EVALUATE = ["evaluate", "demo", "demo", "--limit", "6", "--batch-size", "2", "--explainer", "gradcam()"]
-COMMANDS = {**VERBS, "evaluate": [*EVALUATE, "--metric", "aopc(region=16)", "--metric", "sensitivity_max(samples=2)"]}
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,9 @@ def killed(started: Nursery, pids: Sequence[int], after: float, by: signal.Signa
     return [started.end(pid) for pid in pids]
 
 
-@pytest.mark.parametrize("verb", list(COMMANDS))
+@pytest.mark.parametrize("verb", list(EVERY))
 def test_killed_at_any_moment(verb: str, tmp_path: Path, started: Nursery) -> None:
-    words = [str(photos(tmp_path / "photos")) if word == "PHOTOS" else word for word in COMMANDS[verb]]
-    words += FOOL if verb == "fool" else []
+    words = words_of(verb, tmp_path)
     log, whole, out = tmp_path / "log", tmp_path / "whole" / "out", tmp_path / "out"
     begun = time.monotonic()
     assert [started.end(pid) for pid in together(started, [*words, "--out", str(whole)], 1, log)] == [0], (
@@ -74,6 +73,8 @@ def test_killed_at_any_moment(verb: str, tmp_path: Path, started: Nursery) -> No
         given = [*words, "--out", str(out)]
         statuses = killed(started, together(started, given, counts[0], log), draw.uniform(0, lasts), by)
         disturbed += any(statuses)
+        tried("runs ended at a random moment", f"{verb}, {NUMBERS[counts[0]]}", by.name)
+        tried("runs gone on with", f"{verb}, {NUMBERS[counts[1]]}", "after a signal")
         # before the verb has begun nobody listens to signals yet
         if counts[0] == 1 and (out / "run.json").exists():
             assert statuses[0] in (0, SIGNALS[by]), (by, statuses, log.read_text()[-3000:])
@@ -81,5 +82,5 @@ def test_killed_at_any_moment(verb: str, tmp_path: Path, started: Nursery) -> No
         assert set(again) == {0}, (by, counts, again, log.read_text()[-3000:])
         assert ended(out) == expected, (by, counts)
         shutil.rmtree(out)
-    print(f"killed {verb}: {disturbed} of {max(2, CASES // 25)} moments disturbed it")
+    tried("runs that a signal found at work", verb, "ended by it", disturbed)
     assert disturbed

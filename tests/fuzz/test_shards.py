@@ -5,7 +5,8 @@ import tarfile
 
 import numpy as np
 import pytest
-from tests.fuzz.hostile import archive, cases, counts, damaged, judged, png, read_all
+from tests.fuzz.hostile import archive, cases, damaged, judged, png, read_all
+from tests.fuzz.tally import tried
 
 pytestmark = pytest.mark.fuzz
 FORMS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
@@ -65,7 +66,7 @@ def test_damaged_anyhow(seed, tmp_path):
             # zeros up to the end of the last record are what a whole archive of fewer photos looks like
             assert content[-1024:] == bytes(1024)
             assert filling < 512 + 1024 + 10240
-            counts["shards, anyhow: same as a whole archive of fewer photos"] += 1
+            tried("photos", "shards, anyhow", "times the same as a whole archive of fewer")
 
 
 @pytest.mark.parametrize("seed", cases(150))
@@ -126,7 +127,7 @@ def test_odd_members(seed, tmp_path):
         try:
             read, skipped = read_all(path, "shards, odd members")
         finally:
-            counts["shards, odd members: photos written"] += photos
+            tried("photos", "shards, odd members", "written", photos)
         named = [entry for entry in skipped if not entry["image"].endswith((".cls", ".tar"))]
         assert len(read) + len(named) == photos
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from tests.command_line import heatproof
 from tests.fuzz.broken import CASES
+from tests.fuzz.tally import tried
 
 from heatproof.results import whole
 
@@ -30,6 +31,8 @@ VERBS = {
 }
 FOOL = ["--batch-size", "8", "--set", "evaluate_every=1", "--set", "holdout=0.2"]
 LASTING = ("seconds",)
+EVALUATE = ["evaluate", "demo", "demo", "--limit", "6", "--batch-size", "2", "--explainer", "gradcam()"]
+EVERY = {**VERBS, "evaluate": [*EVALUATE, "--metric", "aopc(region=16)", "--metric", "sensitivity_max(samples=2)"]}
 
 
 KILLED = """
@@ -63,6 +66,12 @@ def photos(folder: Path) -> Path:
     return folder
 
 
+def words_of(verb: str, folder: Path) -> list[str]:
+    """The command line of a verb but for its ``--out``; photos, where it takes some, are made in the folder."""
+    words = [str(photos(folder / "photos")) if word == "PHOTOS" else word for word in EVERY[verb]]
+    return words + (FOOL if verb == "fool" else [])
+
+
 def ended(folder: Path) -> dict:
     """What a run came to, but for the time it took."""
     summary = json.loads((folder / "summary.json").read_text())
@@ -85,8 +94,7 @@ def ended(folder: Path) -> dict:
 @pytest.mark.parametrize("verb", list(VERBS))
 def test_stopped_at_a_write(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    words = [str(photos(tmp_path / "photos")) if word == "PHOTOS" else word for word in VERBS[verb]]
-    words += FOOL if verb == "fool" else []
+    words = words_of(verb, tmp_path)
     rename, writes, stop_at, how = os.replace, 0, 0, ""
 
     def replace(*names: object) -> None:
@@ -104,7 +112,7 @@ def test_stopped_at_a_write(verb: str, tmp_path: Path, monkeypatch: pytest.Monke
     expected, count = ended(tmp_path / "whole" / "out"), writes
     assert expected["page"]
     assert expected["left"] == []
-    draw, tried = random.Random(verb), 0
+    draw = random.Random(verb)
     # the last writes are those where a page was lost
     chosen = sorted({*draw.sample(range(1, count + 1), min(count, max(3, CASES // 8))), count, count - 1, count - 2})
     for at in chosen:
@@ -119,5 +127,4 @@ def test_stopped_at_a_write(verb: str, tmp_path: Path, monkeypatch: pytest.Monke
         assert heatproof(*words, "--out", str(out)) == 0, (verb, at, how)
         assert ended(out) == expected, (verb, at, how)
         shutil.rmtree(out)
-        tried += 1
-    print(f"stopped {verb}: {tried} of {count} writes")
+        tried("runs stopped at a write", verb, how)

@@ -9,6 +9,7 @@ import polars as pl
 
 from heatproof.data.photos import as_preprocessing
 from heatproof.errors import InputError
+from heatproof.paths import read_file
 from heatproof.preprocessing import Preprocessing
 
 Box = tuple[float, float, float, float]
@@ -34,7 +35,7 @@ def read_boxes(path: Path | str, size: int | Preprocessing) -> Boxes:
     try:
         # bytes, since polars takes brackets, stars and a tilde in a path for patterns
         read = pl.read_parquet if path.suffix.casefold() in (".parquet", ".pq") else pl.read_csv
-        table = read(io.BytesIO(path.read_bytes()))
+        table = read(io.BytesIO(read_file(path)))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = next(iter(str(error).splitlines()), "damaged")
         raise InputError(

@@ -1,7 +1,6 @@
 """What every kind of data comes down to: photos in a fixed order, each with an id and a label, not read yet."""
 
 import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.paths import as_text
+from heatproof.paths import NoFile, as_text, open_regular
 
 UNLABELLED = -1
 """The label of a photo whose class is not known."""
@@ -71,28 +70,16 @@ def file_stamp(path: Path, offset: int = 0, size: int | None = None) -> bytes:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a file to be read, and nothing else: a pipe would wait for ever, and a device may act when it is opened.
+    """Open a photo to be read (:func:`heatproof.paths.open_regular`).
 
     Raises:
         InputError: it is a folder, a device, a pipe or a socket.
         OSError: it is not there, or cannot be read.
     """
-    _check_regular(os.stat(path).st_mode)
-    # somebody may have put a pipe in its place meanwhile
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        _check_regular(os.fstat(handle).st_mode)
-        return os.fdopen(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
-
-
-def _check_regular(mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise InputError("it is a folder, not a photo")
-    if not stat.S_ISREG(mode):
-        raise InputError("it is a device or a pipe, not a file")
+        return open_regular(path)
+    except NoFile as error:
+        raise InputError(f"{error}, not a photo" if path.is_dir() else str(error)) from error
 
 
 def ids_below(files: Sequence[Path]) -> list[str]:

@@ -14,6 +14,7 @@ import polars as pl
 from heatproof.data.classes import class_indices, unknown_class
 from heatproof.data.listing import SAMPLE, UNLABELLED, Listing, ids_below, of_files, unique
 from heatproof.errors import InputError
+from heatproof.paths import open_regular, read_file
 
 SUFFIXES = {".csv", ".tsv", ".parquet", ".pq"}
 
@@ -72,10 +73,12 @@ def from_manifest(path: Path, classes: Sequence[str] | None, labels: bool = True
 def _scan(path: Path) -> pl.LazyFrame:
     # polars takes brackets, stars and a tilde in a path for patterns, and must not
     if path.suffix.casefold() in (".parquet", ".pq"):
+        # polars would wait for a pipe for ever, where no signal reaches it
+        _read(path, lambda: open_regular(path).close())
         return _read(path, lambda: pl.scan_parquet(_literal(path), glob=False))
     separator = "\t" if path.suffix.casefold() == ".tsv" else ","
     # text throughout: a class may be named 007
-    table = _read(path, lambda: pl.read_csv(path.read_bytes(), separator=separator, infer_schema=False))
+    table = _read(path, lambda: pl.read_csv(read_file(path), separator=separator, infer_schema=False))
     return _read(path, lambda: _without_blank_end(table.rename(str.strip))).lazy()
 
 
@@ -89,7 +92,7 @@ def _without_blank_end(table: pl.DataFrame) -> pl.DataFrame:
 def _literal(path: Path) -> str | io.BytesIO:
     """What polars reads a file by: a name that is no text has to come as bytes."""
     name = os.path.abspath(path)
-    return name if os.fsencode(name).decode(errors="ignore") == name else io.BytesIO(path.read_bytes())
+    return name if os.fsencode(name).decode(errors="ignore") == name else io.BytesIO(read_file(path))
 
 
 def _read(path: Path, step: Callable[[], Any]) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from heatproof.errors import InputError, ModelError
+from heatproof.paths import read_file
 from heatproof.preprocessing import Preprocessing
 
 Settings = dict[str, Any]
@@ -58,7 +59,7 @@ def of_run(folder: Path) -> Preprocessing | None:
         ModelError: it is no preprocessing.
     """
     try:
-        models = json.loads((folder / "run.json").read_text())["model"]
+        models = json.loads(read_file(folder / "run.json"))["model"]
         recorded = (models[0] if isinstance(models, list) else models).get("preprocessing")
         if recorded is None:
             return None

@@ -7,6 +7,7 @@ from typing import Any
 
 from heatproof.errors import ModelError
 from heatproof.models.planted import Planting
+from heatproof.paths import read_file
 
 LONGEST_RECORD = 64 * 2**20
 """Bytes of a ``run.json``."""
@@ -42,7 +43,7 @@ def base_of(record: Path) -> tuple[str, Planting | None]:
     try:
         if record.stat().st_size > LONGEST_RECORD:
             raise ValueError(f"it is longer than {LONGEST_RECORD} bytes")
-        models = json.loads(record.read_bytes())["model"]
+        models = json.loads(read_file(record))["model"]
         entry = models[0] if isinstance(models, list) else models
         base, planting = entry["name"], entry.get("planted")
         if not isinstance(base, str) or not base:

@@ -214,6 +214,8 @@ def _placed(run: RunFiles, order: Sequence[str], n: int, room: _Room, problems: 
     def put_beside() -> None:
         name = f"{n}-{chunks}"
         content = views_style(name, [{k: v for k, v in view.items() if k != "file"} for view in chunk])
+        if (room.out.parent / FILES).is_symlink():
+            raise RunError(f"{room.out.parent / FILES} is a link; delete it, or give the page another --out")
         write_whole(room.out.parent / FILES / f"{room.out.stem}-{name}.css", content.encode())
 
     for view in read_views(run, order):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from heatproof.paths import read_file
 from heatproof.results import RunFiles
 from heatproof.results.viewer import view_key
 
@@ -100,7 +101,7 @@ def read_views(run: RunFiles, order: Sequence[str]) -> Iterator[dict[str, Any] |
     first = [path for name in dict.fromkeys(order) if (path := rest.pop(f"{view_key(name)}.json", None))]
     for path in [*first, *rest.values()]:
         try:
-            yield _packed(json.loads(path.read_bytes()), path)
+            yield _packed(json.loads(read_file(path)), path)
         except (OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError):
             yield None
 

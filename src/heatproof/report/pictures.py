@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from heatproof.paths import read_file
 from heatproof.report.style import CAPTION
 
 WIDTH = 2200
@@ -21,7 +22,7 @@ LONGEST = 600
 def embed_figure(path: Path) -> dict[str, Any] | None:
     """A PNG as a data address in WebP, with its caption and size; None where the file is damaged or no picture."""
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with Image.open(io.BytesIO(read_file(path)), formats=["PNG"]) as picture:
             told = picture.info.get(CAPTION)
             shrink = min(1.0, WIDTH / picture.width)
             size = max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))

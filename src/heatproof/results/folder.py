@@ -1,6 +1,7 @@
 """What may happen to an output folder that is already there: go on, begin anew, or leave it alone."""
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -36,6 +37,18 @@ def old_record(folder: Path) -> dict[str, Any] | None:
             f"({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}); choose another --out"
         )
     return None
+
+
+def check_links(folder: Path) -> None:
+    """Stop a run folder of which a part lies elsewhere: what is written there would change files of somebody else.
+
+    Raises:
+        RunError: naming the link.
+    """
+    root = os.path.realpath(folder)
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and os.path.commonpath([root, os.path.realpath(path)]) != root:
+            raise RunError(f"{path} is a link that leads out of the run folder; delete it, or choose another --out")
 
 
 def check_same(folder: Path, old: dict[str, Any], wanted: dict[str, Any]) -> None:

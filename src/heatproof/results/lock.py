@@ -34,7 +34,9 @@ class Lock:
             OSError: the folder cannot be written.
         """
         path = folder / cls.NAME
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # never through a link to somebody else's file
+        how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        handle = os.open(path, how, 0o644)
         if fcntl is None:
             return cls(path, handle)
         try:

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from heatproof.errors import RunError
+from heatproof.paths import read_file
 
 FORMAT = 1
 """The version of the run folder's layout, in ``run.json``."""
@@ -121,7 +122,7 @@ def _within(folder: Path, problems: list[str], path: Path) -> bool:
 def read_json(path: Path) -> Any:
     """The content of a JSON file, or None where it is damaged or cannot be read."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -192,7 +193,7 @@ def read_table(path: Path, problems: list[str], missing: bool = True) -> pl.Data
         return None
     try:
         # bytes, since polars takes brackets and stars in a path for patterns
-        return pl.read_parquet(io.BytesIO(path.read_bytes()))
+        return pl.read_parquet(io.BytesIO(read_file(path)))
     # polars raises a kind of its own for each way in which a file can be broken
     except (Exception, pl.exceptions.PanicException) as error:
         problems.append(f"{path.name} is damaged and was left out ({type(error).__name__})")

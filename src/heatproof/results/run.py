@@ -22,7 +22,16 @@ import numpy as np
 import polars as pl
 
 from heatproof.errors import HeatproofError, RunError
-from heatproof.results.folder import check_inputs, check_same, clear_working, empty_folder, old_record, shorten, sweep
+from heatproof.results.folder import (
+    check_inputs,
+    check_links,
+    check_same,
+    clear_working,
+    empty_folder,
+    old_record,
+    shorten,
+    sweep,
+)
 from heatproof.results.lock import Lock
 from heatproof.results.reading import gather_parts
 from heatproof.results.record import new_record, now
@@ -116,6 +125,8 @@ class Run:
             if empty:
                 check_inputs(folder, inputs)
             folder.mkdir(parents=True, exist_ok=True)
+            if not empty:
+                check_links(folder)
             lock = Lock.take(folder)
             if empty:
                 empty_folder(folder)
@@ -210,6 +221,16 @@ class Run:
         given = {key: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v for key, v in tensors.items()}
         owned = {key: torch.as_tensor(value).detach().cpu().contiguous().clone() for key, value in given.items()}
         return self.write_bytes(name, save(owned, dict(metadata) if metadata else None))
+
+    def write_maps(self, name: str, images: Sequence[str], maps: Iterable[Any]) -> Path:
+        """Write maps of one shape by image as safetensors, whole or not at all, with one of them in memory at a time.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        from heatproof.tensor_files import safetensors_of
+
+        return write_whole(self.path(name), safetensors_of(images, maps))
 
     def append_rows(
         self, part: int | str, rows: Sequence[Mapping[str, Any]], skipped: Sequence[Mapping[str, Any]] = ()

@@ -6,13 +6,14 @@ what is whole and lists the rest, reads through :mod:`heatproof.results.reading`
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 import polars as pl
 
 from heatproof.errors import HeatproofError, RunError
+from heatproof.paths import read_file
 from heatproof.results.reading import FORMAT, is_record, read_table
 
 if TYPE_CHECKING:  # torch loads slowly, and a report needs none
@@ -136,37 +137,44 @@ def read_tensors(path: Path, remedy: str) -> "dict[str, Tensor]":
     return tensors
 
 
-def read_maps(path: Path, remedy: str) -> "dict[str, Tensor]":
-    """Heatmaps by image: finite numbers ``[rows, cols]``.
+def read_maps(path: Path, remedy: str) -> "Mapping[str, Tensor]":
+    """Heatmaps by image: finite numbers ``[rows, cols]``; each is checked now, and read again when it is asked for.
 
     Raises:
         RunError: it is missing, damaged or holds something else.
     """
-    from heatproof.tensor_files import is_finite
+    from heatproof.tensor_files import DamagedFile, StoredTensors, is_finite
 
-    maps = read_tensors(path, remedy)
-    for name, value in maps.items():
-        if value.ndim != 2 or not value.is_floating_point() or not value.numel():
-            _refuse(path, f"holds no maps [rows, cols]: {_short(name)} is {_shape(value)}", remedy)
-        if not is_finite(value):
-            _refuse(path, f"holds NaN or infinity in the map of {_short(name)}", remedy)
+    if not path.is_file():
+        _refuse(path, "is missing", remedy)
+    try:
+        maps = StoredTensors(path)
+        if not maps:
+            _refuse(path, "holds no tensors", remedy)
+        for name, value in maps.items():
+            if value.ndim != 2 or not value.is_floating_point() or not value.numel():
+                _refuse(path, f"holds no maps [rows, cols]: {_short(name)} is {_shape(value)}", remedy)
+            if not is_finite(value):
+                _refuse(path, f"holds NaN or infinity in the map of {_short(name)}", remedy)
+    except DamagedFile as error:
+        _refuse(path, str(error), remedy)
     return maps
 
 
-def gather_tensors(folder: Path, remedy: str = KEPT_ANEW) -> "dict[str, Tensor]":
-    """The tensors of all parts in a folder, one behind the other along the first dimension.
+def tensors_of_parts(folder: Path, remedy: str = KEPT_ANEW) -> "Iterator[tuple[Path, dict[str, Tensor]]]":
+    """Each part in a folder and its tensors, which fit those of the first but for the first dimension.
 
     Raises:
         RunError: there is no part; one is damaged, or does not fit the first.
     """
-    import torch
-
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise RunError(f"{folder} holds no tensors (*.safetensors); {ANEW}")
-    parts = [read_tensors(path, remedy) for path in paths]
-    first = parts[0]
-    for path, part in zip(paths, parts, strict=True):
+    first: dict[str, Tensor] = {}
+    for path in paths:
+        part = read_tensors(path, remedy)
+        # types and shapes alone: the first part must not stay in memory for them
+        first = first or {name: value.to("meta") for name, value in part.items()}
         if part.keys() != first.keys():
             odd = sorted(part.keys() ^ first.keys())[0]
             _refuse(path, f"does not fit {paths[0].name}: only one of them has {_short(odd)}", remedy)
@@ -174,7 +182,23 @@ def gather_tensors(folder: Path, remedy: str = KEPT_ANEW) -> "dict[str, Tensor]"
             if not value.ndim or value.dtype != first[name].dtype or value.shape[1:] != first[name].shape[1:]:
                 difference = f"{_short(name)} is {_shape(value)} here and {_shape(first[name])} there"
                 _refuse(path, f"does not fit {paths[0].name}: {difference}", remedy)
-    return {name: torch.cat([part[name] for part in parts]) for name in first}
+        yield path, part
+
+
+def gather_tensors(folder: Path, remedy: str = KEPT_ANEW) -> "dict[str, Tensor]":
+    """The tensors of all parts in a folder, one behind the other along the first dimension.
+
+    Raises:
+        RunError: as :func:`tensors_of_parts`.
+    """
+    import torch
+
+    found: dict[str, list[Tensor]] = {}
+    for _, part in tensors_of_parts(folder, remedy):
+        for name, value in part.items():
+            # what safetensors hands out is the whole file, mapped into memory
+            found.setdefault(name, []).append(value.clone())
+    return {name: torch.cat(values) for name, values in found.items()}
 
 
 def read_images(folder: Path, remedy: str = ANEW) -> pl.DataFrame:
@@ -233,7 +257,7 @@ def _read_json(path: Path, remedy: str, kind: type[HeatproofError]) -> Any:
     try:
         if path.stat().st_size > LONGEST_JSON:
             raise ValueError(f"it is longer than {LONGEST_JSON} bytes")
-        return json.loads(path.read_bytes(), parse_constant=no_number)
+        return json.loads(read_file(path), parse_constant=no_number)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         _refuse(path, f"cannot be read: {reason[:200]}", remedy, kind)

@@ -7,7 +7,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,12 +17,12 @@ ASIDE = ".aside"
 """The ending of a file that is still being written; such a file may be deleted once its writer is gone."""
 
 
-def write_whole(path: Path | str, data: bytes) -> Path:
+def write_whole(path: Path | str, data: bytes | Iterable[bytes]) -> Path:
     """Write ``data`` to ``path`` so that a reader, or a crash at any moment, finds the old file or the new, no mixture.
 
     Args:
         path: the file; its folder is made.
-        data: all of its bytes.
+        data: all of its bytes, or one piece after the other.
 
     Returns:
         The path.
@@ -36,7 +36,8 @@ def write_whole(path: Path | str, data: bytes) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(aside, "xb") as file:
-            file.write(data)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -45,7 +46,7 @@ def write_whole(path: Path | str, data: bytes) -> Path:
         with contextlib.suppress(OSError):
             aside.unlink()
         if isinstance(error, OSError):
-            refuse(path, error, needed=len(data))
+            refuse(path, error, needed=len(data) if isinstance(data, bytes) else None)
         raise
     return path
 

@@ -1,11 +1,14 @@
 """What an audit keeps comes back from its files as it was, those of version 0.1 too."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from heatproof.commands.audit.kept import KeptMaps, in_parts
+from heatproof.commands.audit.measure import center_distances, likeness
 from heatproof.commands.audit.mosaic import PHOTOS, Mosaics
 from heatproof.commands.audit.numbers import numbers
 from heatproof.commands.audit.run import read_audit
@@ -36,6 +39,50 @@ def assert_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
+def maps_of(tensors: AuditTensors) -> torch.Tensor:
+    """The maps, which are in memory."""
+    assert isinstance(tensors.maps, torch.Tensor)
+    return tensors.maps
+
+
+def at_hand(tensors: AuditTensors) -> AuditTensors:
+    """The same with the maps in memory."""
+    maps, witness = (torch.cat([*in_parts(found)]) for found in (tensors.maps, tensors.witness))
+    return replace(tensors, maps=maps, witness=witness)
+
+
+def test_maps_in_files_are_those_in_memory(tmp_path: Path) -> None:
+    parts = [some(4, seed) for seed in range(3)]
+    # an empty map and one that is equal everywhere count as neither like nor unlike
+    of_parts = [maps_of(own) for own in parts]
+    of_parts[1][2], of_parts[2][0] = 0, 3
+    with Run.start(tmp_path / "run", command="audit", settings={}) as run:
+        for number, own in enumerate(parts):
+            own.save(run, number, seen=4 * number, count=12)
+        kept = AuditTensors.load(run.folder).maps
+        maps = torch.cat(of_parts)
+        assert isinstance(kept, KeptMaps)
+        assert len(kept) == len([*kept]) == 12
+        assert_equal(kept[6], maps[6])
+        assert_equal(torch.stack([*kept]), maps)
+        with pytest.raises(IndexError):
+            kept[12]
+        assert_equal(likeness(kept), likeness(maps))
+        assert_equal(center_distances(kept), center_distances(maps))
+        assert int(likeness(maps).isnan().sum()) == 2
+        names = [f"{place}|猫.png" for place in range(12)]
+        run.write_maps("heatmaps/maps.safetensors", names, kept)
+        read = read_baseline(run.folder)
+        assert sorted(read) == sorted(names)
+        for name, own in zip(names, maps, strict=True):
+            assert_equal(read[name], own)
+        # and as the library of the format reads them
+        assert_equal(load_file(run.path("heatmaps/maps.safetensors"))[names[7]], maps[7])
+        (run.folder / "kept/000001.safetensors").write_bytes(b"")
+        with pytest.raises(RunError, match=r"000001\.safetensors is no whole safetensors file.*; delete it"):
+            kept[5]
+
+
 @pytest.mark.parametrize("compared", [False, True])
 def test_parts_come_back_in_order(tmp_path: Path, compared: bool) -> None:
     first, second = some(2, 0, compared), some(3, 1, compared)
@@ -51,7 +98,7 @@ def test_parts_come_back_in_order(tmp_path: Path, compared: bool) -> None:
         first.save(run, 0, seen=0, count=5)
         assert AuditTensors.load(run.folder).mosaics is None
         AuditTensors(**{**vars(first), "mosaics": mosaics}).save_mosaics(run)
-        found = AuditTensors.load(run.folder)
+        found = at_hand(AuditTensors.load(run.folder))
     for name in ("maps", "witness", "targets", "by_class", "tiles"):
         assert_equal(getattr(found, name), torch.cat([getattr(first, name), getattr(second, name)]))
     if compared:
@@ -80,10 +127,10 @@ def test_tiles_are_spread_over_the_data(tmp_path: Path) -> None:
 
 
 def test_the_parts_of_version_0_1_are_read(tmp_path: Path) -> None:
-    found = AuditTensors.load(OLD)
+    found = at_hand(AuditTensors.load(OLD))
     parts = [load_file(file) for file in sorted((OLD / "kept").iterdir())]
     assert [len(part["maps"]) for part in parts] == [3, 1]
-    assert_equal(found.maps, torch.cat([part["maps"] for part in parts]))
+    assert_equal(maps_of(found), torch.cat([part["maps"] for part in parts]))
     assert_equal(found.targets, torch.cat([part["targets"] for part in parts]))
     # the same network: the map of each class is the reference's
     assert found.likeness_to_reference is not None

@@ -1,14 +1,17 @@
 """The tensors that an audit keeps of its photos, read back as they must be."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import polars as pl
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import RunError
-from heatproof.results.strict import KEPT_ANEW, check_columns, gather_tensors, read_tensors
+from heatproof.results.strict import KEPT_ANEW, check_columns, read_tensors, tensors_of_parts
 from heatproof.tensor_files import is_finite
 
 TEXTS = ("image", "model", "explainer")
@@ -38,8 +41,63 @@ def check_table(path: Path, table: pl.DataFrame, remedy: str) -> None:
         raise RunError(f"{path} does not hold each photo of an audit once; {remedy}")
 
 
-def read_parts(folder: Path, photos: int | None = None, remedy: str = "") -> dict[str, Tensor]:
-    """What the parts of an audit kept, in the order of its photos.
+@dataclass(frozen=True)
+class KeptMaps:
+    """Maps of all photos of an audit, read from the parts of its run when they are asked for.
+
+    Attributes:
+        name: of the tensor in each part.
+        paths: the parts, in the order of the photos.
+        counts: the photos of each part.
+        remedy: what to do where a part has been damaged since.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    counts: tuple[int, ...]
+    remedy: str = KEPT_ANEW
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def __getitem__(self, place: int) -> Float[Tensor, "rows cols"]:
+        for part, count in enumerate(self.counts):
+            if 0 <= place < count:
+                return self._read(part)[place].clone()
+            place -= count
+        raise IndexError(f"{len(self)} maps are kept")
+
+    def __iter__(self) -> Iterator[Float[Tensor, "rows cols"]]:
+        for part in self.parts():
+            yield from part
+
+    def parts(self) -> Iterator[Float[Tensor, "photos rows cols"]]:
+        """The maps of one part after the other."""
+        return map(self._read, range(len(self.paths)))
+
+    def _read(self, part: int) -> Tensor:
+        path = self.paths[part]
+        found = read_tensors(path, self.remedy).get(self.name)
+        if found is None or found.ndim != REQUIRED[self.name] or len(found) != self.counts[part]:
+            raise RunError(f"{path} was changed while it was read; {self.remedy}")
+        return found
+
+
+Maps = Float[Tensor, "photos rows cols"] | KeptMaps
+"""Maps of some photos: at hand, or kept in files."""
+IN_FILES = ("maps", "witness")
+"""What takes so much memory that it stays in the parts."""
+
+
+def in_parts(maps: Maps) -> Iterable[Float[Tensor, "photos rows cols"]]:
+    """One part of the maps after the other; what is at hand is one part."""
+    return maps.parts() if isinstance(maps, KeptMaps) else [maps]
+
+
+def read_parts(
+    folder: Path, photos: int | None = None, remedy: str = ""
+) -> tuple[dict[str, Tensor], dict[str, KeptMaps]]:
+    """What the parts of an audit kept, in the order of its photos: tensors, and the maps that stay in the files.
 
     Args:
         remedy: what to do where it is damaged; by default, to measure the photos again.
@@ -54,34 +112,56 @@ def read_parts(folder: Path, photos: int | None = None, remedy: str = "") -> dic
     kept, parts = folder / PARTS, folder / "parts"
     if not any(kept.glob("*.safetensors")):
         raise RunError(f"expected the run folder of an audit, and {folder} has no {PARTS}/*.safetensors")
-    together = gather_tensors(kept, remedy or KEPT_ANEW)
-    if missing := [name for name in REQUIRED if name not in together]:
+    found: dict[str, list[Tensor]] = {}
+    counts: dict[Path, int] = {}
+    for path, part in tensors_of_parts(kept, remedy or KEPT_ANEW):
+        _check_part(part, refuse)
+        counts[path] = len(part["maps"])
+        for name, value in part.items():
+            if name not in IN_FILES:
+                # what safetensors hands out is the whole file, mapped into memory
+                found.setdefault(name, []).append(value.clone())
+    together = {name: torch.cat(values) for name, values in found.items()}
+    for name in REQUIRED:
+        count = sum(counts.values()) if name in IN_FILES else len(together[name])
+        if name != "tiles" and count != (photos := count if photos is None else photos):
+            refuse(f"expected {name} of {photos} photos, got {count}")
+    _check_together(together, sum(counts.values()), refuse)
+    return together, {
+        name: KeptMaps(name, tuple(counts), tuple(counts.values()), remedy or KEPT_ANEW) for name in IN_FILES
+    }
+
+
+def _check_part(part: Mapping[str, Tensor], refuse: Callable[[str], NoReturn]) -> None:
+    if missing := [name for name in REQUIRED if name not in part]:
         refuse(f"it has no {', '.join(missing)}")
     for name, dimensions in REQUIRED.items():
-        value = together[name]
+        value = part[name]
         if value.ndim != dimensions:
             refuse(f"expected {name} of {dimensions} dimensions, got {list(value.shape)}")
-        if name != "tiles" and len(value) != (photos := len(value) if photos is None else photos):
-            refuse(f"expected {name} of {photos} photos, got {len(value)}")
         if value.is_floating_point() == (name in ("tiles", "targets")):
             refuse(f"{name} is of {value.dtype}")
-    for name in ("maps", "witness"):
-        if not is_finite(together[name]):
+    for name in IN_FILES:
+        if len(part[name]) != len(part["maps"]):
+            refuse(f"expected {name} of {len(part['maps'])} photos, got {len(part[name])}")
+        if not is_finite(part[name]):
             refuse(f"{name} holds NaN or infinity")
+    # NaN stands where a map is empty; infinity nowhere
+    if any(bool(value.isinf().any()) for value in part.values()):
+        refuse("a tensor holds infinity")
+
+
+def _check_together(together: Mapping[str, Tensor], count: int, refuse: Callable[[str], NoReturn]) -> None:
     targets, likeness = together["targets"], together.get("likeness_to_reference")
-    if together["by_class"].shape != targets.shape or not targets.shape[1] or int(targets.min()) < 0:
+    if together["by_class"].shape != targets.shape or not targets.numel() or int(targets.min()) < 0:
         refuse("by_class and targets are not of the same photos and classes")
     if likeness is not None and likeness.shape != (*targets.shape, targets.shape[1]):
         refuse("likeness_to_reference is not of the same photos and classes")
-    tiled, count = together.get("tiled"), len(together["maps"])
+    tiled = together.get("tiled")
     if tiled is not None:
         numbers = tiled.ndim == 1 and not tiled.is_floating_point() and len(tiled) == len(together["tiles"])
         if not numbers or not bool(((tiled >= 0) & (tiled < count)).all()):
             refuse("tiled does not say which photos the tiles are")
-    # NaN stands where a map is empty; infinity nowhere
-    if any(bool(value.isinf().any()) for value in together.values()):
-        refuse("a tensor holds infinity")
-    return together
 
 
 def read_mosaics(path: Path, remedy: str) -> dict[str, Tensor]:

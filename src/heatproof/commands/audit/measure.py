@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from heatproof.attacks.gradient import FGSM
@@ -13,6 +13,7 @@ from heatproof.attacks.noise import GaussianNoise
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.covering import FEWEST, Answers, agreement, jump, question, trust, unseen, witness_map
 from heatproof.commands.audit.faithfulness import LEVELS, faithfulness, log_odds
+from heatproof.commands.audit.kept import Maps, in_parts
 from heatproof.commands.audit.mosaic import PER_PHOTO, tile
 from heatproof.commands.audit.passes import Passes, counting
 from heatproof.commands.audit.tensors import AuditTensors
@@ -279,7 +280,7 @@ def _by_class(maps: Tensor, targets: Tensor, answers: Answers) -> Tensor:
     return torch.stack(own, 1)
 
 
-def likeness(heatmaps: Heatmaps) -> PerImage:
+def likeness(heatmaps: Maps) -> PerImage:
     """How alike each map is to the others: the mean of Pearson's correlation with them.
 
     **Range** [-1, 1], 1: all photos have the same map; NaN for a map that is equal everywhere.
@@ -288,24 +289,40 @@ def likeness(heatmaps: Heatmaps) -> PerImage:
     >>> [round(value, 6) for value in likeness(maps).tolist()]
     [0.0, 0.0, -1.0]
     """
+    # twice through the parts, since not all maps may be in memory at once
+    known, together = [], torch.zeros(())
+    for part in in_parts(heatmaps):
+        unit, known_here = _units(part)
+        together = together + unit[known_here].sum(0)
+        known.append(known_here)
+    others = sum(int(own.sum()) for own in known) - 1
+    found = []
+    for part, known_here in zip(in_parts(heatmaps), known, strict=True):
+        mean = (_units(part)[0] @ together - 1) / max(1, others)
+        found.append(mean.masked_fill(~known_here | (others < 1), torch.nan).to(part.dtype))
+    return torch.cat(found)
+
+
+def _units(heatmaps: Heatmaps) -> tuple[Float[Tensor, "batch cells"], Bool[Tensor, "batch"]]:
+    """Each map around its mean, of length 1, and whether it is not equal everywhere."""
     flat = normalise(heatmaps, "absmax").flatten(1).double()
     flat = flat - flat.mean(1, keepdim=True)
     norm = flat.norm(dim=1, keepdim=True)
-    known = norm[:, 0] > 1e-9
-    unit = flat / norm.clamp(min=1e-9)
-    others = known.sum() - 1
-    mean = (unit @ unit[known].sum(0) - 1) / others.clamp(min=1)
-    return mean.masked_fill(~known | (others < 1), torch.nan).to(heatmaps.dtype)
+    return flat / norm.clamp(min=1e-9), norm[:, 0] > 1e-9
 
 
-def center_distances(heatmaps: Heatmaps) -> PerImage:
+def center_distances(heatmaps: Maps) -> PerImage:
     """How far each map's centre of mass lies from the mean centre, over the diagonal of the grid; NaN for empty maps.
 
     **Range** [0, 1); 0 for all: the centre does not move.
     """
-    centers = center_of_mass(heatmaps)
-    known = ~is_empty(heatmaps)
-    away = (centers - centers[known].mean(0)).norm(dim=1) / sum(side**2 for side in heatmaps.shape[1:]) ** 0.5
+    centers, known, sides = [], [], [1, 1]
+    for part in in_parts(heatmaps):
+        centers.append(center_of_mass(part))
+        known.append(~is_empty(part))
+        sides = part.shape[1:]
+    centers, known = torch.cat(centers), torch.cat(known)
+    away = (centers - centers[known].mean(0)).norm(dim=1) / sum(side**2 for side in sides) ** 0.5
     return away.masked_fill(~known, torch.nan)
 
 

@@ -42,6 +42,7 @@ from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.strict import read_images
+from heatproof.tensor_files import StoredTensors
 
 __all__ = ["Audit", "read_audit", "run_audit", "with_mosaics"]
 
@@ -103,8 +104,7 @@ def run_audit(
     tensors.save_mosaics(run)
     table = with_joint_columns(table, tensors)
     run.write_parquet("images.parquet", table)
-    maps = dict(zip(table.sort("place")["image"].to_list(), tensors.maps, strict=True))
-    run.write_tensors(MAPS, maps)
+    run.write_maps(MAPS, table.sort("place")["image"].to_list(), tensors.maps)
     checks = checks_of(
         settings,
         table,
@@ -125,7 +125,7 @@ def run_audit(
         thresholds=thresholds,
         skipped=all_skipped(run, source),
         reference=None if reference is None else comparison(table, model, reference),
-        drift=None if earlier is None else drift_between(maps, earlier, model.input_size),
+        drift=None if earlier is None else drift_between(StoredTensors(run.path(MAPS)), earlier, model.input_size),
     )
     if draw:
         show_mosaics(settings, model, run, tensors)

@@ -143,8 +143,8 @@ def disagreeing(table: pl.DataFrame) -> list[Disagreement]:
     return [Disagreement(*row) for row in known.select("image", "trust").iter_rows()]
 
 
-def read_baseline(folder: Path | str) -> dict[str, Tensor]:
-    """The maps of an earlier audit, by photo.
+def read_baseline(folder: Path | str) -> Mapping[str, Tensor]:
+    """The maps of an earlier audit, by photo; each is read when it is asked for.
 
     Raises:
         RunError: the folder is no audit.

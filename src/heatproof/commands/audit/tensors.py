@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from heatproof.commands.audit.kept import MOSAICS, PARTS, REQUIRED, read_mosaics, read_parts
+from heatproof.commands.audit.kept import MOSAICS, PARTS, REQUIRED, KeptMaps, read_mosaics, read_parts
 from heatproof.commands.audit.mosaic import Mosaics, spread
 from heatproof.results.run import Run
 
@@ -18,8 +18,8 @@ class AuditTensors:
     """Tensors of some photos, in the order of the table's ``place``.
 
     Attributes:
-        maps: of the predicted class.
-        witness: the black box's own map, at most 56 cells a side.
+        maps: of the predicted class; those of a whole run stay in its files.
+        witness: the black box's own map, at most 56 cells a side; likewise.
         targets: the classes that were explained, the predicted one first.
         by_class: agreement of the map of each of these with the witness; NaN where unknown.
         tiles: photos spread over the data at half their size, in grey levels of 0..255: what mosaics are made of.
@@ -28,8 +28,8 @@ class AuditTensors:
         mosaics: what mosaics of the tiles show, once all photos are there.
     """
 
-    maps: Float[Tensor, "photos rows cols"]
-    witness: Float[Tensor, "photos high wide"]
+    maps: Float[Tensor, "photos rows cols"] | KeptMaps
+    witness: Float[Tensor, "photos high wide"] | KeptMaps
     targets: Int[Tensor, "photos classes"]
     by_class: Float[Tensor, "photos classes"]
     tiles: UInt8[Tensor, "tiles channels height width"]
@@ -73,10 +73,12 @@ class AuditTensors:
         Raises:
             RunError: the folder has no parts; one lacks a tensor, is damaged, or is not of the same photos.
         """
-        together = read_parts(folder, photos, remedy)
+        together, in_files = read_parts(folder, photos, remedy)
         mosaics = read_mosaics(folder / MOSAICS, remedy or "delete it and give the same command again")
         return cls(
-            **{name: together[name] for name in REQUIRED},
+            **{name: together[name] for name in REQUIRED if name in together},
+            maps=in_files["maps"],
+            witness=in_files["witness"],
             likeness_to_reference=together.get("likeness_to_reference"),
             mosaics=Mosaics(*mosaics.values()) if mosaics else None,
             tiled=together.get("tiled"),
