@@ -87,8 +87,18 @@ EXPLAINERS = Entries(
         "lrp": "heatproof.explainers.lrp.propagation:LRP",
         "occlusion": "heatproof.explainers.occlusion:Occlusion",
         "rise": "heatproof.explainers.occlusion:RISE",
+        "smoothed": "heatproof.defences.smoothed:Smoothed",
+        "median_of_noisy": "heatproof.defences.median:MedianOfNoisy",
+        "sparsified": "heatproof.defences.sparsified:Sparsified",
+        "certified_pixels": "heatproof.defences.certified_pixels:CertifiedPixels",
+        "softplus": "heatproof.defences.softplus:Softplus",
+        "contrast": "heatproof.defences.contrast:Contrast",
+        "one_sided": "heatproof.defences.contrast:OneSided",
+        "aggregate": "heatproof.defences.aggregate:Aggregate",
+        "tangent": "heatproof.defences.tangent:Tangent",
     }
 )
+"""The last nine wrap another explainer: ``smoothed(gradcam(), n=16)``."""
 
 ATTACKS = Entries(
     {
