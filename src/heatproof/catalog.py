@@ -175,6 +175,7 @@ STUDIES = Entries(
         "gradcam-layers": "heatproof.studies.gradcam_layers:GradCAMLayers",
         "adversarial-photo": "heatproof.studies.adversarial_photo:AdversarialPhoto",
         "audit-benchmark": "heatproof.studies.audit_benchmark.run:AuditBenchmark",
+        "defended-explainers": "heatproof.studies.defended_explainers:DefendedExplainers",
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
         "heo2019": "heatproof.studies.heo2019.tables:Heo2019",
         "heo2019-figure4": "heatproof.studies.heo2019.figure4:Heo2019Figure4",

@@ -147,6 +147,7 @@ def shift(
     explainer: str | Explainer | Sequence[str | Explainer] = "gradcam()",
     explain: Literal["clean", "adversarial", "label"] = "clean",
     penalty: str | Penalty | None = None,
+    draws: int = 0,
     limit: int | None = None,
     batch_size: int = 16,
     seed: int = 0,
@@ -162,6 +163,7 @@ def shift(
         epsilon: of [0, 1] pixels; ``None``: 0.01, 0.05, 0.075 and 0.1.
         explain: the class that is explained.
         penalty: attack the map itself.
+        draws: with a penalty, for an attacker who knows a noisy explainer: draws of its noise, fresh in every step.
         limit: at most so many photos, evenly spread.
         out: the run folder, with its page; without it nothing is left on the disk.
 
@@ -177,6 +179,7 @@ def shift(
         attacks=built(attack, catalog.ATTACKS, "attack"),
         explainers=at_named_layers(explainers, models[0]),
         explain=explain,
+        draws=draws,
         part=batch_size,
         **more,
     )

@@ -209,8 +209,11 @@ def scored(explainers: Sequence[Any], score: str | None) -> list[Any]:
     if plain and text not in SCORES:
         raise SpecError(f"there is no score {text!r}; {did_you_mean(text, [*SCORES, 'output'])}")
     wanted = text if plain else spec.build(text, {"output": Output}, "score")
+    from heatproof.types import changed_inside
+
     found = []
     for explainer in explainers:
+        explainer = changed_inside(explainer, lambda one: scored([one], score)[0])
         own = {field.name: field.default for field in fields(explainer)} if is_dataclass(explainer) else {}
         free = "score" in own and getattr(explainer, "score", None) == own["score"]
         found.append(replace(explainer, score=wanted) if free else explainer)  # type: ignore[type-var]

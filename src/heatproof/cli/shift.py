@@ -47,6 +47,10 @@ def shift(
             callback=options.names(catalog.PENALTIES, "penalty"),
         ),
     ] = None,
+    draws: Annotated[
+        int,
+        typer.Option("--draws", min=0, help="With --penalty: draws of a noisy explainer's noise, fresh in every step."),
+    ] = 0,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 16,
     seed: options.Seed = 0,
@@ -74,6 +78,7 @@ def shift(
         attacks=tuple(attacks),
         explainers=at_layers(options.scored(explainers or [GradCAM()], score), layer or []),
         explain=explain,  # type: ignore[arg-type]
+        draws=draws,
         part=batch_size,
         **given,
     )

@@ -104,14 +104,15 @@ class Tangent:
         assert isinstance(self.explainer, PerChannel)
         basis = self._basis(model, images)
         values, logits, targets = self.explainer.attribute(model, images, targets, create_graph=create_graph)
-        with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
+        # autocast is for convolutions: what is left of a projection is a small difference
+        with _exactly(images), torch.inference_mode(False), torch.set_grad_enabled(create_graph):
             flat = values.flatten(1)[:, :, None]
             projected = (basis @ (basis.transpose(1, 2) @ flat))[:, :, 0].view(values.shape)
             heatmaps = self.explainer.summed(projected)
         return Explanation(heatmaps if create_graph else heatmaps.detach(), logits, targets)
 
     def _basis(self, model: nn.Module, images: Images) -> Basis:
-        with torch.inference_mode(False), torch.no_grad():
+        with _exactly(images), torch.inference_mode(False), torch.no_grad():
             images = images.clone() if images.is_inference() else images.detach()
             if self.autoencoder is not None:
                 return _decoder_basis(self.autoencoder, images, self.d)
@@ -135,6 +136,10 @@ class Tangent:
         if not isinstance(model, Classifier):
             raise InputError("photos by name are fitted to a Classifier's input; give a bare network images in [0, 1]")
         return _read(str(self.photos), model.preprocessing, self.limit)
+
+
+def _exactly(images: Images) -> torch.autocast:
+    return torch.autocast(images.device.type, enabled=False)
 
 
 def _neighbour_basis(
