@@ -119,7 +119,9 @@ def test_a_certificate_that_forgets_the_error_would_be_found_out() -> None:
         redrawn(CertifiedPixels(Lever(), n=60, sigma=0.1, top=0.5, alpha=0.05), seed)(model, images[:1])
         for seed in range(1, 60)
     ]
-    assert not any(float(one.certificate.share.max()) for one in sure)  # type: ignore[union-attr]
+    # with the test hardly ever: at most as often as alpha says
+    wrong = sum(float(one.certificate.share.max()) > 0 for one in sure)  # type: ignore[union-attr]
+    assert wrong <= 0.05 * len(sure)
 
 
 def test_votes_are_counted_as_they_are_cast() -> None:
