@@ -24,14 +24,16 @@ def value(goal: Goal, clean, images) -> float:
 
 def test_knowing_the_defence_raises_the_objective_more_than_not_knowing_it(model, images) -> None:
     attack = PGD(8 / 255, 10, seed=1)
-    judged = move_heatmap(model, DEFENDED, TopK())
     naive = attack(move_heatmap(model, DEFENDED, TopK(), through=PLAIN), images)
-    knowing = attack(move_heatmap(model, DEFENDED, TopK(), draws=1), images)
-    # judged by noise that neither of them drew
-    fresh = move_heatmap(model, redrawn(DEFENDED, 77), TopK())
-    for goal in (judged, fresh):
-        start, blind, seeing = (value(goal, images, one) for one in (images, naive, knowing))
-        assert start < blind < seeing
+    knowing = attack(move_heatmap(model, DEFENDED, TopK(), draws=4), images)
+    seeing = attack(move_heatmap(model, DEFENDED, TopK()), images)
+    # judged by the noise of the map itself, and by noise that nobody climbed
+    own, fresh = (move_heatmap(model, one, TopK()) for one in (DEFENDED, redrawn(DEFENDED, 77)))
+    for goal in (own, fresh):
+        assert value(goal, images, images) < value(goal, images, naive) < value(goal, images, knowing)
+    # who knows the very draw moves that draw's map most, and others' less
+    assert value(own, images, seeing) > value(own, images, knowing)
+    assert value(fresh, images, seeing) < value(fresh, images, knowing)
 
 
 def test_through_climbs_the_other_map_and_is_judged_by_the_own(model, images) -> None:

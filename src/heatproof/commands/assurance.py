@@ -65,10 +65,11 @@ def certified_cells(grid: Grid, place: int) -> list[list[Any]] | None:
     if not any_assurance(grid):
         return None
     explainers, classes = range(len(grid.heatmaps)), range(grid.targets.shape[1])
-    return [[_cells(explanation_of(grid, one, row), place) for one in explainers] for row in classes]
+    return [[cells_of(explanation_of(grid, one, row), place) for one in explainers] for row in classes]
 
 
-def _cells(said: Explanation | None, place: int) -> Any:
+def cells_of(said: Explanation | None, place: int) -> Any:
+    """The certified cells of photo ``place``, or None."""
     certificate = None if said is None else said.certificate
     if certificate is None or certificate.cells is None:
         return None

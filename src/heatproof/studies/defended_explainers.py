@@ -28,9 +28,9 @@ from heatproof.models.loading import load
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.studies.shared import named
-from heatproof.types import Explainer, Explanation, Images, PerImage, settings
+from heatproof.types import Explainer, Explanation, Images, PerImage, redrawn, settings
 
-ATTACKS = ("noise", "naive", "knowing")
+ATTACKS = ("noise", "naive", "knowing", "seeing")
 METRICS = ("topk_intersection", "spearman", "nissim", "kept", "aopc", "certified", "passes")
 FAITHFUL = 0.9
 """A setting may be chosen whose AOPC is at least this share of the plain map's."""
@@ -54,15 +54,15 @@ PIXELS, CAM = "simple_grad()", "gradcam()"
 DEFENCES: Mapping[str, Sequence[Defence]] = {
     PIXELS: (
         Defence("plain", PIXELS),
-        Defence("contrast", f"contrast({PIXELS})"),
-        *(Defence("smoothed", f"smoothed({PIXELS}, n=16, sigma={sigma})") for sigma in (0.05, 0.07)),
-        Defence("smoothed, uniform", f"smoothed({PIXELS}, n=16, sigma=0.1, noise='uniform')"),
+        *(Defence("smoothed", f"smoothed({PIXELS}, n=16, sigma={sigma})") for sigma in (0.05, 0.08)),
         *(Defence("softplus", f"softplus({PIXELS}, beta={beta})", soft=False) for beta in (0.7, 1.0, 1.4)),
+        Defence("contrast", f"contrast({PIXELS})"),
         Defence("aggregate", f"aggregate(({PIXELS}, one_sided(guided_backprop(), side='magnitude'), {CAM}))"),
         Defence("tangent", f"tangent({PIXELS}, photos='PHOTOS')"),
         Defence("median of noisy", f"median_of_noisy({PIXELS}, n=16, sigma=0.05)"),
-        Defence("sparsified", f"sparsified({PIXELS}, n=24, sigma=0.07, keep=0.25, flat=0.05, radius=0.005)"),
-        Defence("certified pixels", f"certified_pixels({PIXELS}, n=24, sigma=0.07, tau=0.6, alpha=0.05)"),
+        Defence("certified pixels", f"certified_pixels({PIXELS}, n=24, sigma=0.08, tau=0.6, alpha=0.05)"),
+        Defence("sparsified", f"sparsified({PIXELS}, n=24, sigma=0.08, keep=0.25, flat=0.05, radius=0.005)"),
+        Defence("smoothed, uniform", f"smoothed({PIXELS}, n=16, sigma=0.1, noise='uniform')"),
     ),
     CAM: (
         Defence("plain", CAM, soft=False),
@@ -79,7 +79,8 @@ class DefendedExplainers:
     """Defence x attack on the maps of one network: overlap, rank correlation, NISSIM, AOPC and passes.
 
     ``naive`` is PGD against the plain explainer's top-k cells, judged by the defended map; ``knowing`` climbs the
-    defended map itself, with noise drawn anew in every step and through the surrogate of votes.
+    defended map itself, with noise drawn anew in every step and through the surrogate of votes; ``seeing`` knows the
+    very draw of the noise (the seed) as well. A defence without noise has no ``seeing``.
 
     Args:
         model: as ``--model`` takes it; ``shared:`` lies in the shared folder.
@@ -143,12 +144,12 @@ class DefendedExplainers:
             for defence in defences:
                 rivals = [one for one in defences if one.family == defence.family]
                 if len(rivals) > 1 or defence.family == "plain":
-                    cell = Cell(self, "choose", plain, defence, ("knowing",))
+                    cell = Cell(self, "choose", plain, defence, ATTACKS[-1:] if is_noisy(defence) else ("knowing",))
                     found[defence.text] = cell.rows(run, model, hardware.bring(parts["choose"]), say)
             for family in dict.fromkeys(one.family for one in defences):
                 members = [one for one in defences if one.family == family]
                 defence = members[0] if len(members) == 1 else chosen(members, found, plain)
-                cell = Cell(self, "judge", plain, defence, ATTACKS)
+                cell = Cell(self, "judge", plain, defence, ATTACKS if is_noisy(defence) else ATTACKS[:-1])
                 cell.rows(run, model, hardware.bring(parts["judge"]), say)
         run.describe(model=[model_record(model)], data=data_record(source))
         table = run.merge()
@@ -217,10 +218,14 @@ class Cell(NamedTuple):
             return RandomSign(asked.epsilon, seed=asked.seed)(lambda images: images.sum((1, 2, 3)), images)
         climbed = build(self.plain, asked) if attack == "naive" else explainer
         soft = self.plain == PIXELS if attack == "naive" else self.defence.soft
+        if attack == "seeing":
+            # votes through their surrogate, with the draw as it is
+            climbed = redrawn(climbed, 0)
         goal = move_heatmap(
             model,
-            climbed,
+            explainer if attack != "naive" else climbed,
             TopK(),
+            through=climbed if attack == "seeing" else None,
             betas=(10, 100) if soft else None,
             draws=1 if attack == "knowing" else 0,
         )
@@ -252,6 +257,11 @@ class Cell(NamedTuple):
             }
 
 
+def is_noisy(defence: Defence) -> bool:
+    """Whether the map is one draw of many."""
+    return "n=" in defence.text
+
+
 def build(text: str, asked: DefendedExplainers) -> Explainer:
     """The explainer, with the photos of the tangent space."""
     return spec.build(text.replace("'PHOTOS'", repr(named(asked.photos))), catalog.EXPLAINERS, "explainer")
@@ -261,7 +271,7 @@ def chosen(members: Sequence[Defence], found: Mapping[str, list[dict[str, Any]]]
     """The setting that withstands the knowing attacker best among those that are faithful; else the most faithful."""
 
     def mean(text: str, column: str) -> float:
-        values = [row[column] for row in found[text] if row["attack"] == "knowing" and row[column] is not None]
+        values = [row[column] for row in found[text] if row["attack"] != "none" and row[column] is not None]
         return sum(values) / max(len(values), 1)
 
     enough = FAITHFUL * mean(plain, "aopc")
@@ -279,10 +289,11 @@ def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if attack != "knowing" or family == "plain":
             continue
         base = judged[plain, "plain", "knowing"]
+        naive, seeing = judged[plain, family, "naive"], judged.get((plain, family, "seeing"))
+        seen = f", {seeing['topk_intersection']:.2f} under one who knows the draw" if seeing else ""
         told.append(
-            f"{family} of {plain}: overlap {row['topk_intersection']:.2f} under the knowing attacker "
-            f"({judged[plain, family, 'naive']['topk_intersection']:.2f} under the naive one; the plain map "
-            f"{base['topk_intersection']:.2f}), AOPC {row['aopc']:.3f} ({base['aopc']:.3f}), "
-            f"{row['passes']:.0f} passes."
+            f"{family} of {plain}: overlap {row['topk_intersection']:.2f} under the knowing attacker{seen} "
+            f"({naive['topk_intersection']:.2f} under the naive one; the plain map {base['topk_intersection']:.2f}), "
+            f"AOPC {row['aopc']:.3f} ({base['aopc']:.3f}), {row['passes']:.0f} passes."
         )
     return told
