@@ -19,7 +19,7 @@ WRAPPED = [
     "smoothed(gradcam(), n=2)",
     "softplus(gradcam())",
     "contrast()",
-    "aggregate((gradcam(), gradcam('layer3')))",
+    "aggregate((gradcam(), gradcam('stage6')))",
     "median_of_noisy(n=6)",
     "tangent(simple_grad(), photos='demo/train', k=4, d=2, limit=8)",
     "sparsified(n=20)",
@@ -76,11 +76,10 @@ def test_shift_wants_draws_with_a_penalty_only(tmp_path: Path, capsys: pytest.Ca
 
 def test_evaluate_and_compare_and_audit(tmp_path: Path) -> None:
     wrapped = explained("smoothed(gradcam(), n=2)")
-    data = ["demo", "--model", "demo", "--limit", "6"]
+    data = ["demo", "demo", "--limit", "6"]
     assert heatproof("evaluate", *data, *wrapped, "--metric", "aopc(steps=2)", "--out", str(tmp_path / "e")) == 0
     assert "Smoothed(n=2)" in (tmp_path / "e" / "summary.json").read_text()
-    both = ["--clean", "demo", "--fooled", "demo"]
-    assert heatproof("compare", "demo", *both, "--limit", "4", *wrapped, "--out", str(tmp_path / "c")) == 0
+    assert heatproof("compare", "demo", *data, *wrapped, "--out", str(tmp_path / "c")) == 0
     assert "Smoothed(n=2)" in (tmp_path / "c" / "summary.json").read_text()
     assert heatproof("audit", *data, *wrapped, "--out", str(tmp_path / "a")) == 0
     assert "Smoothed(n=2)" in (tmp_path / "a" / "run.json").read_text()

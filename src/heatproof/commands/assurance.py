@@ -45,10 +45,10 @@ def caption(said: Explanation | None, place: int) -> str:
     """The same in words, for under the picture."""
     found = assurance(said, place)
     if found["interval"] is not None:
-        return f"intervals at {found['interval_level']:.4g}: {found['interval']:.0%} of the largest wide"
+        return f"{100 * found['interval_level']:.4g}% intervals, {found['interval']:.0%} of the maximum wide"
     if found["certified"] is not None:
-        what = "cells" if found["certified_high"] is not None else "top cells"
-        return f"{found['certified']:.0%} of {what} certified within l2 {found['certified_radius']:.3g}"
+        what = "certified" if found["certified_high"] is not None else "of the top certified"
+        return f"{found['certified']:.0%} {what}, l2 {found['certified_radius']:.3g}"
     return ""
 
 
