@@ -5,12 +5,12 @@ on other photos. A setting may be chosen that keeps the map's faithfulness (AOPC
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import polars as pl
 import torch
 
-from heatproof import catalog, spec
 from heatproof.attacks.gradient import PGD
 from heatproof.attacks.noise import RandomSign
 from heatproof.attacks.objectives import move_heatmap
@@ -18,7 +18,18 @@ from heatproof.commands.audit.passes import counting
 from heatproof.commands.photos import open_photos
 from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
-from heatproof.errors import InputError
+from heatproof.defences.aggregate import Aggregate
+from heatproof.defences.certified_pixels import CertifiedPixels
+from heatproof.defences.contrast import Contrast, OneSided
+from heatproof.defences.median import MedianOfNoisy
+from heatproof.defences.smoothed import Smoothed
+from heatproof.defences.softplus import Softplus
+from heatproof.defences.sparsified import Sparsified
+from heatproof.defences.tangent import Tangent
+from heatproof.errors import InputError, did_you_mean
+from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.gradient import SimpleGrad
+from heatproof.explainers.guided import GuidedBackprop
 from heatproof.manipulation.penalties import TopK
 from heatproof.metrics.faithfulness import AOPC
 from heatproof.metrics.similarity import nissim, spearman, topk_intersection
@@ -41,34 +52,38 @@ class Defence(NamedTuple):
 
     Attributes:
         family: of settings, of which one is judged.
-        text: the explainer.
+        explainer: with its settings; a tangent space's photos are the study's.
         soft: the attacker climbs on softplus copies: the map is a gradient of ReLUs.
     """
 
     family: str
-    text: str
+    explainer: Explainer
     soft: bool = True
 
+    @property
+    def text(self) -> str:
+        return repr(self.explainer)
 
-PIXELS, CAM = "simple_grad()", "gradcam()"
+
+PIXELS, CAM = SimpleGrad(), GradCAM()
 DEFENCES: Mapping[str, Sequence[Defence]] = {
-    PIXELS: (
+    "simple_grad": (
         Defence("plain", PIXELS),
-        *(Defence("smoothed", f"smoothed({PIXELS}, n=16, sigma={sigma})") for sigma in (0.05, 0.08)),
-        *(Defence("softplus", f"softplus({PIXELS}, beta={beta})", soft=False) for beta in (0.7, 1.0, 1.4)),
-        Defence("contrast", f"contrast({PIXELS})"),
-        Defence("aggregate", f"aggregate(({PIXELS}, one_sided(guided_backprop(), side='magnitude'), {CAM}))"),
-        Defence("tangent", f"tangent({PIXELS}, photos='PHOTOS')"),
-        Defence("median of noisy", f"median_of_noisy({PIXELS}, n=16, sigma=0.05)"),
-        Defence("certified pixels", f"certified_pixels({PIXELS}, n=24, sigma=0.08, tau=0.6, alpha=0.05)"),
-        Defence("sparsified", f"sparsified({PIXELS}, n=24, sigma=0.08, keep=0.25, flat=0.05, radius=0.005)"),
-        Defence("smoothed, uniform", f"smoothed({PIXELS}, n=16, sigma=0.1, noise='uniform')"),
+        *(Defence("smoothed", Smoothed(PIXELS, n=16, sigma=sigma)) for sigma in (0.05, 0.08)),
+        *(Defence("softplus", Softplus(PIXELS, beta), soft=False) for beta in (0.7, 1.0, 1.4)),
+        Defence("contrast", Contrast(PIXELS)),
+        Defence("aggregate", Aggregate((PIXELS, OneSided(GuidedBackprop(), "magnitude"), CAM))),
+        Defence("tangent", Tangent(PIXELS)),
+        Defence("median of noisy", MedianOfNoisy(PIXELS, n=16, sigma=0.05)),
+        Defence("certified pixels", CertifiedPixels(PIXELS, n=24, sigma=0.08, tau=0.6, alpha=0.05)),
+        Defence("sparsified", Sparsified(PIXELS, n=24, sigma=0.08, keep=0.25, flat=0.05, radius=0.005)),
+        Defence("smoothed, uniform", Smoothed(PIXELS, n=16, sigma=0.1, noise="uniform")),
     ),
-    CAM: (
+    "gradcam": (
         Defence("plain", CAM, soft=False),
-        Defence("contrast", f"contrast({CAM})", soft=False),
-        *(Defence("smoothed", f"smoothed({CAM}, n=16, sigma={sigma})", soft=False) for sigma in (0.03, 0.1)),
-        Defence("softplus", f"softplus({CAM}, beta=1.4)", soft=False),
+        Defence("contrast", Contrast(CAM), soft=False),
+        *(Defence("smoothed", Smoothed(CAM, n=16, sigma=sigma), soft=False) for sigma in (0.03, 0.1)),
+        Defence("softplus", Softplus(CAM, 1.4), soft=False),
     ),
 }
 """By the plain explainer that they defend."""
@@ -129,9 +144,9 @@ class DefendedExplainers:
     }
 
     def __post_init__(self) -> None:
-        unknown = [text for text in self.plain if text not in DEFENCES]
-        if unknown:
-            raise InputError(f"no defences of {unknown[0]!r} are known; there are those of {', '.join(DEFENCES)}")
+        for plain in self.plain:
+            if plain not in DEFENCES:
+                raise InputError(f"no defences of {plain!r} are known; {did_you_mean(plain, DEFENCES)}")
 
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
@@ -202,7 +217,8 @@ class Cell(NamedTuple):
         return pl.read_parquet(run.folder / "parts" / f"{self.name}.parquet").to_dicts()
 
     def _measured(self, model: Classifier, images: Images) -> Any:
-        asked, explainer = self.asked, build(self.defence.text, self.asked)
+        asked = self.asked
+        explainer = with_photos(self.defence.explainer, named(asked.photos))
         with counting(model) as passes:
             clean = explainer(model, images)
         spent = (passes.forward + passes.backward) / len(images)
@@ -216,8 +232,9 @@ class Cell(NamedTuple):
         asked = self.asked
         if attack == "noise":
             return RandomSign(asked.epsilon, seed=asked.seed)(lambda images: images.sum((1, 2, 3)), images)
-        climbed = build(self.plain, asked) if attack == "naive" else explainer
-        soft = self.plain == PIXELS if attack == "naive" else self.defence.soft
+        plain = DEFENCES[self.plain][0]
+        climbed = plain.explainer if attack == "naive" else explainer
+        soft = plain.soft if attack == "naive" else self.defence.soft
         if attack == "seeing":
             # votes through their surrogate, with the draw as it is
             climbed = redrawn(climbed, 0)
@@ -262,9 +279,9 @@ def is_noisy(defence: Defence) -> bool:
     return "n=" in defence.text
 
 
-def build(text: str, asked: DefendedExplainers) -> Explainer:
-    """The explainer, with the photos of the tangent space."""
-    return spec.build(text.replace("'PHOTOS'", repr(named(asked.photos))), catalog.EXPLAINERS, "explainer")
+def with_photos(explainer: Explainer, photos: str) -> Explainer:
+    """The explainer; a tangent space is that of these photos."""
+    return replace(explainer, photos=photos) if isinstance(explainer, Tangent) else explainer
 
 
 def chosen(members: Sequence[Defence], found: Mapping[str, list[dict[str, Any]]], plain: str) -> Defence:
@@ -274,7 +291,7 @@ def chosen(members: Sequence[Defence], found: Mapping[str, list[dict[str, Any]]]
         values = [row[column] for row in found[text] if row["attack"] != "none" and row[column] is not None]
         return sum(values) / max(len(values), 1)
 
-    enough = FAITHFUL * mean(plain, "aopc")
+    enough = FAITHFUL * mean(DEFENCES[plain][0].text, "aopc")
     faithful = [one for one in members if mean(one.text, "aopc") >= enough]
     if not faithful:
         return max(members, key=lambda one: mean(one.text, "aopc"))
