@@ -81,8 +81,9 @@ def test_evaluate_and_compare_and_audit(tmp_path: Path) -> None:
     assert "Smoothed(n=2)" in (tmp_path / "e" / "summary.json").read_text()
     assert heatproof("compare", "demo", *data, *wrapped, "--out", str(tmp_path / "c")) == 0
     assert "Smoothed(n=2)" in (tmp_path / "c" / "summary.json").read_text()
-    assert heatproof("audit", *data, *wrapped, "--out", str(tmp_path / "a")) == 0
-    assert "Smoothed(n=2)" in (tmp_path / "a" / "run.json").read_text()
+    # six photos are too few for a verdict, which is exit 1; all that can be measured is
+    assert heatproof("audit", *data, *wrapped, "--out", str(tmp_path / "a")) == 1
+    assert "Verdict on demo, Smoothed(n=2), 6 photos: too few to tell" in (tmp_path / "a" / "summary.json").read_text()
 
 
 def test_fool_climbs_through_the_defended_explainer(tmp_path: Path) -> None:
