@@ -27,6 +27,14 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.commands.shift.run import Shift, run_shift
     from heatproof.data.scenes import scenes
     from heatproof.data.sources import open_data
+    from heatproof.defences.aggregate import Aggregate
+    from heatproof.defences.certified_pixels import CertifiedPixels
+    from heatproof.defences.contrast import Contrast, OneSided
+    from heatproof.defences.median import MedianOfNoisy
+    from heatproof.defences.smoothed import Smoothed
+    from heatproof.defences.softplus import Softplus
+    from heatproof.defences.sparsified import Sparsified
+    from heatproof.defences.tangent import Tangent
     from heatproof.errors import HeatproofError, InputError, LayerError, ModelError, RunError, SpecError
     from heatproof.explainers.cam import CAM, GradCAM
     from heatproof.explainers.cam_family import EigenCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
@@ -73,9 +81,12 @@ __all__ = [
     "RISE",
     "AblationCAM",
     "ActiveSwap",
+    "Aggregate",
     "Backdoor",
     "CenterMass",
+    "CertifiedPixels",
     "Classifier",
+    "Contrast",
     "Deletion",
     "Detection",
     "EigenCAM",
@@ -98,8 +109,10 @@ __all__ = [
     "LayerError",
     "Likeness",
     "Location",
+    "MedianOfNoisy",
     "ModelError",
     "Occlusion",
+    "OneSided",
     "Output",
     "OverMask",
     "Panel",
@@ -113,7 +126,11 @@ __all__ = [
     "Shift",
     "SimpleGrad",
     "SmoothGrad",
+    "Smoothed",
+    "Softplus",
+    "Sparsified",
     "SpecError",
+    "Tangent",
     "TargetMap",
     "TopK",
     "Trigger",
@@ -176,6 +193,14 @@ _HOMES = {
     "commands.shift.run": "Shift run_shift",
     "data.scenes": "scenes",
     "data.sources": "open_data",
+    "defences.aggregate": "Aggregate",
+    "defences.certified_pixels": "CertifiedPixels",
+    "defences.contrast": "Contrast OneSided",
+    "defences.median": "MedianOfNoisy",
+    "defences.smoothed": "Smoothed",
+    "defences.softplus": "Softplus",
+    "defences.sparsified": "Sparsified",
+    "defences.tangent": "Tangent",
     "errors": "HeatproofError InputError LayerError ModelError RunError SpecError",
     "explainers.cam": "CAM GradCAM",
     "explainers.cam_family": "EigenCAM GradCAMPlusPlus HiResCAM LayerCAM XGradCAM",

@@ -87,8 +87,18 @@ EXPLAINERS = Entries(
         "lrp": "heatproof.explainers.lrp.propagation:LRP",
         "occlusion": "heatproof.explainers.occlusion:Occlusion",
         "rise": "heatproof.explainers.occlusion:RISE",
+        "smoothed": "heatproof.defences.smoothed:Smoothed",
+        "median_of_noisy": "heatproof.defences.median:MedianOfNoisy",
+        "sparsified": "heatproof.defences.sparsified:Sparsified",
+        "certified_pixels": "heatproof.defences.certified_pixels:CertifiedPixels",
+        "softplus": "heatproof.defences.softplus:Softplus",
+        "contrast": "heatproof.defences.contrast:Contrast",
+        "one_sided": "heatproof.defences.contrast:OneSided",
+        "aggregate": "heatproof.defences.aggregate:Aggregate",
+        "tangent": "heatproof.defences.tangent:Tangent",
     }
 )
+"""The last nine wrap another explainer: ``smoothed(gradcam(), n=16)``."""
 
 SCORES = Entries(
     {
@@ -181,6 +191,7 @@ STUDIES = Entries(
         "gradcam-layers": "heatproof.studies.gradcam_layers:GradCAMLayers",
         "adversarial-photo": "heatproof.studies.adversarial_photo:AdversarialPhoto",
         "audit-benchmark": "heatproof.studies.audit_benchmark.run:AuditBenchmark",
+        "defended-explainers": "heatproof.studies.defended_explainers:DefendedExplainers",
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
         "heo2019": "heatproof.studies.heo2019.tables:Heo2019",
         "heo2019-figure4": "heatproof.studies.heo2019.figure4:Heo2019Figure4",

@@ -6,8 +6,8 @@ and what Python builds.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
@@ -33,12 +33,84 @@ Classes = Targets | Int[Tensor, ""] | int | str | Sequence[int | str]
 """The class to explain: one for all images or one for each, by number or by the model's name for it."""
 
 
+class Interval(NamedTuple):
+    """Between what a noisy explainer's map lies, cell by cell.
+
+    Attributes:
+        lower, upper: in the map's own unit; the map lies between them.
+        level: how often at least each cell's interval holds what it is an interval of.
+    """
+
+    lower: Heatmaps
+    upper: Heatmaps
+    level: float
+
+
+class Certificate(NamedTuple):
+    """What no change of the pixels inside a radius can undo.
+
+    Attributes:
+        share: of what was to be certified (cells of the map, or its highest cells), in [0, 1].
+        radius: of the l2 ball in pixel units of [0, 1], over all pixel values.
+        confidence: how often at least the whole certificate of an image is right, over draws of the noise.
+        cells: 1 where a cell is certified to stay among the highest, -1 to stay below, 0 where nothing is known;
+            ``None`` where the certificate is of a number only.
+    """
+
+    share: PerImage
+    radius: float
+    confidence: float
+    cells: Heatmaps | None = None
+
+
 class Explanation(NamedTuple):
     """What one forward pass of an explainer yields."""
 
     heatmaps: Heatmaps
     logits: Logits
     targets: Targets
+
+    @property
+    def interval(self) -> Interval | None:
+        """Where the explainer knows one."""
+        return None
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """Where the explainer gives one."""
+        return None
+
+
+class WithInterval(Explanation):
+    """An explanation whose maps have an interval."""
+
+    _interval: Interval
+
+    @classmethod
+    def of(cls, explanation: Explanation, interval: Interval) -> "WithInterval":
+        made = cls(*explanation)
+        made._interval = interval
+        return made
+
+    @property
+    def interval(self) -> Interval:
+        return self._interval
+
+
+class Certified(Explanation):
+    """An explanation with a certificate."""
+
+    _certificate: Certificate
+
+    @classmethod
+    def of(cls, explanation: Explanation, certificate: Certificate) -> "Certified":
+        made = cls(*explanation)
+        made._certificate = certificate
+        return made
+
+    @property
+    def certificate(self) -> Certificate:
+        return self._certificate
 
 
 @runtime_checkable
@@ -73,6 +145,43 @@ class AtLayer(Protocol):
 def is_signed(explainer: Explainer) -> bool:
     """Whether zero is the middle of its maps' scale."""
     return isinstance(explainer, Signed) and bool(explainer.signed)
+
+
+def inside(explainer: object) -> tuple[Explainer, ...]:
+    """The explainers that an explainer wraps, in its fields ``explainer`` or ``explainers``."""
+    if not is_dataclass(explainer):
+        return ()
+    one, several = getattr(explainer, "explainer", None), getattr(explainer, "explainers", ())
+    return (*(() if one is None else (one,)), *several)
+
+
+def changed_inside(explainer: T, change: Callable[[Any], Any]) -> T:
+    """The explainer, with ``change`` made to each explainer that it wraps; itself where nothing changes."""
+    before = inside(explainer)
+    after = tuple(change(one) for one in before)
+    if all(a is b for a, b in zip(after, before, strict=True)):
+        return explainer
+    if getattr(explainer, "explainer", None) is not None:
+        return replace(explainer, explainer=after[0])  # type: ignore[type-var]
+    return replace(explainer, explainers=after)  # type: ignore[type-var]
+
+
+def redrawn(explainer: T, number: int) -> T:
+    """The explainer with other draws of its noise, and of what it wraps; one that draws nothing is itself.
+
+    ``number`` 0 leaves the draws as they are. Where a rank or a vote has no derivative, its surrogate is taken, which
+    an explainer names in its field ``surrogate``.
+    """
+    explainer = changed_inside(explainer, lambda one: redrawn(one, number))
+    if not is_dataclass(explainer) or isinstance(explainer, type):
+        return explainer
+    names = {field.name for field in fields(explainer)}
+    new: dict[str, Any] = {}
+    if number and "seed" in names:
+        new["seed"] = (explainer.seed * 1_000_003 + number) % 2**62  # type: ignore[attr-defined]
+    if "surrogate" in names:
+        new["surrogate"] = True
+    return replace(explainer, **new) if new else explainer
 
 
 @runtime_checkable

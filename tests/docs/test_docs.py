@@ -28,7 +28,7 @@ NAMED = {
     "metrics": {**catalog.METRICS, **catalog.SIMILARITIES},
 }
 STAGES = (
-    *("models", "data", "explainers", "lrp", "attacks", "manipulation", "training", "metrics"),
+    *("models", "data", "explainers", "lrp", "defences", "attacks", "manipulation", "training", "metrics"),
     *("commands", "studies", "results"),
 )
 

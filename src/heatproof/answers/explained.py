@@ -16,6 +16,7 @@ from heatproof import catalog
 from heatproof.answers.given import Model, as_classifier, at_named_layers, built, named
 from heatproof.answers.scored import Asked, scored
 from heatproof.answers.verbs import make_page
+from heatproof.commands.assurance import caption, cells_of
 from heatproof.commands.explain import Explain, column_title, run_explain
 from heatproof.commands.photos import open_photos
 from heatproof.data.batches import batches
@@ -29,7 +30,19 @@ from heatproof.preprocessing import Preprocessing
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.style import percent
 from heatproof.results.run import Run
-from heatproof.types import Explainer, Heatmaps, Images, Logits, PerImage, Targets, is_signed
+from heatproof.types import (
+    Certified,
+    Explainer,
+    Explanation,
+    Heatmaps,
+    Images,
+    Interval,
+    Logits,
+    PerImage,
+    Targets,
+    WithInterval,
+    is_signed,
+)
 
 SHOWN = 8
 """Photos of one picture."""
@@ -48,6 +61,7 @@ class Explained:
         explainer: that made them.
         ids: what the photos are called.
         folder: the run folder, where one was asked for (``out=``).
+        explanation: the same maps with their interval or certificate, where the explainer gives one.
     """
 
     images: Images
@@ -58,6 +72,7 @@ class Explained:
     explainer: Explainer
     ids: Sequence[str]
     folder: Path | None = None
+    explanation: Explanation | None = None
 
     @property
     def probabilities(self) -> PerImage:
@@ -79,10 +94,9 @@ class Explained:
         for place in range(min(len(self.images), SHOWN)):
             photo = self.images[place].float().expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
             heatmap = self.heatmaps[place].float().cpu().numpy()
-            said = self._said(place)
-            panels.append(
-                [Panel(photo, caption=self.ids[place]), Panel(photo, heatmap, is_signed(self.explainer), said)]
-            )
+            said = "\n".join(filter(None, (self._said(place), caption(self.explanation, place))))
+            shown = Panel(photo, heatmap, is_signed(self.explainer), said, cells_of(self.explanation, place))
+            panels.append([Panel(photo, caption=self.ids[place]), shown])
         heads = ["photo", column_title(self.explainer, self.model)]
         with tempfile.TemporaryDirectory(prefix="heatproof-") as folder:
             path = gallery(panels, Path(folder) / "picture.png", columns=heads)
@@ -162,8 +176,23 @@ def explain(
     for start in range(0, len(images), batch_size):
         here = slice(start, start + batch_size)
         parts.append(found[0](hosted, hardware.bring(images[here]), None if targets is None else targets[here]))
-    heatmaps, logits, explained = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Explained(images, heatmaps, logits, explained, hosted, found[0], ids, folder)
+    whole = _together(parts)
+    return Explained(images, *whole, hosted, found[0], ids, folder, whole)
+
+
+def _together(parts: Sequence[Explanation]) -> Explanation:
+    """The parts as one, with their interval or certificate."""
+    whole = Explanation(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    intervals = [part.interval for part in parts if part.interval is not None]
+    certificates = [part.certificate for part in parts if part.certificate is not None]
+    if len(intervals) == len(parts):
+        lower, upper = (torch.cat([getattr(one, side) for one in intervals]) for side in ("lower", "upper"))
+        return WithInterval.of(whole, Interval(lower, upper, intervals[0].level))
+    if len(certificates) == len(parts):
+        cells = [one.cells for one in certificates if one.cells is not None]
+        share = torch.cat([one.share for one in certificates])
+        return Certified.of(whole, certificates[0]._replace(share=share, cells=torch.cat(cells) if cells else None))
+    return whole
 
 
 def open_photo(photo: Picture, model: Model | None = None) -> Images:

@@ -15,6 +15,7 @@ from heatproof.explainers.scores import SCORES, Likeness, Score, is_of_class
 from heatproof.explainers.together import predict
 from heatproof.models.classifier import Classifier, Reading
 from heatproof.models.readings import Detection, OverMask
+from heatproof.types import changed_inside
 
 E = TypeVar("E")
 Asked = str | Score | OverMask | Detection
@@ -85,6 +86,8 @@ def scored(
 
 
 def _with(explainer: E, score: Score) -> E:
+    # a defence has no score of its own: what it wraps has
+    explainer = changed_inside(explainer, lambda one: _with(one, score))
     own = {field.name: field.default for field in fields(explainer)} if is_dataclass(explainer) else {}
     free = "score" in own and getattr(explainer, "score", None) == own["score"]
     return replace(explainer, score=score) if free else explainer  # type: ignore[type-var]

@@ -129,6 +129,7 @@ def shift(
     score: Asked | None = None,
     explain: Literal["clean", "adversarial", "label"] = "clean",
     penalty: str | Penalty | None = None,
+    draws: int = 0,
     limit: int | None = None,
     batch_size: int = 16,
     seed: int = 0,
@@ -146,6 +147,7 @@ def shift(
             Of one that is no class's (an output, a likeness) attacks lower it.
         explain: the class that is explained.
         penalty: attack the map itself.
+        draws: with a penalty, for an attacker who knows a noisy explainer: draws of its noise, fresh in every step.
         limit: at most so many photos, evenly spread.
         out: the run folder, with its page; without it nothing is left on the disk.
 
@@ -164,6 +166,7 @@ def shift(
         attacks=built(attack, catalog.ATTACKS, "attack"),
         explainers=at_named_layers(explained.explainers, models[0]),
         explain=explain,
+        draws=draws,
         part=batch_size,
         **more,
     )

@@ -18,7 +18,7 @@ from heatproof.models.classifier import resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import at_named_layer
 from heatproof.models.smooth import smooth
-from heatproof.types import Explainer, Images, Logits, Objective, Penalty, PerImage, Targets
+from heatproof.types import Explainer, Heatmaps, Images, Logits, Objective, Penalty, PerImage, Targets, redrawn
 
 
 class Look(NamedTuple):
@@ -188,6 +188,8 @@ def move_heatmap(
     targets: Targets | None = None,
     hold: float = 1.0,
     betas: tuple[float, float] | None = None,
+    through: Explainer | None = None,
+    draws: int = 0,
 ) -> Goal:
     """Move the heatmap as a penalty wants it, while the predicted class stays.
 
@@ -206,25 +208,34 @@ def move_heatmap(
         betas: climb on a softplus copy of the model whose beta grows from the first value to the second over the
             steps (Dombrowski: 10 to 100), and judge on the original. Needed where the map is a gradient of a network
             of ReLUs alone, whose second derivative is zero; Grad-CAM can do without.
+        through: climb another explainer's map than is judged: the one inside a defence, for an attacker who does not
+            know of the defence. ``None``: the one that is judged.
+        draws: for an attacker who knows a noisy defence: climb the mean over so many draws of its noise, fresh in
+            every step, and through the surrogate of ranks and votes; judged by the explainer's own draw. 0: climb the
+            explainer as it is, noise and all.
 
     Raises:
-        InputError: ``hold`` or ``betas`` that make no sense.
+        InputError: ``hold``, ``betas`` or ``draws`` that make no sense.
     """
     if hold < 0:
         raise InputError(f"hold must not be negative, got {hold}")
+    if draws < 0:
+        raise InputError(f"draws of the noise, fresh in every step, must not be negative, got {draws}")
     if betas is not None and not 0 < betas[0] <= betas[1]:
         raise InputError(f"betas grow from a positive number, for example (10, 100); got {betas}")
     explainer = at_named_layer(model, explainer)  # betas climb on a copy
+    climbed = explainer if through is None else at_named_layer(model, through)
 
     def start(clean: Images) -> Goal:
         # explained once and for all at the clean image; its own graph is not needed
         reference, logits, explained = explainer(model, clean, targets)
         reference, predicted = reference.detach(), logits.detach().argmax(1)
         before = penalty(reference, reference).detach()
+        aim = reference if through is None else climbed(model, clean, explained).heatmaps.detach()
 
-        def at(network: nn.Module, images: Images) -> Look:
-            heatmaps, logits, _ = explainer(network, images, explained, create_graph=torch.is_grad_enabled())
-            moved = penalty(heatmaps, reference)
+        def at(network: nn.Module, images: Images, asked: Explainer = explainer, known: Heatmaps = reference) -> Look:
+            heatmaps, logits, _ = asked(network, images, explained, create_graph=torch.is_grad_enabled())
+            moved = penalty(heatmaps, known)
             value = -moved
             if hold:
                 own = logits.gather(1, predicted[:, None])[:, 0]
@@ -234,10 +245,14 @@ def move_heatmap(
             return Look(value, allowed & (moved < before), allowed)
 
         def climb(images: Images, done: float) -> PerImage:
-            first, last = betas  # type: ignore[misc]
-            return at(smooth(model, first * (last / first) ** done), images).value
+            network: nn.Module = model if betas is None else smooth(model, betas[0] * (betas[1] / betas[0]) ** done)
+            first = 1 + round(done * 1_000_000) * draws
+            drawn = [redrawn(climbed, first + draw) for draw in range(draws)] or [climbed]
+            values = [at(network, images, one, aim).value for one in drawn]
+            return torch.stack(values).mean(0)
 
-        return Goal(lambda images: at(model, images), climb=climb if betas else None, hint=_FLAT)
+        other = betas is not None or through is not None or draws > 0
+        return Goal(lambda images: at(model, images), climb=climb if other else None, hint=_FLAT)
 
     return Goal(lambda images: start(images).look(images), start=start, hint=_FLAT)
 

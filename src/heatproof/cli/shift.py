@@ -49,6 +49,10 @@ def shift(
             callback=options.names(catalog.PENALTIES, "penalty"),
         ),
     ] = None,
+    draws: Annotated[
+        int,
+        typer.Option("--draws", min=0, help="With --penalty: draws of a noisy explainer's noise, fresh in every step."),
+    ] = 0,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 16,
 ) -> None:
@@ -76,6 +80,7 @@ def shift(
         attacks=tuple(attacks),
         explainers=at_layers(explained.explainers, layer or []),
         explain=explain,  # type: ignore[arg-type]
+        draws=draws,
         part=batch_size,
         **given,
     )

@@ -9,6 +9,14 @@ import torch
 from torch import Tensor
 
 from heatproof import heatmaps as algebra
+from heatproof.commands.assurance import (
+    COLUMNS,
+    any_assurance,
+    assurance,
+    captions,
+    certified_cells,
+    explanation_of,
+)
 from heatproof.commands.record import describe
 from heatproof.data.batches import Batch
 from heatproof.data.parts import parts
@@ -26,7 +34,7 @@ from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.results.viewer import View, add_view
-from heatproof.types import AtLayer, Explainer, is_signed, settings
+from heatproof.types import AtLayer, Explainer, changed_inside, inside, is_signed, settings
 
 STANDARD = (GradCAM(), GradCAM(relu=False), GradCAM(counterfactual=True))
 """What speaks for the class, what speaks for and against it, and what speaks against it."""
@@ -59,6 +67,10 @@ def at_layers(explainers: Sequence[Explainer], layers: Sequence[str]) -> tuple[E
     """
     expanded: list[Explainer] = []
     for explainer in explainers:
+        if len(inside(explainer)) == 1 and layers:
+            within = at_layers(inside(explainer), layers)
+            expanded += [changed_inside(explainer, lambda _, one=one: one) for one in within]
+            continue
         free = isinstance(explainer, AtLayer) and explainer.layer is None
         expanded += [replace(explainer, layer=layer) for layer in layers] if free and layers else [explainer]  # type: ignore[type-var]
     return tuple(expanded)
@@ -104,7 +116,8 @@ def run_explain(
     skipped = all_skipped(run, source)
     table = run.merge()
     explained = table.height > 0
-    rows = summarise(table, ["model", "explainer"], ["confidence", "empty"]) if explained else []
+    measured = ["confidence", "empty", *(column for column in COLUMNS if column in table.columns)]
+    rows = summarise(table, ["model", "explainer"], measured) if explained else []
     summary = {
         "rows": [row.plain() for row in rows],
         "skipped": skipped,
@@ -182,6 +195,9 @@ def column_title(explainer: Explainer, model: Classifier) -> str:
     Grad-CAM's three forms carry the field's own words for them.
     """
     name = type(explainer).__name__
+    within = inside(explainer)
+    if within:
+        return f"{name} of {' + '.join(column_title(one, model) for one in within)}"
     if isinstance(explainer, GradCAM):
         name = "Grad-CAM"
         if explainer.counterfactual:
@@ -219,6 +235,8 @@ def draw_grid(
         predictions=[
             (model.class_name(int(c)), float(p)) for p, c in zip(likeliest.values, likeliest.indices, strict=True)
         ],
+        captions=captions(grid, place),
+        cells=certified_cells(grid, place),
         pdf=pdf,
     )
 
@@ -228,9 +246,10 @@ def _rows(
 ) -> list[dict[str, Any]]:
     probabilities = grid.logits.float().softmax(1)
     confidence, predictions = probabilities.max(1)
-    rows = []
-    for explainer, maps in zip(explainers, grid.heatmaps, strict=True):
+    rows, assured = [], any_assurance(grid)
+    for number, (explainer, maps) in enumerate(zip(explainers, grid.heatmaps, strict=True)):
         for column in range(grid.targets.shape[1]):
+            said = explanation_of(grid, number, column)
             heatmaps = maps[:, column].float()
             empty = algebra.is_empty(heatmaps)
             centers = algebra.center_of_mass(heatmaps)
@@ -258,6 +277,7 @@ def _rows(
                         "center_row": float(places[i, 0]),
                         "center_col": float(places[i, 1]),
                         "figure": f"figures/{figures[image]}",
+                        **(assurance(said, i) if assured else {}),
                     }
                 )
     return rows

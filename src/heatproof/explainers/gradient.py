@@ -1,4 +1,9 @@
-"""Gradients as explanations: plain, averaged over noise, and summed along a path."""
+"""Gradients as explanations: plain, averaged over noise, and summed along a path.
+
+Those that say something of each channel of each pixel have it in ``attribute``, before ``summed`` makes a map of it.
+"""
+
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -8,7 +13,15 @@ from heatproof.explainers.scores import Score
 from heatproof.explainers.together import Map, explain_at_layer, gradient_at, predict
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
 from heatproof.models.layers import PIXELS, layer_name
-from heatproof.types import Classes, Explanation, Heatmaps, Images, Layered, settings
+from heatproof.types import Classes, Explanation, Heatmaps, Images, Layered, Logits, Targets, settings
+
+
+class Attribution(NamedTuple):
+    """What an explainer says of each channel of each pixel, with the logits of the same pass."""
+
+    values: Images
+    logits: Logits
+    targets: Targets
 
 
 @settings
@@ -33,6 +46,23 @@ class SimpleGrad:
     def read(self, activation: Map, gradient: Map) -> Heatmaps:
         return gradient.abs().sum(1)
 
+    def attribute(
+        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+    ) -> Attribution:
+        """dy_c/dx.
+
+        Raises:
+            InputError: at a layer, whose channels are no pixels'.
+        """
+        if self.layer != PIXELS:
+            raise InputError(f"{self!r} says nothing of pixels; leave out its layer")
+        check_images(model, images)
+        found = gradient_at(model, images, targets, PIXELS, self.score, create_graph=create_graph)
+        return Attribution(found.gradient, found.logits, found.targets)
+
+    def summed(self, values: Images) -> Heatmaps:
+        return values.abs().sum(1)
+
 
 @settings
 class InputXGradient:
@@ -48,13 +78,23 @@ class InputXGradient:
     score: Score = "logit"
     signed = True
 
+    def attribute(
+        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+    ) -> Attribution:
+        """x * dy_c/dx."""
+        check_images(model, images)
+        found = gradient_at(model, images, targets, PIXELS, self.score, create_graph=create_graph)
+        return Attribution(images * found.gradient, found.logits, found.targets)
+
+    def summed(self, values: Images) -> Heatmaps:
+        return values.sum(1)
+
     def __call__(
         self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
-        check_images(model, images)
-        found = gradient_at(model, images, targets, PIXELS, self.score, create_graph=create_graph)
-        heatmaps = (images * found.gradient).sum(1)
-        return Explanation(heatmaps if create_graph else heatmaps.detach(), found.logits, found.targets)
+        values, logits, targets = self.attribute(model, images, targets, create_graph=create_graph)
+        heatmaps = self.summed(values)
+        return Explanation(heatmaps if create_graph else heatmaps.detach(), logits, targets)
 
 
 @settings
@@ -125,9 +165,10 @@ class IntegratedGradients:
         if self.steps < 1:
             raise InputError(f"integrated gradients need at least 1 step, got {self.steps}")
 
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
+    def attribute(
+        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+    ) -> Attribution:
+        """(x - b) times the mean gradient along the path."""
         check_images(model, images)
         logits = predict(model, images, create_graph=create_graph)
         targets = resolve_targets(logits, targets, model)
@@ -137,5 +178,14 @@ class IntegratedGradients:
             point = self.baseline + (step + 0.5) / self.steps * way
             here = gradient_at(model, point, targets, PIXELS, self.score, create_graph=create_graph)
             total = total + here.gradient / self.steps
-        heatmaps = (way * total).sum(1)
+        return Attribution(way * total, logits, targets)
+
+    def summed(self, values: Images) -> Heatmaps:
+        return values.sum(1)
+
+    def __call__(
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
+    ) -> Explanation:
+        values, logits, targets = self.attribute(model, images, targets, create_graph=create_graph)
+        heatmaps = self.summed(values)
         return Explanation(heatmaps if create_graph else heatmaps.detach(), logits, targets)

@@ -10,11 +10,12 @@ from torch.overrides import TorchFunctionMode
 
 from heatproof import heatmaps as algebra
 from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.gradient import Attribution
 from heatproof.explainers.scores import Score
 from heatproof.explainers.together import gradient_at
 from heatproof.models.classifier import check_images
 from heatproof.models.layers import PIXELS
-from heatproof.types import Classes, Explanation, Images, Layered, settings
+from heatproof.types import Classes, Explanation, Heatmaps, Images, Layered, settings
 
 
 class _GuidedReLU(Function):
@@ -91,13 +92,23 @@ class GuidedBackprop:
     score: Score = "logit"
     signed = True
 
-    def __call__(
-        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
-    ) -> Explanation:
+    def attribute(
+        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+    ) -> Attribution:
+        """The guided dy_c/dx."""
         check_images(model, images)
         with _Guided():
             found = gradient_at(model, images, targets, PIXELS, self.score, create_graph=create_graph)
-        return Explanation(found.gradient.sum(1), found.logits, found.targets)
+        return Attribution(found.gradient, found.logits, found.targets)
+
+    def summed(self, values: Images) -> Heatmaps:
+        return values.sum(1)
+
+    def __call__(
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
+    ) -> Explanation:
+        values, logits, targets = self.attribute(model, images, targets, create_graph=create_graph)
+        return Explanation(self.summed(values), logits, targets)
 
 
 @settings

@@ -98,6 +98,8 @@ class Grid(NamedTuple):
     targets: Int[Tensor, "batch classes"]
     slope: Images | None = None
     """The gradient of ``climb`` over the pixels, where it was asked for."""
+    explanations: tuple[tuple[Explanation, ...], ...] = ()
+    """For each explainer one per class, with its interval or certificate; none for those that share a pass."""
 
 
 def explain_together(
@@ -134,6 +136,7 @@ def explain_together(
         names = list(dict.fromkeys(layers.values()))
         sources = [recorded[name] for name in names]
         maps: list[list[Heatmaps]] = [[] for _ in explainers]
+        said: list[list[Explanation]] = [[] for _ in explainers]
         for column in columns:
             by_score = {
                 score: dict(
@@ -146,11 +149,13 @@ def explain_together(
                     layer = layers[id(explainer)]
                     heatmaps = explainer.read(_full(recorded[layer]), _full(by_score[explainer.score][layer])).detach()
                 else:
-                    heatmaps = explainer(model, images, column).heatmaps
+                    said[place].append(explainer(model, images, column))
+                    heatmaps = said[place][-1].heatmaps
                 maps[place].append(heatmaps)
         # last, since it may free the graph
         slope = torch.autograd.grad(climb(logits).sum(), recorded[PIXELS])[0] if climb else None
-    return Grid([torch.stack(classes, 1) for classes in maps], logits.detach(), torch.stack(columns, 1), slope)
+    stacked, told = [torch.stack(classes, 1) for classes in maps], tuple(map(tuple, said))
+    return Grid(stacked, logits.detach(), torch.stack(columns, 1), slope, told)
 
 
 def _gradients(

@@ -21,7 +21,7 @@ from heatproof.models.following import FollowAxes
 from heatproof.models.intact import evaluating
 from heatproof.models.layout import Layout, layout_of
 from heatproof.models.readings import Detection
-from heatproof.types import AtLayer, Explainer, Images, Layered, Logits
+from heatproof.types import AtLayer, Explainer, Images, Layered, Logits, changed_inside, inside
 
 E = TypeVar("E")
 
@@ -255,6 +255,8 @@ def check_layer(model: nn.Module, explainer: Explainer) -> None:
     Raises:
         LayerError: names the nearest.
     """
+    for one in inside(explainer):
+        check_layer(model, one)
     if isinstance(explainer, AtLayer) and explainer.layer is not None:
         layer_name(model, explainer.layer)
 
@@ -265,6 +267,7 @@ def at_named_layer(model: nn.Module, explainer: E) -> E:
     Raises:
         LayerError: the module is no layer of the model.
     """
+    explainer = changed_inside(explainer, lambda one: at_named_layer(model, one))
     if isinstance(explainer, AtLayer) and isinstance(explainer.layer, nn.Module):
         return replace(explainer, layer=layer_name(model, explainer.layer))  # type: ignore[type-var]
     return explainer

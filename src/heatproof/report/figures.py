@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 
 from heatproof.errors import InputError
 from heatproof.report.overlay import Array, Scale, as_heatmap, as_photo, greyed, upsample
 from heatproof.report.sheet import BAR, BAR_TEXT, LINE, MARGIN, Sheet, label_room, panel_size
-from heatproof.report.style import NORMAL, SMALL, fit, percent, save, styled
+from heatproof.report.style import INK, NORMAL, SMALL, fit, percent, save, styled
 
 Maps = Mapping[tuple[int, int], NDArray[Any] | None] | Sequence[Sequence[NDArray[Any] | None]] | NDArray[Any]
 """Heatmaps by ``(row, column)``, or nested rows of columns; None where there is none."""
@@ -30,12 +31,14 @@ class Panel:
         heatmap: ``[rows, cols]`` at its native resolution, or None for the plain photo.
         signed: whether the map's zero is the middle of its scale.
         caption: under the picture; may be wrapped and shortened.
+        cells: ``[rows, cols]`` of a certificate: 1 is outlined by a line, -1 by dots, 0 not at all.
     """
 
     photo: NDArray[Any] | None = None
     heatmap: NDArray[Any] | None = None
     signed: bool = False
     caption: str = ""
+    cells: NDArray[Any] | None = None
 
 
 @styled
@@ -49,6 +52,8 @@ def explanation_grid(
     *,
     title: str = "",
     predictions: Sequence[tuple[str, float]] = (),
+    captions: Sequence[Sequence[str]] = (),
+    cells: Maps | None = None,
     pdf: bool = False,
 ) -> Path:
     """The explanations of one photo: a row per class, a column per layer or explainer, the photo first.
@@ -65,6 +70,8 @@ def explanation_grid(
         path: of the PNG.
         title: over all; may be empty.
         predictions: the likeliest classes with probabilities, for a line at the foot.
+        captions: a text under each map, by row and column, or none.
+        cells: certified cells of each map, as in :class:`Panel`, or none.
         pdf: whether to write a PDF beside it.
 
     Returns:
@@ -78,6 +85,8 @@ def explanation_grid(
     pixels = as_photo(photo)
     width, height = panel_size(pixels)
     heads = [fit(text, width, NORMAL, lines=3) for text in ("photo", *columns)]
+    told = [[fit(text, width, SMALL, lines=3) for text in row] for row in captions]
+    deepest = max((text.count("\n") + 1 for row in told for text in row if text), default=0)
     sheet = _with_heads(
         heads,
         rows=len(rows),
@@ -85,7 +94,7 @@ def explanation_grid(
         width=width,
         height=height,
         left=label_room([label for row in rows for label in (row[0], percent(row[1]))]),
-        below=BAR + BAR_TEXT + 0.03,
+        below=BAR + BAR_TEXT + 0.03 + (deepest * SMALL * LINE + 0.07 if deepest else 0.0),
         title=title,
         foot=_foot(predictions),
     )
@@ -94,8 +103,11 @@ def explanation_grid(
         sheet.picture(sheet.axes(r, 0), pixels)
         for c in range(len(columns)):
             heatmap = _pick(maps, r, c)
-            panel = Panel(None if heatmap is None else pixels, heatmap, signed=signed[c])
+            marked = None if cells is None else _pick(cells, r, c)
+            panel = Panel(None if heatmap is None else pixels, heatmap, signed=signed[c], cells=marked)
             _draw_panel(sheet, r, c + 1, panel)
+            if told:
+                sheet.caption(r, c + 1, told[r][c], below=_bar(panel))
     seen = f"The photo, and in each column the map of {', '.join(columns)}; a row per explained class."
     return save(sheet.figure, path, pdf, f"{title}. {seen}" if title else seen)
 
@@ -191,6 +203,9 @@ def _draw_panel(sheet: Sheet, row: int, col: int, panel: Panel) -> None:
     pixels = None if panel.photo is None else as_photo(panel.photo)
     if panel.heatmap is not None:
         _draw_map(sheet, axes, row, col, as_heatmap(panel.heatmap), pixels, panel.signed)
+        if panel.cells is not None:
+            _outline(axes, panel.cells == 1, "solid")
+            _outline(axes, panel.cells == -1, "dotted")
     elif pixels is not None:
         sheet.picture(axes, pixels)
     else:
@@ -207,6 +222,20 @@ def _draw_map(sheet: Sheet, axes: Axes, row: int, col: int, heatmap: Array, pixe
         axes.text(0.5, 0.5, "empty map", transform=axes.transAxes, ha="center", va="center", fontsize=NORMAL, bbox=box)
     else:
         sheet.bar(row, col, scale, over_photo=pixels is not None)
+
+
+def _outline(axes: Axes, chosen: NDArray[Any], style: str) -> None:
+    """A line along the borders between chosen cells and others, over whatever picture the axes hold."""
+    rows, cols = chosen.shape
+    left, right = sorted(axes.get_xlim())
+    top, bottom = sorted(axes.get_ylim())
+    framed = np.pad(chosen, 1)
+    x = left + (right - left) * np.arange(cols + 1) / cols
+    y = top + (bottom - top) * np.arange(rows + 1) / rows
+    upright = [[(x[c], y[r]), (x[c], y[r + 1])] for r, c in np.argwhere(framed[1:-1, 1:] != framed[1:-1, :-1])]
+    level = [[(x[c], y[r]), (x[c + 1], y[r])] for r, c in np.argwhere(framed[1:, 1:-1] != framed[:-1, 1:-1])]
+    for width, colour in ((1.8, "white"), (0.8, INK)):
+        axes.add_collection(LineCollection(upright + level, colors=colour, linewidths=width, linestyles=style))
 
 
 def _check_grid(rows: Sequence[Any], columns: Sequence[str], signed: Sequence[bool]) -> None:

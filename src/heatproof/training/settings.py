@@ -38,6 +38,8 @@ class FineTune:
         accumulate: a step's batch is computed in so many parts, to save memory; the result is the same.
         augment: for photos: ``"flip"``, ``"crop"`` or nothing.
         precision: ``"fp32"`` or ``"bf16"``.
+        fresh_noise: an explainer that draws noise draws it anew in every step, and a surrogate stands for ranks and
+            votes: for an attacker who knows the defence; the evaluation keeps the explainer's own draw.
         seed: of the order of the images and their augmentation.
 
     Raises:
@@ -62,6 +64,7 @@ class FineTune:
     accumulate: int = 1
     augment: Augment | None = None
     precision: Precision = "fp32"
+    fresh_noise: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

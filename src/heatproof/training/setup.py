@@ -58,6 +58,7 @@ class Setup:
         hardware: device and precision.
         batch_size: of passes in which nothing is trained.
         scratch: a folder for what does not fit in memory.
+        fresh_noise: the explainer's noise is drawn anew in every step.
     """
 
     model: nn.Module
@@ -70,6 +71,7 @@ class Setup:
     hardware: Hardware
     batch_size: int
     scratch: Path | None
+    fresh_noise: bool = False
 
     def handed_out(self, given: M) -> M:
         """The trained copy of ``given``, in eval mode and on the device it came from."""
@@ -113,7 +115,8 @@ def set_up(
             if stored is not None:
                 body, twin, on_body, fed = halves.rear, clean_halves.rear, on_rear, stored
     _check_labels(fed, classes)
-    return Setup(changed, body, twin, on_body, trained, fed, classes, hardware, size, scratch)
+    fresh = settings.fresh_noise
+    return Setup(changed, body, twin, on_body, trained, fed, classes, hardware, size, scratch, fresh)
 
 
 def images_per_step(settings: FineTune, processes: Processes, kinds: int = 1) -> int:

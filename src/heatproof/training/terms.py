@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
 from typing import Protocol
+from zlib import crc32
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from heatproof.training.clean_model import Reference, ReferenceOutputs, repeated
 from heatproof.training.feeds import Fed
 from heatproof.training.settings import FineTune
 from heatproof.training.setup import Setup
-from heatproof.types import Explainer, Explanation, Logits, PerImage, Rectified
+from heatproof.types import Explainer, Explanation, Logits, PerImage, Rectified, redrawn
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Shared:
         images, targets = several or (self.fed.images, self.reference.targets)
         try:
             with setup.hardware.autocast():
-                explanation = without_relu(setup.explainer)(setup.body, images, targets, create_graph=True)
+                explanation = self._explainer(setup.body, images, targets, create_graph=True)
         except RuntimeError as error:
             if "does not require grad" not in str(error):
                 raise
@@ -60,6 +61,14 @@ class Shared:
                 "explainer that has (gradcam, simple_grad, lrp), and measure this one with compare"
             )
         return explanation
+
+    @property
+    def _explainer(self) -> Explainer:
+        """Without its ReLU; where it is asked for, with noise that is this batch's own, the same in a resumed run."""
+        explainer = without_relu(self.setup.explainer)
+        if not self.setup.fresh_noise:
+            return explainer
+        return redrawn(explainer, 1 + crc32(str(self.fed.positions.tolist()).encode()))
 
     @cached_property
     def logits(self) -> Logits:

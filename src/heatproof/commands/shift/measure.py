@@ -59,6 +59,8 @@ class Shift:
             (``adversarial``), or the ``label``.
         penalty: raise a moved heatmap of the first explainer, while the class stays, instead of the cross-entropy.
         lower: lower this score instead, one that is no class's (an output, a likeness to a photo).
+        draws: with a penalty: climb the mean over so many draws of a noisy explainer's noise, fresh in every step, as
+            an attacker does who knows it; 0: climb the explainer as it is.
         normalisation: of the maps before NISSIM, ``max`` or ``minmax``.
         fraction: of the cells that count as the highest, for ``topk_intersection``.
         part: photos that are measured together and written at once; a run that is resumed must keep it.
@@ -74,6 +76,7 @@ class Shift:
     explain: Explained = "clean"
     penalty: Penalty | None = None
     lower: Score | None = None
+    draws: int = 0
     normalisation: Literal["max", "minmax"] = "max"
     fraction: float = 0.1
     part: int = 16
@@ -94,6 +97,11 @@ class Shift:
                 raise InputError(f"{twice[0]} was asked for twice")
         if self.explain not in get_args(Explained):
             raise InputError(f"explain is one of {', '.join(get_args(Explained))}, got {self.explain!r}")
+        if self.draws < 0 or (self.draws and self.penalty is None):
+            raise InputError(
+                f"draws of an explainer's noise, at least 0, are climbed with a penalty; got draws={self.draws} and "
+                f"penalty={self.penalty!r}"
+            )
         if self.normalisation not in ("max", "minmax"):
             raise InputError(f"normalisation is max or minmax, got {self.normalisation!r}")
         if self.penalty is not None and self.lower is not None:
@@ -159,7 +167,9 @@ def attacked(
     if settings.lower is not None:
         goal = begin(lower_score(model, partial(explained, score=settings.lower), clean.logits.argmax(1)), images)
     if settings.penalty is not None:
-        goal = move_heatmap(model, settings.explainers[0], settings.penalty, targets=clean.targets[:, 0])
+        goal = move_heatmap(
+            model, settings.explainers[0], settings.penalty, targets=clean.targets[:, 0], draws=settings.draws
+        )
     yield Condition(CLEAN, 0.0, images, clean, _success(settings, goal, clean, clean))
     for attack in settings.attacks:
         with hardware.autocast():
