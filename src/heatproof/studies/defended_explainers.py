@@ -69,7 +69,7 @@ PIXELS, CAM = SimpleGrad(), GradCAM()
 DEFENCES: Mapping[str, Sequence[Defence]] = {
     "simple_grad": (
         Defence("plain", PIXELS),
-        *(Defence("smoothed", Smoothed(PIXELS, n=16, sigma=sigma)) for sigma in (0.05, 0.08)),
+        *(Defence("smoothed", Smoothed(PIXELS, n=32, sigma=sigma)) for sigma in (0.08, 0.12)),
         *(Defence("softplus", Softplus(PIXELS, beta), soft=False) for beta in (0.7, 1.0, 1.4)),
         Defence("contrast", Contrast(PIXELS)),
         Defence("aggregate", Aggregate((PIXELS, OneSided(GuidedBackprop(), "magnitude"), CAM))),
