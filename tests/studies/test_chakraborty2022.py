@@ -15,7 +15,8 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.loading import load
 from heatproof.results import Run
 from heatproof.studies.backbones import Training, accuracy, new_head, split, train
-from heatproof.studies.chakraborty2022 import Chakraborty2022, rank, sentences
+from heatproof.studies.chakraborty2022 import Chakraborty2022
+from heatproof.studies.ranking import Trained, hold_against, rank, sentences
 
 PEOPLE = ("ann", "bob", "cyd")
 
@@ -128,25 +129,72 @@ def test_the_study_trains_attacks_and_ranks(tmp_path, faces):
     assert accuracy(load("demo"), split(open_data(faces))[2]) <= 1
 
 
+def moved(levels, photos=40, seed=0):
+    """Rows and a table of models whose NISSIM has these means per epsilon, with a little noise per photo."""
+    draw = np.random.default_rng(seed)
+    table = pl.DataFrame(
+        {"model": model, "attack": "FGSM()", "epsilon": epsilon, "image": f"{photo:02}", "nissim": value}
+        for model, means in levels.items()
+        for epsilon, mean in means.items()
+        for photo, value in enumerate(mean + draw.normal(0, 0.01, photos))
+    )
+    rows = []
+    for model in levels:
+        own = table.filter(pl.col("model") == model)
+        mods = own.group_by("epsilon").agg(pl.col("nissim").mean()).sort("epsilon")
+        shared = {
+            "model": model,
+            "attack": "FGSM()",
+            "vid": float(np.std(mods["nissim"].to_numpy())),
+            "vid_per_image": 0,
+        }
+        rows += [{**shared, "epsilon": epsilon, "mod": mod} for epsilon, mod in mods.iter_rows()]
+    return rows, table
+
+
 def test_the_ranking_is_by_the_mean_mod_and_held_against_the_paper():
-    rows = [
-        {"model": model, "attack": "FGSM()", "epsilon": 0.1, "mod": mod, "vid": 0.1, "vid_per_image": 0.2}
-        for model, mod in (("vgg16", 0.1), ("resnet50", 0.3), ("resnet101", 0.4))
-    ]
-    trained = [{"model": row["model"], "backbone": row["model"], "test": 0.9} for row in rows]
-    rows.append({**rows[0], "model": "vgg16 (2)", "mod": 0.2})
-    trained.append({"model": "vgg16 (2)", "backbone": "vgg16", "test": 0.7})
-    ranking = rank(rows, trained)
-    assert [entry["backbone"] for entry in ranking] == ["vgg16", "resnet50", "resnet101"]
-    assert ranking[0]["mod"] == pytest.approx(0.15)
-    assert ranking[0]["accuracy"] == pytest.approx(0.8)
-    first, *told = sentences(ranking, 10)
-    assert "vgg16 (MOD 0.150, VID 0.100, accuracy 80.0%), resnet50" in first
-    assert told == [
-        "vgg16 shifts less than resnet50, as the paper finds.",
-        "vgg16 shifts less than resnet101, as the paper finds.",
-        "resnet101 shifts more than resnet50, unlike what the paper finds.",
-    ]
+    levels = {
+        "vgg16_bn": {0.01: 0.10, 0.1: 0.14},
+        "resnet50": {0.01: 0.30, 0.1: 0.36},
+        "resnet101": {0.01: 0.40, 0.1: 0.40},
+        "vgg16_bn (2)": {0.01: 0.20, 0.1: 0.24},
+        "resnet50 (2)": {0.01: 0.30, 0.1: 0.36},
+        "resnet101 (2)": {0.01: 0.20, 0.1: 0.40},
+    }
+    rows, table = moved(levels)
+    trained = [Trained(name, name.removesuffix(" (2)"), 1.0, 0.7 if "2)" in name else 0.9) for name in levels]
+    ranking = rank(rows, table, trained)
+    assert [entry.backbone for entry in ranking] == ["vgg16_bn", "resnet50", "resnet101"]
+    first = ranking[0]
+    assert first.trainings == 2
+    assert first.accuracy == pytest.approx(0.8)
+    assert first.mod.value == pytest.approx(0.17, abs=0.005)
+    assert first.vid.value == pytest.approx(0.02, abs=0.005)  # two epsilons 0.04 apart, in both trainings
+    for found in (first.mod, first.vid):
+        assert found.low < found.value < found.high < found.low + 0.02
+    claims = {(claim.less, claim.more, claim.measure): claim for claim in hold_against(ranking)}
+    assert len(claims) == 6
+    assert claims["vgg16_bn", "resnet50", "mod"].verdict == "as"
+    assert claims["vgg16_bn", "resnet50", "mod"].difference.value == pytest.approx(-0.16, abs=0.005)
+    assert claims["vgg16_bn", "resnet50", "vid"].difference.value == pytest.approx(-0.01, abs=0.005)
+    # 0.40 against 0.33, then 0.30 against 0.33: photos are certain of the mean, the trainings are not
+    split_up = claims["resnet101", "resnet50", "mod"]
+    assert split_up.difference.low > 0
+    assert (split_up.agreeing, split_up.verdict) == (1, "undecided")
+    told = sentences(ranking, list(claims.values()), 40)
+    assert "vgg16_bn (MOD 0.170, VID 0.020, accuracy 80.0%), resnet50" in told[0]
+    assert told[1].startswith("vgg16_bn shifts less than resnet50 (MOD -0.1")
+    assert told[1].endswith("2 of 2 trainings), as the paper finds.")
+
+
+def test_a_claim_turned_round_is_said_to_be_unlike_the_paper():
+    rows, table = moved({"resnet50": {0.01: 0.1, 0.1: 0.2}, "resnet101": {0.01: 0.3, 0.1: 0.6}})
+    ranking = rank(rows, table, [Trained(name, name, 1.0, 1.0) for name in ("resnet50", "resnet101")])
+    claims = hold_against(ranking)
+    assert [claim.verdict for claim in claims] == ["unlike", "unlike"]
+    assert claims[0].sentence().startswith("resnet101 shifts more than resnet50 (MOD +0.")
+    assert claims[0].sentence().endswith("]), unlike what the paper finds.")
+    assert "not tested here" in sentences(ranking[:1], hold_against(ranking[:1]), 40)[1]
 
 
 def test_bad_faces_are_named(tmp_path, faces):

@@ -1,5 +1,6 @@
 """``heatproof study``: the published experiments as recipes."""
 
+import inspect
 from typing import Annotated, Any
 
 import typer
@@ -29,15 +30,20 @@ def study(
     if name not in catalog.STUDIES:
         raise SpecError(f"there is no study {name!r}; {did_you_mean(name, catalog.STUDIES)}")
     from heatproof.models.hardware import Hardware
+    from heatproof.processes import Processes, own_device
 
     kind = catalog.STUDIES[name]
     asked = kind(**{**_preset(kind, preset, name), **options.read_settings(kind, given or [], seed)})
-    hardware = Hardware(device, precision)  # type: ignore[arg-type]
+    # most studies work in one process, and filling refuses several
+    shared = "processes" in inspect.signature(kind.__call__).parameters
+    processes = Processes.here(device) if shared else None
+    more = {"processes": processes} if shared else {}
+    hardware = Hardware(own_device(device), precision)  # type: ignore[arg-type]
     settings = {"study": name, "asked": asked, "precision": precision}
     inputs = [text.partition("=")[2] for text in given or []]
-    with filling(out, "study", settings, seed, overwrite, inputs=inputs) as run:
+    with filling(out, "study", settings, seed, overwrite, processes, inputs=inputs) as run:
         if not run.done:
-            asked(run, hardware=hardware, say=say)
+            asked(run, hardware=hardware, say=say, **more)
     show(run, json, getattr(kind, "columns", {"model": "model"}))
 
 

@@ -42,6 +42,7 @@ def run_shift(
     processes: Processes = Processes(),
     boxes: Mapping[str, Box] | None = None,
     draw: bool = True,
+    record: bool = True,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Attack every photo, for every model, into the run folder; process 0 merges, draws and answers.
@@ -51,6 +52,7 @@ def run_shift(
             ``lambda model: open_data(folder, classes=model.classes)``.
         boxes: of the objects, by image; without them the object is where the clean map looks.
         draw: whether to make the figures and the report's views.
+        record: whether to note models and data in ``run.json``; not while further models are to come to this run.
         advance: is told how many photos of a model are done, those of an earlier start too.
 
     Returns:
@@ -66,7 +68,8 @@ def run_shift(
             check_layer(model, explainer)
     names = unique([model.name for model in models])
     sources = [open_source(model) for model in models]
-    describe(run, models, sources[0], names=names)
+    if record:
+        describe(run, models, sources[0], names=names)
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
         _measure_all(
             settings, place, name, hardware.host(model), source, run, hardware, processes, boxes or {}, advance
