@@ -194,6 +194,12 @@ def test_a_claim_turned_round_is_said_to_be_unlike_the_paper():
     assert [claim.verdict for claim in claims] == ["unlike", "unlike"]
     assert claims[0].sentence().startswith("resnet101 shifts more than resnet50 (MOD +0.")
     assert claims[0].sentence().endswith("]), unlike what the paper finds.")
+    rows, table = moved({"resnet50": {0.01: 0.3, 0.1: 0.6}, "resnet101": {0.01: 0.1, 0.1: 0.2}})
+    one_did_not_learn = [Trained("resnet50", "resnet50", 1.0, 0.9), Trained("resnet101", "resnet101", 0.1, 0.1)]
+    claim = hold_against(rank(rows, table, one_did_not_learn))[0]
+    assert claim.difference.high < 0  # "as the paper finds", were it not for the accuracy
+    assert claim.verdict == "untrained"
+    assert "gets 10% of the test photos right" in claim.sentence()
     assert "not tested here" in sentences(ranking[:1], hold_against(ranking[:1]), 40)[1]
 
 

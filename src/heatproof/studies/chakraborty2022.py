@@ -199,6 +199,7 @@ class Chakraborty2022:
             warmup=self.warmup,
             augment=self.augment,
             save_every=self.save_every,
+            fused=not self.pretrained,
             seed=self.seed + repeat,
         )
         own = replace(hardware, precision=self.train_precision or hardware.precision)  # type: ignore[arg-type]

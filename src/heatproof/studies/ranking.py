@@ -36,6 +36,10 @@ FINDINGS = (
 """Pairs of backbones of which the paper finds the first to shift less."""
 
 
+LEARNT = 0.5
+"""A backbone that gets fewer of the test photos right has not learnt its task: its maps are held against nothing."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A training of a backbone, with its accuracy.
@@ -106,6 +110,7 @@ class Claim:
         difference: of ``less`` minus ``more``, on the same photos; the interval is over photos.
         agreeing: so many of the trainings have the sign of the difference.
         trainings: pairs of trainings.
+        accuracy: the lower of the two backbones' test accuracies.
     """
 
     less: str
@@ -114,10 +119,13 @@ class Claim:
     difference: Interval
     agreeing: int
     trainings: int
+    accuracy: float
 
     @property
-    def verdict(self) -> Literal["as", "unlike", "undecided"]:
+    def verdict(self) -> Literal["as", "unlike", "undecided", "untrained"]:
         """As the paper, unlike it, or undecided: the interval holds 0, or the trainings disagree."""
+        if self.accuracy < LEARNT:
+            return "untrained"
         if self.agreeing < self.trainings or not (self.difference.high < 0 or self.difference.low > 0):
             return "undecided"
         return "as" if self.difference.value < 0 else "unlike"
@@ -133,6 +141,11 @@ class Claim:
         numbers = f"{self.measure.upper()} {value:+.3f} [{low:+.3f}, {high:+.3f}]"
         if self.trainings > 1:
             numbers += f", {self.agreeing} of {self.trainings} trainings"
+        if self.verdict == "untrained":
+            return (
+                f"{self.less} and {self.more} ({numbers}) are not held against the paper: one of the two gets "
+                f"{self.accuracy:.0%} of the test photos right and has not learnt its task."
+            )
         if self.verdict == "undecided":
             apart = f"{self.less} and {self.more} cannot be told apart ({numbers})"
             return f"{apart}; the paper finds {self.less} to shift less."
@@ -177,9 +190,9 @@ def hold_against(ranking: Sequence[Ranked]) -> list[Claim]:
     for less, more in FINDINGS:
         if less not in found or more not in found:
             continue
-        a, b = found[less].moved, found[more].moved
-        count = min(a.shape[1], b.shape[1])
-        both = np.stack([a[:, :count], b[:, :count]], 1)
+        a, b = found[less], found[more]
+        count = min(a.trainings, b.trainings)
+        both = np.stack([a.moved[:, :count], b.moved[:, :count]], 1)
         for measure, statistic in STATISTICS.items():
 
             def gap(values: NDArray[Any], axis: int, of: Statistic = statistic) -> NDArray[Any]:
@@ -189,7 +202,8 @@ def hold_against(ranking: Sequence[Ranked]) -> list[Claim]:
             known = both[~np.isnan(both).any((1, 2, 3))]
             each = [gap(known[:, :, place : place + 1], 0) for place in range(count)]
             agreeing = sum(bool(np.sign(value) == np.sign(difference.value)) for value in each)
-            claims.append(Claim(found[less].backbone, found[more].backbone, measure, difference, agreeing, count))
+            accuracy = min(a.accuracy, b.accuracy)
+            claims.append(Claim(a.backbone, b.backbone, measure, difference, agreeing, count, accuracy))
     return claims
 
 
