@@ -80,7 +80,7 @@ Score = Annotated[
     typer.Option(
         "--score",
         help="What is explained: logit, probability, log_probability, contrast, softmax_contrast, log_odds, or "
-        "output(index=0); for explainers that name none.",
+        "output(index=0); for explainers that name none. Of shift also likeness(threshold=0.4), over a table of pairs.",
         show_default=False,
     ),
 ]
@@ -194,6 +194,15 @@ def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[
     return lambda name: load(name, architecture=architecture if is_run(name) else None)
 
 
+def of_pairs(score: str | None) -> bool:
+    """Whether the score compares photos with reference photos.
+
+    >>> of_pairs("likeness(threshold=0.4)"), of_pairs("logit"), of_pairs(None)
+    (True, False, False)
+    """
+    return (score or "").partition("(")[0].strip() == "likeness"
+
+
 def scored(explainers: Sequence[Any], score: str | None) -> list[Any]:
     """Each explainer with the score, unless it names one of its own or has none.
 
@@ -205,6 +214,8 @@ def scored(explainers: Sequence[Any], score: str | None) -> list[Any]:
     from heatproof.explainers.scores import SCORES, Output
 
     text = score.strip()
+    if of_pairs(text):
+        raise SpecError("likeness is that of two photos: heatproof shift PAIRS.csv takes it, other verbs do not")
     plain = text.isidentifier() and text != "output"
     if plain and text not in SCORES:
         raise SpecError(f"there is no score {text!r}; {did_you_mean(text, [*SCORES, 'output'])}")

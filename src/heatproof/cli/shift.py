@@ -1,6 +1,7 @@
 """``heatproof shift``: how far do the heatmaps move when the pixels are attacked?"""
 
-from typing import Annotated, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,6 +9,11 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
+
+if TYPE_CHECKING:  # torch loads slowly
+    from heatproof.data.sources import Source
+    from heatproof.models.classifier import Classifier
+    from heatproof.preprocessing import Preprocessing
 
 
 @options.of_photos
@@ -59,6 +65,8 @@ def shift(
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
     from heatproof.commands.shift.run import Shift, run_shift
+    from heatproof.commands.shift.verification import Verification, run_verification
+    from heatproof.data.photo_pairs import PhotoPairs, open_pairs
     from heatproof.explainers.cam import GradCAM
     from heatproof.models.hardware import Hardware
     from heatproof.processes import Processes, own_device
@@ -70,30 +78,35 @@ def shift(
     given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
     if penalty:
         given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
+    pairs = options.of_pairs(score)
     asked = Shift(
         attacks=tuple(attacks),
-        explainers=at_layers(options.scored(explainers or [GradCAM()], score), layer or []),
+        explainers=at_layers(options.scored(explainers or [GradCAM()], "output()" if pairs else score), layer or []),
         explain=explain,  # type: ignore[arg-type]
         part=batch_size,
         **given,
     )
+    verification = spec.build(str(score), {"likeness": Verification}, "score") if pairs else None
     load = options.opening(model, architecture)
     models = [photos(load(name)) for name in model]
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": precision}
     settings["architecture"] = architecture
-    settings |= photos.given()
+    settings |= photos.given() | ({"verification": verification} if pairs else {})
+    more: dict[str, Any] = {"hardware": hardware, "processes": processes}
+
+    @cache
+    def opened(preprocessing: "Preprocessing") -> PhotoPairs:
+        return open_pairs(data, limit=limit, seed=seed, preprocessing=preprocessing)
+
+    def of_model(model: "Classifier") -> "Source":
+        return opened(model.preprocessing).photos if pairs else open_photos(model, data, limit=limit, seed=seed)
+
     with filling(out, "shift", settings, seed, overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            count = len(open_photos(models[0], data, limit=limit, seed=seed))
-            with progress("attacking", count * len(models)) as advance:
-                run_shift(
-                    asked,
-                    models,
-                    lambda model: open_photos(model, data, limit=limit, seed=seed),
-                    run,
-                    hardware=hardware,
-                    processes=processes,
-                    advance=advance,
-                )
+            with progress("attacking", len(of_model(models[0])) * len(models)) as advance:
+                if verification is not None:
+                    run_verification(asked, verification, models, opened, run, advance=advance, **more)
+                else:
+                    run_shift(asked, models, of_model, run, advance=advance, **more)
     columns = {"model": "model", "attack": "attack", "epsilon": "epsilon", "explainer": "explainer"}
     show(run, json, {**columns, "mod": "MOD", "vid": "VID", "top1": "top-1", "psnr": "PSNR"})

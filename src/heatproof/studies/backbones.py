@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from heatproof.data.batches import Augment, Batch, batches, training_batches
+from heatproof.data.listing import UNLABELLED
 from heatproof.data.sources import Source
 from heatproof.errors import InputError, ModelError
 from heatproof.models.classifier import Classifier
@@ -107,18 +108,14 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
             setattr(network, name, None)
     if hasattr(network, "aux_logits"):
         setattr(network, "aux_logits", False)  # noqa: B010 (torch types every attribute of a module as a tensor)
-    heads = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    if not heads:
-        raise ModelError(f"{model.name} has no linear layer or convolution that could be its head")
-    name, old = heads[-1]
+    name, old = _head(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(old, nn.Linear):
             made: nn.Module = nn.Linear(old.in_features, len(classes), bias=old.bias is not None)
         else:
             made = nn.Conv2d(old.in_channels, len(classes), old.kernel_size, bias=old.bias is not None)  # type: ignore[arg-type]
-    parent, _, place = name.rpartition(".")
-    setattr(network.get_submodule(parent), place, made)
+    _put(network, name, made)
     for attribute in ("num_classes", "fc_classes"):
         if hasattr(network, attribute):
             setattr(network, attribute, len(classes))
@@ -131,6 +128,43 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
             f"instead of {len(classes)}; give a factory FILE.py:NAME that builds it with {len(classes)} classes"
         )
     model.classes = list(classes)
+
+
+def headless(model: Classifier) -> None:
+    """Take the last linear layer off: what went into it, an embedding, is the network's output now.
+
+    Raises:
+        ModelError: a network that does not end in one (SqueezeNet).
+    """
+    name, old = _head(model)
+    if not isinstance(old, nn.Linear):
+        raise ModelError(
+            f"{model.name} ends in {type(old).__name__} {name!r}; an embedding is what a linear layer takes"
+        )
+    _put(model.network, name, nn.Identity())
+    model.classes, model.default_layer = None, None
+
+
+def _head(model: Classifier) -> tuple[str, nn.Linear | nn.Conv2d]:
+    heads = [(n, m) for n, m in model.network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    if not heads:
+        raise ModelError(f"{model.name} has no linear layer or convolution that could be its head")
+    return heads[-1]
+
+
+def _put(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, place = name.rpartition(".")
+    setattr(network.get_submodule(parent), place, module)
+
+
+def of_classes(source: Source, chosen: Sequence[int]) -> Source:
+    """The photos of these classes, numbered anew in this order."""
+    classes = source.classes or []
+    numbers = {label: number for number, label in enumerate(chosen)}
+    places = [place for place, label in zip(source.positions, source.labels, strict=True) if label in numbers]
+    labels = [numbers.get(label, UNLABELLED) for label in source.listing.labels]
+    names = [classes[label] for label in chosen]
+    return replace(source, positions=places, listing=replace(source.listing, labels=labels, classes=names))
 
 
 def train(

@@ -50,6 +50,8 @@ class Chakraborty2022:
         shares: of each identity's photos, for training, validation and test.
         epochs: passes over the training photos.
         lr: the highest; 0 takes 3e-4 for fine-tuning and 1e-3 from scratch.
+        rates: ``lr`` of each backbone, in their order, where one does not suit all (VGG's linear layers have no batch
+            norm); empty: ``lr``.
         warmup: share of the steps in which the rate climbs to ``lr``.
         augment: what changes the training photos: ``flip``, ``zoom`` or ``crop``.
         train_precision: of the training alone, ``fp32`` or ``bf16``; empty: that of the run. Maps are measured in the
@@ -70,6 +72,7 @@ class Chakraborty2022:
     shares: tuple[float, ...] = (0.8, 0.1, 0.1)
     epochs: float = 10
     lr: float = 0.0
+    rates: tuple[float, ...] = ()
     warmup: float = 0.0
     augment: Augment = "flip"
     train_precision: str = ""
@@ -92,9 +95,9 @@ class Chakraborty2022:
             "pretrained": False,
             "size": 112,
             "shares": (0.5, 0.1, 0.4),
-            "epochs": 20,
+            "epochs": 18,
+            "rates": (1e-3, 1e-3, 1e-3, 2e-4, 1e-3),
             "warmup": 0.2,
-            "augment": "zoom",
             "train_precision": "bf16",
             "save_every": 4,
             "batch_size": 16,
@@ -123,6 +126,8 @@ class Chakraborty2022:
     ) -> dict[str, Any]:
         if self.repeats < 1 or not self.backbones:
             raise InputError("the study needs at least one backbone and one training of it")
+        if self.rates and len(self.rates) != len(self.backbones):
+            raise InputError(f"expected a rate for each of {len(self.backbones)} backbones, got {len(self.rates)}")
         source = self._faces()
         parts = split(source, self.seed, self.shares)
         say(f"{source.name}: {len(source.classes or [])} identities, {' / '.join(str(len(p)) for p in parts)} photos")
@@ -191,9 +196,10 @@ class Chakraborty2022:
         """The trained classifier: from the run folder where it is trained already."""
         model = self._classifier(backbone, classes, repeat)
         model.name += f" ({repeat + 1})" if self.repeats > 1 else ""
+        rates = self.rates or [self.lr or (3e-4 if self.pretrained else 1e-3)] * len(self.backbones)
         training = Training(
             self.epochs,
-            self.lr or (3e-4 if self.pretrained else 1e-3),
+            rates[self.backbones.index(backbone)],
             self.batch_size,
             frozen_norm=self.pretrained,
             warmup=self.warmup,
