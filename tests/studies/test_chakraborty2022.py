@@ -1,5 +1,7 @@
 """The face study: the split, the head, a training that can be killed, and the ranking."""
 
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -7,6 +9,8 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from polars.testing import assert_frame_equal
+from safetensors.torch import load_file
 from torch import nn
 
 from heatproof.data.sources import open_data
@@ -129,6 +133,73 @@ def test_the_study_trains_attacks_and_ranks(tmp_path, faces):
     assert accuracy(load("demo"), split(open_data(faces))[2]) <= 1
 
 
+def test_two_trainings_of_two_backbones_from_scratch_in_bf16(tmp_path, faces):
+    study = Chakraborty2022(
+        str(faces),
+        ("resnet18", "squeezenet1_1"),
+        pretrained=False,
+        size=32,
+        shares=(0.5, 0.1, 0.4),
+        epochs=1,
+        rates=(1e-3, 1e-4),
+        warmup=0.25,
+        augment="zoom",
+        train_precision="bf16",
+        batch_size=5,
+        repeats=2,
+        epsilons=(0.1,),
+    )
+    before = torch.random.get_rng_state()
+    with Run.start(tmp_path / "out", command="study", settings={"asked": study}) as run:
+        summary = study(run, say=lambda text: None)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert summary["split"] == {"train": 15, "validation": 3, "test": 12}
+    assert [entry["model"] for entry in summary["trained"]] == [
+        *("resnet18 (1)", "squeezenet1_1 (1)", "resnet18 (2)", "squeezenet1_1 (2)")
+    ]
+    weights = [tmp_path / "out" / "models" / f"resnet18-{repeat}.safetensors" for repeat in (0, 1)]
+    first, second = (load_file(file) for file in weights)
+    assert first["fc.weight"].shape == (3, 512)
+    assert first["fc.weight"].dtype == torch.float32
+    assert not torch.equal(first["conv1.weight"], second["conv1.weight"])
+    # the same seed draws the same weights, whatever was drawn before
+    torch.rand(3)
+    again = study._classifier("resnet18", PEOPLE, 0)
+    torch.rand(5)
+    assert torch.equal(again.network.conv1.weight, study._classifier("resnet18", PEOPLE, 0).network.conv1.weight)
+    assert {entry["trainings"] for entry in summary["ranking"]} == {2}
+    table = pl.read_parquet(tmp_path / "out" / "images.parquet")
+    assert table["model"].n_unique() == 4
+
+
+def test_the_rate_climbs_falls_and_is_held_where_no_warmup_is_wanted():
+    for warmup, peak in ((0.25, 5), (0.0, 0)):
+        optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=0.1)
+        schedule = Training(lr=0.1, warmup=warmup).schedule(optimizer, 24)
+        rates = []
+        for _ in range(24):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        assert np.argmax(rates) == peak
+        assert max(rates) == pytest.approx(0.1)
+        assert rates[-1] < 0.002
+        assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_trainings_and_end_with_the_same_numbers(tmp_path, faces):
+    words = ["study", "chakraborty2022", "--set", f"data={faces}", "--set", "backbones=demo", "--set"]
+    words += ["backbones=resnet18(weights=None)", "--set", "size=32", "--set", "epochs=1", "--set", "repeats=2"]
+    words += ["--device", "cpu"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    tables = []
+    for name, start in (("one", [sys.executable]), ("two", launch)):
+        subprocess.run([*start, "-m", "heatproof", *words, "--out", tmp_path / name], check=True, capture_output=True)
+        tables.append(pl.read_parquet(tmp_path / name / "images.parquet"))
+    assert_frame_equal(*tables, abs_tol=1e-6)
+
+
 def moved(levels, photos=40, seed=0):
     """Rows and a table of models whose NISSIM has these means per epsilon, with a little noise per photo."""
     draw = np.random.default_rng(seed)
@@ -205,6 +276,10 @@ def test_a_claim_turned_round_is_said_to_be_unlike_the_paper():
 
 def test_bad_faces_are_named(tmp_path, faces):
     with Run.start(tmp_path / "out", command="study", settings={}) as run:
+        with pytest.raises(InputError, match="expected a rate for each of 1 backbones, got 2"):
+            Chakraborty2022(str(faces), ("demo",), rates=(1e-3, 1e-3))(run)
+        with pytest.raises(InputError, match="shares of training, validation and test are positive and make 1"):
+            Chakraborty2022(str(faces), ("demo",), shares=(0.5, 0.5))(run)
         with pytest.raises(InputError, match="at least one backbone"):
             Chakraborty2022(str(faces), ())(run)
         with pytest.raises(InputError, match="holds 0 identities"):
