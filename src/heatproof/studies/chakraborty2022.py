@@ -22,6 +22,7 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
+from heatproof.preprocessing import Preprocessing
 from heatproof.processes import Processes
 from heatproof.results.names import slug
 from heatproof.results.run import Run
@@ -96,7 +97,7 @@ class Chakraborty2022:
             "size": 112,
             "shares": (0.5, 0.1, 0.4),
             "epochs": 18,
-            "rates": (1e-3, 1e-3, 1e-3, 2e-4, 1e-3),
+            "rates": (1e-3, 1e-3, 1e-3, 5e-5, 1e-3),
             "warmup": 0.2,
             "train_precision": "bf16",
             "save_every": 4,
@@ -234,6 +235,8 @@ class Chakraborty2022:
             model = load(name, pretrained=self.pretrained)
         if self.size:
             model.input_size = self.size
+        if not self.pretrained:  # then no published weights say how photos come
+            model.preprocessing = Preprocessing(model.input_shape)
         new_head(model, classes, self.seed + repeat)
         model.default_layer = None
         return model
