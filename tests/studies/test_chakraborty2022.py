@@ -17,6 +17,7 @@ from heatproof.data.sources import open_data
 from heatproof.errors import InputError, ModelError
 from heatproof.models.classifier import Classifier
 from heatproof.models.loading import load
+from heatproof.preprocessing import Preprocessing
 from heatproof.results import Run
 from heatproof.studies.backbones import Training, accuracy, new_head, split, train
 from heatproof.studies.chakraborty2022 import Chakraborty2022
@@ -166,6 +167,7 @@ def test_two_trainings_of_two_backbones_from_scratch_in_bf16(tmp_path, faces):
     torch.rand(3)
     again = study._classifier("resnet18", PEOPLE, 0)
     torch.rand(5)
+    assert again.preprocessing == Preprocessing(32)  # as in training, whatever published weights want
     assert torch.equal(again.network.conv1.weight, study._classifier("resnet18", PEOPLE, 0).network.conv1.weight)
     assert {entry["trainings"] for entry in summary["ranking"]} == {2}
     table = pl.read_parquet(tmp_path / "out" / "images.parquet")

@@ -116,14 +116,17 @@ def shift_rows(table: pl.DataFrame, *, seed: int = 0) -> list[ShiftRow]:
     empty = {tuple(row[:4]): (row[4], row[5]) for row in counts.iter_rows()}
     deviations = {key: _deviations(curve, seed) for key, curve in table.group_by(CURVE, maintain_order=True)}
     rows = []
-    for row in summarise(table, BY, METRICS, seed=seed):
-        if row.means["mod"].value == 0:
-            # NISSIM is no rate: where no map moved at all there is nothing uncertain about it
-            row = replace(row, means={**row.means, "mod": replace(row.means["mod"], low=0.0, high=0.0)})
+    for row in map(certain_zero, summarise(table, BY, METRICS, seed=seed)):
         empty_both, empty_one = empty[tuple(row.by[name] for name in BY)]
         vid, vid_per_image = deviations[tuple(row.by[name] for name in CURVE)]
         rows.append(ShiftRow(row, empty_both, empty_one, vid, vid_per_image))
     return sorted(rows, key=lambda row: (row.model, row.explainer, row.attack != CLEAN, row.attack, row.epsilon))
+
+
+def certain_zero(row: SummaryRow) -> SummaryRow:
+    """NISSIM is no rate: where no map moved at all there is nothing uncertain about it."""
+    mod = row.means["mod"]
+    return replace(row, means={**row.means, "mod": replace(mod, low=0.0, high=0.0)}) if mod.value == 0 else row
 
 
 def _deviations(curve: pl.DataFrame, seed: int) -> tuple[Interval, Interval]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from heatproof.commands.shift.measure import Shift
 from heatproof.commands.shift.run import run_shift
-from heatproof.commands.shift.summary import BY
+from heatproof.commands.shift.summary import BY, certain_zero
 from heatproof.data.batches import batches
 from heatproof.data.listing import unique
 from heatproof.data.photo_pairs import PhotoPairs
@@ -184,7 +184,7 @@ def run_verification(
     kinds = summarise(table, (*BY, "label"), {"nissim": "mod", "correct": "accuracy"}) if table.height else []
     summary |= {
         "verification": [{"model": name, "threshold": number} for name, number in thresholds.items()],
-        "kinds": [row.plain() for row in kinds],
+        "kinds": [certain_zero(row).plain() for row in kinds],
         "answer": [
             *(
                 f"{name} calls two photos the same from a cosine of {number:.3f} on ({whence})."
