@@ -39,7 +39,7 @@ def test_people_are_in_one_part_only_and_are_numbered_anew(people):
     assert set.union(*names) == set("abcdefghi")
     assert [part.classes for part in (trained, chosen, tested)] == [sorted(part) for part in names]
     for part in (trained, chosen, tested):
-        assert [part.classes[label] for label in part.labels] == [text.split("/")[0] for text in part.ids]
+        assert [(part.classes or [])[label] for label in part.labels] == [text.split("/")[0] for text in part.ids]
     assert [part.ids for part in study(people, seed=1)._people()] != [part.ids for part in (trained, chosen, tested)]
 
 
