@@ -182,6 +182,7 @@ STUDIES = Entries(
         "adversarial-photo": "heatproof.studies.adversarial_photo:AdversarialPhoto",
         "audit-benchmark": "heatproof.studies.audit_benchmark.run:AuditBenchmark",
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
+        "face-verification": "heatproof.studies.face_verification:FaceVerification",
         "heo2019": "heatproof.studies.heo2019.tables:Heo2019",
         "heo2019-figure4": "heatproof.studies.heo2019.figure4:Heo2019Figure4",
         "heo2019-figure5": "heatproof.studies.heo2019.figure5:Heo2019Figure5",
