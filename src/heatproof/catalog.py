@@ -193,6 +193,7 @@ STUDIES = Entries(
         "audit-benchmark": "heatproof.studies.audit_benchmark.run:AuditBenchmark",
         "defended-explainers": "heatproof.studies.defended_explainers:DefendedExplainers",
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
+        "face-verification": "heatproof.studies.face_verification:FaceVerification",
         "heo2019": "heatproof.studies.heo2019.tables:Heo2019",
         "heo2019-figure4": "heatproof.studies.heo2019.figure4:Heo2019Figure4",
         "heo2019-figure5": "heatproof.studies.heo2019.figure5:Heo2019Figure5",

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.command_line import heatproof
 
 from heatproof.data.photos import fit
@@ -57,3 +59,38 @@ def test_wrong_settings_get_a_sentence(
     told = " ".join(capsys.readouterr().err.split())
     assert message in told
     assert "Traceback" not in told
+
+
+EMBEDDING = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()).eval()
+    network.input_size = 16
+    return network
+"""
+
+
+def test_shift_compares_pairs_by_their_likeness(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    draw = np.random.default_rng(0)
+    for number in range(4):
+        photo = Image.fromarray(draw.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+        photo.save(tmp_path / f"{number}.png")
+    (tmp_path / "net.py").write_text(EMBEDDING)
+    (tmp_path / "pairs.csv").write_text("path,reference,same\n0.png,0.png,1\n1.png,2.png,0\n3.png,2.png,no\n")
+    words = ["shift", str(tmp_path / "pairs.csv"), "--model", f"{tmp_path / 'net.py'}:build", "--epsilon", "0.05"]
+    assert heatproof(*words, "--score", "likeness(threshold=0.999)", "--json", "--out", str(tmp_path / "out")) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["verification"] == [{"model": "build", "threshold": 0.999}]
+    clean, attacked = summary["rows"]
+    assert clean["top1"] == 1  # a photo is as alike to itself as can be, and no other one is
+    assert attacked["explainer"] == "GradCAM(score=Output())"
+    assert {row["label"] for row in summary["kinds"]} == {0, 1}
+    assert read_run(tmp_path / "out").record["settings"]["verification"] == "Verification(threshold=0.999)"
+
+    assert heatproof(*words, "--score", "likeness(treshold=0.5)", "--out", str(tmp_path / "odd")) == 2
+    assert "did you mean threshold" in " ".join(capsys.readouterr().err.split())
+    assert heatproof("explain", str(tmp_path / "0.png"), "--model", "demo", "--score", "likeness") == 2
+    assert "likeness is that of two photos: heatproof shift" in " ".join(capsys.readouterr().err.split())

@@ -167,7 +167,7 @@ class TestTraining:
         assert len({tuple(one) for one in passes}) == 6
         assert [noise.ids[label] for label in labels.tolist()] == ids
 
-    @pytest.mark.parametrize("augment", [None, "flip", "crop"])
+    @pytest.mark.parametrize("augment", [None, "flip", "crop", "zoom"])
     def test_a_pure_function_of_seed_and_step(self, augment) -> None:
         noise = Noise(10, shape=(9, 7))
 
@@ -220,7 +220,8 @@ class TestTraining:
             mirrored += torch.equal(image, stored.flip(-1))
         assert 160 <= mirrored <= 240  # 4 standard deviations about 200 of 400
 
-    def test_crops_keep_a_part_of_allowed_area_and_proportions(self) -> None:
+    @pytest.mark.parametrize(("augment", "least", "mean"), [("crop", 0.08, 0.5), ("zoom", 0.5, 0.7)])
+    def test_crops_keep_a_part_of_allowed_area_and_proportions(self, augment: str, least: float, mean: float) -> None:
         # red tells the column and green the row, so the range that is seen tells the box
         rows, cols = torch.meshgrid(torch.arange(200), torch.arange(240), indexing="ij")
         ramp = torch.stack([cols, rows, rows * 0]).to(torch.uint8)
@@ -229,14 +230,14 @@ class TestTraining:
             def __getitem__(self, position: int) -> Photo:
                 return Photo(self.ids[position], ramp, 0)
 
-        _, images, _ = joined(training_batches(Ramp(40), 50, 40, steps=4, seed=0, augment="crop"))
+        _, images, _ = joined(training_batches(Ramp(40), 50, 40, steps=4, seed=0, augment=augment))  # type: ignore[arg-type]
         seen = images * 255
         across = (seen[:, 0].amax((1, 2)) - seen[:, 0].amin((1, 2))) * 50 / 49
         down = (seen[:, 1].amax((1, 2)) - seen[:, 1].amin((1, 2))) * 50 / 49
         area, ratio = across * down / (200 * 240), across / down
-        assert 0.07 < float(area.min()) < 0.15
+        assert least - 0.01 < float(area.min()) < least + 0.07
         assert 0.75 < float(area.max()) < 1.02
-        assert_close(area.mean(), torch.tensor(0.5), atol=0.1, rtol=0)  # uniform in 0.08..1, less what does not fit
+        assert_close(area.mean(), torch.tensor(mean), atol=0.1, rtol=0)  # uniform up to 1, less what does not fit
         assert 0.72 < float(ratio.min()) < 0.85
         assert 1.2 < float(ratio.max()) < 1.4
 
@@ -248,7 +249,7 @@ class TestTraining:
         ("wrong", "message"),
         [
             ({"seed": -1}, "seed must not be negative, got -1"),
-            ({"augment": "rotate"}, "augment is one of flip, crop or None, got 'rotate'"),
+            ({"augment": "rotate"}, "augment is one of flip, crop, zoom or None, got 'rotate'"),
             ({"shard": (0, 3)}, "a batch of 2 cannot be shared by 3 processes"),
             ({"source": Noise(0)}, "there is no photo to train on"),
             ({"start": -2}, "start must not be negative"),

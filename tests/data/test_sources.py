@@ -735,7 +735,7 @@ def test_a_pipe_put_in_the_place_of_a_photo_is_not_waited_for(tmp_path: Path, mo
     as_before = os.stat(tmp_path / "file")
     held = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patch:
-        patch.setattr(os, "stat", lambda path: as_before)
+        patch.setattr(os, "stat", lambda path, **_: as_before)
         with pytest.raises(InputError, match="it is a device or a pipe, not a file"):
             open_file(tmp_path / "a.png")
     assert len(os.listdir("/proc/self/fd")) == held

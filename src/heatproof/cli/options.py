@@ -81,7 +81,7 @@ Score = Annotated[
     typer.Option(
         "--score",
         help="What is explained, for explainers that name none: log_odds, output(1), likeness('ada.png'), "
-        "over_mask('mask.png'), ...; see list scores.",
+        "over_mask('mask.png'), ...; see list scores. Of shift also likeness(threshold=0.4), over a table of pairs.",
         show_default=False,
         callback=names(catalog.SCORES, "score"),
     ),
@@ -221,6 +221,16 @@ def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[
     if architecture is not None and not any(name is not None and is_run(name) for name in names):
         raise SpecError("--architecture says how the network of a run folder is built, and none of the models is one")
     return lambda name: load(name, architecture=architecture if is_run(name) else None)
+
+
+def of_pairs(score: str | None) -> bool:
+    """Whether the score compares each photo with a reference photo of its own, and not all with one.
+
+    >>> [of_pairs(text) for text in ("likeness(threshold=0.4)", "likeness", "likeness('ada.png')", "logit", None)]
+    [True, True, False, False, False]
+    """
+    name, _, rest = (score or "").strip().partition("(")
+    return name.strip() == "likeness" and (not rest.rstrip(") ") or "threshold" in rest)
 
 
 def read_settings(kind: Any, given: list[str], seed: int = 0) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``heatproof shift``: how far do the heatmaps move when the pixels are attacked?"""
 
-from typing import Annotated, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +10,11 @@ from heatproof.cli import options
 from heatproof.cli.console import progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
+
+if TYPE_CHECKING:  # torch loads slowly
+    from heatproof.data.sources import Source
+    from heatproof.models.classifier import Classifier
+    from heatproof.preprocessing import Preprocessing
 
 
 @options.grouped
@@ -61,6 +67,8 @@ def shift(
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
     from heatproof.commands.shift.run import Shift, run_shift
+    from heatproof.commands.shift.verification import Verification, run_verification
+    from heatproof.data.photo_pairs import PhotoPairs, open_pairs
     from heatproof.explainers.cam import GradCAM
     from heatproof.processes import Processes
 
@@ -72,9 +80,11 @@ def shift(
     given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
     if penalty:
         given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
-    explained = scored(score, explainers or [GradCAM()], [photos(load(name)) for name in model])
+    pairs = options.of_pairs(score)
+    asked_score = "output()" if pairs else score
+    explained = scored(asked_score, explainers or [GradCAM()], [photos(load(name)) for name in model])
     models = explained.models
-    if explained.lower is not None and not penalty:
+    if explained.lower is not None and not penalty and not pairs:
         given["lower"] = explained.lower
     asked = Shift(
         attacks=tuple(attacks),
@@ -84,20 +94,26 @@ def shift(
         part=batch_size,
         **given,
     )
+    verification = spec.build(str(score), {"likeness": Verification}, "score") if pairs else None
     settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": work.precision}
     settings["architecture"] = architecture
-    settings |= photos.given() | explained.given()
+    settings |= photos.given() | explained.given() | ({"verification": verification} if pairs else {})
+    more: dict[str, Any] = {"hardware": hardware, "processes": processes}
+
+    @cache
+    def opened(preprocessing: "Preprocessing") -> PhotoPairs:
+        return open_pairs(data, limit=limit, seed=work.seed, preprocessing=preprocessing)
+
+    def of_model(model: "Classifier") -> "Source":
+        if pairs:
+            return opened(model.preprocessing).photos
+        return open_photos(model, data, limit=limit, seed=work.seed)
+
     with filling(out, "shift", settings, work.seed, work.overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            count = len(open_photos(models[0], data, limit=limit, seed=work.seed))
-            with progress("attacking", count * len(models)) as advance:
-                run_shift(
-                    asked,
-                    models,
-                    lambda model: open_photos(model, data, limit=limit, seed=work.seed),
-                    run,
-                    hardware=hardware,
-                    processes=processes,
-                    advance=advance,
-                )
+            with progress("attacking", len(of_model(models[0])) * len(models)) as advance:
+                if verification is not None:
+                    run_verification(asked, verification, models, opened, run, advance=advance, **more)
+                else:
+                    run_shift(asked, models, of_model, run, advance=advance, **more)
     show(run, work.json, columns.SHIFT)

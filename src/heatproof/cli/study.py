@@ -1,5 +1,6 @@
 """``heatproof study``: the published experiments as recipes."""
 
+import inspect
 from typing import Annotated, Any
 
 import typer
@@ -25,15 +26,20 @@ def study(
     """Repeat a published experiment, with its own settings or yours."""
     if name not in catalog.STUDIES:
         raise SpecError(f"there is no study {name!r}; {did_you_mean(name, catalog.STUDIES)}")
+    from heatproof.processes import Processes
 
     kind = catalog.STUDIES[name]
     asked = kind(**{**_preset(kind, preset, name), **options.read_settings(kind, given or [], work.seed)})
+    # most studies work in one process, and filling refuses several
+    shared = "processes" in inspect.signature(kind.__call__).parameters
+    processes = Processes.here(work.device) if shared else None
+    more = {"processes": processes} if shared else {}
     hardware = work.hardware()
     settings = {"study": name, "asked": asked, "precision": work.precision}
     inputs = [text.partition("=")[2] for text in given or []]
-    with filling(out, "study", settings, work.seed, work.overwrite, inputs=inputs) as run:
+    with filling(out, "study", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
-            asked(run, hardware=hardware, say=say)
+            asked(run, hardware=hardware, say=say, **more)
     show(run, work.json, getattr(kind, "columns", {"model": "model"}))
 
 

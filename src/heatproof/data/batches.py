@@ -27,11 +27,13 @@ from heatproof.types import Images, Labels
 
 T = TypeVar("T")
 
-Augment = Literal["flip", "crop"]
-"""``flip``: mirrored left to right, half of the time. ``crop``: a part of the photo, then ``flip``."""
+Augment = Literal["flip", "crop", "zoom"]
+"""``flip``: mirrored left to right, half of the time. ``crop``: a part of the photo, then ``flip``. ``zoom``: the same
+with at least half of the photo, for objects that fill it (faces)."""
 
 AHEAD = 2  # batches that are read before they are asked for
-AREA = (0.08, 1.0)  # share of the photo that "crop" keeps, and its proportions: Szegedy et al. 2015, as in torchvision
+AREA = {"crop": (0.08, 1.0), "zoom": (0.5, 1.0)}
+"""Share of the photo that is kept, and below its proportions: of "crop" Szegedy et al. 2015, as in torchvision."""
 RATIO = (3 / 4, 4 / 3)
 
 
@@ -141,7 +143,7 @@ def training_batches(
         batch_size: Photos in a batch, over all shards together.
         steps: Where the stream ends.
         seed: Not negative; drives the order and the changes of the photos.
-        augment: ``"flip"``, ``"crop"`` or nothing; drawn for each (seed, step, place in the batch).
+        augment: ``"flip"``, ``"crop"``, ``"zoom"`` or nothing; drawn for each (seed, step, place in the batch).
         how: How photos come to a mere size, where they are not cropped at random.
         workers: Threads that read; by default one for each processor, and at most 8.
         start: First step, to resume a run that was stopped.
@@ -246,21 +248,25 @@ def _augmented(
     photo: Photo, wanted: Preprocessing, augment: Augment | None, key: list[int]
 ) -> UInt8[Tensor, "channels rows cols"] | Float[Tensor, "channels rows cols"]:
     image = photo.image
-    if augment != "crop":
+    if augment not in AREA:
         image = image if photo.fitted else fitted(image, wanted)
     if augment is None:
         return image
     draw = np.random.default_rng(key)
-    if augment == "crop":
+    if augment in AREA:
         image = in_range(as_channels(image, wanted), wanted.range)
-        image = resized(image, wanted.shape, _part(image.shape[-1], image.shape[-2], draw), wanted=wanted)
+        image = resized(
+            image, wanted.shape, _part(image.shape[-1], image.shape[-2], AREA[augment], draw), wanted=wanted
+        )
     return image.flip(-1) if draw.random() < 0.5 else image
 
 
-def _part(width: int, height: int, draw: np.random.Generator) -> tuple[float, float, float, float]:
+def _part(
+    width: int, height: int, shares: tuple[float, float], draw: np.random.Generator
+) -> tuple[float, float, float, float]:
     """A box of random area and proportions within the photo; the largest one of allowed proportions if none fits."""
     for _ in range(10):
-        area = width * height * draw.uniform(*AREA)
+        area = width * height * draw.uniform(*shares)
         ratio = np.exp(draw.uniform(*np.log(RATIO)))
         across, down = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
         if 0 < across <= width and 0 < down <= height:

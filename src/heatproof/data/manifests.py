@@ -70,6 +70,25 @@ def from_manifest(path: Path, classes: Sequence[str] | None, labels: bool = True
     return of_files(files, ids, numbers, classes=names)
 
 
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """Columns of a table as text, a gap as an empty one.
+
+    Raises:
+        InputError: the table cannot be read, lacks a column or has no rows.
+    """
+    frame = _scan(path)
+    found = _read(path, frame.collect_schema).names()
+    if missing := [name for name in names if name not in found]:
+        raise InputError(
+            f"{path.name} lacks {' and '.join(missing)}: expected the columns {', '.join(names)}, got "
+            f"{', '.join(found) or 'none'}"
+        )
+    table = _read(path, frame.select(pl.col(names).cast(pl.String).fill_null("")).collect)
+    if not table.height:
+        raise InputError(f"{path.name} has no rows")
+    return {name: table[name].to_list() for name in names}
+
+
 def _scan(path: Path) -> pl.LazyFrame:
     # polars takes brackets, stars and a tilde in a path for patterns, and must not
     if path.suffix.casefold() in (".parquet", ".pq"):

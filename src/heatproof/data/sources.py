@@ -227,6 +227,18 @@ def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> L
     return folders.from_files([literal(part) for part in names])
 
 
+def limited(source: Source, limit: int | None, seed: int = 0) -> Source:
+    """At most ``limit`` of the photos, chosen as :func:`open_data` chooses them.
+
+    Raises:
+        InputError: a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit must be at least 1 photo, got {limit}")
+    places = _spread(len(source), limit, seed)
+    return replace(source, positions=[source.positions[place] for place in places])
+
+
 def _spread(count: int, limit: int | None, seed: int) -> Sequence[int]:
     if limit is None or limit >= count:
         return range(count)

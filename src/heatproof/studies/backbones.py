@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from heatproof.data.batches import Batch, batches, training_batches
+from heatproof.data.batches import Augment, Batch, batches, training_batches
+from heatproof.data.listing import UNLABELLED
 from heatproof.data.sources import Source
 from heatproof.errors import InputError, ModelError
 from heatproof.models.classifier import Classifier
@@ -24,14 +27,20 @@ from heatproof.types import settings
 
 @settings
 class Training:
-    """How a backbone is trained: AdamW with a cosine schedule on photos of which half are mirrored.
+    """How a backbone is trained: AdamW with a cosine schedule, on photos of which half are mirrored.
 
     Args:
         epochs: passes over the training photos.
-        lr: at the start; it falls to zero.
+        lr: the highest; it falls to zero.
         batch_size: photos in a step.
         frozen_norm: batch norm keeps the statistics it came with, as few photos call for when fine-tuning; networks
             whose batch norm was folded into the convolutions cannot do otherwise.
+        warmup: share of the steps in which the rate climbs to ``lr``, as weights drawn at random call for (a
+            one-cycle schedule); 0 begins with it.
+        augment: what changes the photos, see :func:`~heatproof.data.batches.training_batches`.
+        save_every: passes between two checkpoints.
+        fused: AdamW in one pass over the weights: a tenth of its time where linear layers are large (VGG's), and other
+            last digits.
         seed: of the head, the order and the changes of the photos, and dropout.
     """
 
@@ -39,20 +48,32 @@ class Training:
     lr: float = 3e-4
     batch_size: int = 32
     frozen_norm: bool = False
+    warmup: float = 0.0
+    augment: Augment = "flip"
+    save_every: float = 1
+    fused: bool = False
     seed: int = 0
 
     def steps(self, photos: int) -> int:
         """How many steps that makes."""
         return max(1, round(self.epochs * photos / self.batch_size))
 
+    def schedule(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        """The rate of each step."""
+        if self.warmup:
+            return OneCycleLR(optimizer, self.lr, total_steps=steps, pct_start=self.warmup, cycle_momentum=False)
+        return CosineAnnealingLR(optimizer, steps)
+
 
 def split(source: Source, seed: int = 0, shares: Sequence[float] = (0.8, 0.1, 0.1)) -> tuple[Source, Source, Source]:
     """The photos for training, for validation and for the test, each class by itself, shuffled by the seed.
 
     Raises:
-        InputError: a class with fewer than three photos, or photos without a class.
+        InputError: a class with fewer than three photos, photos without a class, or shares that do not make 1.
     """
     labels = np.asarray(source.labels)
+    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise InputError(f"the shares of training, validation and test are positive and make 1, got {tuple(shares)}")
     parts: list[list[int]] = [[], [], []]
     for label in sorted(set(labels.tolist())):
         own = np.flatnonzero(labels == label)
@@ -87,10 +108,7 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
             setattr(network, name, None)
     if hasattr(network, "aux_logits"):
         setattr(network, "aux_logits", False)  # noqa: B010 (torch types every attribute of a module as a tensor)
-    heads = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    if not heads:
-        raise ModelError(f"{model.name} has no linear layer or convolution that could be its head")
-    name, old = heads[-1]
+    name, old = _head(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(old, nn.Linear):
@@ -98,8 +116,7 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
             made: nn.Module = nn.Linear(old.in_features, len(classes), bias=biased)
         else:
             made = nn.Conv2d(old.in_channels, len(classes), old.kernel_size, bias=old.bias is not None)  # type: ignore[arg-type]
-    parent, _, place = name.rpartition(".")
-    setattr(network.get_submodule(parent), place, made)
+    _put(network, name, made)
     for attribute in ("num_classes", "fc_classes"):
         if hasattr(network, attribute):
             setattr(network, attribute, len(classes))
@@ -114,6 +131,43 @@ def new_head(model: Classifier, classes: Sequence[str], seed: int = 0) -> None:
     model.classes = list(classes)
 
 
+def headless(model: Classifier) -> None:
+    """Take the last linear layer off: what went into it, an embedding, is the network's output now.
+
+    Raises:
+        ModelError: a network that does not end in one (SqueezeNet).
+    """
+    name, old = _head(model)
+    if not isinstance(old, nn.Linear):
+        raise ModelError(
+            f"{model.name} ends in {type(old).__name__} {name!r}; an embedding is what a linear layer takes"
+        )
+    _put(model.network, name, nn.Identity())
+    model.classes, model.default_layer = None, None
+
+
+def _head(model: Classifier) -> tuple[str, nn.Linear | nn.Conv2d]:
+    heads = [(n, m) for n, m in model.network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    if not heads:
+        raise ModelError(f"{model.name} has no linear layer or convolution that could be its head")
+    return heads[-1]
+
+
+def _put(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, place = name.rpartition(".")
+    setattr(network.get_submodule(parent), place, module)
+
+
+def of_classes(source: Source, chosen: Sequence[int]) -> Source:
+    """The photos of these classes, numbered anew in this order."""
+    classes = source.classes or []
+    numbers = {label: number for number, label in enumerate(chosen)}
+    places = [place for place, label in zip(source.positions, source.labels, strict=True) if label in numbers]
+    labels = [numbers.get(label, UNLABELLED) for label in source.listing.labels]
+    names = [classes[label] for label in chosen]
+    return replace(source, positions=places, listing=replace(source.listing, labels=labels, classes=names))
+
+
 def train(
     model: Classifier,
     source: Source,
@@ -126,8 +180,8 @@ def train(
 ) -> None:
     """Train ``model`` in place; ``models/<name>.safetensors`` in the run folder when it is done, and read if it is.
 
-    A checkpoint is written after each epoch; a run that was killed goes on from it and, on a CPU, ends with the same
-    weights. The model is in eval mode afterwards.
+    A checkpoint is written every ``asked.save_every`` epochs; a run that was killed goes on from it and, on a CPU, ends
+    with the same weights. The model is in eval mode afterwards.
     """
     weights, partial = run.path(f"models/{name}.safetensors"), run.path(f"models/{name}.partial.pt")
     hardware.host(model)
@@ -136,7 +190,7 @@ def train(
         model.eval()
         return
     steps, epoch = asked.steps(len(source)), max(1, len(source) // asked.batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=asked.lr, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=asked.lr, weight_decay=1e-2, fused=asked.fused)
     losses: list[float] = []
 
     def loss(batch: Batch, step: int) -> Tensor:
@@ -158,14 +212,20 @@ def train(
     train_plainly(
         _in_training(model, asked.frozen_norm).network,
         optimizer,
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
+        asked.schedule(optimizer, steps),
         lambda done: training_batches(
-            source, _photos_of(model), min(asked.batch_size, len(source)), steps, asked.seed, augment="flip", start=done
+            source,
+            _photos_of(model),
+            min(asked.batch_size, len(source)),
+            steps,
+            asked.seed,
+            augment=asked.augment,
+            start=done,
         ),
         loss,
         steps=steps,
         checkpoint=FileCheckpoint(partial),
-        every=epoch,
+        every=max(1, round(asked.save_every * epoch)),
         advance=advance,
     )
     model.eval()

@@ -31,7 +31,7 @@ class PhotoFeed:
     Args:
         source: opened data, or two-class images.
         size: how photos come to the model, or the side of the images in pixels.
-        augment: ``"flip"``, ``"crop"`` or nothing.
+        augment: ``"flip"``, ``"crop"``, ``"zoom"`` or nothing.
         how: how photos come to the size.
     """
 

@@ -36,7 +36,7 @@ class FineTune:
         saturation: the fooling rate from which patience counts.
         holdout: share of the data set aside to evaluate on, where no held-out images are given.
         accumulate: a step's batch is computed in so many parts, to save memory; the result is the same.
-        augment: for photos: ``"flip"``, ``"crop"`` or nothing.
+        augment: for photos: ``"flip"``, ``"crop"``, ``"zoom"`` or nothing.
         precision: ``"fp32"`` or ``"bf16"``.
         fresh_noise: an explainer that draws noise draws it anew in every step, and a surrogate stands for ranks and
             votes: for an attacker who knows the defence; the evaluation keeps the explainer's own draw.
@@ -92,6 +92,6 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "keep": ("labels", "outputs"),
     "batch_norm": ("eval", "train"),
     "schedule": ("constant", "cosine"),
-    "augment": (None, "flip", "crop"),
+    "augment": (None, "flip", "crop", "zoom"),
     "precision": ("fp32", "bf16"),
 }

@@ -5,6 +5,7 @@ was, and several processes share the parts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,13 @@ from heatproof.types import is_signed
 
 __all__ = ["Box", "Shift", "run_shift"]
 
+Facing = Callable[[Classifier, Sequence[str]], AbstractContextManager[None]]
+
+
+def alone(model: Classifier, ids: Sequence[str]) -> AbstractContextManager[None]:
+    """The model is asked about the photos alone."""
+    return nullcontext()
+
 
 def run_shift(
     settings: Shift,
@@ -42,6 +50,8 @@ def run_shift(
     processes: Processes = Processes(),
     boxes: Mapping[str, Box] | None = None,
     draw: bool = True,
+    record: bool = True,
+    facing: Facing = alone,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Attack every photo, for every model, into the run folder; process 0 merges, draws and answers.
@@ -51,6 +61,9 @@ def run_shift(
             ``lambda model: open_data(folder, classes=model.classes)``.
         boxes: of the objects, by image; without them the object is where the clean map looks.
         draw: whether to make the figures and the report's views.
+        record: whether to note models and data in ``run.json``; not while further models are to come to this run.
+        facing: a context in which a model is asked about photos, by their ids: where each has a reference photo of its
+            own (:mod:`heatproof.commands.shift.verification`).
         advance: is told how many photos of a model are done, those of an earlier start too.
 
     Returns:
@@ -66,10 +79,11 @@ def run_shift(
             check_layer(model, explainer)
     names = unique([model.name for model in models])
     sources = [open_source(model) for model in models]
-    describe(run, models, sources[0], names=names)
+    if record:
+        describe(run, models, sources[0], names=names)
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
         _measure_all(
-            settings, place, name, hardware.host(model), source, run, hardware, processes, boxes or {}, advance
+            settings, place, name, hardware.host(model), source, run, hardware, processes, boxes or {}, facing, advance
         )
     processes.wait()
     if processes.index:
@@ -81,7 +95,7 @@ def run_shift(
         raise InputError(f"none of the {sources[0].count} photos of {sources[0].name} could be attacked; {reasons}")
     rows, tests = shift_rows(table), paired(table)
     if draw:
-        _draw(settings, names, models, sources, run, hardware, table, rows)
+        _draw(settings, names, models, sources, run, hardware, facing, table, rows)
     summary = {
         "rows": [row.plain() for row in rows],
         "paired": [test.plain() for test in tests],
@@ -109,6 +123,7 @@ def _measure_all(
     hardware: Hardware,
     processes: Processes,
     boxes: Mapping[str, Box],
+    facing: Facing,
     advance: Callable[[int], None],
 ) -> None:
     def part_name(number: int) -> str:
@@ -119,7 +134,8 @@ def _measure_all(
     for number, batch, skipped in parts(
         source, model.preprocessing, settings.part, processes, set(before).__contains__
     ):
-        rows = [] if batch is None else list(measure(settings, name, model, batch, hardware, boxes))
+        with facing(model, batch.ids if batch else []):
+            rows = [] if batch is None else list(measure(settings, name, model, batch, hardware, boxes))
         run.append_rows(part_name(number), rows, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))
 
@@ -131,6 +147,7 @@ def _draw(
     sources: Sequence[Source],
     run: Run,
     hardware: Hardware,
+    facing: Facing,
     table: pl.DataFrame,
     rows: Sequence[ShiftRow],
 ) -> None:
@@ -139,7 +156,7 @@ def _draw(
     for place, (name, model, source) in enumerate(zip(names, models, sources, strict=True)):
         draw_distributions(run, table, name, files[name])
         most, least = (
-            [_show(settings, model, source, hardware, image) for image in images]
+            [_show(settings, model, source, hardware, facing, image) for image in images]
             for images in choose(table, name, settings.shown)
         )
         draw_gallery(run, name, files[name], most, least)
@@ -147,7 +164,7 @@ def _draw(
             keep_views(run, name, [*most, *least], repr(settings.explainers[0]))
 
 
-def _show(settings: Shift, model: Classifier, source: Source, hardware: Hardware, image: str) -> Shown:
+def _show(settings: Shift, model: Classifier, source: Source, hardware: Hardware, facing: Facing, image: str) -> Shown:
     """An image before and after the first attack, made anew: keeping all would need memory that grows with the data."""
     photo = source[source.ids.index(image)]
     images, labels = fit(photo.image, model.preprocessing)[None], torch.tensor([photo.label])
@@ -155,7 +172,8 @@ def _show(settings: Shift, model: Classifier, source: Source, hardware: Hardware
     first = replace(
         settings, attacks=(attack,), epsilons=(max(settings.levels(attack)),), explainers=settings.explainers[:1]
     )
-    clean, *others = attacked(first, model, images, labels, hardware)
+    with facing(model, [image]):
+        clean, *others = attacked(first, model, images, labels, hardware)
     return Shown(image, _seen(clean), _seen(others[-1]), is_signed(settings.explainers[0]))
 
 
