@@ -25,9 +25,10 @@ NAMED = {
     "attacks": catalog.ATTACKS,
     "penalties": catalog.PENALTIES,
     "metrics": {**catalog.METRICS, **catalog.SIMILARITIES},
+    "repair": catalog.REPAIRS,
 }
 STAGES = (
-    *("models", "data", "explainers", "lrp", "attacks", "manipulation", "training", "metrics"),
+    *("models", "data", "explainers", "lrp", "attacks", "manipulation", "training", "repairs", "metrics"),
     *("commands", "studies", "results"),
 )
 

@@ -18,11 +18,11 @@ REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)", re.MULTILI
 
 def list_(
     what: Annotated[
-        str, typer.Argument(help="explainers, attacks, penalties, metrics, models, studies, or layers.")
+        str, typer.Argument(help="explainers, attacks, penalties, repairs, metrics, models, studies, or layers.")
     ] = "",
     model: Annotated[str, typer.Argument(help="With layers: the model.")] = "",
 ) -> None:
-    """Explainers, attacks, penalties, metrics, models, studies; or the layers of a model."""
+    """Explainers, attacks, penalties, repairs, metrics, models, studies; or the layers of a model."""
     lists = {
         name.lower(): entries
         for name, entries in vars(catalog).items()
