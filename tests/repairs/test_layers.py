@@ -12,15 +12,16 @@ from heatproof.explainers.gradient import SimpleGrad
 from heatproof.models.classifier import Classifier
 from heatproof.repairs.channels import cut_channels, last_convolution
 from heatproof.repairs.layers import beginnings
+from heatproof.studies.small_networks import vgg
 from heatproof.training.split_at import split_at
 from heatproof.vision import torchvision
 
 
 def test_the_last_third_of_a_vgg() -> None:
-    network = torchvision.models.vgg11(weights=None, num_classes=4).eval()
-    model = Classifier(network, (0.5,) * 3, (0.2,) * 3, ["a", "b", "c", "d"], 32).eval()
-    # eight convolutions: the sixth to eighth, and the third to eighth
-    assert beginnings(model, GradCAM(), torch.zeros(1, 3, 32, 32)) == ["features.13", "features.6"]
+    network = vgg()
+    model = Classifier(network, network.mean, network.std, network.classes, 32).eval()
+    # six convolutions: the fifth and sixth, and the third to sixth
+    assert beginnings(model, GradCAM(), torch.zeros(1, 3, 32, 32)) == ["features.14", "features.7"]
 
 
 def test_whole_stages_of_a_residual_network_at_which_it_can_be_cut() -> None:

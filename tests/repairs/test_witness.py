@@ -75,7 +75,7 @@ def test_it_is_the_mean_fall_under_squares_written_out() -> None:
     for side, step in ((4, 3), (6, 5), (8, 4)):
         starts = sorted({*range(0, 16 - side + 1, step), 16 - side})
         falls, times = torch.zeros(2, 16, 16), torch.zeros(16, 16)
-        filling = blurred(images, side)
+        filling = blurred(images, side / 2)
         for top in starts:
             for left in starts:
                 changed = images.clone()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from heatproof import catalog
+from heatproof import catalog, spec
 from heatproof.answers.given import Data, Model, as_classifier, as_source, at_named_layers, built, named
 from heatproof.answers.result import Result
 from heatproof.answers.verbs import filled, progress
@@ -66,7 +66,7 @@ def repair(
     """
     given = as_classifier(model)
     [chosen] = at_named_layers(built(explainer, catalog.EXPLAINERS, "explainer"), given)
-    what = built(remedy, catalog.REPAIRS, "remedy")[0] if isinstance(remedy, str) else remedy
+    what = spec.build(remedy, catalog.REPAIRS, "remedy") if isinstance(remedy, str) else remedy
     asked = Repair(what, chosen, max_accuracy_drop, seed=seed, always=always)
     source = as_source(data, given, limit=limit, seed=seed)
     judged = None if held_out is None else as_source(held_out, given, seed=seed)

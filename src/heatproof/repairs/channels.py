@@ -28,7 +28,7 @@ def last_convolution(model: nn.Module, layer: str | None, images: Images) -> str
     return found[-1]
 
 
-def cut_channels(model: nn.Module, name: str, idle: Int[Tensor, "channels"], images: Images) -> None:
+def cut_channels(model: nn.Module, name: str, idle: Int[Tensor, "idle"], images: Images) -> None:
     """Set these filters of a convolution to zero, and what a batch norm right behind it adds to their maps.
 
     Raises:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError, RunError
-from heatproof.explainers.occlusion import Occlusion
+from heatproof.explainers.occlusion import Occlusion, patch_places
 from heatproof.models.hardware import Hardware
 from heatproof.models.intact import evaluating
 from heatproof.tensor_files import is_finite
@@ -27,7 +27,7 @@ SQUARES = ((1 / 4, 3 / 4), (3 / 8, 5 / 6), (1 / 2, 1 / 2))
 PART = 64
 """Photos whose witness is asked between two checkpoints."""
 
-Maps = Float[Tensor, "photos rows cols"]
+Maps = Float[Tensor, "photos down across"]
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,10 @@ def questions(rows: int, cols: int) -> int:
     >>> questions(32, 32)
     44
     """
-    from heatproof.explainers.occlusion import patch_places
-
     return 1 + sum(len(patch_places(rows, cols, s.patch or 1, s.stride or 1)) for s in squares(rows, cols))
 
 
-def likeness(heatmaps: Heatmaps, witness: Maps) -> PerImage:
+def likeness(heatmaps: Heatmaps, witness: Float[Tensor, "batch down across"]) -> PerImage:
     """Cosine of the signed maps, each without its mean, at the witness's size.
 
     **Range** [-1, 1], up is better; 0 where one of the two is the same everywhere.
