@@ -13,7 +13,6 @@ from heatproof.data.scenes import scenes
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
-from heatproof.explainers.occlusion import Occlusion
 from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.metrics.similarity import spearman
 from heatproof.models.classifier import Classifier
@@ -120,8 +119,12 @@ def test_what_cannot_be_repaired_is_said() -> None:
         repair(model, GradCAM(), images[:1].repeat(60, 1, 1, 1), QUICK)
     with pytest.raises(InputError, match="data to fine-tune on are"):
         repair(model, GradCAM(), 3, QUICK)
+
+    def detached(model: Any, images: Tensor, targets: Any = None, *, create_graph: bool = False) -> Any:
+        return GradCAM("last")(model, images, targets)
+
     with pytest.raises(InputError, match="no derivative"):
-        repair(model, Occlusion(), images, QUICK)
+        repair(model, detached, images, QUICK)
     with pytest.raises(InputError, match="labels must lie in"):
         repair(model, GradCAM(), images, Finetune(keep="labels", steps=1))
 

@@ -35,7 +35,7 @@ def repair(
     *,
     remedy: str | Remedy = Truth(),
     explainer: str | Explainer = "gradcam()",
-    max_accuracy_drop: float = 0.01,
+    max_accuracy_drop: float = 0.02,
     held_out: Data | None = None,
     always: bool = False,
     limit: int | None = None,

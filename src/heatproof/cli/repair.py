@@ -48,7 +48,7 @@ def repair(
     ] = "gradcam()",
     max_accuracy_drop: Annotated[
         float, typer.Option("--max-accuracy-drop", help="The budget, a share of the held-out images.")
-    ] = 0.01,
+    ] = 0.02,
     held_out: Annotated[
         str | None, typer.Option("--held-out", help="Photos to judge by.", show_default="a tenth of DATA")
     ] = None,

@@ -85,7 +85,7 @@ class Truth:
     weight: float = 1.0
     layer: str | None = None
     steps: int = 400
-    lr: float = 1e-3
+    lr: float = 2e-3
     views: int = 4
 
     def __post_init__(self) -> None:

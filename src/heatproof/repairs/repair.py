@@ -96,7 +96,7 @@ def repair(
     remedy: Remedy = Truth(),
     *,
     held_out: object = None,
-    max_accuracy_drop: float = 0.01,
+    max_accuracy_drop: float = 0.02,
     holdout: float = 0.1,
     seed: int = 0,
     means: Means = Means(),
@@ -121,7 +121,7 @@ def repair(
     >>> from heatproof.data.scenes import scenes
     >>> from heatproof.repairs.remedies import Finetune
     >>> found = repair(hp.load("demo"), hp.GradCAM(), scenes(64, seed=0), Finetune(steps=1))
-    >>> found.before.accuracy - found.after.accuracy <= 0.01 + 1e-3
+    >>> found.before.accuracy - found.after.accuracy <= 0.02 + 1e-3
     True
     """
     if not 0 <= max_accuracy_drop <= 1:

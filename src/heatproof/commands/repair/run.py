@@ -53,7 +53,7 @@ class Repair:
 
     remedy: Remedy = Truth()
     explainer: Explainer = GradCAM()
-    max_accuracy_drop: float = 0.01
+    max_accuracy_drop: float = 0.02
     holdout: float = 0.1
     seed: int = 0
     always: bool = False
