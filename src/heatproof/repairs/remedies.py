@@ -220,7 +220,8 @@ class Prune:
     def begin(self, setup: Setup, photos: Feed, seed: int) -> None:
         """Cut."""
         example = next(iter(photos.ordered(1))).images.to(setup.hardware.place)
-        explained = layer_name(setup.model, setup.explainer.layer, example) if _reads(setup) else None
+        read = setup.explainer.layer if isinstance(setup.explainer, AtLayer) else None
+        explained = layer_name(setup.model, read, example) if isinstance(setup.explainer, AtLayer) else None
         name = self.layer or last_convolution(setup.model, explained, example)
         total: torch.Tensor | None = None
         for fed in photos.ordered(64):
@@ -279,10 +280,6 @@ class Relearn:
                     spread = parameter.std() if parameter.numel() > 1 else parameter.abs().mean()
                     noise = torch.randn(parameter.shape).to(parameter) * spread
                     parameter.copy_(noise if self.noise is None else parameter + self.noise * noise)
-
-
-def _reads(setup: Setup) -> bool:
-    return isinstance(setup.explainer, AtLayer)
 
 
 def _check(steps: int, lr: float) -> None:

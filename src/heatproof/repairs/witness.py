@@ -122,7 +122,7 @@ def likeness(heatmaps: Heatmaps, witness: Float[Tensor, "batch down across"]) ->
     """
     coarse = heatmaps
     if heatmaps.shape[1:] != witness.shape[1:]:
-        coarse = F.adaptive_avg_pool2d(heatmaps[:, None], witness.shape[1:])[:, 0]
+        coarse = F.adaptive_avg_pool2d(heatmaps[:, None], (witness.shape[1], witness.shape[2]))[:, 0]
     centred = [maps.flatten(1) - maps.flatten(1).mean(1, keepdim=True) for maps in (coarse, witness.to(coarse))]
     return F.cosine_similarity(*centred, dim=1, eps=1e-12)
 
