@@ -133,8 +133,8 @@ def test_from_python() -> None:
 @pytest.mark.slow
 def test_a_killed_repair_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     """SIGKILL at several moments; the weights are those of a run that nobody killed, to the last bit."""
-    remedy = "truth(layer='stage7', steps=80, views=1)"
-    words = ["repair", "demo", "--model", "demo", "--limit", "200", "--remedy", remedy, "--max-accuracy-drop", "1"]
+    remedy = "truth(layer='stage7', steps=40, views=1)"
+    words = ["repair", "demo", "--model", "demo", "--limit", "150", "--remedy", remedy, "--max-accuracy-drop", "1"]
     command = [sys.executable, "-m", "heatproof", *words, "--always", "--out"]
     subprocess.run([*command, str(tmp_path / "straight")], check=True, capture_output=True)
     killed = 0
