@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": GROUND | {"heatmaps", "models", "data", "preprocessing"},
     "manipulation": GROUND | {"heatmaps", "models", "metrics", "training"},
     "metrics": GROUND | {"heatmaps", "images", "models"},
+    "repairs": GROUND | {"heatmaps", "images", "models", "data", "preprocessing", "explainers", "metrics", "training"},
     "results": {"types", "errors", "processes", "tensor_files", "paths"},
     # a report is made from files: never a model
     "report": {"types", "errors", "paths", "results"},
@@ -44,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "attacks",
         "manipulation",
         "training",
+        "repairs",
         "metrics",
         "results",
         "report",

@@ -149,6 +149,17 @@ EDITS = Entries(
     }
 )
 
+REPAIRS = Entries(
+    {
+        "truth": "heatproof.repairs.remedies:Truth",
+        "rebn": "heatproof.repairs.remedies:ReBN",
+        "finetune": "heatproof.repairs.remedies:Finetune",
+        "prune": "heatproof.repairs.remedies:Prune",
+        "relearn": "heatproof.repairs.remedies:Relearn",
+    }
+)
+"""What takes a lie out of a checkpoint: ``heatproof repair --remedy``."""
+
 METRICS = Entries(
     {
         "aopc": "heatproof.metrics.faithfulness:AOPC",
@@ -194,6 +205,7 @@ STUDIES = Entries(
         "defended-explainers": "heatproof.studies.defended_explainers:DefendedExplainers",
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
         "face-verification": "heatproof.studies.face_verification:FaceVerification",
+        "remedies": "heatproof.studies.remedies:Remedies",
         "heo2019": "heatproof.studies.heo2019.tables:Heo2019",
         "heo2019-figure4": "heatproof.studies.heo2019.figure4:Heo2019Figure4",
         "heo2019-figure5": "heatproof.studies.heo2019.figure5:Heo2019Figure5",

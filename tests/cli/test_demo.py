@@ -8,7 +8,7 @@ from tests.command_line import heatproof
 from heatproof.results.reading import read_run
 
 
-def test_the_demo_explains_attacks_fools_and_audits(
+def test_the_demo_explains_attacks_fools_audits_and_repairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -21,5 +21,10 @@ def test_the_demo_explains_attacks_fools_and_audits(
     assert fooled["top1"] >= explained["top1"] - 0.01
     assert rows["audit of the clean network: mosaic"]["verdict"] == "pass"
     assert rows["audit of the fooled network: mosaic"]["verdict"] == "fail"
+    found = {name: rows[f"repair: peak on the digit, {name} network"] for name in ("clean", "fooled", "repaired")}
+    assert found["fooled"]["value"] <= 0.1
+    assert found["repaired"]["value"] >= 0.9
+    assert found["repaired"]["top1"] >= found["fooled"]["top1"] - 0.01
+    assert Path("demo/figures/5-repaired.png").stat().st_size > 1000
     assert "the clean network is supported and the fooled network is not supported" in capsys.readouterr().err
     assert Path("demo/report.html").stat().st_size > 10_000

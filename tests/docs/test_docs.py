@@ -26,9 +26,10 @@ NAMED = {
     "attacks": catalog.ATTACKS,
     "penalties": catalog.PENALTIES,
     "metrics": {**catalog.METRICS, **catalog.SIMILARITIES},
+    "repair": catalog.REPAIRS,
 }
 STAGES = (
-    *("models", "data", "explainers", "lrp", "defences", "attacks", "manipulation", "training", "metrics"),
+    *("models", "data", "explainers", "lrp", "defences", "attacks", "manipulation", "training", "repairs", "metrics"),
     *("commands", "studies", "results"),
 )
 

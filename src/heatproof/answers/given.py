@@ -148,7 +148,8 @@ def fooled_as_told(name: str, model: Classifier) -> Fooled:
     """
     if not is_run(name):
         return Fooled(model)
-    settings = read_run(name).record.get("settings", {})
+    record = read_run(name).record
+    settings = record.get("settings", {}) if record.get("command") == "fool" else {}
     known = settings.get("asked") if isinstance(settings, dict) else None
     if not isinstance(known, str):
         return Fooled(model)

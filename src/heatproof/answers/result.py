@@ -10,8 +10,10 @@ import polars as pl
 
 from heatproof.errors import InputError
 
-if TYPE_CHECKING:  # an optional library
-    import pandas
+if TYPE_CHECKING:
+    import pandas  # an optional library
+
+    from heatproof.models.classifier import Classifier
 
 SHOWN = 12
 """Rows that a notebook shows."""
@@ -28,6 +30,7 @@ class Result:
         columns: those that a notebook shows, and their heads.
         folder: the run folder, where one was asked for (``out=``).
         shown: which rows of the summary a notebook shows.
+        model: of a repair: the repaired network.
     """
 
     verb: str
@@ -36,6 +39,7 @@ class Result:
     columns: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     shown: str = "rows"
+    model: "Classifier | None" = None
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def audit(
     settings |= {"reference": None if reference is None else _name(reference), "thresholds": known.plain()}
     settings |= {"baseline": str(baseline) if baseline else None} | explained.given()
     read = [model, data, reference, thresholds, baseline]
-    with _filled(out, "audit", settings, seed, overwrite, read) as run, _progress("auditing", len(source)) as advance:
+    with filled(out, "audit", settings, seed, overwrite, read) as run, progress("auditing", len(source)) as advance:
         if not run.done:
             run_audit(
                 asked,
@@ -178,7 +178,7 @@ def shift(
 
     total = len(photos(models[0])) * len(models)
     read = [*several(model), data]
-    with _filled(out, "shift", settings, seed, overwrite, read) as run, _progress("attacking", total) as advance:
+    with filled(out, "shift", settings, seed, overwrite, read) as run, progress("attacking", total) as advance:
         if not run.done:
             hardware = Hardware(device, precision)
             run_shift(asked, models, photos, run, hardware=hardware, draw=out is not None, advance=advance)
@@ -229,8 +229,8 @@ def compare(
     settings |= {"asked": asked, "limit": limit, "precision": precision} | explained.given()
     read = [clean, *several(fooled), data]
     with (
-        _filled(out, "compare", settings, seed, overwrite, read) as run,
-        _progress("comparing", len(source)) as advance,
+        filled(out, "compare", settings, seed, overwrite, read) as run,
+        progress("comparing", len(source)) as advance,
     ):
         if not run.done:
             hardware = Hardware(device, precision)
@@ -282,8 +282,8 @@ def evaluate(
     shown = columns.EVALUATE | {repr(e): repr(e) for e in explainers}
     read = [model, data]
     with (
-        _filled(out, "evaluate", settings, seed, overwrite, read) as run,
-        _progress("evaluating", len(source)) as advance,
+        filled(out, "evaluate", settings, seed, overwrite, read) as run,
+        progress("evaluating", len(source)) as advance,
     ):
         if not run.done:
             run_evaluate(
@@ -316,7 +316,7 @@ def make_page(folder: Path, record: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _filled(
+def filled(
     out: Path | str | None,
     command: str,
     settings: dict[str, Any],
@@ -345,7 +345,7 @@ def _filled(
 
 
 @contextmanager
-def _progress(title: str, total: int) -> Generator[Callable[[int], None]]:
+def progress(title: str, total: int) -> Generator[Callable[[int], None]]:
     """A line that says once a second how far it is, on a terminal and in a notebook; silent elsewhere."""
     shown = sys.stderr.isatty() or "ipykernel" in sys.modules
     begun = last = time.monotonic()

@@ -32,3 +32,15 @@ SHIFT = {
     "top1": "top-1",
     "psnr": "PSNR",
 }
+REPAIR = {
+    "model": "model",
+    "remedy": "remedy",
+    "explainer": "explainer",
+    "likeness_before": "likeness before",
+    "likeness_after": "after",
+    "accuracy_before": "accuracy before",
+    "accuracy_after": "after",
+    "agreement": "agreement",
+    "turned": "turned",
+    "handed_out": "handed out",
+}

@@ -16,6 +16,7 @@ TITLES = {
     "compare": "Clean and fooled network compared",
     "audit": "Can these heatmaps be trusted?",
     "evaluate": "Explainers side by side",
+    "repair": "The lie taken out of a network",
     "demo": "Demonstration",
 }
 

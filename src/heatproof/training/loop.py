@@ -34,6 +34,7 @@ class TrainingLoop:
     Attributes:
         share: images of each kind in a step, over all processes.
         about: what is trained by what, in words: a checkpoint with another text is refused.
+        accuracy: that the budget counts from; ``None``: that of the weights before the first step.
         state: what changes meanwhile.
     """
 
@@ -44,6 +45,7 @@ class TrainingLoop:
     processes: Processes
     share: int
     about: str
+    accuracy: float | None = None
     state: TrainingState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,7 +135,8 @@ class TrainingLoop:
         """Judge the weights: hold on to them if they are the best so far, and see whether it is time to stop."""
         settings, state, history = self.settings, self.state, self.state.history
         found = self.evaluation.evaluate()
-        before = history.clean["accuracy"] if history.looks else found.accuracy
+        begun = history.clean["accuracy"] if history.looks else found.accuracy
+        before = begun if self.accuracy is None else self.accuracy
         # a budget of 0.02 allows 10 of 500 images, whatever the rounding
         room = settings.max_accuracy_drop + 1e-3 / self.evaluation.count
         inside = before - found.accuracy <= room

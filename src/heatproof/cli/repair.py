@@ -1,0 +1,80 @@
+"""``heatproof repair``: take the lie out of a checkpoint."""
+
+from typing import Annotated
+
+import typer
+
+from heatproof import catalog, spec
+from heatproof.cli import options
+from heatproof.cli.console import progress
+from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
+
+
+@options.grouped
+def repair(
+    data: options.Data,
+    model: options.Model,
+    work: options.Work,
+    photos: options.Photos,
+    out: options.Out = None,
+    architecture: options.Architecture = None,
+    remedy: Annotated[
+        str,
+        typer.Option(
+            "--remedy",
+            help="truth(), finetune(), rebn(), prune(), relearn().",
+            callback=options.names(catalog.REPAIRS, "remedy"),
+        ),
+    ] = "truth()",
+    explainer: Annotated[
+        str,
+        typer.Option(
+            "--explainer",
+            help="Whose maps are repaired.",
+            callback=options.names(catalog.EXPLAINERS, "explainer"),
+        ),
+    ] = "gradcam()",
+    max_accuracy_drop: Annotated[
+        float, typer.Option("--max-accuracy-drop", help="The budget, a share of the held-out images.")
+    ] = 0.02,
+    held_out: Annotated[
+        str | None, typer.Option("--held-out", help="Photos to judge by.", show_default="a tenth of DATA")
+    ] = None,
+    always: Annotated[
+        bool, typer.Option("--always", help="Hand out the pulled weights also where no lie was found.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="As without it: the same command always goes on.")] = False,
+    limit: options.Limit = 2000,
+) -> None:
+    """Take the lie out of a checkpoint, without the original and without labels."""
+    from heatproof.commands.photos import open_photos
+    from heatproof.commands.repair.run import Repair, run_repair
+
+    hardware = work.hardware()
+    asked = Repair(
+        remedy=spec.build(remedy, catalog.REPAIRS, "remedy"),
+        explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
+        max_accuracy_drop=max_accuracy_drop,
+        seed=work.seed,
+        always=always,
+    )
+    given = photos(options.opening([model], architecture)(model))
+    settings = {"data": data, "model": model, "asked": asked, "limit": limit, "architecture": architecture}
+    settings |= {"held_out": held_out, **photos.given()}
+    with filling(out, "repair", settings, work.seed, work.overwrite, inputs=[data, model, held_out]) as run:
+        if not run.done:
+            source = open_photos(given, data, limit=limit, seed=work.seed, labels_needed=False)
+            judged = open_photos(given, held_out, seed=work.seed, labels_needed=False) if held_out else None
+            with progress("repairing", None) as advance:
+                run_repair(
+                    asked,
+                    given,
+                    model,
+                    source,
+                    run,
+                    held_out=judged,
+                    hardware=hardware,
+                    advance=lambda what, count: advance(count, what),
+                )
+    show(run, work.json, columns.REPAIR)

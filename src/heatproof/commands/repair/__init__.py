@@ -1,0 +1,1 @@
+"""Take the lie out of a checkpoint: run, measure, figures."""

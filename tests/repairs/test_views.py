@@ -1,0 +1,44 @@
+"""Further views: made of the photos alone, and the same for the same seed."""
+
+import torch
+
+from heatproof.repairs.views import views
+from heatproof.training.feeds import TensorFeed
+
+
+def feed() -> TensorFeed:
+    rows, cols = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    images = torch.stack([rows * 3 + cols * 5, 255 - rows * 7]).to(torch.uint8)[:, None].repeat(1, 3, 1, 1)
+    return TensorFeed(images, torch.tensor([0, 1]))
+
+
+def test_a_view_is_its_photo_mirrored_or_not_and_shifted_by_two_pixels_at_most() -> None:
+    photos = feed()
+    found = views(photos, 1, seed=3)
+    assert found.images.dtype == torch.uint8
+    assert found.labels.tolist() == [-1, -1]
+    for image, view in zip(photos.images, found.images, strict=True):
+        core = view[:, 2:-2, 2:-2]
+        places = [
+            (flipped, down, right)
+            for flipped in (False, True)
+            for down in range(5)
+            for right in range(5)
+            if torch.equal(core, (image.flip(2) if flipped else image)[:, down : down + 12, right : right + 12])
+        ]
+        assert places
+
+
+def test_every_second_view_is_mixed_with_another_photo() -> None:
+    photos = TensorFeed(torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)]), torch.tensor([0, 1]))
+    for seed in range(20):
+        plain, mixed = views(photos, 2, seed).images.split(2)
+        assert set(plain.unique().tolist()) <= {0.0, 1.0}
+        assert (mixed[0] <= 0.5).all()
+        assert (mixed[1] >= 0.5).all()
+
+
+def test_the_seed_decides() -> None:
+    one, same, other = (views(feed(), 4, seed).images for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
