@@ -230,7 +230,8 @@ def of_pairs(score: str | None) -> bool:
     [True, True, False, False, False]
     """
     name, _, rest = (score or "").strip().partition("(")
-    return name.strip() == "likeness" and (not rest.rstrip(") ") or "threshold" in rest)
+    photo = rest.lstrip().startswith(("'", '"')) or "reference" in rest
+    return name.strip() == "likeness" and not photo
 
 
 def read_settings(kind: Any, given: list[str], seed: int = 0) -> dict[str, Any]:
