@@ -21,7 +21,7 @@ from heatproof.explainers.occlusion import Occlusion
 from heatproof.explainers.together import explain_together
 from heatproof.models.layers import find_layer, known_layouts
 from heatproof.types import Explainer
-from zoo.measure import Misread, Places, Shift, changes, followed, held, misreadings, seen
+from zoo.measure import Misread, Places, Shift, changes, followed, held, misreadings, mover, seen
 from zoo.networks import CLASSES, CORNERS, PLACES, build, squares, taken
 
 DRAWS = 10
@@ -187,14 +187,16 @@ def _pixels(name: str, explainers: dict[str, Explainer]) -> Judged:
         drawn += 1
         images = squares(_side(model), CORNERS, 0.2)
         with torch.no_grad():
-            if not seen(model(images)):
-                continue
+            logits = model(images)
+        target = mover(logits)
+        if target is None or not seen(logits):
+            continue
         draws += 1
         images = torch.cat([images[:1], images[2:]])
         attributes = [dict(vars(module)) for module in model.modules()]
         for key in tallies.keys() - refused.keys():
             try:
-                found = explainers[key](model, images, torch.zeros(len(images), dtype=torch.long))
+                found = explainers[key](model, images, torch.full((len(images),), target))
             except hp.HeatproofError as error:
                 refused[key] = str(error)
                 continue

@@ -41,9 +41,9 @@ class Shift:
 
 
 def changes(maps: Float[Tensor, "places many rows cols"], base: Tensor) -> Float[Tensor, "places rows cols"]:
-    """What the square at each place changes, averaged over the classes or channels; each sums to 1."""
+    """What the square at each place changes, averaged over the classes or channels; each sums to 1, or is zero."""
     changed = (maps - base).abs().double().mean(1)
-    return changed / changed.sum((1, 2), keepdim=True)
+    return (changed / changed.sum((1, 2), keepdim=True)).nan_to_num(0)
 
 
 def followed(changed: Float[Tensor, "places rows cols"], places: Places) -> Shift:
@@ -69,6 +69,12 @@ def seen(logits: Float[Tensor, "images classes"]) -> bool:
     moved = (logits[1:] - logits[:1]).double().norm(dim=1)
     rounding = 1e-6 * float(logits[0].double().norm())
     return bool(moved[1:].median() > moved[0]) and bool(moved[1:].min() > rounding)
+
+
+def mover(logits: Float[Tensor, "images classes"]) -> int | None:
+    """The first class whose score the square moves wherever it is; a class behind a ReLU may be dead."""
+    moved = (logits[2:] - logits[:1]).double().abs().amin(0) > 1e-6 * float(logits[0].double().norm())
+    return int(moved.long().argmax()) if bool(moved.any()) else None
 
 
 def held(output: Tensor, places: Places) -> Shift:

@@ -11,7 +11,7 @@ from heatproof.models.layers import known_layouts
 from heatproof.models.layout import Layout
 from zoo import columns
 from zoo.columns import DRAWS, cam_columns, gradient_columns
-from zoo.measure import Shift, followed, held, seen
+from zoo.measure import Shift, followed, held, mover, seen
 from zoo.networks import PLACES, squares
 
 SIDE, WIDTH = 48, 8
@@ -140,3 +140,10 @@ def test_scores_see_a_square_that_moves_them_more_than_noise() -> None:
     assert seen(torch.cat([base + 5, noise + 5, squares_ + 5]))
     assert not seen(torch.cat([base + 5, squares_[:1] + 5, noise.expand(9, 4) + 5]))
     assert not seen(torch.full((11, 4), 5.0))
+
+
+def test_the_class_that_is_explained_is_alive() -> None:
+    logits = torch.zeros(7, 3)
+    assert mover(logits) is None
+    logits[2:, 1] = 1
+    assert mover(logits) == 1
