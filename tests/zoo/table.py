@@ -45,6 +45,8 @@ def _counts(every: Found) -> list[str]:
     lines = []
     for head, keys in HEADS.items():
         rows = [[row[key] for key in keys] for row in every.values() if all(key in row for key in keys)]
+        if not rows:
+            continue
         worst = [_worst(row) for row in rows]
         said = ", ".join(f"{word} {count}" for word in _ORDER if (count := worst.count(word)))
         lines.append(f"- {head}: of {len(rows)} architectures {said}")
