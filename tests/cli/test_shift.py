@@ -93,4 +93,6 @@ def test_shift_compares_pairs_by_their_likeness(tmp_path: Path, capsys: pytest.C
     assert heatproof(*words, "--score", "likeness(treshold=0.5)", "--out", str(tmp_path / "odd")) == 2
     assert "did you mean threshold" in " ".join(capsys.readouterr().err.split())
     assert heatproof("explain", str(tmp_path / "0.png"), "--model", "demo", "--score", "likeness") == 2
-    assert "likeness is that of two photos: heatproof shift" in " ".join(capsys.readouterr().err.split())
+    assert "that of pairs of photos is measured by heatproof shift PAIRS.csv" in " ".join(
+        capsys.readouterr().err.split()
+    )

@@ -10,7 +10,7 @@ import torch
 from heatproof import catalog, spec
 from heatproof.data.in_memory import pixels_of
 from heatproof.data.photos import fit
-from heatproof.errors import InputError
+from heatproof.errors import InputError, SpecError
 from heatproof.explainers.scores import SCORES, Likeness, Score, is_of_class
 from heatproof.explainers.together import predict
 from heatproof.models.classifier import Classifier, Reading
@@ -45,6 +45,11 @@ def as_score(given: Asked) -> Score | OverMask | Detection:
     if not isinstance(given, str):
         return given
     spec.check(given, catalog.SCORES, "score")
+    if given.strip() in ("likeness", "likeness()"):
+        raise SpecError(
+            "likeness is that to a photo, likeness('ada.png'); that of pairs of photos is measured by heatproof shift "
+            "PAIRS.csv --score likeness"
+        )
     plain = _folded(given.strip().removesuffix("()"))
     named: Any = next((name for name in SCORES if _folded(name) == plain), None)
     return named or spec.build(given, catalog.SCORES, "score")

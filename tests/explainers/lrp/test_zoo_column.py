@@ -2,21 +2,25 @@
 
 import pytest
 
-from zoo.lrp_column import lrp_works
+from zoo.columns import lrp_columns
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "composite"),
     [
-        ("timm.convnextv2_atto", "works"),
-        ("timm.tresnet_m", "works"),
-        ("timm.resnet50_gn", "works"),
-        ("timm.poolformerv2_s12", "works"),
-        ("timm.vit_tiny_patch16_224", "works: attnlrp"),
-        ("vit_b_32", "refused: LRP has no rule for layer 'encoder.layers.encoder_layer_11.self_attention'"),
+        ("timm:convnextv2_atto", "lrp"),
+        ("timm:tresnet_m", "lrp"),
+        ("timm:poolformerv2_s12", "lrp"),
+        ("timm:vit_tiny_patch16_224", "attnlrp"),
+        ("timm:bat_resnext26ts", "attnlrp"),
+        ("vit_b_32", "attnlrp"),
+        ("swin_t", "attnlrp"),
     ],
 )
-def test_the_column(name: str, wanted: str) -> None:
-    said = lrp_works(name)
-    assert said == wanted if wanted.startswith("works") else said.startswith(wanted)
+def test_the_column(name: str, composite: str) -> None:
+    found = lrp_columns(name)
+    assert found[composite].status == "works", found
+    if composite == "attnlrp":
+        assert found["lrp"].status == "refused"
+        assert "composite='attnlrp' has one" in found["lrp"].reason

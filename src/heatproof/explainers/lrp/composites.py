@@ -39,6 +39,7 @@ from heatproof.explainers.lrp.kinds import (
     Scale,
     Split,
 )
+from heatproof.explainers.lrp.openings import OPENED
 
 Rule = Callable[..., rules.Shares]
 Composite = tuple[tuple[tuple[Kind, ...], Rule], ...]
@@ -178,6 +179,6 @@ def rule_for(composite: Composite, kind: Kind, *, first: bool = False) -> Rule |
 
 
 def own_types(composite: Composite) -> tuple[Kind, ...]:
-    """Module types that a composite names and that are no torch.nn modules: each is one node of the graph."""
+    """Module types that a composite names and that would be walked through: each is one node of the graph."""
     kinds = {kind for types, _ in composite for kind in types}
-    return tuple(kind for kind in kinds if not kind.__module__.startswith(("torch.nn", "heatproof")))
+    return tuple(kind for kind in kinds if kind in OPENED or not kind.__module__.startswith(("torch.nn", "heatproof")))

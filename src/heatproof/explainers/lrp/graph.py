@@ -15,6 +15,7 @@ from torch.fx.node import map_arg
 
 from heatproof.errors import ModelError
 from heatproof.explainers.lrp.kinds import Kind, writes_in_place
+from heatproof.explainers.lrp.openings import OPENED, module_opening, opening
 from heatproof.models.intact import evaluating, unchanged
 from heatproof.models.outputs import WITH_AUXILIARIES
 
@@ -42,6 +43,7 @@ class _Known:
     """By leaves, and shape, type and device of the pixels or None for all; ``None`` where that cannot be traced."""
 
 
+_JOINS = (torch.cat, torch.concat, torch.concatenate, torch.stack)
 _KNOWN: weakref.WeakKeyDictionary[nn.Module, _Known] = weakref.WeakKeyDictionary()
 
 
@@ -89,10 +91,29 @@ class _Tracer(fx.Tracer):
         self.constants: dict[str, Tensor] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
+        if isinstance(m, self.leaves):
+            return True
+        return type(m) not in OPENED and super().is_leaf_module(m, module_qualified_name)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
+        opened = opening(target) if kind == "call_function" else None
+        if opened is not None:
+            return opened(*args, **kwargs)
+        if target in _JOINS and args and isinstance(args[0], fx.Proxy):
+            # pieces that are joined again without a name of their own
+            args = (self.pieces(args[0]), *args[1:])
+        return super().create_proxy(kind, target, args, kwargs, *rest, **named)
+
+    def pieces(self, several: fx.Proxy) -> list[Any]:
+        """What a split made, one by one.
+
+        Raises:
+            TypeError: their number is not known before sizes are.
+        """
+        raise TypeError(f"{several.node.name} puts out as many tensors as its size says")
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        output = super().call_module(m, forward, args, kwargs)
+        output = super().call_module(m, module_opening(m) or forward, args, kwargs)
         if isinstance(output, fx.Proxy):
             self.outputs[self.path_of_module(m)] = output.node
         return output
@@ -166,6 +187,10 @@ class _SizedTracer(_Tracer):
             finally:
                 self.computing = False
         return node
+
+    def pieces(self, several: fx.Proxy) -> list[Any]:
+        proxy: Any = several
+        return [proxy[place] for place in range(len(self.sizes[several.node]))]
 
     def _size(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         args, kwargs = (map_arg(a, self.sizes.__getitem__) for a in (args, kwargs))

@@ -135,6 +135,7 @@ AVERAGE: tuple[Kind, ...] = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveAvgPool3d,
     nn.Upsample,
+    nn.Fold,
 )
 RESHAPE: tuple[Kind, ...] = (Reshape, nn.Flatten, nn.Unflatten)
 MOVE: tuple[Kind, ...] = (
@@ -154,6 +155,7 @@ MOVE: tuple[Kind, ...] = (
     nn.PixelShuffle,
     nn.PixelUnshuffle,
     nn.ChannelShuffle,
+    nn.Unfold,
 )
 
 _NAMES: dict[Kind, str] = {
@@ -195,10 +197,11 @@ _NAMES: dict[Kind, str] = {
     nn.MaxPool2d: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax",
     nn.AvgPool2d: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean "
     "sum interpolate upsample",
+    nn.Fold: "fold",
     Reshape: "flatten view reshape squeeze unsqueeze unflatten view_as reshape_as",
     Scale: "normalize",
     Move: "pad permute transpose swapaxes movedim narrow select index_select expand expand_as repeat roll flip "
-    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle stack getitem unfold",
+    "repeat_interleave pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle stack getitem unfold",
     Split: "split chunk unbind tensor_split split_with_sizes",
     Concat: "cat concat concatenate",
     LinearMap: "matmul mm bmm einsum tensordot mv",

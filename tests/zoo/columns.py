@@ -1,0 +1,249 @@
+"""The columns of the zoo: of one architecture, what each family of explainers makes of a square that moves.
+
+A cell *works* where the map follows the square in networks that see it, is *refused* where a sentence says why, and
+*cannot tell* where no draw of random weights sees the square. What is left is *wrong*: there must be none.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+import heatproof as hp
+from heatproof.explainers.cam_family import GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
+from heatproof.explainers.gradient import InputXGradient, IntegratedGradients, SimpleGrad, SmoothGrad
+from heatproof.explainers.guided import GuidedBackprop
+from heatproof.explainers.lrp.propagation import LRP
+from heatproof.explainers.occlusion import Occlusion
+from heatproof.explainers.together import explain_together
+from heatproof.models.layers import find_layer, known_layouts
+from heatproof.types import Explainer
+from zoo.measure import Misread, Places, Shift, changes, followed, held, misreadings, mover, seen
+from zoo.networks import CLASSES, CORNERS, PLACES, build, squares, taken
+
+DRAWS = 10
+"""Random weights that do not see the square are drawn again, so often at most."""
+TOGETHER = 2
+"""So many draws that see the square are judged together, and each one more as long as the map does not follow."""
+SMALL = 96
+"""Pixels of a side for maps of pixels, where an architecture takes it."""
+CAM_FAMILY = {
+    "gradcam": hp.GradCAM(relu=False),
+    "gradcam_plus_plus": GradCAMPlusPlus(relu=False),
+    "xgradcam": XGradCAM(relu=False),
+    "layercam": LayerCAM(relu=False),
+    "hirescam": HiResCAM(relu=False),
+}
+
+
+@dataclass
+class Cell:
+    """What an explainer, or the worst of a family, makes of an architecture."""
+
+    status: str
+    """works, refused, cannot tell, wrong or error."""
+    rows: float = 0.0
+    cols: float = 0.0
+    """Correlations of the map's shift with the square's."""
+    reason: str = ""
+    draws: int = 0
+    """Random weights that see the square, of all that were drawn."""
+    drawn: int = 0
+    layer: str = ""
+    passes: float = 0.0
+    """What LRP's first call costs, tracing among it, in forward and backward passes of the same image."""
+    controls: dict[str, float] = field(default_factory=dict)
+    """Planted faults: the lesser of their two correlations."""
+
+
+@dataclass
+class Tally:
+    """What one explainer's maps change, over the draws."""
+
+    places: Places
+    total: Tensor | None = None
+
+    def add(self, changed: Tensor) -> None:
+        self.total = changed if self.total is None else self.total + changed
+
+    @property
+    def shift(self) -> Shift:
+        return Shift(0.0, 0.0) if self.total is None else followed(self.total, self.places)
+
+
+Judged = dict[str, Cell]
+
+
+def cam_columns(name: str) -> Judged:
+    """Grad-CAM and its family at the default layer, and the planted faults of Grad-CAM."""
+    tallies = {key: Tally(PLACES) for key in CAM_FAMILY}
+    faults: dict[str, Tally] = {}
+    draws, drawn, layer, best = 0, 0, "", Shift(0.0, 0.0)
+    for model in _drawn(name):
+        drawn += 1
+        images = squares(model.input_shape[0])
+        try:
+            layer = hp.default_layer(model, images[:1])
+        except hp.HeatproofError as error:
+            return {key: Cell("refused", reason=str(error), drawn=drawn) for key in CAM_FAMILY}
+        raw: list[Tensor] = []
+        hook = find_layer(model, layer).register_forward_hook(lambda *given, raw=raw: raw.append(given[2].detach()))
+        with torch.no_grad():
+            model(images[:1])
+        right = known_layouts(model, images).get(layer, raw[-1])
+        assert right is not None
+        planted = {
+            fault: Misread(CAM_FAMILY["gradcam"], right, wrong, raw[-1].shape)
+            for fault, wrong in misreadings(right, raw[-1].shape).items()
+        }
+        every = {**CAM_FAMILY, **planted}
+        grid = explain_together(model, images, list(every.values()), torch.arange(CLASSES))
+        hook.remove()
+        shift = held(raw[-1], PLACES)
+        best = max(best, shift, key=lambda one: one.least)
+        if not (seen(grid.logits) and shift.follows):
+            continue
+        draws += 1
+        for key, maps in zip(every, grid.heatmaps, strict=True):
+            tally = tallies[key] if key in tallies else faults.setdefault(key, Tally(PLACES))
+            tally.add(changes(maps[2:], maps[:1]))
+        if draws >= TOGETHER and all(tally.shift.follows for tally in tallies.values()):
+            break
+    found = {}
+    for key, tally in tallies.items():
+        found[key] = _judged(tally.shift, draws, drawn)
+        found[key].layer = layer
+        if draws < TOGETHER:
+            found[key].status = "cannot tell"
+            found[
+                key
+            ].reason = f"of {drawn} draws {draws} see the square: the layer's numbers by {best.least:.2f} at best"
+        elif found[key].status == "wrong" and found["gradcam"].status == "works":
+            # the same layer in the same layout and the same gradient: what is left is the formula's own taste
+            found[key].status, found[key].reason = (
+                "cannot tell",
+                f"follows by {tally.shift.least:.2f} where Grad-CAM does",
+            )
+    found["gradcam"].controls = {fault: round(tally.shift.least, 3) for fault, tally in faults.items()}
+    return found
+
+
+GRADIENTS = {
+    "simple_grad": SimpleGrad(),
+    "input_x_gradient": InputXGradient(),
+    "smooth_grad": SmoothGrad(samples=2),
+    "integrated_gradients": IntegratedGradients(steps=2),
+    "guided_backprop": GuidedBackprop(),
+}
+COMPOSITES: dict[str, Explainer] = {"lrp": LRP(), "attnlrp": LRP(composite="attnlrp")}
+
+
+def gradient_columns(name: str) -> Judged:
+    """The pixels' gradients."""
+    return _pixels(name, GRADIENTS)
+
+
+def lrp_columns(name: str) -> Judged:
+    """LRP to the pixels, by the default composite and by that for attention."""
+    passes = _passes(_built(name, 0))
+    found = _pixels(name, COMPOSITES)
+    for cell in found.values():
+        cell.passes = passes
+    return found
+
+
+def _passes(model: hp.Classifier) -> float:
+    """Of the first composite that has all rules, by the processor's time; 0 where there is none."""
+    images = squares(model.input_shape[0])[:1]
+    for explainer in COMPOSITES.values():
+        began = time.process_time()
+        try:
+            explainer(model, images, torch.zeros(1, dtype=torch.long))
+        except hp.HeatproofError:
+            continue
+        first = time.process_time() - began
+        began = time.process_time()
+        leaf = images.clone().requires_grad_()
+        model(leaf)[:, 0].sum().backward()
+        model.zero_grad()
+        return round(first / (time.process_time() - began), 2)
+    return 0.0
+
+
+def occlusion_columns(name: str) -> Judged:
+    """What is covered. RISE asks the network by the same function, but needs thousands of masks."""
+    side = _side(_built(name, 0))
+    return _pixels(name, {"occlusion": Occlusion(patch=-(-side // 3), stride=side // 3)})
+
+
+def _pixels(name: str, explainers: dict[str, Explainer]) -> Judged:
+    tallies = {key: Tally(CORNERS) for key in explainers}
+    refused: dict[str, str] = {}
+    draws, drawn = 0, 0
+    for model in _drawn(name):
+        drawn += 1
+        images = squares(_side(model), CORNERS, 0.2)
+        with torch.no_grad():
+            logits = model(images)
+        target = mover(logits)
+        if target is None or not seen(logits):
+            continue
+        draws += 1
+        images = torch.cat([images[:1], images[2:]])
+        attributes = [dict(vars(module)) for module in model.modules()]
+        for key in tallies.keys() - refused.keys():
+            try:
+                found = explainers[key](model, images, torch.full((len(images),), target))
+            except hp.HeatproofError as error:
+                refused[key] = str(error)
+                continue
+            assert found.heatmaps.isfinite().all(), f"{key}: a map that is not finite"
+            maps = found.heatmaps.detach()[:, None]
+            tallies[key].add(changes(maps[1:], maps[:1]))
+        for before, module in zip(attributes, model.modules(), strict=True):
+            after = vars(module)
+            assert list(before) == list(after), "attributes of the network came or went"
+            assert all(after[key] is value for key, value in before.items()), "an attribute of the network changed"
+        if all(tallies[key].shift.follows for key in tallies.keys() - refused.keys()):
+            break
+    return {
+        key: Cell("refused", reason=refused[key], drawn=drawn) if key in refused else _judged(tally.shift, draws, drawn)
+        for key, tally in tallies.items()
+    }
+
+
+def _side(model: hp.Classifier) -> int:
+    return SMALL if taken(model.network, SMALL) else model.input_shape[0]
+
+
+def _drawn(name: str) -> Iterator[hp.Classifier]:
+    for seed in range(DRAWS):
+        yield _built(name, seed)
+
+
+@lru_cache(maxsize=2)
+def _built(name: str, seed: int) -> hp.Classifier:
+    # every column asks the same first draws, and leaves them as they were
+    return build(name, seed)
+
+
+def _judged(shift: Shift, draws: int, drawn: int) -> Cell:
+    status = "cannot tell" if not draws else "works" if shift.follows else "wrong"
+    return Cell(status, round(shift.rows, 3), round(shift.cols, 3), draws=draws, drawn=drawn)
+
+
+COLUMNS: dict[str, Callable[[str], Judged]] = {
+    "cam": cam_columns,
+    "gradients": gradient_columns,
+    "lrp": lrp_columns,
+    "occlusion": occlusion_columns,
+}
+MADE_BY: dict[str, Sequence[str]] = {
+    "cam": tuple(CAM_FAMILY),
+    "gradients": tuple(GRADIENTS),
+    "lrp": tuple(COMPOSITES),
+    "occlusion": ("occlusion",),
+}
