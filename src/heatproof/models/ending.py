@@ -104,13 +104,13 @@ class _Start(TorchDispatchMode):
 
 
 def _place(tensor: Tensor) -> Any:
-    return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape)
+    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape)  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_constant(value: Any, weights: set[int]) -> bool:
     """A number, or a few numbers per channel that are no weight."""
     if isinstance(value, Tensor):
-        return value.untyped_storage().data_ptr() not in weights and value.numel() <= FEW
+        return value.untyped_storage()._cdata not in weights and value.numel() <= FEW  # pyright: ignore[reportPrivateUsage]
     return isinstance(value, int | float)
 
 
@@ -122,10 +122,10 @@ def normalises_itself(network: nn.Module, image: Tensor) -> bool:
     >>> class Own(nn.Module):
     ...     def forward(self, x):
     ...         return ((x - 0.5) / 0.25).mean((2, 3))
-    >>> normalises_itself(Own(), torch.rand(1, 3, 4, 4)), normalises_itself(nn.Flatten(), torch.rand(1, 3, 4, 4))
+    >>> normalises_itself(Own(), torch.rand(1, 3, 8, 8)), normalises_itself(nn.Flatten(), torch.rand(1, 3, 8, 8))
     (True, False)
     """
-    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
+    weights = {weight.untyped_storage()._cdata for weight in network.parameters()}  # pyright: ignore[reportPrivateUsage]
     with torch.no_grad(), evaluating(network), _Start(image, weights) as start:
         try:
             network(image)

@@ -22,7 +22,7 @@ def beginnings(model: nn.Module, explainer: Explainer, images: Images, shares: S
 
     >>> import heatproof as hp
     >>> beginnings(hp.load("demo"), hp.GradCAM(), torch.zeros(1, 3, 64, 64))
-    ['stage6', 'stage4']
+    ['stage6', 'stage3']
     """
     order = in_order(model, images[:1])
     end = len(order)

@@ -117,8 +117,8 @@ def likeness(heatmaps: Heatmaps, witness: Float[Tensor, "batch down across"]) ->
     **Range** [-1, 1], up is better; 0 where one of the two is the same everywhere.
 
     >>> witness = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
-    >>> likeness(witness * 5 + 2, witness), likeness(-witness, witness)
-    (tensor([1.]), tensor([-1.]))
+    >>> [round(likeness(maps, witness).item(), 4) for maps in (witness * 5 + 2, -witness)]
+    [1.0, -1.0]
     """
     coarse = heatmaps
     if heatmaps.shape[1:] != witness.shape[1:]:
