@@ -33,7 +33,7 @@ from heatproof.repairs.repair import repair
 from heatproof.report.figures import Panel, amplify, gallery
 from heatproof.report.plots import Curve, curves
 from heatproof.results.run import Run
-from heatproof.results.table import interval
+from heatproof.results.table import interval, wilson
 from heatproof.results.viewer import View, add_view
 from heatproof.training.settings import FineTune
 from heatproof.types import Heatmaps, Images
@@ -315,8 +315,12 @@ def _rows(step: str, model: Classifier, grid: Grid, seen: Scenes, **columns: lis
 
 
 def _bounds(name: str, values: list[Any]) -> dict[str, float]:
+    """The mean and its interval; that of a share, where the values are true and false."""
     found = interval([float(value) for value in values])
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    low, high = found.low, found.high
+    if all(isinstance(value, bool) for value in values):
+        low, high = wilson(sum(values), len(values))
+    return {name: found.value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _picture(image: torch.Tensor) -> Any:
