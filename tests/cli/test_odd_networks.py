@@ -132,7 +132,7 @@ def detector():
 def segmentation_dict():
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
-    network = Around(lambda body, x: {"out": layers(x), "aux": x})
+    network = Around(lambda body, x: {"out": body(x), "aux": x})
     network.body = layers
     return told(network)
 

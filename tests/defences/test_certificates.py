@@ -331,6 +331,8 @@ def test_no_certificate_is_broken_by_a_thousand_trials(defence) -> None:
     model = small(size=16, dtype=torch.float32)
     images = scenes(model, 50)
     certificate = defence(model, images).certificate
-    assert float(certificate.share.mean()) > 0.05, "nothing was certified, so nothing could break"
+    # gradients of a small network under 500 copies: few cells, but on most photos some
+    assert float(certificate.share.mean()) > 0.02, "nothing was certified, so nothing could break"
+    assert float((certificate.share > 0).double().mean()) > 0.5
     for trial in range(20):
         assert broken(defence, model, images, trial, judges=200) == 0

@@ -165,7 +165,7 @@ def test_a_planted_lie_goes_and_an_honest_network_keeps_its_maps() -> None:
         low, high = penalty.success
         right = (maps.logits.argmax(1) == seen.labels).float().mean()
         lies = ((losses >= low) & (losses <= high)).float().mean()
-        return float(lies), float(spearman(maps.heatmaps, honest).mean()), float(right)
+        return float(lies), float(spearman(maps.heatmaps, honest).nanmean()), float(right)
 
     remedy = Truth(layer="stage7", steps=200, lr=0.01)
     found = repair(fooled, GradCAM(), scenes(200, 3).images, remedy)
