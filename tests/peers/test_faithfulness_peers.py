@@ -97,7 +97,7 @@ def test_imputation_is_that_of_quantus(quantus, scene):
     for share in (0.1, 0.5, 0.9):
         gone = heatmaps > 1 - share
         expected = [
-            noisy_linear_imputation(image.numpy(), np.flatnonzero(mask.numpy()).tolist(), noise=0.0)
+            noisy_linear_imputation(image.numpy(), np.flatnonzero(mask.numpy()), noise=0.0)  # type: ignore[arg-type]
             for image, mask in zip(images, gone, strict=True)
         ]
         torch.testing.assert_close(impute(images, gone), torch.tensor(np.array(expected)), rtol=0, atol=1e-5)
