@@ -69,3 +69,10 @@ def test_what_is_no_convolution_is_refused() -> None:
     flat = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(300, 2)), (0.5,) * 3, (0.2,) * 3, ["a", "b"], 10).eval()
     with pytest.raises(LayerError, match="no convolution up to the logits"):
         last_convolution(flat, None, images)
+
+
+def test_shares_that_mean_the_same_layer_name_it_once() -> None:
+    model = hp.load("demo")
+    images = torch.zeros(1, 3, 64, 64)
+    (last,) = beginnings(model, GradCAM(), images, (0.01,))
+    assert beginnings(model, GradCAM(), images, (0.01, 0.01)) == [last]

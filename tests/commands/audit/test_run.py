@@ -14,13 +14,18 @@ from tests.command_line import heatproof
 from torch import Tensor, nn
 
 from heatproof import catalog, spec
+from heatproof.commands.audit.calibration import run_calibration
+from heatproof.commands.audit.reference import beside
 from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import NUMBERS, Limits, Thresholds
+from heatproof.data.batches import Batch
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.results.run import Run
+from heatproof.types import Explanation
 
 FEW = ["--budget", "33", "--limit", "12"]
 
@@ -168,6 +173,47 @@ def test_a_reference_of_another_task_is_refused(tmp_path: Path) -> None:
     other.classes = [f"other {name}" for name in model.classes or []]
     with Run.start(tmp_path / "out", command="audit", settings={}) as run, pytest.raises(InputError, match="different"):
         run_audit(Audit(budget=33), model, open_data("demo", limit=12), run, reference=other)
+
+
+def test_a_reference_with_finer_maps_is_compared_at_the_models_size() -> None:
+    class Cells:
+        """The mean of each cell, of as many cells as the network says."""
+
+        signed = True
+
+        def __call__(
+            self, model: nn.Module, images: Tensor, targets: Tensor | None = None, *, create_graph: bool = False
+        ) -> Explanation:
+            logits = model(images)
+            cells: Any = model.get_submodule("network").cells
+            maps = nn.functional.adaptive_avg_pool2d(images.mean(1), cells)
+            return Explanation(maps, logits, logits.argmax(1) if targets is None else targets)
+
+    class Mean(nn.Module):
+        def __init__(self, cells: int) -> None:
+            super().__init__()
+            self.cells = cells
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3))
+
+    coarse, fine = (Classifier(Mean(cells), (0.0,) * 3, (1.0,) * 3, ["a", "b", "c"], 16).eval() for cells in (4, 8))
+    # smooth photos: what is lost between 8 and 4 cells is little
+    images = torch.linspace(0, 1, 16).expand(2, 3, 16, 16) * torch.tensor([0.5, 1.0])[:, None, None, None]
+    batch = Batch(["a.png", "b.png"], images, torch.tensor([0, 0]))
+    found = beside(coarse, fine, Cells(), batch, torch.zeros(2, 1, dtype=torch.int64), Hardware("cpu"))
+    assert [row["agrees"] for row in found.rows] == [True, True]
+    torch.testing.assert_close(found.likeness, torch.ones(2, 1, 1), rtol=0, atol=1e-3, check_dtype=False)
+
+
+def test_thresholds_of_few_photos_are_refused(tmp_path: Path) -> None:
+    model, source = load("demo"), open_data("demo", limit=9)
+    with (
+        Run.start(tmp_path / "out", command="audit", settings={}) as run,
+        pytest.raises(InputError, match="thresholds need at least 10 photos, got 9"),
+    ):
+        run_calibration(Audit(budget=33), [model] * 3, source, run)
+    assert not (tmp_path / "out/calibration").exists()
 
 
 @pytest.mark.weights

@@ -12,13 +12,14 @@ from torch.testing import assert_close
 
 from heatproof.attacks.gradient import FGSM
 from heatproof.commands.shift.measure import Shift
-from heatproof.commands.shift.verification import Likenesses, Verification, run_verification
+from heatproof.commands.shift.verification import Facing, Likenesses, Verification, run_verification
 from heatproof.data.photo_pairs import draw_pairs
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.scores import Output
 from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
 from heatproof.results import Run
 
 SIZE = 16
@@ -133,3 +134,12 @@ def test_what_cannot_be_told_is_refused(tmp_path, people, model):
         pytest.raises(InputError, match=r"a threshold cannot be chosen on it; give one: likeness\(threshold=0.4\)"),
     ):
         run_verification(ASKED, Verification(), [model], lambda wanted: pairs, run)
+
+
+def test_without_photos_there_is_nobody_to_face(model):
+    def opened(wanted):
+        raise AssertionError("nothing is opened")
+
+    before = model(torch.zeros(1, 3, SIZE, SIZE))
+    with Facing(opened, Hardware("cpu"))(model, []):
+        assert torch.equal(model(torch.zeros(1, 3, SIZE, SIZE)), before)
