@@ -1,5 +1,6 @@
 """The command line as a user meets it: files in the run folder, sentences on the screen, exit status."""
 
+import contextlib
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from heatproof.cli.finish import filling
 from heatproof.errors import SpecError
 from heatproof.processes import Processes
 from heatproof.results.reading import read_run
+from heatproof.results.run import Run
 from networks import small
 
 
@@ -175,7 +177,7 @@ def test_module_and_script_are_the_same_program() -> None:
     assert told.stderr == ""
 
 
-def test_study_of_layers(tmp_path: Path, photos: Path) -> None:
+def test_study_of_layers(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "out"
     words = ["--set", "models=demo", "--set", f"photo={photos / 'one.png'}", "--set", "classes=3", "--set", "classes=8"]
     assert heatproof("study", "gradcam-layers", *words, "--out", str(out)) == 0
@@ -183,6 +185,10 @@ def test_study_of_layers(tmp_path: Path, photos: Path) -> None:
     assert "equals CAM / 64 up to" in summary["answer"][0]
     assert float(summary["answer"][0].split("up to ")[1].split()[0]) < 1e-5
     assert len(summary["rows"]) == 2 * 2 * 3
+    before = (out / "summary.json").stat().st_mtime_ns
+    assert heatproof("study", "gradcam-layers", *words, "--out", str(out)) == 0
+    assert "complete already" in capsys.readouterr().err
+    assert (out / "summary.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.weights
@@ -303,3 +309,20 @@ def test_without_a_name_a_run_has_a_folder_of_its_own(
     assert heatproof("explain", str(photos / "one.png"), "--model", "demo", "--top", "1") == 0
     said = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("into "))
     assert read_run(tmp_path / said.removeprefix("into ")).status == "complete"
+
+
+def test_of_several_processes_the_first_says_that_they_were_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    # process 0 is there
+    monkeypatch.setattr(Processes, "sum", lambda self, tensor: tensor + 1)
+    for index, said in ((1, ""), (0, f"interrupted; the same command goes on from what {tmp_path} holds\n")):
+        held = Run.start(tmp_path, command="shift", settings={}) if index else contextlib.nullcontext()
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            held,
+            filling(tmp_path, "shift", {}, 0, False, Processes(index, 2)),
+        ):
+            raise KeyboardInterrupt
+        assert capsys.readouterr().err == said
+        assert read_run(tmp_path).status == "interrupted"

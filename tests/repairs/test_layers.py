@@ -9,6 +9,7 @@ import heatproof as hp
 from heatproof.errors import InputError, LayerError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
+from heatproof.explainers.occlusion import Occlusion
 from heatproof.models.classifier import Classifier
 from heatproof.repairs.channels import cut_channels, last_convolution
 from heatproof.repairs.layers import beginnings
@@ -35,7 +36,10 @@ def test_whole_stages_of_a_residual_network_at_which_it_can_be_cut() -> None:
 
 def test_an_explainer_of_the_pixels_reads_all_layers() -> None:
     model = hp.load("demo")
-    assert beginnings(model, SimpleGrad(), torch.zeros(1, 3, 64, 64))
+    found = beginnings(model, SimpleGrad(), torch.zeros(1, 3, 64, 64))
+    assert found
+    # and so does one that knows no layers
+    assert beginnings(model, Occlusion(), torch.zeros(1, 3, 64, 64)) == found
 
 
 def test_a_cut_filter_puts_out_nothing_and_the_others_what_they_did() -> None:

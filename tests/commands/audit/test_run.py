@@ -3,6 +3,7 @@
 import html
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from heatproof import catalog, spec
 from heatproof.commands.audit.calibration import run_calibration
+from heatproof.commands.audit.figures import show_disagreement, show_mosaics
 from heatproof.commands.audit.reference import beside
-from heatproof.commands.audit.run import Audit, run_audit
+from heatproof.commands.audit.run import Audit, read_audit, run_audit
 from heatproof.commands.audit.verdict import NUMBERS, Limits, Thresholds
 from heatproof.data.batches import Batch
 from heatproof.data.sources import open_data
@@ -82,6 +84,21 @@ def test_a_planted_map_is_found_and_shuts_the_gate(edited: Path, honest: Path, t
     assert heatproof(*words) == 0
 
 
+def test_figures_are_made_where_photos_are_to_be_shown(honest: Path, tmp_path: Path) -> None:
+    table, tensors = read_audit(honest)
+    model, source = load("demo"), open_data("demo", limit=12)
+    assert tensors.mosaics is not None
+    mosaics = tensors.mosaics._replace(classes=torch.tensor([[3, 5]] * 20), shares=torch.eye(2).expand(20, 2, 2))
+    mosaics = mosaics._replace(tiles=torch.zeros(20, 4, dtype=torch.int64), quarters=torch.zeros(20, dtype=torch.int64))
+    tensors = replace(tensors, mosaics=mosaics._replace(maps=torch.rand(20, 2, 4, 4)))
+    for shown, wanted in ((0, []), (2, ["disagreement.png", "mosaics.png"])):
+        with Run.start(tmp_path / str(shown), command="audit", settings={}) as run:
+            show_disagreement(Audit(shown=shown), model, source, run, table, tensors, source.ids[:2])
+            show_mosaics(Audit(shown=shown), model, run, tensors)
+        assert sorted(path.name for path in run.folder.glob("figures/*")) == wanted
+        assert [path.name for path in run.folder.glob("viewer/*")]
+
+
 def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
     out = tmp_path / "few"
     assert heatproof("audit", "demo", "demo", "--limit", "4", "--budget", "33", "--out", str(out)) == 1
@@ -113,6 +130,14 @@ def test_own_thresholds(tmp_path: Path) -> None:
     # the same network: every number lies on the mean
     assert (found["verdict"], found["score"]) == ("honest", pytest.approx(0.0, abs=1e-3))
     assert Thresholds.read(out / "thresholds.json").limits["frame"].count == 3
+    # stopped after the thresholds: the audits that they come from are kept
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    kept = [path.stat().st_mtime_ns for path in sorted(out.glob("calibration/*/run.json"))]
+    assert len(kept) == 3
+    assert heatproof("audit", "demo", "demo", *FEW, *words, "--out", str(out)) == 0
+    assert [path.stat().st_mtime_ns for path in sorted(out.glob("calibration/*/run.json"))] == kept
+    assert summary(out)["rows"] == found["rows"]
 
 
 def audited(folder: Path, stop_after: int | None = None) -> pl.DataFrame:

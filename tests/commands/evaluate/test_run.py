@@ -231,9 +231,7 @@ def test_a_condition_that_was_never_drawn_has_no_rows():
 def test_curves_that_were_damaged_are_named(tmp_path):
     with Run.start(tmp_path, command="evaluate", settings={}) as run:
         run.write_tensors("curves/000000.safetensors", {curve_name(SimpleGrad(), Deletion(4)): torch.zeros(5)})
-        with pytest.raises(
-            RunError, match=r"curves holds no curves .*; delete it and parts, and give"
-        ):
+        with pytest.raises(RunError, match=r"curves holds no curves .*; delete it and parts, and give"):
             draw_curves(Evaluate((SimpleGrad(),), (Deletion(4),)), run)
 
 
