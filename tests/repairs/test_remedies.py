@@ -66,7 +66,7 @@ def test_no_batch_norm_is_said() -> None:
 
 def test_a_last_photo_alone_is_left_out_of_the_statistics() -> None:
     def estimated(count: int) -> Tensor:
-        network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
+        network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
         nn.init.constant_(network[0].weight, 0.5)  # type: ignore[arg-type]
         model = Classifier(network, (0.0,) * 3, (1.0,) * 3, ["a", "b"], 4).eval()
         images = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))[:count]

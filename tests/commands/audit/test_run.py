@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from heatproof import catalog, spec
 from heatproof.commands.audit.calibration import run_calibration
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
+from heatproof.commands.audit.mosaic import Mosaics
 from heatproof.commands.audit.reference import beside
 from heatproof.commands.audit.run import Audit, read_audit, run_audit
 from heatproof.commands.audit.verdict import NUMBERS, Limits, Thresholds
@@ -87,10 +88,14 @@ def test_a_planted_map_is_found_and_shuts_the_gate(edited: Path, honest: Path, t
 def test_figures_are_made_where_photos_are_to_be_shown(honest: Path, tmp_path: Path) -> None:
     table, tensors = read_audit(honest)
     model, source = load("demo"), open_data("demo", limit=12)
-    assert tensors.mosaics is not None
-    mosaics = tensors.mosaics._replace(classes=torch.tensor([[3, 5]] * 20), shares=torch.eye(2).expand(20, 2, 2))
-    mosaics = mosaics._replace(tiles=torch.zeros(20, 4, dtype=torch.int64), quarters=torch.zeros(20, dtype=torch.int64))
-    tensors = replace(tensors, mosaics=mosaics._replace(maps=torch.rand(20, 2, 4, 4)))
+    mosaics = Mosaics(
+        tiles=torch.zeros(20, 4, dtype=torch.int64),
+        classes=torch.tensor([[3, 5]] * 20),
+        shares=torch.eye(2).expand(20, 2, 2),
+        quarters=torch.zeros(20, dtype=torch.int64),
+        maps=torch.rand(20, 2, 4, 4),
+    )
+    tensors = replace(tensors, mosaics=mosaics)
     for shown, wanted in ((0, []), (2, ["disagreement.png", "mosaics.png"])):
         with Run.start(tmp_path / str(shown), command="audit", settings={}) as run:
             show_disagreement(Audit(shown=shown), model, source, run, table, tensors, source.ids[:2])
