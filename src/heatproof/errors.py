@@ -43,8 +43,6 @@ def shortened(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    if len(text) <= LONGEST_QUOTE:
-        return text
     return f"{text[: LONGEST_QUOTE - 43]}... ({len(text):,} letters) ...{text[-15:]}"
 
 

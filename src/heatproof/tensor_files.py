@@ -160,8 +160,6 @@ def read_pickled(path: Path) -> Any:
         ) from error
     # a damaged pickle may end in any exception
     except Exception as error:
-        if "torchscript" in str(error).lower():
-            raise DamagedFile("is a TorchScript archive; save the state_dict of the model instead") from error
         raise DamagedFile(f"cannot be read as a checkpoint: {_first_line(error)}") from error
 
 
@@ -185,6 +183,8 @@ def _check_sizes(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+            raise DamagedFile("is a TorchScript archive; save the state_dict of the model instead")
         # torch stores and never compresses; two entries over the same bytes are a bomb as well
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise DamagedFile("is compressed, which torch.save never does; unpack it, or save the weights again")

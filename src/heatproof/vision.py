@@ -61,5 +61,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-if _Finder not in sys.meta_path:
-    sys.meta_path.insert(0, _Finder)
+sys.meta_path.insert(0, _Finder)

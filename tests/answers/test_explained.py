@@ -1,7 +1,9 @@
 """A photo in, heatmaps and a picture out."""
 
 import io
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 import heatproof as hp
 from heatproof.data.photos import fit, read_photo
+from heatproof.results.reading import read_run
 from networks import photos, small
 
 
@@ -123,3 +126,31 @@ def test_explain_writes_a_run_folder_on_request(tmp_path: Path, photo: Path, dem
     assert (tmp_path / "run" / "report.html").is_file()
     assert len(list((tmp_path / "run" / "figures").glob("*.png"))) == 2
     assert "report.html" in repr(found)
+    again = hp.explain(demo, [photo, Image.open(photo)], target=3, out=tmp_path / "run")
+    assert torch.equal(again.heatmaps, found.heatmaps)
+    named = hp.explain(demo, photo, target=3, out=tmp_path / "named")
+    assert read_run(tmp_path / "named").record["settings"]["images"] == str(photo)
+    torch.testing.assert_close(named.heatmaps, found.heatmaps[:1])
+
+
+def test_it_is_shown_in_a_notebook_and_elsewhere_by_the_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, shown = hp.explain(small(dtype=torch.float32), photos(1, dtype=torch.float32)), []
+    monkeypatch.setattr(Image.Image, "show", lambda picture: shown.append(picture.size))
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    found.show()
+    assert shown == [found.picture().size]
+    notebook, cell = ModuleType("IPython"), ModuleType("IPython.display")
+    notebook.get_ipython = lambda: shown  # type: ignore[attr-defined]
+    cell.display = shown.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    monkeypatch.setitem(sys.modules, "IPython.display", cell)
+    found.show()
+    assert shown[1:] == [found]
+
+
+def test_what_cannot_be_explained_is_named(tmp_path: Path, demo: hp.Classifier) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(hp.InputError, match=r"none of the 1 photos of .*a\.png could be read; a\.png: "):
+        hp.explain(demo, tmp_path / "a.png")
+    with pytest.raises(hp.InputError, match=r"shows one explainer, got 2; call it once for each"):
+        hp.explain(demo, photos(1), explainer=["gradcam()", "lrp()"])  # type: ignore[arg-type]

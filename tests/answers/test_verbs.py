@@ -1,6 +1,7 @@
 """The verbs from Python answer what the command line answers, and leave nothing behind unless asked."""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from tests.shapes import unchecked
 from torch import nn
 
 import heatproof as hp
+from heatproof.answers.given import as_source, fooled_as_told
+from heatproof.answers.scored import scored
+from heatproof.answers.verbs import progress
 from heatproof.cli.verbs import app
 from heatproof.data.photos import fit
+from heatproof.models.readings import OverMask
 from networks import small
 
 CALLS: dict[str, Any] = {
@@ -52,14 +57,19 @@ def test_python_answers_what_the_command_line_answers(
     assert result.folder is None
 
 
-def test_a_run_folder_is_made_where_one_is_asked_for(tmp_path: Path) -> None:
-    result = CALLS["shift"](out=tmp_path / "run")
+@pytest.mark.parametrize("verb", CALLS)
+def test_a_run_folder_is_made_where_one_is_asked_for(verb: str, tmp_path: Path) -> None:
+    result = CALLS[verb](out=tmp_path / "run")
     assert result.folder == tmp_path / "run"
     assert {"run.json", "summary.json", "images.parquet", "report.html"} <= {p.name for p in result.folder.iterdir()}
     assert "report.html" in repr(result)
     before = (tmp_path / "run" / "run.json").read_bytes()
-    assert CALLS["shift"](out=tmp_path / "run").rows == result.rows  # complete already: read, not made anew
+    (tmp_path / "run" / "report.html").unlink()
+    again = CALLS[verb](out=tmp_path / "run")
+    assert (again.rows, again.answer) == (result.rows, result.answer)  # complete already: read, not made anew
     assert (tmp_path / "run" / "run.json").read_bytes() == before
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert f'<a href="{tmp_path}/run/report.html">' in result._repr_html_()
 
 
 def test_objects_say_what_texts_say() -> None:
@@ -136,3 +146,52 @@ def test_overwrite_spares_what_is_read(tmp_path: Path) -> None:
     with pytest.raises(hp.RunError, match="overwrite"):
         hp.shift("demo", photos, epsilon=0.05, out=run, overwrite=True)
     assert (run / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_list_of_photos_is_data_as_well(tmp_path: Path) -> None:
+    names = [tmp_path / f"{number}.png" for number in range(2)]
+    for number, name in enumerate(names):
+        Image.new("RGB", (64, 64), (90 * number, 40, 200)).save(name)
+    assert as_source(names, hp.load("demo")).ids == as_source(tmp_path, hp.load("demo")).ids
+
+
+def test_a_penalty_is_what_an_attack_is_for() -> None:
+    more: Any = {"epsilon": 0.05, "explainer": "gradcam(relu=False)", "limit": 2}
+    found = hp.shift("demo", "demo", attack="pgd(steps=2)", penalty="location()", **more)
+    other = hp.shift("demo", "demo", attack="pgd(steps=2)", **more)
+    assert found.rows[0]["mod"] == other.rows[0]["mod"]
+    assert found.rows[-1]["mod"] != other.rows[-1]["mod"]
+
+
+def test_without_pandas_there_is_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(hp.InputError, match=r"pandas is not installed; result.table is the same"):
+        hp.Result("shift", {"rows": [{"model": "a"}], "answer": []}, pl.DataFrame()).to_pandas()
+
+
+@pytest.mark.parametrize("asked", ["fool(", "GradCAM()", "Fool(penalty=3)", "fool(penalty=GradCAM)"])
+def test_a_fooling_that_does_not_say_what_was_asked_is_refused(asked: str, tmp_path: Path) -> None:
+    settings = {"asked": asked}
+    record = {"format": 1, "command": "fool", "settings": settings, "seed": 0, "status": "complete"}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(hp.RunError, match=r"run\.json does not say what was asked of the fooling"):
+        fooled_as_told(str(tmp_path), small())
+
+
+def test_how_far_it_is_stands_on_a_terminal_once_a_second(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([0.0, 0.5, 2.0, 2.1])
+    monkeypatch.setattr("heatproof.answers.verbs.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress("shifting", 8) as advance:
+        for count in (1, 1, 2):
+            advance(count)
+    # two of eight took 2 s
+    assert capsys.readouterr().err == "\rshifting: 2 of 8, about 6 s left   \r" + " " * 60 + "\r"
+
+
+def test_a_mask_in_a_file_fits_one_way_in_which_photos_come(tmp_path: Path) -> None:
+    Image.new("L", (10, 10), 255).save(tmp_path / "mask.png")
+    with pytest.raises(hp.InputError, match="photos come to these 2 models in different ways, and the mask"):
+        scored(OverMask(str(tmp_path / "mask.png")), [hp.GradCAM()], [small(), small(size=12)])

@@ -1,19 +1,30 @@
 """The command line as a user meets it: files in the run folder, sentences on the screen, exit status."""
 
+import contextlib
+import io
 import json
 import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from rich.console import Console
 from tests.command_line import heatproof
 
+from heatproof.cli import console, listing
+from heatproof.cli.explain import _class
+from heatproof.cli.finish import filling
+from heatproof.errors import SpecError
+from heatproof.processes import Processes
 from heatproof.results.reading import read_run
+from heatproof.results.run import Run
+from networks import small
 
 
 @pytest.fixture
@@ -114,6 +125,8 @@ def test_json_is_the_summary(photos: Path, tmp_path: Path, capsys: pytest.Captur
         (["explain", "PHOTOS", "--model", "demo", "--nonsense"], 2, "No such option"),
         (["study", "nothing"], 2, "there is no study 'nothing'"),
         (["study", "gradcam-layers", "--set", "modls=demo"], 2, "did you mean models"),
+        (["study", "defended-explainers", "--preset", "dmo"], 2, "has no preset 'dmo'; did you mean demo"),
+        (["explain", "PHOTOS", "--model", "demo", "--resize", "9x9x9"], 2, "or ROWSxCOLS such as 96x320, got '9x9x9'"),
     ],
 )
 def test_wrong_input_gets_a_sentence(
@@ -154,6 +167,8 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
     )
     assert heatproof("list", "explainrs") == 2
     assert "did you mean explainers" in capsys.readouterr().err
+    assert heatproof("list", "layers") == 2
+    assert "list layers needs a model" in capsys.readouterr().err
 
 
 def test_module_and_script_are_the_same_program() -> None:
@@ -162,7 +177,7 @@ def test_module_and_script_are_the_same_program() -> None:
     assert told.stderr == ""
 
 
-def test_study_of_layers(tmp_path: Path, photos: Path) -> None:
+def test_study_of_layers(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "out"
     words = ["--set", "models=demo", "--set", f"photo={photos / 'one.png'}", "--set", "classes=3", "--set", "classes=8"]
     assert heatproof("study", "gradcam-layers", *words, "--out", str(out)) == 0
@@ -170,6 +185,10 @@ def test_study_of_layers(tmp_path: Path, photos: Path) -> None:
     assert "equals CAM / 64 up to" in summary["answer"][0]
     assert float(summary["answer"][0].split("up to ")[1].split()[0]) < 1e-5
     assert len(summary["rows"]) == 2 * 2 * 3
+    before = (out / "summary.json").stat().st_mtime_ns
+    assert heatproof("study", "gradcam-layers", *words, "--out", str(out)) == 0
+    assert "complete already" in capsys.readouterr().err
+    assert (out / "summary.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.weights
@@ -182,3 +201,128 @@ def test_explain_real_weights(shared: Path, tmp_path: Path) -> None:
     assert row["probability"] == pytest.approx(0.133, abs=0.002)
     # the dog sits in the upper half
     assert row["center_row"] < 0.5
+
+
+def test_a_command_works_outside_the_main_thread(capsys: pytest.CaptureFixture) -> None:
+    """There no signal can be caught."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(heatproof, "list", "attacks").result() == 0
+    assert "fgsm" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_gone_is_no_fault() -> None:
+    """As ``head`` and ``less`` go."""
+    command = [sys.executable, "-m", "heatproof", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        told = running.stderr.read()
+    assert (running.returncode, told) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "out/run.json"), "No space left on device: out/run.json"),
+        (OSError("the disk is gone"), "the disk is gone"),
+    ],
+)
+def test_a_fault_of_the_system_is_one_sentence(
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("heatproof.cli.verbs.app", fail)
+    assert heatproof("list") == 1
+    assert capsys.readouterr().err == f"heatproof: {said}\n"
+
+
+def test_an_interrupt_before_there_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heatproof.cli._run", interrupted)
+    assert heatproof("list") == 130
+
+
+def test_names_of_torchvisions_networks_without_its_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = listing.torchvision_names()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(listing, "find_spec", lambda name: None)
+    assert listing.torchvision_names() == told
+
+
+def test_a_class_that_was_not_given_in_full_is_said(capsys: pytest.CaptureFixture) -> None:
+    model = small()
+    assert [_class(model, wanted) for wanted in ("bee", "1", " do")] == [1, 1, 3]
+    assert capsys.readouterr().err == "--target  do: dog (3)\n"
+
+
+def test_several_processes_agree_on_a_folder() -> None:
+    with (
+        pytest.raises(SpecError, match="several processes must agree on one folder: give --out"),
+        filling(None, "shift", {}, 0, False, Processes(0, 2)),
+    ):
+        pass
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "_remarks", lambda: Console(file=screen, force_terminal=True, width=100))
+    with console.progress("shifting", 4) as advance:
+        advance(1)
+        advance(2, "fooled 0.5")
+    shown = screen.getvalue()
+    assert "shifting (fooled 0.5)" in shown
+    assert "3/4" in shown
+
+
+def test_what_is_not_of_a_class_is_lowered(tmp_path: Path) -> None:
+    words = ["shift", "demo", "--model", "demo", "--limit", "2", "--epsilon", "0.05", "--score", "output(1)"]
+    assert heatproof(*words, "--explainer", "gradcam(relu=False)", "--out", str(tmp_path / "out")) == 0
+    told = json.loads((tmp_path / "out/summary.json").read_text())
+    assert told["answer"][0] == "Attacks lower Output(index=1), not the probability of a class."
+
+
+def test_thresholds_are_made_or_read(capsys: pytest.CaptureFixture) -> None:
+    words = ["--calibrate", "demo", "--thresholds", "thresholds.json"]
+    assert heatproof("audit", "demo", "demo", *words) == 2
+    assert "--calibrate makes thresholds and --thresholds reads them" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_complete_edit_is_not_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["fool", "demo", "--model", "demo", "--edit", "weight_edit(target='corner')", "--limit", "2"]
+    assert heatproof(*words, "--out", str(tmp_path / "out")) == 0
+    assert "held_out" not in read_run(tmp_path / "out").record["settings"]
+    before = (tmp_path / "out/model.safetensors").stat().st_mtime_ns
+    assert heatproof(*words, "--out", str(tmp_path / "out")) == 0
+    assert "complete already" in capsys.readouterr().err
+    assert (tmp_path / "out/model.safetensors").stat().st_mtime_ns == before
+
+
+def test_without_a_name_a_run_has_a_folder_of_its_own(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert heatproof("explain", str(photos / "one.png"), "--model", "demo", "--top", "1") == 0
+    said = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("into "))
+    assert read_run(tmp_path / said.removeprefix("into ")).status == "complete"
+
+
+def test_of_several_processes_the_first_says_that_they_were_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    # process 0 is there
+    monkeypatch.setattr(Processes, "sum", lambda self, tensor: tensor + 1)
+    for index, said in ((1, ""), (0, f"interrupted; the same command goes on from what {tmp_path} holds\n")):
+        held = Run.start(tmp_path, command="shift", settings={}) if index else contextlib.nullcontext()
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            held,
+            filling(tmp_path, "shift", {}, 0, False, Processes(index, 2)),
+        ):
+            raise KeyboardInterrupt
+        assert capsys.readouterr().err == said
+        assert read_run(tmp_path).status == "interrupted"

@@ -28,3 +28,7 @@ def test_the_demo_explains_attacks_fools_audits_and_repairs(
     assert Path("demo/figures/5-repaired.png").stat().st_size > 1000
     assert "the clean network is supported and the fooled network is not supported" in capsys.readouterr().err
     assert Path("demo/report.html").stat().st_size > 10_000
+    before = Path("demo/run.json").read_bytes()
+    assert heatproof("demo") == 0
+    assert "complete already" in capsys.readouterr().err
+    assert Path("demo/run.json").read_bytes() == before

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -120,14 +121,21 @@ def test_photos_of_which_the_model_knows_nothing(tmp_path: Path, capsys: pytest.
     )
 
 
-def test_from_python() -> None:
-    seen = hp.scenes(60, seed=0)
-    result = hp.repair("demo", (seen.images, seen.labels), remedy=QUICK, max_accuracy_drop=1.0, always=True)
+def test_from_python(tmp_path: Path) -> None:
+    seen, judged = hp.scenes(60, seed=0), hp.scenes(8, seed=1)
+    more: Any = {"remedy": QUICK, "max_accuracy_drop": 1.0, "always": True, "out": tmp_path / "run"}
+    result = hp.repair("demo", (seen.images, seen.labels), held_out=(judged.images, judged.labels), **more)
     assert result.verb == "repair"
     assert result.model is not None
     assert result.model(seen.images[:2]).shape == (2, 10)
-    assert result.images.height == 6
+    assert result.images.height == 8
     assert "likeness" in result.answer[0]
+    before = (tmp_path / "run/model.safetensors").stat().st_mtime_ns
+    again = hp.repair("demo", (seen.images, seen.labels), held_out=(judged.images, judged.labels), **more)
+    assert (tmp_path / "run/model.safetensors").stat().st_mtime_ns == before  # complete already: read, not made anew
+    assert again.answer == result.answer
+    assert again.model is not None
+    assert torch.equal(again.model(seen.images[:2]), result.model(seen.images[:2]))
 
 
 @pytest.mark.slow

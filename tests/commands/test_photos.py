@@ -50,3 +50,12 @@ def test_names_that_are_not_as_many_as_the_logits_stop(folders: Path) -> None:
     model = network(3, ["bear", "cat"])
     with pytest.raises(ModelError, match="names for 2 classes and returned 3 logits"):
         model(next(iter(open_photos(network(3, ["bear", "cat", "wolf"]), folders))).image[None] / 255)
+
+
+def test_a_folder_that_is_no_class_is_opened_without_labels_where_none_are_needed(folders: Path) -> None:
+    model = network(2, ["bear", "wolf"])
+    assert sorted(photo.id for photo in open_photos(model, folders)) == ["bear/1.png", "wolf/1.png"]
+    everything = open_photos(model, folders, labels_needed=False)
+    assert {photo.id: photo.label for photo in everything} == dict.fromkeys(
+        ["bear/1.png", "cat/1.png", "wolf/1.png"], -1
+    )

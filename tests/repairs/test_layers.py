@@ -9,6 +9,7 @@ import heatproof as hp
 from heatproof.errors import InputError, LayerError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
+from heatproof.explainers.occlusion import Occlusion
 from heatproof.models.classifier import Classifier
 from heatproof.repairs.channels import cut_channels, last_convolution
 from heatproof.repairs.layers import beginnings
@@ -35,7 +36,10 @@ def test_whole_stages_of_a_residual_network_at_which_it_can_be_cut() -> None:
 
 def test_an_explainer_of_the_pixels_reads_all_layers() -> None:
     model = hp.load("demo")
-    assert beginnings(model, SimpleGrad(), torch.zeros(1, 3, 64, 64))
+    found = beginnings(model, SimpleGrad(), torch.zeros(1, 3, 64, 64))
+    assert found
+    # and so does one that knows no layers
+    assert beginnings(model, Occlusion(), torch.zeros(1, 3, 64, 64)) == found
 
 
 def test_a_cut_filter_puts_out_nothing_and_the_others_what_they_did() -> None:
@@ -69,3 +73,10 @@ def test_what_is_no_convolution_is_refused() -> None:
     flat = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(300, 2)), (0.5,) * 3, (0.2,) * 3, ["a", "b"], 10).eval()
     with pytest.raises(LayerError, match="no convolution up to the logits"):
         last_convolution(flat, None, images)
+
+
+def test_shares_that_mean_the_same_layer_name_it_once() -> None:
+    model = hp.load("demo")
+    images = torch.zeros(1, 3, 64, 64)
+    (last,) = beginnings(model, GradCAM(), images, (0.01,))
+    assert beginnings(model, GradCAM(), images, (0.01, 0.01)) == [last]

@@ -64,6 +64,20 @@ def test_no_batch_norm_is_said() -> None:
         repair(model, GradCAM(), photos(), ReBN())
 
 
+def test_a_last_photo_alone_is_left_out_of_the_statistics() -> None:
+    def estimated(count: int) -> Tensor:
+        network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
+        nn.init.constant_(network[0].weight, 0.5)  # type: ignore[arg-type]
+        model = Classifier(network, (0.0,) * 3, (1.0,) * 3, ["a", "b"], 4).eval()
+        images = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))[:count]
+        setup, feed = ready(model, None, images)
+        ReBN(batch_size=2).begin(setup, feed, seed=0)
+        found: Any = setup.model.network[1].running_mean  # type: ignore[index]
+        return found
+
+    torch.testing.assert_close(estimated(5), estimated(4))
+
+
 def test_what_is_drawn_anew_and_what_is_not() -> None:
     model = small(dtype=torch.float32)
     setup, feed = ready(model, "last", photos())

@@ -1,11 +1,13 @@
 """A repair from end to end: a planted lie goes, an honest network is left as it was, and what cannot be is refused."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from tests.networks import small
+from tests.training.nets import convolutions, patches
 from torch import Tensor
 
 import heatproof as hp
@@ -16,8 +18,10 @@ from heatproof.explainers.gradient import SimpleGrad
 from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.metrics.similarity import spearman
 from heatproof.models.classifier import Classifier
+from heatproof.repairs.layers import beginnings
 from heatproof.repairs.remedies import Finetune, Prune, Relearn, Truth
-from heatproof.repairs.repair import Means, repair
+from heatproof.repairs.repair import SHARES, Means, repair
+from heatproof.training.data import PhotoFeed
 from heatproof.training.settings import FineTune
 
 QUICK = Truth(layer="last", steps=6, views=1)
@@ -51,13 +55,39 @@ def two_classes() -> tuple[Classifier, Tensor]:
     """A small network that predicts more than one class of random photos."""
     model = small(dtype=torch.float32)
     images = torch.rand(60, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    balance(model, images)
+    return model, images
+
+
+def balance(model: Classifier, images: Tensor) -> None:
     with torch.no_grad():
         head: Any = model.network.get_submodule("head")
         head.bias -= model(images).mean(0)
         head.weight *= 5 / model(images).std()
         head.bias -= model(images).mean(0)
         assert len(model(images).argmax(1).unique()) > 1
-    return model, images
+
+
+def test_short_trainings_decide_from_which_layer_the_long_one_begins() -> None:
+    model, (images, _) = convolutions(), patches(60, 1)
+    balance(model, images)
+    kept, remedy = Kept(), Truth(steps=10, views=1)
+    tried = beginnings(model, GradCAM(), images, SHARES)
+    assert len(tried) == 2
+    found = repair(model, GradCAM(), images, remedy, max_accuracy_drop=1.0, means=Means(kept))
+    assert {"trial-0", "trial-1", "training"} <= kept.files.keys()
+    assert found.layer in tried
+    alone = repair(model, GradCAM(), images, replace(remedy, layer=found.layer), max_accuracy_drop=1.0)
+    assert all(torch.equal(a, b) for a, b in zip(alone.model.parameters(), found.model.parameters(), strict=True))
+
+
+def test_photos_that_are_read_again_and_again_are_no_data_of_a_repair() -> None:
+    model, scenes = two_classes()[0], hp.open_data("demo", limit=60)
+    fed = PhotoFeed(scenes, model.preprocessing, "flip")
+    with pytest.raises(InputError, match="held-out photos are needed to measure the accuracy: give held_out"):
+        repair(model, GradCAM(), fed, QUICK)
+    with pytest.raises(InputError, match=r"are held in memory, and these are too many; give fewer \(--limit 2000\)"):
+        repair(model, GradCAM(), fed, QUICK, held_out=scenes)
 
 
 def test_the_model_is_left_alone_and_equal_calls_are_equal() -> None:

@@ -102,6 +102,10 @@ def test_it_goes_on_where_it_was_killed() -> None:
     assert torch.equal(again, whole)
     with pytest.raises(RunError, match="holds no witness of these 3 photos"):
         ask_witness(model, feed(3), (4, 4), Hardware("cpu"), kept)
+    assert kept.state is not None
+    kept.state["done"] = len(photos) + 1
+    with pytest.raises(RunError, match=f"says {len(photos) + 1} of {len(photos)} photos were asked about; delete it"):
+        ask_witness(model, photos, (4, 4), Hardware("cpu"), kept)
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 10), st.floats(-5, 5))

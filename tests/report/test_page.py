@@ -239,3 +239,12 @@ def test_numbers_that_no_run_of_ours_wrote_are_shown_as_missing(tmp_path, value)
     (tmp_path / "run.json").write_text(json.dumps(record))
     (tmp_path / "summary.json").write_text(json.dumps({"rows": [{"check": "a", "value": value, "value_low": value}]}))
     assert write_report([tmp_path]).is_file()
+
+
+def test_an_epsilon_in_words_tells_no_clean_rows():
+    table = pl.DataFrame(
+        {"image": ["a", "a"], "epsilon": ["none", "8/255"], "prediction": [1, 2], "nissim": [0.0, 0.5]}
+    )
+    payload, _, _ = table_payload(table, {"moved_above": 0.3})
+    assert "prediction_clean" not in [column["name"] for column in payload["columns"]]
+    assert payload["quiet"] is None

@@ -78,3 +78,9 @@ def test_distributions_of_nothing_but_one_value_have_room(caught):
     distributions({"none": []}, "x.png", xlabel="NISSIM")
     assert [figure.axes[0].get_xlim() for figure in caught] == [(1.5, 2.5), (0.0, 1.0)]
     assert caught[0].axes[0].lines[-1].get_xdata()[0] == 1.9
+
+
+def test_a_plot_of_no_line_has_no_legend(caught):
+    curves({}, "x.png", xlabel="epsilon", ylabel="MOD")
+    curves({"a": Curve([0, 1], [0, 1])}, "x.png", xlabel="epsilon", ylabel="MOD")
+    assert [figure.axes[0].get_legend() is None for figure in caught] == [True, False]

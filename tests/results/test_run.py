@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -389,3 +390,40 @@ def test_the_other_processes_begin_where_the_first_could(tmp_path, monkeypatch):
         second.append_rows("b", [{"image": "b"}])
         assert (first.process, second.process) == (0, 1)
         assert first.parts() == ["b"]
+
+
+def test_a_complete_run_is_not_described_anew(tmp_path):
+    with Run.start(tmp_path, **ASKED) as run:
+        run.describe(model=[{"name": "demo", "sha256": "0"}])
+    before = (tmp_path / "run.json").read_bytes()
+    with Run.start(tmp_path, **ASKED) as again:
+        again.describe(model=[{"name": "demo", "sha256": "0"}], data={"name": "photos", "count": 3})
+        with pytest.raises(RunError, match="have changed; choose another --out"):
+            again.describe(model=[{"name": "demo", "sha256": "1"}])
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_package_that_is_not_there_is_recorded_as_none(tmp_path, monkeypatch):
+    known = metadata.version
+
+    def version(name):
+        if name == "timm":
+            raise metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    with Run.start(tmp_path, **ASKED) as run:
+        assert (run.record["versions"]["timm"], run.record["versions"]["torch"]) == (None, torch.__version__)
+
+
+def test_rows_that_cannot_be_put_in_order_are_named(tmp_path, monkeypatch):
+    def sort(self, *words, **named):
+        raise pl.exceptions.InvalidOperationError("no order of lists")
+
+    with Run.start(tmp_path, **ASKED) as run:
+        run.append_rows(0, [{"image": "a.png"}])
+        with monkeypatch.context() as planted:
+            planted.setattr(pl.DataFrame, "sort", sort)
+            with pytest.raises(RunError, match=r"parts hold no rows of a run \(no order of lists\); delete them"):
+                run.merge()
+        assert run.merge()["image"].to_list() == ["a.png"]

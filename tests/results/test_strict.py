@@ -170,3 +170,12 @@ def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypat
     (tmp_path / "a.json").write_text('{"a": 1, "b": 2, "c": 3}')
     with pytest.raises(RunError, match="it is longer than 20 bytes"):
         read_object(tmp_path / "a.json", "")
+
+
+def test_kept_tensors_are_numbers_of_a_network(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "a.safetensors")
+    with pytest.raises(RunError, match=r"a\.safetensors is damaged: 'a' is complex; make it anew"):
+        read_tensors(tmp_path / "a.safetensors", "make it anew")
+    save_file({}, tmp_path / "a.safetensors")
+    with pytest.raises(RunError, match=r"a\.safetensors holds no tensors; make it anew"):
+        read_maps(tmp_path / "a.safetensors", "make it anew")

@@ -5,7 +5,6 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 an audit's gate is shut, 130 int
 """
 
 import contextlib
-import os
 import shlex
 import signal
 import sys
@@ -61,10 +60,6 @@ def _run() -> None:
         app()
     except HeatproofError as error:
         fail(str(error), 2 if isinstance(error, SpecError | LayerError) else 1)
-    except BrokenPipeError:
-        # the reader (head, less) has gone; Python must not complain about it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:
         fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
 
@@ -87,7 +82,3 @@ def _terminable() -> Generator[list[int]]:
         yield came
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-if __name__ == "__main__":
-    main()

@@ -71,11 +71,8 @@ def _outermost(model: nn.Module, order: Sequence[tuple[str, nn.Module]], place: 
     name = order[place][0]
     begun = {".".join(parts) for other, _ in order[:place] for parts in _beginnings_of(other)}
     parts = name.split(".")
-    for depth in range(1, len(parts) + 1):
-        holder = ".".join(parts[:depth])
-        if holder not in begun:
-            return holder
-    return name
+    holders = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return next(holder for holder in holders if holder not in begun)
 
 
 def _beginnings_of(name: str) -> list[list[str]]:

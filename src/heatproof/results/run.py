@@ -156,8 +156,8 @@ class Run:
             else:
                 self._stop(error)
         finally:
-            if self._lock is not None:
-                self._lock.free()
+            assert self._lock is not None
+            self._lock.free()
 
     def describe(self, *, model: Iterable[Mapping[str, Any]] = (), data: Mapping[str, Any] | None = None) -> None:
         """Record what was read: models as ``{name, sha256, layer}``, data as ``{name, count, sha256}``.

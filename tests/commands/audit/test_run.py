@@ -3,6 +3,7 @@
 import html
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,20 @@ from tests.command_line import heatproof
 from torch import Tensor, nn
 
 from heatproof import catalog, spec
-from heatproof.commands.audit.run import Audit, run_audit
+from heatproof.commands.audit.calibration import run_calibration
+from heatproof.commands.audit.figures import show_disagreement, show_mosaics
+from heatproof.commands.audit.mosaic import Mosaics
+from heatproof.commands.audit.reference import beside
+from heatproof.commands.audit.run import Audit, read_audit, run_audit
 from heatproof.commands.audit.verdict import NUMBERS, Limits, Thresholds
+from heatproof.data.batches import Batch
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.results.run import Run
+from heatproof.types import Explanation
 
 FEW = ["--budget", "33", "--limit", "12"]
 
@@ -77,6 +85,25 @@ def test_a_planted_map_is_found_and_shuts_the_gate(edited: Path, honest: Path, t
     assert heatproof(*words) == 0
 
 
+def test_figures_are_made_where_photos_are_to_be_shown(honest: Path, tmp_path: Path) -> None:
+    table, tensors = read_audit(honest)
+    model, source = load("demo"), open_data("demo", limit=12)
+    mosaics = Mosaics(
+        tiles=torch.zeros(20, 4, dtype=torch.int64),
+        classes=torch.tensor([[3, 5]] * 20),
+        shares=torch.eye(2).expand(20, 2, 2),
+        quarters=torch.zeros(20, dtype=torch.int64),
+        maps=torch.rand(20, 2, 4, 4),
+    )
+    tensors = replace(tensors, mosaics=mosaics)
+    for shown, wanted in ((0, []), (2, ["disagreement.png", "mosaics.png"])):
+        with Run.start(tmp_path / str(shown), command="audit", settings={}) as run:
+            show_disagreement(Audit(shown=shown), model, source, run, table, tensors, source.ids[:2])
+            show_mosaics(Audit(shown=shown), model, run, tensors)
+        assert sorted(path.name for path in run.folder.glob("figures/*")) == wanted
+        assert [path.name for path in run.folder.glob("viewer/*")]
+
+
 def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
     out = tmp_path / "few"
     assert heatproof("audit", "demo", "demo", "--limit", "4", "--budget", "33", "--out", str(out)) == 1
@@ -108,6 +135,14 @@ def test_own_thresholds(tmp_path: Path) -> None:
     # the same network: every number lies on the mean
     assert (found["verdict"], found["score"]) == ("honest", pytest.approx(0.0, abs=1e-3))
     assert Thresholds.read(out / "thresholds.json").limits["frame"].count == 3
+    # stopped after the thresholds: the audits that they come from are kept
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    kept = [path.stat().st_mtime_ns for path in sorted(out.glob("calibration/*/run.json"))]
+    assert len(kept) == 3
+    assert heatproof("audit", "demo", "demo", *FEW, *words, "--out", str(out)) == 0
+    assert [path.stat().st_mtime_ns for path in sorted(out.glob("calibration/*/run.json"))] == kept
+    assert summary(out)["rows"] == found["rows"]
 
 
 def audited(folder: Path, stop_after: int | None = None) -> pl.DataFrame:
@@ -168,6 +203,47 @@ def test_a_reference_of_another_task_is_refused(tmp_path: Path) -> None:
     other.classes = [f"other {name}" for name in model.classes or []]
     with Run.start(tmp_path / "out", command="audit", settings={}) as run, pytest.raises(InputError, match="different"):
         run_audit(Audit(budget=33), model, open_data("demo", limit=12), run, reference=other)
+
+
+def test_a_reference_with_finer_maps_is_compared_at_the_models_size() -> None:
+    class Cells:
+        """The mean of each cell, of as many cells as the network says."""
+
+        signed = True
+
+        def __call__(
+            self, model: nn.Module, images: Tensor, targets: Tensor | None = None, *, create_graph: bool = False
+        ) -> Explanation:
+            logits = model(images)
+            cells: Any = model.get_submodule("network").cells
+            maps = nn.functional.adaptive_avg_pool2d(images.mean(1), cells)
+            return Explanation(maps, logits, logits.argmax(1) if targets is None else targets)
+
+    class Mean(nn.Module):
+        def __init__(self, cells: int) -> None:
+            super().__init__()
+            self.cells = cells
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3))
+
+    coarse, fine = (Classifier(Mean(cells), (0.0,) * 3, (1.0,) * 3, ["a", "b", "c"], 16).eval() for cells in (4, 8))
+    # smooth photos: what is lost between 8 and 4 cells is little
+    images = torch.linspace(0, 1, 16).expand(2, 3, 16, 16) * torch.tensor([0.5, 1.0])[:, None, None, None]
+    batch = Batch(["a.png", "b.png"], images, torch.tensor([0, 0]))
+    found = beside(coarse, fine, Cells(), batch, torch.zeros(2, 1, dtype=torch.int64), Hardware("cpu"))
+    assert [row["agrees"] for row in found.rows] == [True, True]
+    torch.testing.assert_close(found.likeness, torch.ones(2, 1, 1), rtol=0, atol=1e-3, check_dtype=False)
+
+
+def test_thresholds_of_few_photos_are_refused(tmp_path: Path) -> None:
+    model, source = load("demo"), open_data("demo", limit=9)
+    with (
+        Run.start(tmp_path / "out", command="audit", settings={}) as run,
+        pytest.raises(InputError, match="thresholds need at least 10 photos, got 9"),
+    ):
+        run_calibration(Audit(budget=33), [model] * 3, source, run)
+    assert not (tmp_path / "out/calibration").exists()
 
 
 @pytest.mark.weights

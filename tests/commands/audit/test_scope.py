@@ -10,9 +10,10 @@ from heatproof.commands.audit.called_out import is_called_out, judge_called_out,
 from heatproof.commands.audit.faithfulness import log_odds
 from heatproof.commands.audit.measure import Audit, map_cost
 from heatproof.commands.audit.passes import counting
-from heatproof.commands.audit.premises import is_saturated, one_class, unmet, witness_gains
+from heatproof.commands.audit.premises import gains, is_saturated, one_class, unmet, witness_gains
 from heatproof.commands.audit.scope import MOVING, moved_by_budget, outside
 from heatproof.commands.audit.verdict import FAIL, Limits, Thresholds, conclude, judge, judge_share, with_share
+from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop
@@ -195,3 +196,22 @@ def test_the_witness_gets_what_the_maps_leave() -> None:
     assert costs[1] > 17
     assert Audit(explainer=SmoothGrad()).questions_at(17) == 17  # the least
     assert 17 < Audit(explainer=SmoothGrad(), budget=200).questions_at(17) < 50
+
+
+def test_what_was_not_measured_has_no_gain() -> None:
+    table = pl.DataFrame({"aopc": [0.5, None], "aopc_random": [0.25, 0.5]})
+    assert gains(table, "aopc", odds=False) == [0.25, None]
+    # a run of before there were log-odds
+    assert gains(table, "aopc", odds=True) == []
+
+
+def test_one_logit_is_its_own_log_odds() -> None:
+    logits = torch.tensor([[3.0], [-1.0]])
+    found = log_odds(logits, torch.tensor([0, 0]))
+    assert found.tolist() == [3.0, -1.0]
+    torch.testing.assert_close(found.exp() / (1 + found.exp()), logits[:, 0].double().sigmoid())
+
+
+def test_a_part_has_a_photo() -> None:
+    with pytest.raises(InputError, match="a part has at least 1 photo, got 0"):
+        Audit(part=0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.commands.compare.run import Fooled, class_rows, compared, transfer_rows
+from heatproof.commands.compare.summary import answer
 from heatproof.data.batches import Batch
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
@@ -16,6 +17,7 @@ from heatproof.manipulation.penalties import CenterMass, Location, TargetMap
 from heatproof.manipulation.trigger import Trigger
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
+from heatproof.results.table import Mean, SummaryRow
 from heatproof.types import Explanation
 
 CORNER = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
@@ -160,3 +162,14 @@ def test_a_model_is_judged_by_the_penalty_it_was_fooled_with() -> None:
         ("unknown", "CenterMass()", 0.5),
     ]
     assert rows[0].fooled == "GradCAM()"
+
+
+def test_an_answer_says_no_interval_of_one_photo_and_nothing_of_no_map() -> None:
+    def row(model: str, rate: float | None) -> SummaryRow:
+        means = {"fsr": Mean(rate, None, None, 0), "agreement": Mean(1.0, None, None, 0)}
+        means |= {"top1_clean": Mean(None, None, None, 1), "top1_fooled": Mean(None, None, None, 1)}
+        return SummaryRow({"model": model, "explainer": "GradCAM()", "penalty": "Location()"}, 1, 1, means)
+
+    assert answer([row("one", 1.0), row("empty", None)], {}) == [
+        "one: 100.0% of the heatmaps of GradCAM() lie as Location() wants; 100.0% of the predictions are the same."
+    ]

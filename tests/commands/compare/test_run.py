@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from tests.training.nets import Convolutions, convolutions, patches
 
 from heatproof.commands.compare.run import Compare, Fooled, run_compare
+from heatproof.commands.fool.edit import Edit, run_edit
 from heatproof.commands.fool.run import Fool, run_fool
 from heatproof.data.listing import Listing
 from heatproof.data.sources import Source, part_source
@@ -241,3 +242,28 @@ def test_opened_data_part_into_training_and_watching(named):
         FineTune(**{**vars(RECIPE), "steps": 2, "augment": "flip"}),
     )
     assert history.rows[-1]["step"] == 2
+
+
+def test_a_comparison_needs_somebody_to_compare(named, tmp_path):
+    with (
+        Run.start(tmp_path, command="compare", settings={}) as run,
+        pytest.raises(InputError, match="a clean model and at least one that may be fooled"),
+    ):
+        run_compare(Compare(explainers=(GradCAM("stage2"),)), load(named), [], drawn(2, 1), run)
+
+
+def test_pictures_of_photos_that_cannot_be_read_are_left_out(named, tmp_path):
+    asked, model = Compare(explainers=(GradCAM("stage2"),), shown=2), load(named)
+    with Run.start(tmp_path, command="compare", settings={}) as run:
+        # the first and the last are those that would be drawn
+        run_compare(asked, model, [Fooled(model)], drawn(5, 1, broken=(0, 4)), run)
+    assert not list(tmp_path.glob("figures/compared-*"))
+    assert pl.read_parquet(tmp_path / "images.parquet")["image"].n_unique() == 3
+
+
+def test_an_edit_needs_a_photo_that_can_be_read(named, tmp_path):
+    with (
+        Run.start(tmp_path, command="fool", settings={}) as run,
+        pytest.raises(InputError, match="none of the 2 photos of patches-1 can be read"),
+    ):
+        run_edit(Edit(), load(named), named, drawn(2, 1, broken=(0, 1)), run)

@@ -11,9 +11,12 @@ from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
 from heatproof.commands.evaluate.answer import answer, rank
+from heatproof.commands.evaluate.figures import draw_curves
+from heatproof.commands.evaluate.measure import curve_name
 from heatproof.commands.evaluate.run import Evaluate, run_evaluate
+from heatproof.commands.evaluate.summary import summary_rows
 from heatproof.data.sources import open_data
-from heatproof.errors import InputError, LayerError
+from heatproof.errors import InputError, LayerError, RunError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.metrics.evaluation import Column
@@ -200,6 +203,45 @@ def test_explainers_without_values_are_not_ranked():
     assert (nothing.order, nothing.unknown) == ([], ["a", "b"])
 
 
+def test_what_cannot_be_ranked_is_said():
+    asked = Evaluate((GradCAM(), SimpleGrad()), (AOPC(5),))
+    maps = table_of(**{"GradCAM()": [0.5, 0.6, 0.7, 0.8], "SimpleGrad()": [None, None, None, 0.1]})
+    told = answer(asked, maps, [])
+    assert told[0].startswith("Only GradCAM() (0.650) can be measured by aopc. SimpleGrad() cannot be told: too few")
+    maps = table_of(**{"GradCAM()": [None, None], "SimpleGrad()": [None, 0.5]})
+    told = answer(asked, maps, [])
+    assert told[0].startswith("Cannot tell which explainer is")
+    assert told[0].endswith("too few photos on which every map has a value of aopc.")
+
+
+def test_one_photo_tells_nothing_of_chance():
+    maps = pl.DataFrame(
+        {"image": ["a"], "explainer": ["GradCAM()"], "empty": [False], "aopc": [0.5], "aopc_random": [0.1]}
+    )
+    told = answer(Evaluate((GradCAM(),), (AOPC(5),)), maps, [])
+    assert "GradCAM(): too few photos to tell whether the map is more faithful than chance." in told
+
+
+def test_a_condition_that_was_never_drawn_has_no_rows():
+    maps = pl.DataFrame({"image": ["a"], "model": ["m"], "explainer": ["GradCAM()"], "empty": [False]})
+    rows = summary_rows(Evaluate((GradCAM(),), (Randomisation(),)), maps)
+    assert [row.by for row in rows] == [{"model": "m", "explainer": "GradCAM()"}]
+
+
+def test_curves_that_were_damaged_are_named(tmp_path):
+    with Run.start(tmp_path, command="evaluate", settings={}) as run:
+        run.write_tensors("curves/000000.safetensors", {curve_name(SimpleGrad(), Deletion(4)): torch.zeros(5)})
+        with pytest.raises(RunError, match=r"curves holds no curves .*; delete it and parts, and give"):
+            draw_curves(Evaluate((SimpleGrad(),), (Deletion(4),)), run)
+
+
+def test_maps_are_shown_without_a_number_to_choose_them_by(tmp_path, source):
+    measured(tmp_path / "some", source, Evaluate((SimpleGrad(),), (Randomisation(at_most=1),), randomised=1, shown=2))
+    assert (tmp_path / "some/figures/maps.png").is_file()
+    measured(tmp_path / "none", source, Evaluate((SimpleGrad(),), (AOPC(5),), shown=0))
+    assert not (tmp_path / "none/figures/maps.png").exists()
+
+
 @pytest.mark.parametrize(
     ("ends", "missing", "words"),
     [
@@ -235,3 +277,5 @@ def test_bad_input_is_named_before_anything_is_measured(tmp_path, source):
         Evaluate(metrics=(Randomisation(), Randomisation(mode="independent")))
     with pytest.raises(InputError, match="at least one explainer"):
         Evaluate(explainers=())
+    with pytest.raises(InputError, match="a part has at least 1 photo, got 0"):
+        Evaluate(part=0)

@@ -1,9 +1,18 @@
 """Whether there was a lie, from how far the maps turned."""
 
 import polars as pl
+import torch
 from tests.networks import small
 
 from heatproof.commands.repair.measure import found_in
+from heatproof.commands.repair.run import Repair, answer
+from heatproof.repairs.remedies import ReBN
+from heatproof.repairs.repair import Repaired
+from heatproof.repairs.witness import Witness
+from heatproof.results.table import SummaryRow
+from heatproof.training.evaluation import Evaluated
+from heatproof.training.feeds import TensorFeed
+from heatproof.training.history import History
 
 MODEL = small()
 
@@ -38,3 +47,13 @@ def test_a_lie_about_one_class_is_seen_among_many() -> None:
     assert found.lie
     few = found_in(table([-0.5] * 4 + [0.9] * 196, [0.6] * 200, [2] * 4 + [0, 1] * 98), MODEL)
     assert not few.lie  # four photos say nothing of a class
+
+
+def test_a_repair_that_found_no_way_says_so() -> None:
+    same, feed = Evaluated(0.5, 0.1, {}), TensorFeed(torch.rand(2, 3, 10, 10), torch.tensor([0, 1]))
+    found = Repaired(MODEL, History(), same, same, None, False, feed, Witness(torch.zeros(2, 2, 2)))
+    told = found_in(table([0.9] * 40, [0.2] * 40, [0, 1] * 20), MODEL)
+    (sentence,) = answer(Repair(ReBN(), max_accuracy_drop=0.03), SummaryRow({}, 2, 2, {}), found, told, True)
+    assert sentence.startswith(
+        "No checkpoint of ReBN() came closer to the witness inside the budget of 3.0%: the model"
+    )

@@ -3,9 +3,13 @@
 import pytest
 import torch
 
-from heatproof.commands.shift.measure import Shift, compare
+from heatproof.attacks.gradient import FGSM
+from heatproof.commands.shift.measure import Shift, attacked, compare
+from heatproof.explainers.cam import GradCAM
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
+from networks import small
 
 CLEAN = torch.tensor([[[4.0, 3.0], [2.0, 0.5]]])
 MOVED = torch.tensor([[[1.0, 3.0], [2.0, 4.0]]])
@@ -49,3 +53,16 @@ def test_an_empty_map_is_nowhere() -> None:
     found = compare(Shift(), model(), CLEAN, -MOVED)
     assert found["on_object"].isnan().tolist() == [True]
     assert (found["empty"].tolist(), found["empty_clean"].tolist()) == ([True], [False])
+
+
+def test_a_photo_without_a_label_is_explained_by_its_prediction() -> None:
+    network = small(dtype=torch.float32)
+    images = torch.rand(3, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    asked = Shift((FGSM(),), (0.1,), (GradCAM(),), explain="label")
+    with torch.no_grad():
+        predicted = network(images).argmax(1)
+    labels = torch.tensor([(int(predicted[0]) + 1) % 4, -1, -1])
+    clean = next(attacked(asked, network, images, labels, Hardware("cpu")))
+    wanted = torch.cat([labels[:1], predicted[1:]])
+    expected = GradCAM()(network, images, wanted).heatmaps
+    torch.testing.assert_close(clean.grid.heatmaps[0].reshape(expected.shape), expected)

@@ -137,3 +137,19 @@ def test_the_ranking_begins_with_the_least_shifted_and_says_what_can_be_told_apa
     assert not any("by VID" in line for line in answer(table, rows, tests)), "of one epsilon VID is 0"
     ranking = next(line for line in answer(table, rows, []) if "from the least to the most shifted" in line)
     assert "early (0.135) ~ late (0.335)" in ranking
+
+
+def test_models_without_a_common_map_are_not_tested_against_each_other() -> None:
+    table = pl.DataFrame(
+        [row(str(i), 0.1, model, nissim=0.1 + i / 10) for model in ("a", "b") for i in range(6)]
+        + [row(str(i), 0.1, "empty", nissim=None) for i in range(6)]
+    )
+    assert [(test.a, test.b) for test in paired(table)] == [("a", "b")]
+
+
+def test_where_no_map_has_mass_nothing_is_said_of_the_object() -> None:
+    table = pl.DataFrame([row(str(i), level, on_object=None) for level in (0.0, 0.1) for i in range(2)])
+    table = table.with_columns(pl.col("on_object").cast(pl.Float64))
+    told = answer(table, shift_rows(table), [])
+    assert not [line for line in told if "mass" in line]
+    assert any("accuracy 100.0%, attacked 100.0% at 0.1" in line for line in told)

@@ -1,6 +1,7 @@
 """A shift over pairs: every number against the likeness taken by hand, and the threshold that is chosen."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,13 +13,15 @@ from torch.testing import assert_close
 
 from heatproof.attacks.gradient import FGSM
 from heatproof.commands.shift.measure import Shift
-from heatproof.commands.shift.verification import Likenesses, Verification, run_verification
+from heatproof.commands.shift.verification import Facing, Likenesses, Verification, run_verification
 from heatproof.data.photo_pairs import draw_pairs
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.scores import Output
 from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
+from heatproof.processes import Processes
 from heatproof.results import Run
 
 SIZE = 16
@@ -133,3 +136,33 @@ def test_what_cannot_be_told_is_refused(tmp_path, people, model):
         pytest.raises(InputError, match=r"a threshold cannot be chosen on it; give one: likeness\(threshold=0.4\)"),
     ):
         run_verification(ASKED, Verification(), [model], lambda wanted: pairs, run)
+
+
+def test_without_photos_there_is_nobody_to_face(model):
+    def opened(wanted):
+        raise AssertionError("nothing is opened")
+
+    before = model(torch.zeros(1, 3, SIZE, SIZE))
+    with Facing(opened, Hardware("cpu"))(model, []):
+        assert torch.equal(model(torch.zeros(1, 3, SIZE, SIZE)), before)
+
+
+def test_two_processes_write_the_rows_of_one(tmp_path, people, model, monkeypatch):
+    monkeypatch.setattr(Processes, "wait", lambda self: None)
+    pairs = draw_pairs(people, 10)
+    asked = Shift((FGSM(),), (0.05,), (GradCAM(score=Output()),), part=5, shown=0)
+    told: dict[str, Any] = {"command": "shift", "settings": {}}
+
+    def measured(run: Run, processes: Processes) -> dict[str, Any]:
+        return run_verification(asked, Verification(0.9), [model], lambda wanted: pairs, run, processes=processes)
+
+    with Run.start(tmp_path / "alone", **told) as run:
+        alone = measured(run, Processes())
+    with Run.start(tmp_path / "shared", **told) as run:
+        with Run.start(tmp_path / "shared", process=1, **told) as second:
+            assert measured(second, Processes(1, 2)) == {}
+        assert len(run.parts()) == 1
+        shared = measured(run, Processes(0, 2))
+    assert shared == alone
+    tables = [pl.read_parquet(tmp_path / name / "images.parquet") for name in ("alone", "shared")]
+    assert tables[0].equals(tables[1])

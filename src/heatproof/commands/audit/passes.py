@@ -23,13 +23,6 @@ class Passes:
     forward: int = 0
     backward: int = 0
 
-    def since(self, earlier: "Passes") -> "Passes":
-        """What came since then."""
-        return Passes(self.forward - earlier.forward, self.backward - earlier.backward)
-
-    def copy(self) -> "Passes":
-        return Passes(self.forward, self.backward)
-
 
 @contextmanager
 def counting(model: nn.Module) -> Generator[Passes]:
