@@ -154,8 +154,8 @@ def explain_together(
                 maps[place].append(heatmaps)
         # last, since it may free the graph
         slope = torch.autograd.grad(climb(logits).sum(), recorded[PIXELS])[0] if climb else None
-    stacked, told = [torch.stack(classes, 1) for classes in maps], tuple(map(tuple, said))
-    return Grid(stacked, logits.detach(), torch.stack(columns, 1), slope, told)
+    stacked, predictions = [torch.stack(classes, 1) for classes in maps], tuple(map(tuple, said))
+    return Grid(stacked, logits.detach(), torch.stack(columns, 1), slope, predictions)
 
 
 def _gradients(

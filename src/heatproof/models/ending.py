@@ -67,7 +67,7 @@ class _Start(TorchDispatchMode):
     def __init__(self, image: Tensor, weights: set[int]):
         super().__init__()
         self.places, self.weights = {_place(image)}, weights
-        self.kept: list[Tensor] = [image]
+        self.alive: list[Tensor] = [image]
         """So that no place is given to another tensor."""
         self.derived: set[Any] = set()
         """Few numbers made of the image (its mean), which are no constants."""
@@ -93,14 +93,14 @@ class _Start(TorchDispatchMode):
         for made in result if isinstance(result, tuple | list) else [result]:
             if isinstance(made, Tensor):
                 self.places.add(_place(made))
-                self.kept.append(made)
+                self.alive.append(made)
         return result
 
     def _derive(self, result: Any) -> None:
         for made in result if isinstance(result, tuple | list) else [result]:
             if isinstance(made, Tensor) and made.numel() <= FEW:
                 self.derived.add(_place(made))
-                self.kept.append(made)
+                self.alive.append(made)
 
 
 def _place(tensor: Tensor) -> Any:

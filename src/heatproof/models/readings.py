@@ -162,8 +162,8 @@ class Detection:
         for label in range(self.classes):
             own = (counts & (labels == label)).nonzero()[:, 0]
             chosen.append(scores[own[fit[own].argmax()]] if len(own) else floor)
-        kept = torch.stack(chosen).clamp(UNSEEN, 1 - torch.finfo(scores.dtype).eps)
-        return kept.log() - (1 - kept).log()
+        probabilities = torch.stack(chosen).clamp(UNSEEN, 1 - torch.finfo(scores.dtype).eps)
+        return probabilities.log() - (1 - probabilities).log()
 
 
 def _is_detections(found: Any) -> bool:

@@ -138,7 +138,7 @@ class ReBN:
                 f"{name} has no batch norm with running statistics (it was folded into the convolutions, or there "
                 "never was one), so there is nothing to estimate anew; truth() and finetune() need none"
             )
-        kept = [norm.momentum for norm in norms]
+        momenta = [norm.momentum for norm in norms]
         with torch.no_grad(), evaluating(model):
             for norm in norms:
                 norm.reset_running_stats()
@@ -148,7 +148,7 @@ class ReBN:
                     if len(fed.images) > 1:
                         model(fed.images.to(setup.hardware.place))
             finally:
-                for norm, momentum in zip(norms, kept, strict=True):
+                for norm, momentum in zip(norms, momenta, strict=True):
                     norm.training, norm.momentum = False, momentum
 
 

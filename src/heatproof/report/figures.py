@@ -85,8 +85,8 @@ def explanation_grid(
     pixels = as_photo(photo)
     width, height = panel_size(pixels)
     heads = [fit(text, width, NORMAL, lines=3) for text in ("photo", *columns)]
-    told = [[fit(text, width, SMALL, lines=3) for text in row] for row in captions]
-    deepest = max((text.count("\n") + 1 for row in told for text in row if text), default=0)
+    fitted = [[fit(text, width, SMALL, lines=3) for text in row] for row in captions]
+    deepest = max((text.count("\n") + 1 for row in fitted for text in row if text), default=0)
     sheet = _with_heads(
         heads,
         rows=len(rows),
@@ -106,8 +106,8 @@ def explanation_grid(
             marked = None if cells is None else _pick(cells, r, c)
             panel = Panel(None if heatmap is None else pixels, heatmap, signed=signed[c], cells=marked)
             _draw_panel(sheet, r, c + 1, panel)
-            if told:
-                sheet.caption(r, c + 1, told[r][c], below=_bar(panel))
+            if fitted:
+                sheet.caption(r, c + 1, fitted[r][c], below=_bar(panel))
     seen = f"The photo, and in each column the map of {', '.join(columns)}; a row per explained class."
     return save(sheet.figure, path, pdf, f"{title}. {seen}" if title else seen)
 

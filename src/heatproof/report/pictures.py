@@ -23,7 +23,7 @@ def embed_figure(path: Path) -> dict[str, Any] | None:
     """A PNG as a data address in WebP, with its caption and size; None where the file is damaged or no picture."""
     try:
         with Image.open(io.BytesIO(read_file(path)), formats=["PNG"]) as picture:
-            told = picture.info.get(CAPTION)
+            description = picture.info.get(CAPTION)
             shrink = min(1.0, WIDTH / picture.width)
             size = max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))
             pixels = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
@@ -36,7 +36,7 @@ def embed_figure(path: Path) -> dict[str, Any] | None:
     return {
         "name": path.stem,
         # figures of version 0.1 have none
-        "caption": told[:LONGEST] if isinstance(told, str) and told.strip() else path.stem,
+        "caption": description[:LONGEST] if isinstance(description, str) and description.strip() else path.stem,
         "source": source,
         # two pixels of the picture per pixel of the page
         "width": size[0] // 2,

@@ -301,16 +301,16 @@ def chosen(members: Sequence[Defence], found: Mapping[str, list[dict[str, Any]]]
 def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each defence, what the knowing attacker leaves of it beside the plain map."""
     judged = {(row["plain"], row["family"], row["attack"]): row for row in rows if row["part"] == "judge"}
-    told = []
+    sentences = []
     for (plain, family, attack), row in judged.items():
         if attack != "knowing" or family == "plain":
             continue
         base = judged[plain, "plain", "knowing"]
         naive, seeing = judged[plain, family, "naive"], judged.get((plain, family, "seeing"))
         seen = f", {seeing['topk_intersection']:.2f} under one who knows the draw" if seeing else ""
-        told.append(
+        sentences.append(
             f"{family} of {plain}: overlap {row['topk_intersection']:.2f} under the knowing attacker{seen} "
             f"({naive['topk_intersection']:.2f} under the naive one; the plain map {base['topk_intersection']:.2f}), "
             f"AOPC {row['aopc']:.3f} ({base['aopc']:.3f}), {row['passes']:.0f} passes."
         )
-    return told
+    return sentences

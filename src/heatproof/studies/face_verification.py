@@ -147,16 +147,16 @@ class FaceVerification:
             f"{self.threshold_people} other people right, {_share(clean)} of {clean['count']} pairs of "
             f"{self.test_people} people never trained on are told right (AUC {tested.auc:.3f})."
         )
-        told = [first]
+        sentences = [first]
         for attack in dict.fromkeys(row["attack"] for row in rows if row["attack"] != CLEAN):
             own = [row for row in rows if row["attack"] == attack]
             low, high = own[0], own[-1]
             accuracies = ", ".join(f"{_share(row)} at {row['epsilon']:.4g}" for row in own)
-            told.append(
+            sentences.append(
                 f"Under {attack} it is {accuracies}; the maps of the likeness move by MOD {low['mod']:.3f} to "
                 f"{high['mod']:.3f}, VID {low['vid']:.3f} [{low['vid_low']:.3f}, {low['vid_high']:.3f}]."
             )
-        return told
+        return sentences
 
 
 def _share(row: Mapping[str, Any]) -> str:

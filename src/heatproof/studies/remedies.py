@@ -195,9 +195,9 @@ def judge(
         for batch in batches(two_class(source, swap, origin.preprocessing, 100, seed), origin.preprocessing, 50):
             pairs += compared(origin, model, model.name, batch, MEASURED[:1], [penalty], hardware, swap)
     table = pl.DataFrame(rows, infer_schema_length=None)
-    told = pl.DataFrame(pairs, infer_schema_length=None) if pairs else table
+    judged = pl.DataFrame(pairs, infer_schema_length=None) if pairs else table
     of = [pl.col("explainer") == repr(explainer) for explainer in MEASURED]
-    lies = _mean(told.filter(of[0]), "fooled") if lie not in ("honest", "edit-random") else None
+    lies = _mean(judged.filter(of[0]), "fooled") if lie not in ("honest", "edit-random") else None
     return {
         "fsr": lies,
         **{

@@ -123,13 +123,13 @@ def run_repair(
         run.write_parquet("history.parquet", found.history.frame())
     run.append_rows("measured", measured(given, found, settings.explainer, hardware))
     table = run.merge()
-    told = found_in(table, given)
+    finding = found_in(table, given)
     # honest maps are not changed for nothing
-    kept = bool(settings.remedy.course.pull) and not told.lie and not settings.always
-    made = copy.deepcopy(given).eval() if kept else found.model
+    as_it_came = bool(settings.remedy.course.pull) and not finding.lie and not settings.always
+    made = copy.deepcopy(given).eval() if as_it_came else found.model
     made.name = run.folder.name
     run.write_tensors("model.safetensors", made.network.state_dict())
-    summary = _summary(settings, table, found, told, kept, all_skipped(run, source, held_out))
+    summary = _summary(settings, table, found, finding, as_it_came, all_skipped(run, source, held_out))
     draw_course(found, run)
     draw_maps(settings.explainer, settings.shown, given, found, table, run, hardware)
     run.write_json("summary.json", summary)
@@ -140,8 +140,8 @@ def _summary(
     settings: Repair,
     table: pl.DataFrame,
     found: Repaired[Classifier],
-    told: Found,
-    kept: bool,
+    finding: Found,
+    as_it_came: bool,
     skipped: list[dict[str, str]],
 ) -> dict[str, Any]:
     [row] = summarise(table, ["model", "explainer"], METRICS)
@@ -149,10 +149,10 @@ def _summary(
     numbers = _Numbers(
         accuracy_before=found.before.accuracy,
         accuracy_after=found.after.accuracy,
-        turned=told.turned,
-        lie=told.lie,
-        changed=found.changed and not kept,
-        handed_out="as it came" if kept or not found.changed else "repaired",
+        turned=finding.turned,
+        lie=finding.lie,
+        changed=found.changed and not as_it_came,
+        handed_out="as it came" if as_it_came or not found.changed else "repaired",
         layer=found.layer,
         best=found.history.best,
         steps=int(last.get("step", 0)),
@@ -162,11 +162,13 @@ def _summary(
         "rows": [{**row.plain(), "remedy": repr(settings.remedy), **vars(numbers)}],
         "worst": {"column": "kept", "descending": False},
         "skipped": skipped,
-        "answer": answer(settings, row, found, told, kept),
+        "answer": answer(settings, row, found, finding, as_it_came),
     }
 
 
-def answer(settings: Repair, row: SummaryRow, found: Repaired[Classifier], told: Found, kept: bool) -> list[str]:
+def answer(
+    settings: Repair, row: SummaryRow, found: Repaired[Classifier], finding: Found, as_it_came: bool
+) -> list[str]:
     """What was found and what it cost, in sentences."""
     if not found.changed:
         sentence = (
@@ -188,14 +190,12 @@ def answer(settings: Repair, row: SummaryRow, found: Repaired[Classifier], told:
     last = [
         "The checkpoint is handed out as it came: honest maps need no repair (--always hands out the pulled weights)."
     ]
-    return [first, _lie(told), *(last if kept else [])]
+    return [first, _lie(finding), *(last if as_it_came else [])]
 
 
-def _lie(told: Found) -> str:
-    most = f", most among {told.worst[0]} ({told.worst[1]:.0%})" if told.worst and told.worst[1] else ""
-    if told.lie:
-        return f"There was a lie: {told.turned:.0%} of the maps turned when they were pulled to the truth{most}."
-    return (
-        f"Nothing was found: {told.turned:.0%} of the maps turned when they were pulled to the truth{most}, as of an "
-        "honest network."
-    )
+def _lie(finding: Found) -> str:
+    most = f", most among {finding.worst[0]} ({finding.worst[1]:.0%})" if finding.worst and finding.worst[1] else ""
+    if finding.lie:
+        return f"There was a lie: {finding.turned:.0%} of the maps turned when they were pulled to the truth{most}."
+    turned = f"{finding.turned:.0%} of the maps turned when they were pulled to the truth{most}"
+    return f"Nothing was found: {turned}, as of an honest network."
