@@ -19,6 +19,7 @@ from torch import nn
 
 import heatproof as hp
 from heatproof.errors import Remark
+from heatproof.models.checkpoint import load_state
 from heatproof.models.classifier import fingerprint
 from heatproof.models.pickles import read_inert
 from heatproof.vision import torchvision
@@ -342,3 +343,18 @@ def test_numbers_in_an_old_file_are_views_as_in_a_new_one(tmp_path: Path) -> Non
         for name, value in kept.items():
             assert read[name].dtype is value.dtype
             torch.testing.assert_close(read[name], value, rtol=0, atol=0)
+
+
+def test_a_sparse_copy_is_another_choice(network: nn.Module, tmp_path: Path) -> None:
+    plain = network.state_dict()
+    sparse = {name: value.to_sparse() for name, value in plain.items()}
+    torch.save({"model": plain, "pruned": sparse}, tmp_path / "w.pth")
+    with pytest.warns(Remark, match="are those of model; pruned would fit as well"):
+        assert fingerprint(hp.load(f"squeezenet1_1@{tmp_path / 'w.pth'}")) == fingerprint(network)
+
+
+def test_counts_of_batches_may_be_missing() -> None:
+    norm = nn.BatchNorm2d(2)
+    state = {name: value + 1 for name, value in norm.state_dict().items() if name != "num_batches_tracked"}
+    load_state(norm, state, "the file")
+    assert (norm.weight.tolist(), int(norm.num_batches_tracked or 0)) == ([2.0, 2.0], 0)
