@@ -303,3 +303,9 @@ def test_bad_faces_are_named(tmp_path, faces):
             Chakraborty2022(str(faces), ())(run)
         with pytest.raises(InputError, match="holds 0 identities"):
             Chakraborty2022(str(faces / "ann"), ("demo",))(run)
+
+
+def test_the_first_identities_alone_are_taken_where_so_many_are_asked_for(faces):
+    every, two = (Chakraborty2022(str(faces), ("demo",), identities=count)._faces() for count in (0, 2))
+    assert (every.classes, len(every)) == (list(PEOPLE), 30)
+    assert (two.classes, len(two), set(two.labels)) == (list(PEOPLE[:2]), 20, {0, 1})
