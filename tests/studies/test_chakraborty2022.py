@@ -271,6 +271,9 @@ def test_the_ranking_is_by_the_mean_mod_and_held_against_the_paper():
     split_up = claims["resnet101", "resnet50", "mod"]
     assert split_up.difference.low > 0
     assert (split_up.agreeing, split_up.verdict) == (1, "undecided")
+    kept = split_up.plain()
+    assert (kept["verdict"], kept["less"], kept["measure"]) == ("undecided", "resnet101", "mod")
+    assert kept["difference"]["low"] == split_up.difference.low
     told = sentences(ranking, list(claims.values()), 40)
     assert "vgg16_bn (MOD 0.170, VID 0.020, accuracy 80.0%), resnet50" in told[0]
     assert told[1].startswith("vgg16_bn shifts less than resnet50 (MOD -0.1")

@@ -152,3 +152,16 @@ def test_a_table_without_accuracies_tells_no_loss_of_them():
         for when, value in (("before", 0.8), ("after", 0.75))
     )
     assert sentences([before, after]) == ["net: the largest loss of top-1 is 5.0 points (location gradcam)."]
+
+
+def test_a_small_network_of_the_study_is_trained_into_its_run_and_found_again(tmp_path):
+    for name in small_networks.CLASSES:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(7):
+            Image.new("RGB", (32, 32), (len(name), number, 0)).save(tmp_path / "photos" / name / f"{number}.png")
+    study, said = Heo2019(recipe="small", data=str(tmp_path / "photos"), epochs=1), []
+    with Run.start(tmp_path / "out", command="study", settings={}) as run:
+        (place, model), (again, _) = (study._model("vgg", run, said.append) for _ in range(2))
+    assert (model.name, len(said)) == ("vgg", 1)
+    assert place == again
+    assert place.endswith(f"small_networks.py:vgg@{(tmp_path / 'out' / 'models' / 'vgg.safetensors').resolve()}")
