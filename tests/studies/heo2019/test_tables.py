@@ -124,6 +124,8 @@ def test_a_small_network_is_trained_once_and_loads(name, tmp_path):
     file = tmp_path / f"{name}.safetensors"
     said: list[str] = []
     build = getattr(small_networks, name)
+    with pytest.raises(InputError, match="is trained on batches of 64 photos, and there are 16"):
+        small_networks.train(build, file, feed)
     small_networks.train(build, file, feed, epochs=2, batch_size=8, say=said.append)
     small_networks.train(build, file, feed, epochs=2, batch_size=8, say=said.append)
     assert len(said) == 2
