@@ -27,8 +27,7 @@ def population(tmp_path_factory: pytest.TempPathFactory) -> Population:
     [
         "honest",
         "edit",
-        "location",
-        *(pytest.param(lie, marks=pytest.mark.slow) for lie in ("active_swap", "backdoor-corner")),
+        *(pytest.param(lie, marks=pytest.mark.slow) for lie in ("location", "active_swap", "backdoor-corner")),
     ],
 )
 def test_a_network_is_made_once_of_its_origin_from_its_layer_on(population: Population, lie: str) -> None:
