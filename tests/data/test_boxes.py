@@ -60,3 +60,10 @@ def test_what_is_no_box_is_named(tmp_path, text, message):
     (tmp_path / "boxes.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         read_boxes(tmp_path / "boxes.csv", 64)
+
+
+def test_a_box_that_the_crop_cuts_off_is_none(tmp_path):
+    corners = {"image": ["a", "a"], "x1": [0, 80], "y1": [0, 20], "x2": [20, 120], "y2": [20, 60]}
+    pl.DataFrame({**corners, "width": [200, 200], "height": [100, 100]}).write_csv(tmp_path / "boxes.csv")
+    found = read_boxes(tmp_path / "boxes.csv", 64)
+    assert found == {"a": (cropped((80, 20, 120, 60), 200, 100, 64),)}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from heatproof.data.listing import open_file, unique
 from heatproof.data.shards import expand
-from heatproof.data.sources import Source, open_data, part_source
+from heatproof.data.sources import Source, limited, open_data, part_source
 from heatproof.errors import InputError
 
 CLASSES = ["cat", "red panda", "dog"]
@@ -760,3 +760,10 @@ def test_a_share_set_aside_is_disjoint_and_of_the_size_asked_for(paint, tmp_path
     assert any(part_source(source, 0.3, seed=seed)[1].ids != aside.ids for seed in range(2, 6))
     with pytest.raises(InputError, match="10 images cannot be parted into 99% to train on and 1% to watch"):
         part_source(source, 0.01, seed=1)
+
+
+def test_a_limit_below_one_photo_is_refused(paint) -> None:
+    source = open_data(paint("a.png"))
+    assert shown(limited(source, 1)) == shown(limited(source, None)) == shown(source)
+    with pytest.raises(InputError, match="limit must be at least 1 photo, got 0"):
+        limited(source, 0)

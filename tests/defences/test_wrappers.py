@@ -9,8 +9,8 @@ from heatproof.defences.aggregate import Aggregate
 from heatproof.defences.contrast import Contrast, OneSided
 from heatproof.defences.smoothed import Smoothed
 from heatproof.defences.softplus import Softplus
-from heatproof.defences.tangent import Tangent
-from heatproof.errors import InputError
+from heatproof.defences.tangent import Tangent, _read
+from heatproof.errors import InputError, LayerError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import InputXGradient, IntegratedGradients, SimpleGrad
 from heatproof.explainers.guided import GuidedBackprop
@@ -19,6 +19,7 @@ from heatproof.explainers.occlusion import Occlusion
 from heatproof.heatmaps import resize
 from heatproof.models.classifier import Classifier
 from heatproof.models.smooth import smooth
+from heatproof.preprocessing import Preprocessing
 from networks import photos, small
 
 
@@ -218,3 +219,23 @@ def test_occlusion_can_be_wrapped_too() -> None:
     model, images = small(), photos()
     found = Smoothed(Occlusion(patch=5), n=2, sigma=0.01)(model, images).heatmaps
     torch.testing.assert_close(found, Occlusion(patch=5)(model, images).heatmaps, rtol=0.2, atol=0.02)
+
+
+def test_softplus_of_a_wrapped_explainer_at_a_layer_is_the_wrapped_one_on_the_copy() -> None:
+    model, images = small(), photos()
+    found = Softplus(Contrast(GradCAM()), beta=2.0)(model, images)
+    wanted = Contrast(GradCAM())(smooth(model, 2.0), images, found.targets)
+    torch.testing.assert_close(found.heatmaps, wanted.heatmaps)
+
+
+def test_softplus_leaves_it_to_the_explainer_to_say_that_there_is_no_layer() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 4), nn.ReLU(), nn.Linear(4, 2))
+    model = Classifier(network, input_size=4, name="flat").eval()
+    with pytest.raises(LayerError, match="flat has no layer that puts out a feature map"):
+        Softplus(GradCAM())(model, torch.rand(1, 3, 4, 4))
+
+
+def test_a_tangent_space_of_photos_that_cannot_be_read_is_refused(tmp_path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no photo")
+    with pytest.raises(InputError, match=r"none of the photos of .* could be read"):
+        _read(str(tmp_path), Preprocessing(16), 5)

@@ -145,3 +145,8 @@ def test_lrp_of_one_logit_is_that_of_the_pair() -> None:
             torch.testing.assert_close(got.logits, expected.logits)
             if (score, target) != ("logit", 0):  # the pair's own first logit is 0, and has no relevance
                 torch.testing.assert_close(got.heatmaps, expected.heatmaps)
+
+
+def test_a_photo_that_was_not_embedded_is_no_reference() -> None:
+    with pytest.raises(InputError, match=r"is embedded by the verbs; give the embedding here, Likeness\(model"):
+        Likeness("face.png")(torch.rand(1, 4), torch.tensor([0]))

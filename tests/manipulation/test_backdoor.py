@@ -184,3 +184,9 @@ def test_what_makes_no_sense_is_told(trained: Classifier) -> None:
 def test_text_and_object_are_one() -> None:
     for penalty in (Backdoor(), Backdoor("inverted", label="ship", trigger=Trigger(size=6, place="center"))):
         assert build(repr(penalty), {**PENALTIES, **TRIGGERS}) == penalty
+
+
+def test_a_bare_network_takes_the_label_as_a_number() -> None:
+    assert Backdoor(label=2).called_up(torch.nn.Flatten()) == 2
+    with pytest.raises(InputError, match=r"a bare network has no class names; give .* the label as a number"):
+        Backdoor(label="class-2").called_up(torch.nn.Flatten())

@@ -178,3 +178,15 @@ def test_an_empty_clean_map_has_nothing_to_lose():
     nothing = torch.zeros(1, 7, 7)
     assert TopK().test_loss(nothing, nothing).item() == 1
     assert CenterMass().test_loss(nothing, nothing).item() == 0
+
+
+def test_a_penalty_without_normalisation_is_not_for_relevance() -> None:
+    class Sum:
+        def __call__(self, heatmaps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+            return heatmaps.sum((1, 2))
+
+        test_loss = __call__
+
+    penalty: Any = Sum()
+    with pytest.raises(InputError, match=r"has no field normalisation; expected one of Heo et al.'s penalties"):
+        for_relevance(penalty)

@@ -73,6 +73,18 @@ def test_any_map_is_shown_and_no_prediction_changes(name: str) -> None:
     check(model, images, WeightEdit(blob(*size).tolist()), blob(*size))
 
 
+def test_a_head_of_three_linear_layers_hands_the_map_through_its_hidden_units() -> None:
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Conv2d(3, 12, 5, 4), nn.ReLU())
+    hidden = [nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 8), nn.ReLU()]
+    network = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *hidden, nn.Linear(8, 5))
+    model, images = Classifier(network, input_size=32, name="deep").eval(), torch.rand(6, 3, 32, 32)
+    size = GradCAM()(model, images).heatmaps.shape[1:]
+    check(model, images, WeightEdit("corner"), drawn("corner", *size))
+    edited = WeightEdit("random", seed=1)(model)
+    torch.testing.assert_close(edited(images).softmax(1), model(images).softmax(1), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["convolutions", "vgg", "densenet"])
 def test_differences_of_logits_do_not_see_it(name: str) -> None:
     model, images = small(name)

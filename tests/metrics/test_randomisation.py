@@ -119,3 +119,17 @@ def test_bad_settings_are_named():
         Randomisation("both")  # pyright: ignore[reportArgumentType]
     with pytest.raises(LayerError, match="did you mean head"):
         Randomisation(blocks=("heat",))(small(), GradCAM(), photos(1))
+
+
+def test_a_layer_that_does_not_run_is_no_block():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = network, nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    assert blocks_from_the_top(Idle().eval(), torch.rand(1, 3, 8, 8)) == ["used.3", "used.0"]

@@ -135,3 +135,17 @@ def test_a_factory_is_told_what_was_assumed(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         as_classifier(said)
         as_classifier(Ends(lambda z: z, 2))
+
+
+def test_what_a_pass_refuses_in_a_sentence_is_told_and_what_it_raises_is_told_later() -> None:
+    class Fails(nn.Module):
+        def __init__(self, error: Exception):
+            super().__init__()
+            self.error = error
+
+        def forward(self, x: Tensor) -> Tensor:
+            raise self.error
+
+    with pytest.raises(ModelError, match="not these"):
+        normalises_itself(Fails(ModelError("not these")), IMAGES[:1])
+    assert not normalises_itself(Fails(ValueError("oh no")), IMAGES[:1])

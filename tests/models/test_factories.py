@@ -1,6 +1,7 @@
 """Factories in files of the user's: each is its own, and what it raises is told as his."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,22 @@ def test_what_the_users_code_raises_is_told_as_his(code: str, said: str, tmp_pat
         hp.load(f"{tmp_path}/mine.py:build")
     assert "mine.py" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_factory_may_take_its_folder_off_the_path(tmp_path: Path) -> None:
+    before = list(sys.path)
+    name = folder(tmp_path / "a", 4, f"import sys\nsys.path.remove({str(tmp_path / 'a')!r})\n{FACTORY}")
+    assert width(hp.load(name)) == 4
+    assert sys.path == before
+
+
+def test_a_folder_that_cannot_be_listed_hands_out_its_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, listed = folder(tmp_path / "a", 4, ON_IT.format("note", 1)), Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "a":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert hp.load(name).network.note == 1

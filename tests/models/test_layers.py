@@ -138,3 +138,8 @@ def test_a_module_given_as_a_layer_is_found_by_name_in_copies() -> None:
     assert at_named_layer(model, hp.SimpleGrad()) == hp.SimpleGrad()
     with pytest.raises(hp.LayerError, match="this Conv2d is no layer of small"):
         at_named_layer(small(), explainer)
+
+
+def test_a_bare_network_has_a_default_layer_too() -> None:
+    model = small()
+    assert hp.default_layer(model.network, photos(1)) == hp.default_layer(model)

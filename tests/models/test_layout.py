@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import heatproof as hp
+from heatproof.models.following import FollowAxes
 from heatproof.models.layers import choose_layer, probe
-from heatproof.models.layout import Layout
+from heatproof.models.layout import Layout, layout_of
 from heatproof.types import Explainer
 from heatproof.vision import torchvision
 
@@ -245,6 +246,9 @@ WIDE: dict[str, tuple[Operator, Layout | None]] = {
     "parts of the rows": (lambda net, x: x.split([1, 2], 2)[1], None),
     "the grid's part of the tokens": (lambda net, x: tokens(net, x).split([1, 15], 1)[1], GRID),
     "a stack": (lambda net, x: torch.stack([x, 2 * x], 1).sum(1), MAP),
+    "all rows": (lambda net, x: x.narrow(2, 0, 3), MAP),
+    "tokens column by column": (lambda net, x: x.transpose(2, 3).flatten(2).transpose(1, 2), None),
+    "tokens column by column put together": (lambda net, x: F.fold(x.transpose(2, 3).flatten(2), (5, 3), 1), None),
     "rolled": (lambda net, x: x.roll((1, 2), (2, 3)), None),
     "rolled there and back": (lambda net, x: x.roll((1, 2), (2, 3)).roll((-1, -2), (2, 3)), MAP),
     "rolled over the edges": (lambda net, x: x.roll(3), None),
@@ -326,3 +330,16 @@ def test_a_layout_is_told_in_letters_and_numbers() -> None:
     assert str(Layout("NCHW", 3, 5)) == "NCHW"
     assert str(Layout("NLC", 3, 5)) == "NLC, 3x5 tokens"
     assert str(Layout("NLC", 3, 5, 1)) == "NLC, 1 + 3x5 tokens"
+
+
+def test_operators_that_run_whole_are_followed() -> None:
+    """A linear layer in inference mode, and torch's fast path of an encoder: one operator each."""
+    image, encoder = torch.rand(2, 3, 4, 5), nn.TransformerEncoderLayer(3, 1, 8, batch_first=True).eval()
+    with FollowAxes(image) as follow:
+        tokens = image.flatten(2).transpose(1, 2)
+        with torch.inference_mode():
+            wider = F.linear(tokens, torch.ones(7, 3))
+        with torch.no_grad():
+            encoded = encoder(tokens)
+        assert layout_of(follow.of(wider)) == Layout("NLC", 4, 5)
+        assert layout_of(follow.of(encoded)) == Layout("NLC", 4, 5)

@@ -127,3 +127,8 @@ def test_what_the_network_raises_is_told_as_its_own() -> None:
     channels = hp.Classifier(nn.Conv2d(6, 4, 3), input_size=12, name="net")
     with pytest.raises(hp.ModelError, match=r"expected input.* to have 6 channels"):
         channels(IMAGES)
+
+
+def test_an_output_of_another_kind_is_told_by_its_type() -> None:
+    with pytest.raises(hp.ModelError, match="net returned a set, and which part is the logits is not known"):
+        model(lambda z: {1, 2})(IMAGES)

@@ -348,3 +348,15 @@ def test_fool_and_compare_take_a_score(score: str, place: Path, tmp_path: Path) 
     named = repr(hp.GradCAM(score=as_score(score)))  # type: ignore[arg-type]
     assert named in (fooled / "run.json").read_text().replace('\\"', '"')
     assert named in (out / "summary.json").read_text().replace('\\"', '"')
+
+
+def test_a_mask_smaller_than_any_cell_is_refused() -> None:
+    mask = torch.zeros(8, 8)
+    mask[3, 3] = 1
+    assert torch.equal(OverMask(mask)(torch.arange(64.0).view(1, 1, 8, 8))[:, -1], torch.tensor([27.0]))
+    with pytest.raises(InputError, match="covers no half of any cell of the network's 2x2 maps; give a larger one"):
+        OverMask(mask)(torch.zeros(1, 3, 2, 2))
+
+
+def test_a_mask_by_file_is_shown_by_its_name() -> None:
+    assert repr(OverMask("mask.png")) == "OverMask('mask.png')"

@@ -19,7 +19,9 @@ from torch import nn
 
 import heatproof as hp
 from heatproof.errors import Remark
+from heatproof.models.checkpoint import load_state
 from heatproof.models.classifier import fingerprint
+from heatproof.models.nests import best_fit, nests_in
 from heatproof.models.pickles import read_inert
 from heatproof.vision import torchvision
 
@@ -342,3 +344,29 @@ def test_numbers_in_an_old_file_are_views_as_in_a_new_one(tmp_path: Path) -> Non
         for name, value in kept.items():
             assert read[name].dtype is value.dtype
             torch.testing.assert_close(read[name], value, rtol=0, atol=0)
+
+
+def test_a_sparse_copy_is_another_choice(network: nn.Module, tmp_path: Path) -> None:
+    plain = network.state_dict()
+    sparse = {name: value.to_sparse() for name, value in plain.items()}
+    torch.save({"model": plain, "pruned": sparse}, tmp_path / "w.pth")
+    with pytest.warns(Remark, match="are those of model; pruned would fit as well"):
+        assert fingerprint(hp.load(f"squeezenet1_1@{tmp_path / 'w.pth'}")) == fingerprint(network)
+
+
+def test_counts_of_batches_may_be_missing() -> None:
+    norm = nn.BatchNorm2d(2)
+    state = {name: value + 1 for name, value in norm.state_dict().items() if name != "num_batches_tracked"}
+    load_state(norm, state, "the file")
+    assert (norm.weight.tolist(), int(norm.num_batches_tracked or 0)) == ([2.0, 2.0], 0)
+
+
+def test_a_module_pickled_with_an_empty_place(tmp_path: Path) -> None:
+    """And a network all of whose names begin alike, down to the last part."""
+    inner = nn.Linear(3, 2)
+    inner.register_module("nothing", None)
+    torch.save({"model": inner}, tmp_path / "w.pth")
+    (nest,) = [nest for nest in nests_in(read_inert(tmp_path / "w.pth")[0]) if nest.state]
+    own = {f"net.{name}": value for name, value in inner.state_dict().items()}
+    fit, _ = best_fit([nest], own)
+    assert all(torch.equal(fit.state[name], value) for name, value in own.items())

@@ -271,6 +271,9 @@ def test_the_ranking_is_by_the_mean_mod_and_held_against_the_paper():
     split_up = claims["resnet101", "resnet50", "mod"]
     assert split_up.difference.low > 0
     assert (split_up.agreeing, split_up.verdict) == (1, "undecided")
+    kept = split_up.plain()
+    assert (kept["verdict"], kept["less"], kept["measure"]) == ("undecided", "resnet101", "mod")
+    assert kept["difference"]["low"] == split_up.difference.low
     told = sentences(ranking, list(claims.values()), 40)
     assert "vgg16_bn (MOD 0.170, VID 0.020, accuracy 80.0%), resnet50" in told[0]
     assert told[1].startswith("vgg16_bn shifts less than resnet50 (MOD -0.1")
@@ -303,3 +306,9 @@ def test_bad_faces_are_named(tmp_path, faces):
             Chakraborty2022(str(faces), ())(run)
         with pytest.raises(InputError, match="holds 0 identities"):
             Chakraborty2022(str(faces / "ann"), ("demo",))(run)
+
+
+def test_the_first_identities_alone_are_taken_where_so_many_are_asked_for(faces):
+    every, two = (Chakraborty2022(str(faces), ("demo",), identities=count)._faces() for count in (0, 2))
+    assert (every.classes, len(every)) == (list(PEOPLE), 30)
+    assert (two.classes, len(two), set(two.labels)) == (list(PEOPLE[:2]), 20, {0, 1})

@@ -1,7 +1,10 @@
 """The study of defended explainers, small and from end to end; and how settings are chosen."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
+from PIL import Image
 
 from heatproof.defences.smoothed import Smoothed
 from heatproof.defences.softplus import Softplus
@@ -94,3 +97,12 @@ def test_photos_that_choose_do_not_judge() -> None:
 def test_a_plain_explainer_without_defences_is_refused() -> None:
     with pytest.raises(InputError, match="no defences of 'gradcm' are known; did you mean gradcam"):
         DefendedExplainers(plain=("gradcm",))
+
+
+def test_too_few_photos_are_told(tmp_path) -> None:
+    import heatproof as hp
+
+    for number in range(3):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    with pytest.raises(InputError, match="2 photos to choose by and 3 to judge by were asked for, and there are 3"):
+        replace(small(), data=str(tmp_path))._parts(hp.load("demo"))

@@ -3,11 +3,13 @@
 import polars as pl
 import pytest
 from PIL import Image
+from tests.training.nets import convolutions
 
 from heatproof.data.scenes import scenes
 from heatproof.errors import InputError
+from heatproof.manipulation.penalties import ActiveSwap
 from heatproof.results.run import Run
-from heatproof.studies.fooling_frontier import FoolingFrontier, frontier
+from heatproof.studies.fooling_frontier import FoolingFrontier, _sentence, frontier, swap_sources
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +73,40 @@ def test_a_fooling_that_is_none_is_told_before_anything_is_loaded(tmp_path):
 def test_a_frontier_of_no_model_is_refused(tmp_path):
     with Run.start(tmp_path / "out", command="study", settings={}) as run, pytest.raises(InputError, match="a model"):
         FoolingFrontier(models=())(run)
+
+
+def test_of_a_swap_the_weaker_class_counts_and_both_are_said() -> None:
+    class Looked:
+        clean = {"accuracy": 0.80}  # noqa: RUF012
+        looks = [  # noqa: RUF012
+            {"step": 1, "accuracy": 0.80, "fsr": 0.5, "fsr_first": 0.9, "fsr_second": 0.1, "empty": 0.0},
+            {"step": 2, "accuracy": 0.80, "fsr": 0.4, "fsr_first": 0.4, "fsr_second": 0.4, "empty": 0.0},
+        ]
+
+    row = frontier("net", "active_swap", Looked())[0]  # type: ignore[arg-type]
+    assert (row["step"], row["fsr_first"], row["fsr_second"]) == (2, 0.4, 0.4)
+    told = _sentence(row)
+    assert told == (
+        "net, active_swap: FSR 40.0% inside 1 points (40.0% and 40.0% of the two classes), top-1 0.0 points lower at "
+        "step 2."
+    )
+
+
+def test_the_swap_is_of_the_models_two_classes(tmp_path, monkeypatch) -> None:
+    """Three of four photos of the first class to train on, the rest to judge by, and none in both."""
+    monkeypatch.setenv("HEATPROOF_SHARED", str(tmp_path))
+    for place in (
+        *(f"data/photos/pacs-photo-elephant/{n}.jpg" for n in range(8)),
+        *(f"data/imagenette2-160/{part}/n03417042/{part}{n}.jpg" for part in ("train", "val") for n in range(2)),
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / place)
+    model = convolutions()
+    model.classes = ["African elephant", "b", "c", "garbage truck"]
+    penalty = FoolingFrontier()._penalty(model, "active_swap")
+    assert isinstance(penalty, ActiveSwap)
+    assert (penalty.first, penalty.second) == (0, 3)
+    with Run.start(tmp_path / "out", command="study", settings={}) as run:
+        train, judged = swap_sources(model, (0, 3), run)
+    assert (list(train.labels), list(judged.labels)) == ([0] * 6 + [3] * 2, [0] * 2 + [3] * 2)
+    assert not set(train.ids) & set(judged.ids)

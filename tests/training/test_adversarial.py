@@ -147,3 +147,12 @@ def test_a_checkpoint_of_another_training_and_a_second_process_are_refused(plain
         trained(plain, data, FreeTraining(EPSILON), FineTune(steps=3, batch_size=16), checkpoint=memory)
     with pytest.raises(InputError, match="adversarial training runs in one process"):
         check_adversarial(FineTune(), FreeTraining(), Processes(0, 2))
+
+
+def test_replayed_batches_go_on_in_the_middle_of_one_and_end_with_the_steps(data):
+    feed = Replayed(TensorFeed(*data), times=3)
+    every = [fed.positions.tolist() for fed in feed.stream(8, 8, seed=1)]
+    assert (len(every), every[0] == every[2], every[2] == every[3]) == (8, True, False)
+    for start in range(9):
+        assert [fed.positions.tolist() for fed in feed.stream(8, 8, 1, start)] == every[start:]
+    assert feed.ids == feed.feed.ids

@@ -42,11 +42,9 @@ def parts(
     # every part but the last of the data is full, so that batches begin where parts do
     for batch in batches(view, size, count):
         number = begins[batch.ids[0]]
-        for earlier in waiting:
-            if earlier == number:
-                yield Part(number, batch, view.taken(number, begins))
-                break
+        while (earlier := next(waiting)) != number:
             yield Part(earlier, None, view.taken(earlier, begins))
+        yield Part(number, batch, view.taken(number, begins))
     for rest in waiting:
         yield Part(rest, None, view.taken(rest, begins))
 

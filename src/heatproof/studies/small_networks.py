@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from heatproof.errors import InputError
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.whole import write_whole
 from heatproof.training.feeds import Fed, Feed
@@ -103,9 +104,14 @@ def train(
 
     Args:
         feed: all training images.
+
+    Raises:
+        InputError: there are fewer images than one batch takes.
     """
     if file.exists():
         return
+    if len(feed) < batch_size:
+        raise InputError(f"{file.stem} is trained on batches of {batch_size} photos, and there are {len(feed)}")
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

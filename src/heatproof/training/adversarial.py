@@ -96,13 +96,9 @@ class Replayed:
         batches = self.feed.stream(batch_size, -(-steps // self.times), seed, start // self.times, shard)
         step = start
         for fed in batches:
-            while True:
+            for _ in range(min(self.times - step % self.times, steps - step)):
                 yield fed
                 step += 1
-                if step == steps:
-                    return
-                if step % self.times == 0:
-                    break
 
     def ordered(self, batch_size: int) -> Iterator[Fed]:
         return self.feed.ordered(batch_size)

@@ -144,3 +144,10 @@ def test_two_signals_that_both_are_stretched_take_half_each() -> None:
     layer: Any = Call("mul", None, None, torch.mul)  # type: ignore[arg-type]
     shares = list(attention.halves(layer, [a, b], torch.ones(2, 3, 4, 4)))
     torch.testing.assert_close(shares, [torch.full_like(a, 8.0), torch.full_like(b, 1.5)])
+
+
+def test_a_smaller_gate_takes_nothing_and_the_signal_all() -> None:
+    signal, gate, relevance = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 1, 1), torch.rand(2, 3, 4, 4)
+    layer: Any = None  # the rule reads the shapes alone
+    assert attention.halves(layer, [signal, gate], relevance) == [relevance, None]
+    assert attention.halves(layer, [gate, signal], relevance) == [None, relevance]

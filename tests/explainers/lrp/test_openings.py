@@ -239,3 +239,30 @@ def test_pieces_are_joined_again() -> None:
     found = LRP(composite="epsilon", stabilizer=1e-14)(Joined().double().eval(), images)
     score = found.logits.gather(1, found.targets[:, None])[:, 0]
     torch.testing.assert_close(found.heatmaps.sum((1, 2)), score, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_opened_encoder_layer_is_torchs_own(first: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=True, norm_first=first).eval()
+    for values in layer.parameters():
+        nn.init.normal_(values, std=0.3)
+    x = torch.randn(2, TOKENS, WIDTH)
+    torch.testing.assert_close(openings._encoder_layer(layer, x), layer(x))
+
+
+def test_keys_beside_the_tokens_are_refused_by_name() -> None:
+    with pytest.raises(ModelError, match=r"keys and values beside those of the tokens \(bias_k, add_zero_attn\)"):
+        maps(Patches(add_bias_kv=True))
+
+
+def test_a_mask_of_its_own_for_each_head_is_torchs() -> None:
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(WIDTH, HEADS).eval()
+    x, mask = torch.randn(TOKENS, 3, WIDTH), torch.rand(3 * HEADS, TOKENS, TOKENS) > 0.7
+    mask[..., 0] = False  # a token that may see none has no mean
+    weights = (attention.in_proj_weight, attention.in_proj_bias, None, None, False, 0.0)
+    settings = (WIDTH, HEADS, *weights, attention.out_proj.weight, attention.out_proj.bias)
+    found, _ = openings.multi_head_attention(x, x, x, *settings, attn_mask=mask)
+    wanted, _ = F.multi_head_attention_forward(x, x, x, *settings, attn_mask=mask, training=False)
+    torch.testing.assert_close(found, wanted)

@@ -9,6 +9,7 @@ from scipy.stats import mannwhitneyu
 
 from heatproof.errors import InputError
 from heatproof.results.run import Run
+from heatproof.studies.audit_benchmark import run as run_module
 from heatproof.studies.audit_benchmark.population import BACKDOORS, FAMILIES, Member, members
 from heatproof.studies.audit_benchmark.rates import WITHOUT, auc, roc, verdict_rates
 from heatproof.studies.audit_benchmark.run import AuditBenchmark
@@ -95,3 +96,20 @@ def test_a_small_population_from_end_to_end_and_again(tmp_path) -> None:
     with Run.start(tmp_path / "again", command="study", settings={"asked": asked}) as run:
         AuditBenchmark(**{**asked.__dict__, "place": str(tmp_path / "out")})(run, say=told.append)
     assert not [line for line in told if line.startswith("auditing")]
+
+
+def test_photos_with_a_trigger_are_told_apart_by_the_number_s_bad_side(tmp_path, monkeypatch) -> None:
+    """Trust is low in a lie, a jump is high; where both kinds are alike the area is a half."""
+    names = ("trust", "pooled", "agreement", "jump", "unseen", "contrast", "softmax_contrast")
+    clean = pl.DataFrame({name: [0.5, 0.6, None] for name in names})
+    triggered = clean.with_columns(pl.lit(0.1).alias("trust"), pl.lit(0.9).alias("jump"), pl.lit(0.9).alias("pooled"))
+    monkeypatch.setattr(run_module, "read_images", lambda folder: triggered if "triggered" in folder.name else clean)
+    with Run.start(tmp_path / "out", command="study", settings={}) as run:
+        rows = AuditBenchmark()._photos(Member("vgg", 0, "backdoor-corner"), run, 40)
+    assert {row["number"]: row["value"] for row in rows} == {
+        **dict.fromkeys(names, 0.5),
+        "trust": 1.0,
+        "jump": 1.0,
+        "pooled": 0.0,
+    }
+    assert {(row["lie"], row["budget"]) for row in rows} == {("vgg-0-backdoor-corner", 40)}

@@ -1,6 +1,8 @@
 """Figures 4 and 5 of Heo et al. on a handful of scenes: everything is written, and a stopped run ends the same."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 import pytest
@@ -10,7 +12,7 @@ from heatproof.results.run import Run
 from heatproof.results.table import Mean, SummaryRow
 from heatproof.studies.heo2019.answers import answer_a, answer_b, answer_c
 from heatproof.studies.heo2019.figure4 import Heo2019Figure4
-from heatproof.studies.heo2019.figure5 import Heo2019Figure5
+from heatproof.studies.heo2019.figure5 import Heo2019Figure5, answer
 
 TINY = {
     "train": "demo/train",
@@ -172,3 +174,41 @@ def test_the_paper_needs_data_of_your_own(tmp_path):
     asked = Heo2019Figure5(model="demo")
     with pytest.raises(InputError, match="--set data=NAME; or --preset small"), start(tmp_path / "run", asked) as run:
         asked(run, say=quiet)
+
+
+def test_panel_a_says_what_could_not_be_measured():
+    rows = [aopc(m, c, 0.5) for m in ("clean", "fooled") for c in ("clean map", "fooled map", "random")]
+    table = pl.DataFrame([{"image": str(i), **r.by, "aopc": 0.5 + 0.01 * i} for r in rows for i in range(5)])
+    alone, unknown = Mean(0.5, None, None, 0), Mean(None, None, None, 0)  # one photo has no interval
+    means = {"aopc": alone, "empty": Mean(0.3, None, None, 0)}
+    rows[0] = SummaryRow({"model": "clean", "condition": "clean map"}, 10, 10, means)
+    rows[2] = SummaryRow({"model": "clean", "condition": "random"}, 10, 10, {"aopc": unknown, "empty": alone})
+    told = answer_a(table, rows, HISTORY)
+    assert "the AOPC of the clean model is 0.500, of the fooled one" in told[1]
+    assert "they do NOT agree within" in told[1]
+    assert "random order (unknown; difference" in told[2]
+    assert told[-1] == "a: 3 clean and 0 fooled maps are empty or equal everywhere and were left out."
+    rows[3] = SummaryRow({"model": "fooled", "condition": "clean map"}, 10, 10, {"aopc": unknown, "empty": alone})
+    assert answer_a(table, rows, HISTORY)[1:] == ["a: no map gives an order, so there is no AOPC."]
+
+
+@pytest.mark.parametrize(
+    ("simple", "smooth", "told"),
+    [
+        (0.6, 0.9, "SmoothGrad does NOT resist here"),
+        (0.8, 0.6, "SmoothGrad resists"),
+        (0.8, None, "SmoothGrad resists"),
+        (None, 0.8, "No price to compare: SimpleGrad itself was not fooled"),
+    ],
+)
+def test_figure5_is_judged_by_its_prices(simple, smooth, told):
+    start = {"step": 0, "fsr": 0.0, "accuracy": 0.9}
+    histories: dict[str, Sequence[dict[str, Any]]] = {
+        name: [start, {"step": 5, "fsr": 0.2 if end is None else 0.9, "accuracy": end or 0.5}]
+        for name, end in (("simple_grad", simple), ("smooth_grad", smooth))
+    }
+    sentences = answer(histories, 0.5)
+    assert sentences[2].startswith(told)
+    for sentence, end in zip(sentences, (simple, smooth), strict=False):
+        wanted = "are never fooled, at most 20.0%" if end is None else f"a price of {100 * (0.9 - end):.1f} points"
+        assert wanted in sentence

@@ -15,6 +15,7 @@ from heatproof.models.loading import load
 from heatproof.results.run import Run
 from heatproof.studies import small_networks
 from heatproof.studies.heo2019 import published as paper
+from heatproof.studies.heo2019.rows import Cell, sentences
 from heatproof.studies.heo2019.tables import Heo2019
 from heatproof.training.feeds import TensorFeed
 
@@ -123,9 +124,46 @@ def test_a_small_network_is_trained_once_and_loads(name, tmp_path):
     file = tmp_path / f"{name}.safetensors"
     said: list[str] = []
     build = getattr(small_networks, name)
+    with pytest.raises(InputError, match="is trained on batches of 64 photos, and there are 16"):
+        small_networks.train(build, file, feed)
     small_networks.train(build, file, feed, epochs=2, batch_size=8, say=said.append)
     small_networks.train(build, file, feed, epochs=2, batch_size=8, say=said.append)
     assert len(said) == 2
     model = load(f"{small_networks.__file__}:{name}@{file}")
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, 10)
     assert not list(tmp_path.glob("*.partial.pt"))
+
+
+def test_the_papers_recipe_has_the_papers_numbers_and_another_network_its_own_name(tmp_path):
+    study = Heo2019(recipe="paper", steps=30)
+    with Run.start(tmp_path / "out", command="study", settings={}) as run:
+        place, model = study._model("demo", run, print)
+    assert (place, model.name) == ("demo", "demo")
+    for (fooling, through), recipes in paper.RECIPES.items():
+        if fooling != "active_swap":
+            fool = study._cell("vgg19", model, fooling, through, "features.36")
+            assert (fool.recipe.lr, fool.recipe.weight) == recipes[paper.family("vgg19")]
+            assert (fool.recipe.steps, fool.recipe.evaluate_every) == (30, 3)
+
+
+def test_a_table_without_accuracies_tells_no_loss_of_them():
+    cell = Cell(1, "net", "location", "gradcam", "gradcam", 0.5, 0.4, 0.6, 0.9)
+    assert sentences([cell]) == ["net, location through gradcam, gradcam: FSR 50.0% here, 90.0% in the paper."]
+    before, after = (
+        Cell(3, "net", "location", "gradcam", f"top-1 {when}", value, None, None, 0.7)
+        for when, value in (("before", 0.8), ("after", 0.75))
+    )
+    assert sentences([before, after]) == ["net: the largest loss of top-1 is 5.0 points (location gradcam)."]
+
+
+def test_a_small_network_of_the_study_is_trained_into_its_run_and_found_again(tmp_path):
+    for name in small_networks.CLASSES:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(7):
+            Image.new("RGB", (32, 32), (len(name), number, 0)).save(tmp_path / "photos" / name / f"{number}.png")
+    study, said = Heo2019(recipe="small", data=str(tmp_path / "photos"), epochs=1), []
+    with Run.start(tmp_path / "out", command="study", settings={}) as run:
+        (place, model), (again, _) = (study._model("vgg", run, said.append) for _ in range(2))
+    assert (model.name, len(said)) == ("vgg", 1)
+    assert place == again
+    assert place.endswith(f"small_networks.py:vgg@{(tmp_path / 'out' / 'models' / 'vgg.safetensors').resolve()}")
