@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz.broken import CASES
 from tests.fuzz.nursery import Nursery, nursery
 from tests.fuzz.tally import tried
-from tests.fuzz.test_stops import EVERY, ended, words_of
+from tests.fuzz.test_stops import VERBS, ended, words_of
 
 pytestmark = pytest.mark.fuzz
 
@@ -39,7 +39,7 @@ def taken(folder: Path) -> int:
     return sum(-(-path.stat().st_size // PAGE) * PAGE if path.is_file() else PAGE for path in folder.rglob("*"))
 
 
-@pytest.mark.parametrize("verb", list(EVERY))
+@pytest.mark.parametrize("verb", list(VERBS))
 def test_a_full_disk_loses_nothing(verb: str, tmp_path: Path, apart: Nursery) -> None:
     words, log, small = words_of(verb, tmp_path), tmp_path / "log", tmp_path / "small"
     assert apart.end(apart.start([*words, "--out", str(tmp_path / "whole" / "out")], log)) == 0, log.read_text()

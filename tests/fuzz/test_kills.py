@@ -17,7 +17,7 @@ import pytest
 from tests.fuzz.broken import CASES
 from tests.fuzz.nursery import Nursery, nursery
 from tests.fuzz.tally import tried
-from tests.fuzz.test_stops import EVERY, ended, words_of
+from tests.fuzz.test_stops import VERBS, ended, words_of
 
 pytestmark = pytest.mark.fuzz
 
@@ -57,7 +57,7 @@ def killed(started: Nursery, pids: Sequence[int], after: float, by: signal.Signa
     return [started.end(pid) for pid in pids]
 
 
-@pytest.mark.parametrize("verb", list(EVERY))
+@pytest.mark.parametrize("verb", list(VERBS))
 def test_killed_at_any_moment(verb: str, tmp_path: Path, started: Nursery) -> None:
     words = words_of(verb, tmp_path)
     log, whole, out = tmp_path / "log", tmp_path / "whole" / "out", tmp_path / "out"

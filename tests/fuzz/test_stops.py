@@ -28,11 +28,13 @@ VERBS = {
     "compare": ["compare", "demo", "demo", "demo", "--limit", "4", "--explainer", "gradcam()", "--batch-size", "2"],
     "fool": ["fool", "demo", "--model", "demo", "--penalty", "location()", "--steps", "4", "--limit", "40"],
     "edit": ["fool", "demo", "--model", "demo", "--edit", "weight_edit(target='corner')", "--limit", "4"],
+    "evaluate": [
+        *("evaluate", "demo", "demo", "--limit", "6", "--batch-size", "2", "--explainer", "gradcam()"),
+        *("--metric", "aopc(region=16)", "--metric", "sensitivity_max(samples=2)"),
+    ],
 }
 FOOL = ["--batch-size", "8", "--set", "evaluate_every=1", "--set", "holdout=0.2"]
 LASTING = ("seconds",)
-EVALUATE = ["evaluate", "demo", "demo", "--limit", "6", "--batch-size", "2", "--explainer", "gradcam()"]
-EVERY = {**VERBS, "evaluate": [*EVALUATE, "--metric", "aopc(region=16)", "--metric", "sensitivity_max(samples=2)"]}
 
 
 KILLED = """
@@ -68,7 +70,7 @@ def photos(folder: Path) -> Path:
 
 def words_of(verb: str, folder: Path) -> list[str]:
     """The command line of a verb but for its ``--out``; photos, where it takes some, are made in the folder."""
-    words = [str(photos(folder / "photos")) if word == "PHOTOS" else word for word in EVERY[verb]]
+    words = [str(photos(folder / "photos")) if word == "PHOTOS" else word for word in VERBS[verb]]
     return words + (FOOL if verb == "fool" else [])
 
 
