@@ -267,17 +267,8 @@ def _aimed(heatmaps: Heatmaps, certificate: Certificate, seed: int) -> Heatmaps:
 def _share_for(defence, model, images: Images, targets, judges: int, seed: int) -> Heatmaps:
     given = answered(model, images, targets, create_graph=False)
     total = torch.zeros((), dtype=images.dtype)
-    for maps in noisy_maps(
-        defence.explainer,
-        model,
-        given,
-        n=judges,
-        sigma=defence.sigma,
-        noise="gaussian",
-        seed=100_000 + seed,
-        at_once=512,
-        create_graph=False,
-    ):
+    many = dataclasses.replace(defence, n=judges, seed=100_000 + seed, at_once=512)
+    for maps in noisy_maps(many, model, given, "gaussian", create_graph=False):
         flat = maps.flatten(0, 1)
         if isinstance(defence, CertifiedPixels):
             voted = (topk_mask(flat, defence.top) & (flat > 0)).to(flat)

@@ -92,17 +92,7 @@ class CertifiedPixels:
             )
         given = answered(model, images, targets, create_graph=create_graph)
         total, least = torch.zeros((), device=images.device), 0
-        for maps in noisy_maps(
-            self.explainer,
-            model,
-            given,
-            n=self.n,
-            sigma=self.sigma,
-            noise="gaussian",
-            seed=self.seed,
-            at_once=self.at_once,
-            create_graph=create_graph,
-        ):
+        for maps in noisy_maps(self, model, given, "gaussian", create_graph=create_graph):
             least = votes_needed(self.n, self.tau, self.alpha, maps[0, 0].numel())
             voted = _voted(maps.flatten(0, 1), self.top, create_graph).view(maps.shape)
             total = total + voted.sum(1)

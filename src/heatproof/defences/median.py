@@ -63,17 +63,7 @@ class MedianOfNoisy:
         self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
         given = answered(model, images, targets, create_graph=create_graph)
-        parts = noisy_maps(
-            self.explainer,
-            model,
-            given,
-            n=self.n,
-            sigma=self.sigma,
-            noise=self.noise,
-            seed=self.seed,
-            at_once=self.at_once,
-            create_graph=create_graph,
-        )
+        parts = noisy_maps(self, model, given, self.noise, create_graph=create_graph)
         ordered = torch.cat(list(parts), 1).sort(1).values
         low = lowest_rank(self.n, self.alpha)
         middle = ordered[:, low - 1 : self.n + 1 - low]

@@ -1,7 +1,7 @@
 """Noisy copies of photos, and what an explainer says of them: what smoothing, medians and certificates are made of."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from jaxtyping import Float
@@ -33,32 +33,36 @@ def answered(model: nn.Module, images: Images, targets: Classes | None, *, creat
     return Given(images.clone() if images.is_inference() else images, logits, resolve_targets(logits, targets, model))
 
 
-def noisy_maps(
-    explainer: Explainer,
-    model: nn.Module,
-    given: Given,
-    *,
-    n: int,
-    sigma: float,
-    noise: Noise,
-    seed: int,
-    at_once: int,
-    create_graph: bool,
-) -> Iterator[Copies]:
-    """The maps of ``n`` noisy copies of each image, so many at a time as fit in ``at_once`` images.
+class Noisy(Protocol):
+    """What explains noisy copies: the explainer inside, how many copies, the noise's size and seed, images at once."""
+
+    @property
+    def explainer(self) -> Explainer: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def at_once(self) -> int: ...
+
+
+def noisy_maps(defence: Noisy, model: nn.Module, given: Given, noise: Noise, *, create_graph: bool) -> Iterator[Copies]:
+    """The maps of the defence's ``n`` noisy copies of each image, so many at a time as fit in ``at_once`` images.
 
     The noise is drawn on the CPU, copy by copy, and is the same for every image: a map does not depend on its
     neighbours, on the device or on ``at_once``. Noisy pixels are cut to [0, 1].
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(defence.seed)
     images, targets = given.images, given.targets
-    together = max(1, at_once // len(images))
-    for start in range(0, n, together):
-        count = min(together, n - start)
-        drawn = torch.stack([_drawn(images, noise, generator) for _ in range(count)]).to(images) * sigma
+    together = max(1, defence.at_once // len(images))
+    for start in range(0, defence.n, together):
+        count = min(together, defence.n - start)
+        drawn = torch.stack([_drawn(images, noise, generator) for _ in range(count)]).to(images) * defence.sigma
         with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
             copies = (images[:, None] + drawn).clamp(0, 1).flatten(0, 1)
-        found = explainer(model, copies, targets.repeat_interleave(count), create_graph=create_graph)
+        found = defence.explainer(model, copies, targets.repeat_interleave(count), create_graph=create_graph)
         yield found.heatmaps.unflatten(0, (len(images), count))
 
 

@@ -49,16 +49,6 @@ class Smoothed:
     ) -> Explanation:
         given = answered(model, images, targets, create_graph=create_graph)
         total = torch.zeros((), device=images.device)
-        for maps in noisy_maps(
-            self.explainer,
-            model,
-            given,
-            n=self.n,
-            sigma=self.sigma,
-            noise=self.noise,
-            seed=self.seed,
-            at_once=self.at_once,
-            create_graph=create_graph,
-        ):
+        for maps in noisy_maps(self, model, given, self.noise, create_graph=create_graph):
             total = total + maps.sum(1) / self.n
         return explanation(given, total, create_graph=create_graph)

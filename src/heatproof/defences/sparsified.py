@@ -86,17 +86,7 @@ class Sparsified:
     ) -> Explanation:
         given = answered(model, images, targets, create_graph=create_graph)
         total = torch.zeros((), device=images.device)
-        for maps in noisy_maps(
-            self.explainer,
-            model,
-            given,
-            n=self.n,
-            sigma=self.sigma,
-            noise="gaussian",
-            seed=self.seed,
-            at_once=self.at_once,
-            create_graph=create_graph,
-        ):
+        for maps in noisy_maps(self, model, given, "gaussian", create_graph=create_graph):
             self._check_enough(maps[0, 0].numel())
             sparse = sparsify(maps.flatten(0, 1), self.keep, self.flat).view(maps.shape)
             total = total + sparse.sum(1) / self.n
