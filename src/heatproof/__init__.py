@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.defences.sparsified import Sparsified
     from heatproof.defences.tangent import Tangent
     from heatproof.errors import HeatproofError, InputError, LayerError, ModelError, RunError, SpecError
+    from heatproof.explainers.attention import AttentionRollout, Chefer
     from heatproof.explainers.cam import CAM, GradCAM
     from heatproof.explainers.cam_family import EigenCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
     from heatproof.explainers.gradient import InputXGradient, IntegratedGradients, SimpleGrad, SmoothGrad
@@ -83,9 +84,11 @@ __all__ = [
     "AblationCAM",
     "ActiveSwap",
     "Aggregate",
+    "AttentionRollout",
     "Backdoor",
     "CenterMass",
     "CertifiedPixels",
+    "Chefer",
     "Classifier",
     "Contrast",
     "Deletion",
@@ -210,6 +213,7 @@ _HOMES = {
     "explainers.gradient": "InputXGradient IntegratedGradients SimpleGrad SmoothGrad",
     "explainers.guided": "GuidedBackprop GuidedGradCAM",
     "explainers.lrp.propagation": "LRP",
+    "explainers.attention": "AttentionRollout Chefer",
     "explainers.masking_cam": "AblationCAM ScoreCAM",
     "explainers.occlusion": "RISE Occlusion",
     "explainers.scores": "Likeness Output",
