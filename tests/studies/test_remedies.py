@@ -51,9 +51,7 @@ def test_a_swap_is_judged_on_two_classes_and_a_backdoor_repaired_with_and_withou
 ) -> None:
     """Of networks that two steps hardly changed: what is measured of them, not whether a lie was planted."""
     monkeypatch.setattr(remedies, "Population", partial(remedies.Population, steps=2, fool_limit=200))
-    asked = Remedies(
-        lies=("active_swap", "backdoor-inverted"), remedies=("rebn",), photos=(60,), limit=40, budget=1.0
-    )
+    asked = Remedies(lies=("active_swap", "backdoor-inverted"), remedies=("rebn",), photos=(60,), limit=40, budget=1.0)
     with started(tmp_path / "out", asked) as run:
         rows = asked(run, say=lambda line: None)["rows"]
     assert [(row["lie"], row["triggered"]) for row in rows] == [
