@@ -7,12 +7,18 @@ import pytest
 from tests.command_line import heatproof
 
 import heatproof as hp
+from heatproof.commands.audit import run as audit
+from heatproof.commands.shift import run as shift
 
 ASKED: dict[str, Any] = {"limit": 6, "batch_size": 2, "epsilon": 0.05}
 
 
-def test_shards_from_python_are_one_call(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    one = hp.shift("demo", "demo", **ASKED, out=tmp_path / "one")
+def test_shards_from_python_are_one_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pictures take most of the time, and are held elsewhere
+    monkeypatch.setattr(shift, "_draw", lambda *_: None)
+    one = hp.shift("demo", "demo", **ASKED)
     folders = [tmp_path / f"part-{k}" for k in (1, 2)]
     for k, folder in enumerate(folders, 1):
         part = hp.shift("demo", "demo", **ASKED, shard=f"{k}/2", out=folder)
@@ -32,7 +38,9 @@ def test_shards_from_python_are_one_call(tmp_path: Path, capsys: pytest.CaptureF
     assert hp.merge(folders, out=tmp_path / "whole") == tmp_path / "whole"
 
 
-def test_the_call_that_ends_does_what_is_missing(tmp_path: Path) -> None:
+def test_the_call_that_ends_does_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "show_mosaics", lambda *_: None)
+    monkeypatch.setattr(audit, "show_disagreement", lambda *_: None)
     asked: dict[str, Any] = {"limit": 12, "batch_size": 4, "budget": 33}
     one = hp.audit("demo", "demo", **asked)
     hp.audit("demo", "demo", **asked, shard="2/3", out=tmp_path / "part")

@@ -15,14 +15,13 @@ from heatproof.errors import HeatproofError, RunError
 from heatproof.shard import Shard
 
 if TYPE_CHECKING:  # loads slowly
-    import click
-
     from heatproof.results.joining import Shards
     from heatproof.results.run import Run
 
 SHARDED = ("explain", "shift", "compare", "audit", "evaluate")
 """The verbs that take ``--shard``."""
 CODE = re.compile(r"\.py(?=$|[:@(])")
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of the click that typer carries, or of click itself
 LEFT_OUT = {"--shard": 1, "--out": 1, "-o": 1, "--overwrite": 0, "--json": 0}
 """What a shard's command says of itself, and how many words follow."""
 
@@ -61,7 +60,7 @@ def merge(
     _end(words, context, run)
 
 
-def _command(shards: "Shards", trust_code: bool) -> "tuple[list[str], click.Context]":
+def _command(shards: "Shards", trust_code: bool) -> "tuple[list[str], typer.Context]":
     """What the shards were told, without what was each one's own, as typed and as understood; nothing is run yet.
 
     Raises:
@@ -75,7 +74,6 @@ def _command(shards: "Shards", trust_code: bool) -> "tuple[list[str], click.Cont
             f"these shards of {verb} were made from Python, and so is their end: join them with "
             f"hp.merge(runs, out=OUT), and call hp.{verb} as before, without shard= and with out=OUT"
         )
-    import click
     import typer.main
 
     from heatproof.cli.verbs import app
@@ -86,8 +84,8 @@ def _command(shards: "Shards", trust_code: bool) -> "tuple[list[str], click.Cont
             raise ValueError(f"it is no heatproof {' or '.join(SHARDED)}")
         group: Any = typer.main.get_command(app)
         context = group.commands[verb].make_context(verb, list(words))
-    except (ValueError, click.ClickException, click.exceptions.Exit) as error:
-        reason = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    except (ValueError, typer.Exit, USAGE_ERROR) as error:
+        reason = getattr(error, "format_message", lambda: str(error))()
         raise RunError(
             f"{shards.found[0].folder / 'run.json'} names a command that cannot be read, {typed[:200]!r} ({reason}); "
             "give the shard's command again"
@@ -121,14 +119,14 @@ def _without_own(words: Sequence[str]) -> tuple[str, list[str]]:
     return words[1], kept
 
 
-def _inputs(context: "click.Context") -> list[Path | str]:
+def _inputs(context: typer.Context) -> list[Path | str]:
     """Every text that was given: whatever of it is a file or a folder must not be emptied."""
     given = [value for value in context.params.values() if value]
     texts = [one for value in given for one in (value if isinstance(value, list | tuple) else [value])]
     return [text for text in texts if isinstance(text, str | Path)]
 
 
-def _end(words: Sequence[str], context: "click.Context", run: "Run") -> None:
+def _end(words: Sequence[str], context: typer.Context, run: "Run") -> None:
     """The verb goes on with the joined folder, of which no part is left to do."""
     typed = shlex.join(["heatproof", *words])
     with cli.typing(words):
