@@ -18,6 +18,7 @@ from heatproof import vision as _vision  # lets torchvision be imported beside a
 
 if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from __getattr__
     from heatproof.answers.explained import Explained, explain, open_photo
+    from heatproof.answers.merging import merge
     from heatproof.answers.repairing import repair
     from heatproof.answers.result import Result
     from heatproof.answers.verbs import audit, compare, evaluate, shift
@@ -159,6 +160,7 @@ __all__ = [
     "load",
     "lower_score",
     "mass",
+    "merge",
     "misclassify",
     "mod",
     "move_heatmap",
@@ -189,6 +191,7 @@ __all__ = [
 # torch loads slowly, and the command line's help needs none: a public name is imported when it is asked for
 _HOMES = {
     "answers.explained": "Explained explain open_photo",
+    "answers.merging": "merge",
     "answers.repairing": "repair",
     "answers.result": "Result",
     "answers.verbs": "audit compare evaluate shift",

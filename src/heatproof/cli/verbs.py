@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import heatproof
-from heatproof.cli import audit, compare, demo, evaluate, explain, fool, listing, repair, report, shift, study
+from heatproof.cli import audit, compare, demo, evaluate, explain, fool, listing, merge, repair, report, shift, study
 
 app = typer.Typer(
     name="heatproof",
@@ -26,6 +26,7 @@ app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("repair")(repair.repair)
+app.command("merge")(merge.merge)
 app.command("report")(report.report)
 app.command("study")(study.study)
 
