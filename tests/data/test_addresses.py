@@ -1,4 +1,4 @@
-"""Data at an address gives what it gives in a folder: the same ids, labels and pixels, by stretches where they can be."""
+"""Data at an address gives what it gives in a folder: the same ids, labels and pixels."""
 
 import io
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 import fsspec
 import polars as pl
 import pytest
-from data.web import Stretches, Whole, served
 from PIL import Image
 
+from data.web import Stretches, Whole, served
 from heatproof.data import addresses
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source, open_data
@@ -53,7 +53,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for half in range(2):
         rows[half * 6 : half * 6 + 6].write_parquet(folder / "tables" / f"t-{half}.parquet", row_group_size=2)
     paths = [f"{CLASSES[n % 3]}/p {n:02d}#.png" for n in range(COUNT)]
-    table = pl.DataFrame({"path": [f"classes/{path}" for path in paths], "label": [CLASSES[n % 3] for n in range(COUNT)]})
+    table = pl.DataFrame(
+        {"path": [f"classes/{path}" for path in paths], "label": [CLASSES[n % 3] for n in range(COUNT)]}
+    )
     table.write_csv(folder / "photos.csv")
     table.write_parquet(folder / "photos.parquet")
     return folder
@@ -104,7 +106,9 @@ def test_the_web(name: str, root: Path) -> None:
     with served(root) as (address, _):
         source = open_data(f"{address}/{name}", classes=CLASSES)
         assert shown(source) == shown(expected(root, name)) != []
-        assert [entry["image"] for entry in source.skipped] == [entry["image"] for entry in expected(root, name).skipped]
+        assert [entry["image"] for entry in source.skipped] == [
+            entry["image"] for entry in expected(root, name).skipped
+        ]
 
 
 @pytest.mark.parametrize("name", ["shards/s-001.tar", "tables/t-1.parquet#image=img", "classes"])
@@ -206,7 +210,7 @@ def test_a_photo_that_is_gone_is_skipped_and_a_store_that_fails_stops(
         raise TimeoutError("no answer")
 
     monkeypatch.setattr(store, "cat_file", fails)
-    with pytest.raises(AddressError, match="asked 3 times: no answer; .* then give the same command again"):
+    with pytest.raises(AddressError, match=r"asked 3 times: no answer; .* then give the same command again"):
         list(batches(source, 6, 2))
     assert asked.count("/gone/0.png") == 3
 

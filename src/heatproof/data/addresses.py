@@ -73,10 +73,8 @@ class RemoteFile:
     @property
     def name(self) -> str:
         """The last part of its path."""
-        last = (
-            self.path.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1] if self._is_web else PurePosixPath(self.path).name
-        )
-        return unquote(last) if self._is_web else last
+        path = unquote(self.path.split("?", 1)[0]) if self._is_web else self.path
+        return PurePosixPath(path).name
 
     @property
     def stem(self) -> str:
@@ -183,7 +181,8 @@ class RemoteFile:
             if self.address not in _copies:
                 folder = tempfile.mkdtemp(prefix="heatproof-")
                 atexit.register(shutil.rmtree, folder, ignore_errors=True)
-                target = Path(folder) / f"copy{self.suffix}"
+                # what a stranger's address calls it must not lead out of the folder
+                target = Path(folder) / (self.name if self.name.strip(".") else "copy")
                 self._asked(lambda: self.fs.get_file(self.path, str(target)))
                 _copies[self.address] = target
             return _copies[self.address]
