@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "images": {"types"},
     "preprocessing": {"types", "errors"},
     "spec": {"errors"},
-    "models": GROUND | {"heatmaps", "preprocessing"},
+    "models": GROUND | {"heatmaps", "images", "preprocessing"},
     "data": GROUND | {"heatmaps", "preprocessing"},
     "explainers": GROUND | {"heatmaps", "images", "models"},
     "defences": GROUND | {"heatmaps", "preprocessing", "models", "data", "explainers"},
@@ -30,6 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "manipulation": GROUND | {"heatmaps", "models", "metrics", "training"},
     "metrics": GROUND | {"heatmaps", "images", "models"},
     "repairs": GROUND | {"heatmaps", "images", "models", "data", "preprocessing", "explainers", "metrics", "training"},
+    "robust": GROUND
+    | {"heatmaps", "images", "models", "data", "preprocessing", "attacks", "training", "manipulation", "metrics"},
     "results": {"types", "errors", "processes", "tensor_files", "paths"},
     # a report is made from files: never a model
     "report": {"types", "errors", "paths", "results"},
@@ -46,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
         "manipulation",
         "training",
         "repairs",
+        "robust",
         "metrics",
         "results",
         "report",
