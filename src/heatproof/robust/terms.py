@@ -46,7 +46,7 @@ class Curved:
 class Misaligned:
     """``l2`` * |g - g'|^2 + ``cosine`` * (1 - cos(g, g')) / 2, g' at x + uniform noise of +-epsilon, g held constant.
 
-    **Source** Joo et al. 2023 [code], where g is held constant too, and the noisy image is not clipped to [0, 1].
+    **Source** Joo et al. 2023 [code], where g is held constant too. **Differs** the noisy image is clipped to [0, 1].
     **Range** [0, inf), 0 where the gradient is the same everywhere.
 
     Attributes:
@@ -66,7 +66,7 @@ class Misaligned:
         shared = batch.images
         here = shared.attribution.values.detach().flatten(1)
         noise = (2 * drawn(shared, self.seed, shared.fed.images, uniform=True) - 1) * self.epsilon
-        there = shared.attribution_at(shared.fed.images + noise).values.flatten(1)
+        there = shared.attribution_at((shared.fed.images + noise).clamp(0, 1)).values.flatten(1)
         turned = (1 - F.cosine_similarity(here, there, dim=1)) / 2
         return self.l2 * (here - there).square().sum(1) + self.cosine * turned
 
@@ -139,7 +139,9 @@ class Informative:
     def __call__(self, batch: Batch) -> PerImage:
         setup, pixels = batch.images.setup, batch.images.pixels
         with evaluating(setup.body), setup.hardware.autocast():
-            logs = setup.body(pixels).float().log_softmax(1)
+            logits = setup.body(pixels)
+        # half precision is for convolutions
+        logs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
         return largest_information(logs, pixels, self.classes)
 
 
