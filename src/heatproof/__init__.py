@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from heatproof import vision as _vision  # lets torchvision be imported beside any torch
 
 if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from __getattr__
+    from heatproof.answers.defending import defend
     from heatproof.answers.explained import Explained, explain, open_photo
     from heatproof.answers.merging import merge
     from heatproof.answers.repairing import repair
@@ -147,6 +148,7 @@ __all__ = [
     "center_of_mass",
     "compare",
     "default_layer",
+    "defend",
     "evaluate",
     "explain",
     "explain_at_layer",
@@ -190,6 +192,7 @@ __all__ = [
 
 # torch loads slowly, and the command line's help needs none: a public name is imported when it is asked for
 _HOMES = {
+    "answers.defending": "defend",
     "answers.explained": "Explained explain open_photo",
     "answers.merging": "merge",
     "answers.repairing": "repair",
