@@ -63,7 +63,7 @@ def explain(
     given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, work.seed, work.overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
-            with progress("explaining", source.count) as advance:
+            with progress("explaining", source.count, run=run, sharers=processes.count) as advance:
                 run_explain(
                     asked,
                     classifier,
@@ -75,7 +75,7 @@ def explain(
                     advance=advance,
                 )
     heads = {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"}
-    show(run, work.json, heads)
+    show(run, work, heads)
 
 
 def _class(model: "Classifier", wanted: str) -> int:

@@ -218,15 +218,25 @@ def _hash(entry: Mapping[str, Any]) -> str:
 
 def _times(record: Mapping[str, Any]) -> str:
     start, end = record.get("start"), record.get("end")
-    span = f"{start or '?'} to {end or '?'}"
+    took = span_of(record)
+    return f"{start or '?'} to {end or '?'}" + (f" ({took})" if took else "")
+
+
+def span_of(record: Mapping[str, Any]) -> str:
+    """How long a run took by its record; empty where it does not say."""
     try:
-        seconds = (datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds()
+        begun, ended = (datetime.fromisoformat(str(record.get(name))) for name in ("start", "end"))
+        return duration((ended - begun).total_seconds())
     except (ValueError, TypeError):
-        return span
-    return f"{span} ({_duration(seconds)})"
+        return ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in the unit that one says them in.
+
+    >>> [duration(seconds) for seconds in (44.6, 400, 9000)]
+    ['45 s', '7 min', '2.5 h']
+    """
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -28,7 +28,9 @@ from heatproof.results.folder import (
     check_same,
     clear_working,
     empty_folder,
+    missing,
     old_record,
+    remove_unused,
     shorten,
     sweep,
 )
@@ -73,6 +75,7 @@ class Run:
     process: int = 0
     page: Callable[[Path, dict[str, Any]], Any] | None = field(default=None, repr=False)
     _lock: Lock | None = field(default=None, repr=False)
+    _made: tuple[Path, ...] = field(default=(), repr=False)
 
     @classmethod
     def start(
@@ -124,6 +127,7 @@ class Run:
                 return cls(folder, old, resumed=bool(old.get("resumed")), process=process)
             if empty:
                 check_inputs(folder, inputs)
+            made = missing(folder)
             folder.mkdir(parents=True, exist_ok=True)
             if not empty:
                 check_links(folder)
@@ -134,7 +138,7 @@ class Run:
             sweep(folder)
         except OSError as error:
             refuse(folder, error)
-        run = cls(folder, new_record(wanted, options, old), resumed=old is not None, page=page, _lock=lock)
+        run = cls(folder, new_record(wanted, options, old), resumed=old is not None, page=page, _lock=lock, _made=made)
         run._save()
         return run
 
@@ -158,6 +162,8 @@ class Run:
         finally:
             assert self._lock is not None
             self._lock.free()
+            if self.record["status"] == "failed":
+                remove_unused(self._made)
 
     def describe(self, *, model: Iterable[Mapping[str, Any]] = (), data: Mapping[str, Any] | None = None) -> None:
         """Record what was read: models as ``{name, sha256, layer}``, data as ``{name, count, sha256}``.
