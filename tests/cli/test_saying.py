@@ -16,6 +16,14 @@ from heatproof.commands.audit.measure import OVERHEAD, Audit
 
 EXPLAIN = ["explain", "demo", "--model", "demo", "--limit", "2", "--top", "1", "--explainer", "gradcam()"]
 
+COMPLETED = """
+import sys
+from heatproof import cli
+sys.argv[0] = "heatproof"
+cli.main()
+sys.exit("torch" in sys.modules)
+"""
+
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -126,11 +134,8 @@ def test_quick_is_the_smallest_budget(tmp_path: Path, capsys: pytest.CaptureFixt
 )
 def test_the_shell_completes(typed: str, wanted: str) -> None:
     asked = {"_HEATPROOF_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
-    program = (
-        "import sys; sys.argv[0] = 'heatproof'; from heatproof import cli; cli.main(); sys.exit('torch' in sys.modules)"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | asked, capture_output=True, text=True, check=False
+        [sys.executable, "-c", COMPLETED], env=os.environ | asked, capture_output=True, text=True, check=False
     )
     assert wanted in done.stdout.split()
     assert (done.returncode, done.stderr) == (0, "")
