@@ -7,6 +7,7 @@ import typer
 
 from heatproof.cli import options
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 
 
 @options.grouped
@@ -21,4 +22,4 @@ def demo(
     with filling(out, "demo", {"precision": work.precision}, work.seed, work.overwrite) as run:
         if not run.done:
             run_demo(run, seed=work.seed, hardware=hardware)
-    show(run, work, {"step": "step", "count": "images", "top1": "top-1", "value": "result"})
+    show(run, work, columns.DEMO)

@@ -8,6 +8,7 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 
 if TYPE_CHECKING:
     from heatproof.models.classifier import Classifier
@@ -74,8 +75,7 @@ def explain(
                     batch_size=batch_size,
                     advance=advance,
                 )
-    heads = {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"}
-    show(run, work, heads)
+    show(run, work, columns.EXPLAIN)
 
 
 def _class(model: "Classifier", wanted: str) -> int:

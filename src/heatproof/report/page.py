@@ -144,8 +144,8 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "checks": groups(run.summary),
         "answer": run.answer,
         "side_by_side": side_by_side(run),
-        "columns": column_help(run),
-        "table": number_table(run.rows),
+        "columns": [],
+        "table": number_table(run.rows, verb=run.command),
         "asked": asked(run),
         "details": details(run),
         "skipped": [{"image": e.get("image", "?"), "reason": e.get("reason", "?")} for e in run.skipped[:SKIPPED]],
@@ -157,8 +157,12 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "quiet": None,
         "data": "",
     }
+    listed: list[str] = []
     if images is not None and shown["images"]:
-        payload, shown["same"], shown["left_out"] = table_payload(images, run.summary, classes=class_names(run))
+        payload, shown["same"], shown["left_out"] = table_payload(
+            images, run.summary, classes=class_names(run), verb=run.command
+        )
+        listed = [str(column["name"]) for column in payload["columns"]]
         shown["quiet"] = payload["quiet"]
         names = next((column for column in payload["columns"] if column["name"] == "image"), None)
         room.take(len(script_json(payload).encode()))
@@ -168,6 +172,7 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         shown["data"] = Markup(script_json(payload | placed))
     else:
         shown |= _figures(run, room)
+    shown["columns"] = column_help(run, [shown["table"], shown["side_by_side"]], listed)
     shown["problems"] = problems
     shown["contents"] = [(address, text) for address, text, there in _contents(shown) if there]
     return shown

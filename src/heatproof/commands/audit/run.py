@@ -132,7 +132,7 @@ def run_audit(
     if draw:
         show_mosaics(settings, model, run, tensors)
         worst = [photo.image for photo in summary.disagree[:VIEWED]]
-        show_disagreement(settings, model, source, run, table, tensors, worst)
+        show_disagreement(settings, model, source, run, table, tensors, worst, hardware)
     content = summary.plain(answer(settings, model, table, summary))
     content["finding"] = finding(verdict, checks, thresholds, table.height, summary.outside)
     content["checks"] = grouped(checks, thresholds)
