@@ -25,6 +25,7 @@ from markupsafe import Markup
 
 import heatproof
 from heatproof.errors import RunError
+from heatproof.report.beside import figures_beside, numbers_beside
 from heatproof.report.checks import finding, groups
 from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload, views_style
@@ -104,7 +105,8 @@ def write_report(
         title=title(runs),
         lead=lead(runs),
         runs=shown,
-        joint=joint_table(runs) if len(runs) > 1 else None,
+        joint=(numbers_beside(runs) or joint_table(runs)) if len(runs) > 1 else None,
+        common=figures_beside(shown) if len(runs) > 1 else [],
         css=Markup(css),
         js=Markup(js),
         look=Markup(script_json(look)),

@@ -117,7 +117,7 @@ def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None, ve
     same_count = all(row.get("rows") == row.get("count") for row in rows)
     heads = [key for key in keys if key not in parts and not (key == "rows" and same_count)]
     heads.sort(key=lambda key: key != first)
-    table = [[_cell(row, key, known) for key in heads] for row in rows]
+    table = [[cell(row, key, known) for key in heads] for row in rows]
     numeric = [all(row[c]["number"] or not row[c]["text"] for row in table) for c in range(len(heads))]
     return {
         "heads": [
@@ -147,7 +147,7 @@ def side_by_side(run: RunFiles) -> dict[str, Any] | None:
 
 
 def joint_table(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
-    """The summary rows of all runs, each with the name of its run."""
+    """The summary rows of all runs below each other, each with the name of its run."""
     rows = [{"run": label, **row} for run, label in zip(runs, labels(runs), strict=True) for row in run.rows]
     commands = {run.command for run in runs}
     return number_table(rows, first="run", verb=commands.pop() if len(commands) == 1 else "study")
@@ -200,7 +200,12 @@ def epsilon(value: float) -> str:
     return f"{round(steps)}/255" if not plain and abs(steps - round(steps)) < 1e-4 else number(value)
 
 
-def _cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
+def cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
+    """A cell of a table: its text, lines below it such as the interval, and whether it is a number.
+
+    Args:
+        known: the keys of all rows.
+    """
     value = row.get(key)
     if value is None:
         return {"text": "" if key not in row else "\N{EN DASH}", "under": [], "number": f"{key}_low" in known}
