@@ -55,7 +55,6 @@ def test_an_unknown_layer_is_wrong_usage_and_leaves_nothing(
         (["compare", "demo", "nowhere", "demo"], 2),
         (["nonsense"], 2),
     ],
-    ids=" ".join,
 )
 def test_status(
     words: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -13,7 +13,6 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 
 Photo = Float[Tensor, "channels height width"]
-Map = Float[Tensor, "rows cols"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,12 @@ class Telling:
 
 
 def telling_square(
-    model: Classifier, photo: Photo, heatmap: Map, witness: Map, target: int, hardware: Hardware = Hardware()
+    model: Classifier,
+    photo: Photo,
+    heatmap: Float[Tensor, "rows cols"],
+    witness: Float[Tensor, "high wide"],
+    target: int,
+    hardware: Hardware = Hardware(),
 ) -> Telling:
     """The square of a quarter of the photo's side whose share of the witness exceeds that of the map most.
 
@@ -49,7 +53,10 @@ def telling_square(
     size = photo.shape[-2], photo.shape[-1]
     side = max(1, round(SIDES[MIDDLE] * min(size)))
     covers = squares(*size, side, STEPS[MIDDLE])
-    shown, looked = (mass(resize(found[None].float().cpu(), size), covers) for found in (heatmap, witness))
+    shown, looked = (
+        mass(resize(found[None].float().cpu(), size).expand(len(covers), -1, -1), covers)
+        for found in (heatmap, witness)
+    )
     place = int((looked - shown).argmax())
     cover = covers[place]
     blur = blurred(photo[None], side / 2)[0]
