@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "images": {"types"},
     "preprocessing": {"types", "errors"},
     "spec": {"errors"},
-    "models": GROUND | {"heatmaps", "preprocessing"},
+    "models": GROUND | {"heatmaps", "images", "preprocessing"},
     "data": GROUND | {"heatmaps", "preprocessing"},
     "explainers": GROUND | {"heatmaps", "images", "models"},
     "defences": GROUND | {"heatmaps", "preprocessing", "models", "data", "explainers"},
@@ -32,6 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": GROUND | {"heatmaps", "images", "models"},
     "repairs": GROUND | {"heatmaps", "images", "models", "data", "preprocessing", "explainers", "metrics", "training"},
     "results": {"types", "errors", "shard", "processes", "tensor_files", "paths"},
+    "robust": GROUND
+    | {"heatmaps", "images", "models", "data", "preprocessing", "attacks", "training", "manipulation", "metrics"},
     # a report is made from files: never a model
     "report": {"types", "errors", "paths", "results"},
     "commands": GROUND
@@ -47,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "manipulation",
         "training",
         "repairs",
+        "robust",
         "metrics",
         "results",
         "report",

@@ -4,6 +4,7 @@ HeatproofError
 ├── InputError       images, labels, targets or data that do not fit
 ├── ModelError       a model that cannot be had, read, or used as a classifier
 ├── LayerError       a layer that does not exist or has no map
+├── AddressError     a store at an address that does not answer, or refuses
 ├── SpecError        a text such as ``pgd(epsilon=8/255)`` that cannot be read, or a name that is not in the catalog
 └── RunError         a run folder that cannot be made, resumed or read
 """
@@ -60,6 +61,10 @@ class LayerError(HeatproofError, LookupError):
 
 class SpecError(HeatproofError, ValueError):
     """A spec that cannot be read, or a name that is not in the catalog."""
+
+
+class AddressError(HeatproofError, OSError):
+    """A store at an address that does not answer, or refuses: the run stops there, and the same command goes on."""
 
 
 class RunError(HeatproofError, RuntimeError):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # torch loads slowly
 
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
 """What the spec of a penalty may name."""
+METHODS = ChainMap(catalog.TRAININGS, catalog.ATTACKS)
+"""What the spec of a robust training may name."""
 
 
 def each(check: Callable[[str], object]) -> Callable[[Any], Any]:

@@ -17,6 +17,7 @@ TITLES = {
     "audit": "Can these heatmaps be trusted?",
     "evaluate": "Explainers side by side",
     "repair": "The lie taken out of a network",
+    "defend": "A network trained so that its heatmaps hold still",
     "demo": "Demonstration",
 }
 
