@@ -530,7 +530,7 @@ class TestDamagedShards:
         for name in ("{0..20000000}.tar", "{0..999}-{0..999}.tar", "{" + "a," * 200_000 + "}.tar"):
             with pytest.raises(InputError, match="stands for more than 100,000 files"):
                 open_data(f"{tmp_path}/{name}")
-        assert [path.name for path in expand("{9..0..4}-{b,{c,d}}.tar")][:4] == [
+        assert expand("{9..0..4}-{b,{c,d}}.tar")[:4] == [
             "9-b.tar",
             "9-c.tar",
             "9-d.tar",
