@@ -68,6 +68,11 @@ def audit(
         raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
     if calibrate and thresholds:
         raise SpecError("--calibrate makes thresholds and --thresholds reads them: give one of the two")
+    if calibrate:
+        work.whole(
+            "thresholds are made by one process; calibrate without it, and give the shards of an audit the file: "
+            "--thresholds thresholds.json"
+        )
     from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
     from heatproof.commands.audit.run import Audit, run_audit
@@ -76,7 +81,7 @@ def audit(
     from heatproof.processes import Processes
 
     # thresholds are made by one process
-    processes = None if calibrate else Processes.here(work.device)
+    processes = None if calibrate else Processes.here(work.device, work.job)
     hardware = work.hardware()
     load = options.opening([model, reference, *(calibrate or [])], architecture)
     others = [photos(load(name)) for name in (reference, *(calibrate or [])) if name is not None]
@@ -95,7 +100,9 @@ def audit(
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
             source = open_photos(audited, data, limit=limit, seed=work.seed)
-            with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
+            shared = processes or Processes()
+            total = shared.photos(len(source), batch_size) + len(source) * len(calibrate or [])
+            with progress("auditing", total) as advance:
                 if calibrate:
                     known = run_calibration(asked, others, source, run, hardware=hardware, advance=advance)
                 run_audit(
@@ -107,7 +114,7 @@ def audit(
                     thresholds=known,
                     baseline=baseline,
                     hardware=hardware,
-                    processes=processes or Processes(),
+                    processes=shared,
                     advance=advance,
                 )
     show(run, work.json, columns.AUDIT)
@@ -115,8 +122,8 @@ def audit(
 
 
 def _leave(run: "Run", fail_on: str | None) -> None:
-    """The exit status that the verdict asks for; process 0 knows it."""
-    if run.process:
+    """The exit status that the verdict asks for; process 0 of a whole run knows it."""
+    if run.process or run.shard.is_share:
         return
     from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED
     from heatproof.results.strict import read_summary

@@ -52,7 +52,7 @@ def filling(
     if out is None:
         if processes.count > 1:
             raise SpecError("several processes must agree on one folder: give --out")
-        out = own_folder(command, settings, seed)
+        out = own_folder(command, settings, seed, shard=processes.job)
         say(f"into {out}")
     wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
     typed = typed_command()
@@ -68,13 +68,14 @@ def filling(
             options={"typed": typed} if typed else {},
             inputs=with_bases(inputs),
             page=make_page,
+            shard=processes.job,
         ) as run:
             yield run
     except KeyboardInterrupt:
         if processes.index == 0:
             say(f"interrupted; the same command goes on from what {out} holds")
         raise
-    if processes.index == 0 and run.done and not (out / "report.html").is_file():
+    if processes.ends and run.done and not (out / "report.html").is_file():
         write_report([out])
 
 
@@ -85,6 +86,12 @@ def show(run: "Run", as_json: bool, columns: Mapping[str, str], rows: str = "row
         rows: which table of the summary.
     """
     if run.process != 0:
+        return
+    if run.shard.is_share:
+        say(
+            f"shard {run.shard} is done, {len(run.parts())} parts in {run.folder}; "
+            f"when all {run.shard.count} are, heatproof merge RUN... joins their folders"
+        )
         return
     if run.done:
         say(f"{run.folder} is complete already; --overwrite makes it anew")

@@ -19,11 +19,13 @@ REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)", re.MULTILI
 def list_(
     what: Annotated[
         str,
-        typer.Argument(help="explainers, scores, attacks, penalties, repairs, metrics, models, studies, or layers."),
+        typer.Argument(
+            help="explainers, scores, attacks, penalties, repairs, trainings, metrics, models, studies, or layers."
+        ),
     ] = "",
     model: Annotated[str, typer.Argument(help="With layers: the model.")] = "",
 ) -> None:
-    """Explainers, scores, attacks, penalties, repairs, metrics, models, studies; or the layers of a model."""
+    """Explainers, scores, attacks, penalties, repairs, trainings, metrics, models, studies; or a model's layers."""
     lists = {
         name.lower(): entries
         for name, entries in vars(catalog).items()

@@ -44,3 +44,12 @@ REPAIR = {
     "turned": "turned",
     "handed_out": "handed out",
 }
+DEFEND = {
+    "network": "network",
+    "epsilon": "epsilon",
+    "overlap": "overlap",
+    "spearman": "rank correlation",
+    "kept": "class kept",
+    "accuracy": "accuracy",
+    "method": "method",
+}

@@ -75,7 +75,7 @@ def run_evaluate(
         run.append_rows(number, measured, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     skipped = all_skipped(run, source)
     table = merged(settings, run)
