@@ -5,8 +5,8 @@
 
 Nothing is downloaded: the demo network and its scenes come with the package, other networks have random weights.
 
-- values: every explainer, composite of LRP, attack and penalty in fp32 with TF32 off, against the processor's;
-- twice: whether equal calls give equal bits;
+- values: every explainer, composite of LRP, attack and penalty in fp32 with TF32 off, against the processor's, and
+  whether equal calls give equal bits;
 - speed: Grad-CAM, LRP, PGD, a step of a fooling and the witness at batch 64 and 224 pixels on ResNet-50, as multiples
   of plain passes, with the peak of the device's memory, beside the peers that are installed;
 - tests: those marked ``gpu``.
@@ -23,7 +23,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,14 @@ CHEAP: dict[str, dict[str, Any]] = {
     "ablationcam": {"at_once": 16},
     "smoothed": {"n": 4, "explainer": hp.GradCAM()},
     "median_of_noisy": {"n": 8, "explainer": hp.GradCAM()},
-    "sparsified": {"n": 12, "explainer": hp.SimpleGrad(), "keep": 0.5, "flat": 0.1, "confidence": 0.5},
-    "certified_pixels": {"n": 12, "explainer": hp.SimpleGrad(), "tau": 0.5, "alpha": 0.5},
+    "sparsified": {"n": 24, "explainer": hp.SimpleGrad(), "keep": 0.5, "flat": 0.1, "confidence": 0.5},
+    "certified_pixels": {"n": 16, "explainer": hp.SimpleGrad(), "tau": 0.5, "alpha": 0.5},
     "softplus": {"explainer": hp.GradCAM()},
     "contrast": {"explainer": hp.GradCAM()},
     "tangent": {"photos": "demo", "k": 4, "d": 2, "limit": 16},
 }
 """Settings that make the explainers that repeat themselves short; the arithmetic is the same."""
+ATTENTION = ("attention_rollout", "chefer")  # explainers of transformers
 ATTACKS: dict[str, dict[str, Any]] = {"pgd": {"steps": 4}, "foreign": {"name": "torchattacks.FGSM"}}
 
 
@@ -120,7 +121,7 @@ class Report:
 
     device: str
     name: str
-    versions: dict[str, str]
+    versions: str
     quick: bool
     batch: int
     size: int
@@ -175,9 +176,10 @@ def compare_all(device: str, model: Callable[[str], Classifier], report: Report,
     jobs: list[Callable[[], Compared]] = []
     for name in catalog.EXPLAINERS:
         explainer: Any = catalog.EXPLAINERS[name](**CHEAP.get(name, {}))
-        values = maps_of(explainer, model, images)
+        values = maps_of(explainer, transformer_on if name in ATTENTION else model, images)
         jobs.append(partial(compared, "explainer", name, values, device, name in VOTES))
     lrp = {name: maps_of(LRP(composite=name), model, images) for name in COMPOSITES}
+    lrp["attnlrp of a transformer"] = maps_of(LRP(composite="attnlrp"), transformer_on, images)
     attacks = {name: attacked(name, model, images, labels) for name in catalog.ATTACKS}
     jobs += [partial(compared, "lrp", name, values, device) for name, values in lrp.items()]
     jobs += [partial(compared, "attack", name, values, device) for name, values in attacks.items()]
@@ -234,6 +236,15 @@ def demo_on(device: str) -> Classifier:
     return hp.load("demo").to(device)
 
 
+@cache
+def transformer_on(device: str) -> Classifier:
+    """A small transformer for photos, with random weights, on a device."""
+    torch.manual_seed(0)
+    network = torchvision.models.VisionTransformer(64, 16, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128).eval()
+    torch.nn.init.normal_(network.heads[-1].weight)  # torchvision's begins with zeros
+    return Classifier(network, (0.5,) * 3, (0.5,) * 3, input_size=64, name="transformer").to(device)
+
+
 def resnet(device: str, quick: bool) -> Classifier:
     torch.manual_seed(0)
     kind = torchvision.models.resnet18 if quick else torchvision.models.resnet50
@@ -264,10 +275,8 @@ def speed_jobs(device: str, batch: int, size: int, quick: bool) -> Iterator[tupl
     yield f"PGD, {pgd.steps} steps", lambda: pgd(misclassify(model, labels), images)
     yield "step of a fooling, location, Grad-CAM", fooling_step(model, images, labels)
     feed = TensorFeed(images[: 1 if quick else 64].cpu(), labels[: 1 if quick else 64].cpu())
-    yield (
-        f"witness, {questions(size, size)} questions a photo",
-        lambda: ask_witness(model, feed, (7, 7), Hardware(device)),
-    )
+    witness = partial(ask_witness, model, feed, (7, 7), Hardware(device))
+    yield f"witness, {questions(size, size)} questions a photo", witness
     yield "captum, LayerGradCam", partial(captum, model, images)
     yield "pytorch-grad-cam, GradCAM", partial(pytorch_grad_cam, model, images)
     yield "zennit, EpsilonPlus", partial(zennit, model, images, "epsilon_plus")
@@ -275,32 +284,26 @@ def speed_jobs(device: str, batch: int, size: int, quick: bool) -> Iterator[tupl
 
 def fooling_step(model: Classifier, images: Tensor, labels: Tensor) -> Callable[[], object]:
     asked = hp.FineTune(steps=2, batch_size=len(images), lr=1e-6)
-    data = (images.cpu(), labels.cpu())
-    held_out = (images[:1].cpu(), labels[:1].cpu())
-    loop = prepare(model, hp.GradCAM(), hp.Location(), data, asked, held_out=held_out)
+    images, labels, device = images.cpu(), labels.cpu(), images.device
+    loop = prepare(model, hp.GradCAM(), hp.Location(), (images, labels), asked, held_out=(images[:1], labels[:1]))
     optimizer = loop.optimizer()
-    fed = next(iter(loop.setup.feeds.train.stream(len(images), 1, seed=0))).to(images.device)
+    fed = next(iter(loop.setup.feeds.train.stream(len(images), 1, seed=0))).to(device)
     return lambda: loop.step(optimizer, fed, None)
 
 
 def time_all(device: str, report: Report, late: Callable[[], bool]) -> None:
     plain: float | None = None
-    jobs = speed_jobs(device, report.batch, report.size, report.quick)
-    while True:
-        try:
-            name, job = next(jobs)
-        except StopIteration:
-            return
-        except (torch.OutOfMemoryError, HeatproofError) as error:
-            report.timed.append(Timed("the rest", left_out=str(error).splitlines()[0]))
-            return
-        if late():
-            report.timed.append(Timed("the rest", left_out=f"{MINUTES:g} minutes are over"))
-            return
-        found = timed(name, job, device, runs=1 if report.quick else 5)
-        plain = plain or found.seconds
-        passes = found.seconds / plain if found.seconds and plain else None
-        report.timed.append(Timed(name, found.seconds, passes, found.mib, found.left_out))
+    try:
+        for name, job in speed_jobs(device, report.batch, report.size, report.quick):
+            if late():
+                raise HeatproofError(f"{MINUTES:g} minutes are over")
+            found = timed(name, job, device, runs=1 if report.quick else 5)
+            plain = plain or found.seconds
+            passes = found.seconds / plain if found.seconds and plain else None
+            report.timed.append(replace(found, passes=passes))
+    # the next job could not even be set up, or there is no time for it
+    except (torch.OutOfMemoryError, HeatproofError) as error:
+        report.timed.append(Timed("the rest", left_out=str(error).splitlines()[0]))
 
 
 def timed(name: str, job: Callable[[], object], device: str, runs: int) -> Timed:
@@ -346,11 +349,10 @@ def markdown(report: Report) -> str:
     def number(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
 
-    told = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     lines = [
         f"### {report.name}: {'the values of the processor' if report.passed else 'NOT the values of the processor'}",
         "",
-        f"{told}; fp32, TF32 off; tests marked gpu: {report.tests or 'not run'}; {report.seconds:.0f} s in all.",
+        f"{report.versions}; fp32, TF32 off; tests marked gpu: {report.tests or 'not run'}; {report.seconds:.0f} s.",
         "",
         f"| batch {report.batch}, {report.size} pixels | seconds | plain forward passes | peak MiB |",
         "|---|---|---|---|",
@@ -379,7 +381,7 @@ def check(device: str, quick: bool, tests: bool) -> Report:
     cuda = device.startswith("cuda")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     name = torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine()
-    versions = {"torch": torch.__version__, "heatproof": hp.__version__, "cuda": str(torch.version.cuda)}
+    versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}, heatproof {hp.__version__}"
     batch, size = (2, 96) if quick else (64, 224)
     report = Report(device, name, versions, quick, batch, size)
 

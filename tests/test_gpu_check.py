@@ -62,7 +62,7 @@ class TestCompared:
         calls = iter(range(9))
         found = script.compared("x", "x", lambda d: torch.ones(8, 4) + 1e-6 * next(calls), "gpu")
         assert (found.passed, found.twice) == (True, False)
-        report = script.Report("gpu", "GPU", {}, True, 2, 96, compared=[found])
+        report = script.Report("gpu", "GPU", "", True, 2, 96, compared=[found])
         assert not report.passed
         assert "**no**" in script.markdown(report)
 
