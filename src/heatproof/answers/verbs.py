@@ -2,7 +2,6 @@
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from heatproof.answers.given import (
     seeded,
     several,
 )
+from heatproof.answers.pace import Pace
 from heatproof.answers.result import Result
 from heatproof.answers.scored import Asked, scored
 from heatproof.commands import columns
@@ -386,22 +386,21 @@ def filled(
 
 
 @contextmanager
-def progress(title: str, total: int) -> Generator[Callable[[int], None]]:
+def progress(title: str, total: int) -> Generator[Callable[[float], None]]:
     """A line that says once a second how far it is, on a terminal and in a notebook; silent elsewhere."""
     shown = sys.stderr.isatty() or "ipykernel" in sys.modules
-    begun = last = time.monotonic()
-    done = 0
+    pace, longest = Pace(total), 0
 
-    def advance(count: int) -> None:
-        nonlocal done, last
-        done, now = done + count, time.monotonic()
-        if shown and now - last >= 1:
-            last = now
-            left = f", about {(now - begun) / done * (total - done):.0f} s left" if done else ""
-            sys.stderr.write(f"\r{title}: {done} of {total}{left}   ")
+    def advance(count: float) -> None:
+        nonlocal longest
+        pace.add(count)
+        if shown and pace.due():
+            line = f"{title}: {pace.words()}"
+            longest = max(longest, len(line))
+            sys.stderr.write(f"\r{line:<{longest}}")
             sys.stderr.flush()
 
     yield advance
-    if shown and last > begun:
-        sys.stderr.write("\r" + " " * 60 + "\r")
+    if longest:
+        sys.stderr.write("\r" + " " * longest + "\r")
         sys.stderr.flush()

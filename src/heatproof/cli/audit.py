@@ -6,19 +6,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heatproof import catalog, spec
-from heatproof.cli import options
-from heatproof.cli.console import progress, say
+from heatproof.cli import FAILED, GATE, options
+from heatproof.cli.console import progress, say, volume
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
+    from heatproof.models.classifier import Classifier
+    from heatproof.models.hardware import Hardware
     from heatproof.results.run import Run
 
 GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
 """The verdicts at which ``--fail-on`` shuts."""
-GATE, NO_VERDICT = 3, 1
-"""Exit statuses: the gate is shut; there is no verdict, for too few photos or for want of numbers."""
+BUDGET = 180
+"""Passes per photo, unless said otherwise."""
+QUICK = 33
+"""Passes per photo: the fewest of which an audit can tell."""
+LONG = 10
+"""Seconds from which it is said beforehand how long it will take."""
+QUICK_PHOTOS = 60
+"""At most, unless ``--limit`` says otherwise: twice as many as the photos' own spread takes to be known."""
 
 
 @options.grouped
@@ -31,7 +39,9 @@ def audit(
     explainer: Annotated[
         str,
         typer.Option(
-            "--explainer", help="Whose maps are audited.", callback=options.names(catalog.EXPLAINERS, "explainer")
+            "--explainer",
+            help="Whose maps are audited.",
+            **options.specs(catalog.EXPLAINERS, "explainer"),
         ),
     ] = "gradcam()",
     architecture: options.Architecture = None,
@@ -41,7 +51,11 @@ def audit(
     # the numbers are Audit's own, which a test holds them to: to import it would load torch
     budget: Annotated[
         int, typer.Option("--budget", help="Forward passes per photo, 16 of them for all but the witness.")
-    ] = 180,
+    ] = BUDGET,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="The smallest budget that can tell, 33; and 60 photos, unless --limit says."),
+    ] = False,
     calibrate: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,6 +87,10 @@ def audit(
             "thresholds are made by one process; calibrate without it, and give the shards of an audit the file: "
             "--thresholds thresholds.json"
         )
+    if quick:
+        if budget != BUDGET:
+            raise SpecError("--quick chooses the budget: give one of --quick and --budget")
+        budget, limit = QUICK, limit or QUICK_PHOTOS
     from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
     from heatproof.commands.audit.run import Audit, run_audit
@@ -100,9 +118,10 @@ def audit(
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
             source = open_photos(audited, data, limit=limit, seed=work.seed)
+            _say_effort(audited, len(source) * (1 + len(calibrate or [])), asked.budget, hardware)
             shared = processes or Processes()
             total = shared.photos(len(source), batch_size) + len(source) * len(calibrate or [])
-            with progress("auditing", total) as advance:
+            with progress("auditing", total, run=run, sharers=shared.count) as advance:
                 if calibrate:
                     known = run_calibration(asked, others, source, run, hardware=hardware, advance=advance)
                 run_audit(
@@ -117,8 +136,22 @@ def audit(
                     processes=shared,
                     advance=advance,
                 )
-    show(run, work.json, columns.AUDIT)
+    show(run, work, columns.AUDIT)
     _leave(run, fail_on)
+
+
+def _say_effort(model: "Classifier", photos: int, budget: int, hardware: "Hardware") -> None:
+    """Before long work, how long it will take: the passes that are planned, times one that is timed."""
+    if volume.quiet:
+        return
+    from heatproof.commands.audit.passes import seconds_per_pass
+    from heatproof.report.words import duration
+
+    passes = photos * budget
+    seconds = passes * seconds_per_pass(hardware.host(model), hardware)
+    if seconds >= LONG or volume.verbose:
+        shorter = f"; --quick asks for {QUICK} a photo" if budget > QUICK else ""
+        say(f"about {duration(seconds)}, {passes:,} passes ({budget} for each photo{shorter})")
 
 
 def _leave(run: "Run", fail_on: str | None) -> None:
@@ -131,7 +164,7 @@ def _leave(run: "Run", fail_on: str | None) -> None:
     verdict = read_summary(run.folder).get("verdict")
     # a gate must not pass on nothing
     if verdict not in (HONEST, DOUBTFUL, MANIPULATED):
-        raise typer.Exit(NO_VERDICT)
+        raise typer.Exit(FAILED)
     if fail_on and verdict in GATES[fail_on]:
         say(f"--fail-on {fail_on}: the verdict is {verdict}")
         raise typer.Exit(GATE)

@@ -34,7 +34,7 @@ def compare(
             "--penalty",
             help="May be repeated.",
             show_default="location, top_k, center_mass",
-            callback=options.names(options.LIES, "penalty"),
+            **options.specs(options.LIES, "penalty"),
         ),
     ] = None,
     more: Annotated[
@@ -73,9 +73,9 @@ def compare(
     with filling(out, "compare", settings, work.seed, work.overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
             source = open_photos(base, data, limit=limit, seed=work.seed)
-            with progress("comparing", processes.photos(source.count, batch_size)) as advance:
+            with progress("comparing", processes.photos(source.count, batch_size), sharers=processes.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
-    show(run, work.json, columns.COMPARE)
+    show(run, work, columns.COMPARE)
 
 
 def _penalties(penalties: list[str], suspects: "list[Fooled]") -> "tuple[Penalty, ...]":

@@ -59,7 +59,7 @@ def evaluate(
             "--explainer",
             help="A spec such as 'gradcam(relu=False)', or the control random_map(); may be repeated.",
             show_default="gradcam, simple_grad, random_map",
-            callback=options.names(EXPLAINERS, "explainer"),
+            **options.specs(EXPLAINERS, "explainer"),
         ),
     ] = None,
     layer: options.Layers = None,
@@ -114,7 +114,8 @@ def evaluate(
     with filling(out, "evaluate", settings, work.seed, work.overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
             source = open_photos(evaluated, data, limit=limit, seed=work.seed)
-            with progress("evaluating", processes.photos(len(source), batch_size)) as advance:
+            total = processes.photos(len(source), batch_size)
+            with progress("evaluating", total, run=run, sharers=processes.count) as advance:
                 run_evaluate(
                     asked,
                     evaluated,
@@ -125,7 +126,7 @@ def evaluate(
                     processes=processes,
                     advance=advance,
                 )
-    show(run, work.json, columns.EVALUATE | {name: name for name in map(repr, asked.explainers)}, rows="side_by_side")
+    show(run, work, columns.EVALUATE | {name: name for name in map(repr, asked.explainers)}, rows="side_by_side")
 
 
 def _boxes(file: Path | None, data: str, model: "Classifier", metrics: "Sequence[Metric]") -> "Boxes | None":

@@ -8,6 +8,7 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 
 if TYPE_CHECKING:
     from heatproof.models.classifier import Classifier
@@ -63,7 +64,8 @@ def explain(
     given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, work.seed, work.overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
-            with progress("explaining", processes.photos(source.count, batch_size)) as advance:
+            total = processes.photos(source.count, batch_size)
+            with progress("explaining", total, run=run, sharers=processes.count) as advance:
                 run_explain(
                     asked,
                     classifier,
@@ -74,8 +76,7 @@ def explain(
                     batch_size=batch_size,
                     advance=advance,
                 )
-    heads = {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"}
-    show(run, work.json, heads)
+    show(run, work, columns.EXPLAIN)
 
 
 def _class(model: "Classifier", wanted: str) -> int:

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heatproof import catalog, spec
+from heatproof.cli.console import volume
 from heatproof.errors import SpecError, did_you_mean
 from heatproof.shard import WHOLE, Shard
 
@@ -35,9 +36,21 @@ def each(check: Callable[[str], object]) -> Callable[[Any], Any]:
     return checked
 
 
-def names(entries: Mapping[str, Callable[..., Any]], kind: str) -> Callable[[Any], Any]:
-    """For ``callback=``: every text given is a spec whose names are in the catalog."""
-    return each(lambda text: spec.check(text, entries, kind))
+def specs(entries: Mapping[str, Callable[..., Any]], kind: str) -> dict[str, Any]:
+    """For an option that takes specs: every text given is checked by its names, and the shell completes these."""
+    return {
+        "callback": each(lambda text: spec.check(text, entries, kind)),
+        "autocompletion": completing(entries),
+    }
+
+
+def completing(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """For ``autocompletion=``: the names that go on as what was typed.
+
+    >>> completing(["pgd", "fgsm"])("p")
+    ['pgd']
+    """
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 Out = Annotated[
@@ -59,6 +72,9 @@ ShardOf = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="The summary on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The result and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also settings, versions and times.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the page at the end; not with -q, nor where CI is set.")]
 Model = Annotated[
     str,
     typer.Option(
@@ -82,7 +98,7 @@ Explainers = Annotated[
         "--explainer",
         help="A spec such as 'gradcam(relu=False)'; may be repeated.",
         show_default=False,
-        callback=names(catalog.EXPLAINERS, "explainer"),
+        **specs(catalog.EXPLAINERS, "explainer"),
     ),
 ]
 Layers = Annotated[
@@ -96,7 +112,7 @@ Score = Annotated[
         help="What is explained, for explainers that name none: log_odds, output(1), likeness('ada.png'), "
         "over_mask('mask.png'), ...; see list scores. Of shift also likeness(threshold=0.4), over a table of pairs.",
         show_default=False,
-        callback=names(catalog.SCORES, "score"),
+        **specs(catalog.SCORES, "score"),
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
@@ -188,6 +204,9 @@ class Work:
     shard: ShardOf = None
     overwrite: Overwrite = False
     json: Json = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+    open: Open = False
 
     @property
     def job(self) -> Shard:
@@ -234,6 +253,9 @@ def grouped(verb: Callable[..., None]) -> Callable[..., None]:
             name: group(**{field.name: given.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
+        for group in made.values():
+            if isinstance(group, Work):
+                volume.quiet, volume.verbose = group.quiet, group.verbose
         verb(**made, **given)
 
     run.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ def repair(
         typer.Option(
             "--remedy",
             help="truth(), finetune(), rebn(), prune(), relearn().",
-            callback=options.names(catalog.REPAIRS, "remedy"),
+            **options.specs(catalog.REPAIRS, "remedy"),
         ),
     ] = "truth()",
     explainer: Annotated[
@@ -32,7 +32,7 @@ def repair(
         typer.Option(
             "--explainer",
             help="Whose maps are repaired.",
-            callback=options.names(catalog.EXPLAINERS, "explainer"),
+            **options.specs(catalog.EXPLAINERS, "explainer"),
         ),
     ] = "gradcam()",
     max_accuracy_drop: Annotated[
@@ -70,7 +70,7 @@ def repair(
         if not run.done:
             source = open_photos(given, data, limit=limit, seed=work.seed, labels_needed=False)
             judged = open_photos(given, held_out, seed=work.seed, labels_needed=False) if held_out else None
-            with progress("repairing", None) as advance:
+            with progress("repairing", None, run=run) as advance:
                 run_repair(
                     asked,
                     given,
@@ -81,4 +81,4 @@ def repair(
                     hardware=hardware,
                     advance=lambda what, count: advance(count, what),
                 )
-    show(run, work.json, columns.REPAIR)
+    show(run, work, columns.REPAIR)

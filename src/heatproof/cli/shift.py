@@ -31,7 +31,7 @@ def shift(
             "--attack",
             help="A spec such as 'pgd(steps=10)'; may be repeated.",
             show_default="fgsm()",
-            callback=options.names(catalog.ATTACKS, "attack"),
+            **options.specs(catalog.ATTACKS, "attack"),
         ),
     ] = None,
     epsilon: Annotated[
@@ -52,7 +52,7 @@ def shift(
         typer.Option(
             "--penalty",
             help="Attack the map itself: location(), top_k(), ...",
-            callback=options.names(catalog.PENALTIES, "penalty"),
+            **options.specs(catalog.PENALTIES, "penalty"),
         ),
     ] = None,
     draws: Annotated[
@@ -111,10 +111,10 @@ def shift(
 
     with filling(out, "shift", settings, work.seed, work.overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            photos_here = processes.photos(len(of_model(models[0])), batch_size)
-            with progress("attacking", photos_here * len(models)) as advance:
+            total = processes.photos(len(of_model(models[0])), batch_size) * len(models)
+            with progress("attacking", total, run=run, sharers=processes.count) as advance:
                 if verification is not None:
                     run_verification(asked, verification, models, opened, run, advance=advance, **more)
                 else:
                     run_shift(asked, models, of_model, run, advance=advance, **more)
-    show(run, work.json, columns.SHIFT)
+    show(run, work, columns.SHIFT)

@@ -31,7 +31,7 @@ class Panel:
         heatmap: ``[rows, cols]`` at its native resolution, or None for the plain photo.
         signed: whether the map's zero is the middle of its scale.
         caption: under the picture; may be wrapped and shortened.
-        cells: ``[rows, cols]`` of a certificate: 1 is outlined by a line, -1 by dots, 0 not at all.
+        cells: ``[rows, cols]``, for instance of a certificate: 1 is outlined by a line, -1 by dots, 0 not at all.
     """
 
     photo: NDArray[Any] | None = None
@@ -203,13 +203,13 @@ def _draw_panel(sheet: Sheet, row: int, col: int, panel: Panel) -> None:
     pixels = None if panel.photo is None else as_photo(panel.photo)
     if panel.heatmap is not None:
         _draw_map(sheet, axes, row, col, as_heatmap(panel.heatmap), pixels, panel.signed)
-        if panel.cells is not None:
-            _outline(axes, panel.cells == 1, "solid")
-            _outline(axes, panel.cells == -1, "dotted")
     elif pixels is not None:
         sheet.picture(axes, pixels)
     else:
         axes.set_axis_off()
+    if panel.cells is not None:
+        _outline(axes, panel.cells == 1, "solid")
+        _outline(axes, panel.cells == -1, "dotted")
 
 
 def _draw_map(sheet: Sheet, axes: Axes, row: int, col: int, heatmap: Array, pixels: Array | None, signed: bool) -> None:

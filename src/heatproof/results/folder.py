@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,25 @@ def empty_folder(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def missing(folder: Path) -> tuple[Path, ...]:
+    """The folders that must be made for this one, itself first."""
+    return tuple(place for place in (folder, *folder.parents) if not place.exists())
+
+
+def remove_unused(made: Sequence[Path]) -> None:
+    """Take away folders that a run made and used for nothing: what failed before anything was written leaves nothing.
+
+    Args:
+        made: the run's folder, and those above it that were made for it.
+    """
+    if not made or any(path.name != "run.json" and not path.is_dir() for path in made[0].rglob("*")):
+        return
+    with contextlib.suppress(OSError):
+        shutil.rmtree(made[0])
+        for folder in made[1:]:
+            folder.rmdir()
 
 
 def sweep(folder: Path) -> None:

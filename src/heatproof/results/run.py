@@ -29,7 +29,9 @@ from heatproof.results.folder import (
     check_same,
     clear_working,
     empty_folder,
+    missing,
     old_record,
+    remove_unused,
     shorten,
     sweep,
 )
@@ -80,6 +82,7 @@ class Run:
     shard: Shard = WHOLE
     ends_as: Literal["complete", "shard", "joined", "partial"] = "complete"
     _lock: Lock | None = field(default=None, repr=False)
+    _made: tuple[Path, ...] = field(default=(), repr=False)
 
     @classmethod
     def start(
@@ -137,6 +140,7 @@ class Run:
                 return cls(folder, old, resumed=bool(old.get("resumed")), process=process, shard=shard)
             if empty:
                 check_inputs(folder, inputs)
+            made = missing(folder)
             folder.mkdir(parents=True, exist_ok=True)
             if not empty:
                 check_links(folder)
@@ -148,7 +152,7 @@ class Run:
         except OSError as error:
             refuse(folder, error)
         record = new_record(wanted, options, old)
-        run = cls(folder, record, resumed=old is not None, page=page, shard=shard, _lock=lock)
+        run = cls(folder, record, resumed=old is not None, page=page, shard=shard, _lock=lock, _made=made)
         if shard.is_share:
             run.ends_as = "shard"
         elif shard.number == 0 and missing_shards(record):
@@ -179,6 +183,8 @@ class Run:
         finally:
             assert self._lock is not None
             self._lock.free()
+            if self.record["status"] == "failed":
+                remove_unused(self._made)
 
     def describe(self, *, model: Iterable[Mapping[str, Any]] = (), data: Mapping[str, Any] | None = None) -> None:
         """Record what was read: models as ``{name, sha256, layer}``, data as ``{name, count, sha256}``.

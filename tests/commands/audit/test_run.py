@@ -149,7 +149,7 @@ def test_own_thresholds(tmp_path: Path) -> None:
 def audited(folder: Path, stop_after: int | None = None) -> pl.DataFrame:
     model, done = load("demo"), 0
 
-    def advance(count: int) -> None:
+    def advance(count: float) -> None:
         nonlocal done
         done += count
         if stop_after is not None and done >= stop_after:

@@ -141,7 +141,7 @@ def run_verification(
     *,
     hardware: Hardware = Hardware(),
     processes: Processes = Processes(),
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Callable[[float], None] = lambda count: None,
 ) -> dict[str, Any]:
     """A shift over pairs of photos: the first of each is attacked, its likeness to the second is explained.
 
