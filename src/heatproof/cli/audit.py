@@ -32,7 +32,7 @@ QUICK_PHOTOS = 60
 @options.grouped
 def audit(
     model: Annotated[str, typer.Argument(help="The checkpoint, as --model of other commands takes it.")],
-    data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    data: Annotated[str, typer.Argument(help="Photos, class folders, a table, shards, hf:NAME, an address, or demo.")],
     work: options.Work,
     photos: options.Photos,
     out: options.Out = None,

@@ -48,7 +48,7 @@ def _check_metric(text: str) -> None:
 @options.grouped
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model, as --model of other commands takes it.")],
-    data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    data: Annotated[str, typer.Argument(help="Photos, class folders, a table, shards, hf:NAME, an address, or demo.")],
     work: options.Work,
     photos: options.Photos,
     out: options.Out = None,

@@ -91,7 +91,7 @@ Architecture = Annotated[
         show_default=False,
     ),
 ]
-Data = Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")]
+Data = Annotated[str, typer.Argument(help="A folder of class folders, a table, shards, hf:NAME, an address, or demo.")]
 Explainers = Annotated[
     list[str] | None,
     typer.Option(
