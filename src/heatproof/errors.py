@@ -6,6 +6,7 @@ HeatproofError
 ├── ModelError       a model that cannot be had, read, or used as a classifier
 │   └── NoSuchModel  a name by which no model is known
 ├── LayerError       a layer that does not exist or has no map
+├── AddressError     a store at an address that does not answer, or refuses
 ├── SpecError        a text such as ``pgd(epsilon=8/255)`` that cannot be read, or a name that is not in the catalog
 └── RunError         a run folder that cannot be made, resumed or read
 """
@@ -86,6 +87,10 @@ class SpecError(HeatproofError, ValueError):
     """A spec that cannot be read, or a name that is not in the catalog."""
 
     usage = True
+
+
+class AddressError(HeatproofError, OSError):
+    """A store at an address that does not answer, or refuses: the run stops there, and the same command goes on."""
 
 
 class RunError(HeatproofError, RuntimeError):

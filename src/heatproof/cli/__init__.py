@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import NoReturn
 
 DONE, FAILED, WRONG_USAGE, GATE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
@@ -28,6 +28,17 @@ _typed: list[str] = []
 def typed_command() -> str:
     """What was typed, so that it can be typed again; empty where the verbs were not called from the command line."""
     return shlex.join(["heatproof", *_typed]) if _typed else ""
+
+
+@contextlib.contextmanager
+def typing(words: Sequence[str]) -> Generator[None]:
+    """While this lasts, other words count as typed: those of a command that is given for the user."""
+    before = list(_typed)
+    _typed[:] = words
+    try:
+        yield
+    finally:
+        _typed[:] = before
 
 
 class Terminated(KeyboardInterrupt):

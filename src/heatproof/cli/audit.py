@@ -82,6 +82,11 @@ def audit(
         raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
     if calibrate and thresholds:
         raise SpecError("--calibrate makes thresholds and --thresholds reads them: give one of the two")
+    if calibrate:
+        work.whole(
+            "thresholds are made by one process; calibrate without it, and give the shards of an audit the file: "
+            "--thresholds thresholds.json"
+        )
     if quick:
         if budget != BUDGET:
             raise SpecError("--quick chooses the budget: give one of --quick and --budget")
@@ -94,7 +99,7 @@ def audit(
     from heatproof.processes import Processes
 
     # thresholds are made by one process
-    processes = None if calibrate else Processes.here(work.device)
+    processes = None if calibrate else Processes.here(work.device, work.job)
     hardware = work.hardware()
     load = options.opening([model, reference, *(calibrate or [])], architecture)
     others = [photos(load(name)) for name in (reference, *(calibrate or [])) if name is not None]
@@ -114,8 +119,9 @@ def audit(
         if not run.done:
             source = open_photos(audited, data, limit=limit, seed=work.seed)
             _say_effort(audited, len(source) * (1 + len(calibrate or [])), asked.budget, hardware)
-            sharers = processes.count if processes else 1
-            with progress("auditing", len(source) * (1 + len(calibrate or [])), run=run, sharers=sharers) as advance:
+            shared = processes or Processes()
+            total = shared.photos(len(source), batch_size) + len(source) * len(calibrate or [])
+            with progress("auditing", total, run=run, sharers=shared.count) as advance:
                 if calibrate:
                     known = run_calibration(asked, others, source, run, hardware=hardware, advance=advance)
                 run_audit(
@@ -127,7 +133,7 @@ def audit(
                     thresholds=known,
                     baseline=baseline,
                     hardware=hardware,
-                    processes=processes or Processes(),
+                    processes=shared,
                     advance=advance,
                 )
     show(run, work, columns.AUDIT)
@@ -149,8 +155,8 @@ def _say_effort(model: "Classifier", photos: int, budget: int, hardware: "Hardwa
 
 
 def _leave(run: "Run", fail_on: str | None) -> None:
-    """The exit status that the verdict asks for; process 0 knows it."""
-    if run.process:
+    """The exit status that the verdict asks for; process 0 of a whole run knows it."""
+    if run.process or run.shard.is_share:
         return
     from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED
     from heatproof.results.strict import read_summary

@@ -52,7 +52,7 @@ def compare(
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device)
+    processes = Processes.here(work.device, work.job)
     hardware = work.hardware()
     names = [fooled, *(more or [])]
     load = options.opening([clean, *names], architecture)
@@ -73,7 +73,7 @@ def compare(
     with filling(out, "compare", settings, work.seed, work.overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
             source = open_photos(base, data, limit=limit, seed=work.seed)
-            with progress("comparing", source.count, sharers=processes.count) as advance:
+            with progress("comparing", processes.photos(source.count, batch_size), sharers=processes.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
     show(run, work, columns.COMPARE)
 

@@ -16,6 +16,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder that is made.")] = Path("demo"),
 ) -> None:
     """Everything once, on a network and scenes that the package carries."""
+    work.whole("the demonstration takes a minute in one process; give it without --shard")
     from heatproof.commands.demo import run_demo
 
     hardware = work.hardware()

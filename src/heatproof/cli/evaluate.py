@@ -95,7 +95,7 @@ def evaluate(
     from heatproof.metrics.localisation import BoxIoU, PointingGame
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device)
+    processes = Processes.here(work.device, work.job)
     hardware = work.hardware()
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
@@ -114,7 +114,8 @@ def evaluate(
     with filling(out, "evaluate", settings, work.seed, work.overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
             source = open_photos(evaluated, data, limit=limit, seed=work.seed)
-            with progress("evaluating", len(source), run=run, sharers=processes.count) as advance:
+            total = processes.photos(len(source), batch_size)
+            with progress("evaluating", total, run=run, sharers=processes.count) as advance:
                 run_evaluate(
                     asked,
                     evaluated,

@@ -42,7 +42,7 @@ def explain(
     from heatproof.models.layers import find_layer
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device)
+    processes = Processes.here(work.device, work.job)
     hardware = work.hardware()
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     explained = scored(score, built or STANDARD, [photos(options.opening([model], architecture)(model))])
@@ -64,7 +64,8 @@ def explain(
     given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, work.seed, work.overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
-            with progress("explaining", source.count, run=run, sharers=processes.count) as advance:
+            total = processes.photos(source.count, batch_size)
+            with progress("explaining", total, run=run, sharers=processes.count) as advance:
                 run_explain(
                     asked,
                     classifier,

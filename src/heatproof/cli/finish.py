@@ -54,7 +54,7 @@ def filling(
     if out is None:
         if processes.count > 1:
             raise SpecError("several processes must agree on one folder: give --out")
-        out = own_folder(command, settings, seed)
+        out = own_folder(command, settings, seed, shard=processes.job)
         say(f"into {out}")
     wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
     typed = typed_command()
@@ -70,6 +70,7 @@ def filling(
             options={"typed": typed} if typed else {},
             inputs=with_bases(inputs),
             page=make_page,
+            shard=processes.job,
         ) as run:
             if run.process == 0:
                 _tell(run)
@@ -80,7 +81,7 @@ def filling(
         raise
     if run.process == 0 and not run.done:
         detail(f"it took {span_of(run.record)}")
-    if processes.index == 0 and run.done and not (out / "report.html").is_file():
+    if processes.ends and run.done and not (out / "report.html").is_file():
         write_report([out])
 
 
@@ -104,6 +105,12 @@ def show(run: "Run", work: "Work", columns: Mapping[str, str], rows: str = "rows
         rows: which table of the summary.
     """
     if run.process != 0:
+        return
+    if run.shard.is_share:
+        say(
+            f"shard {run.shard} is done, {len(run.parts())} parts in {run.folder}; "
+            f"when all {run.shard.count} are, heatproof merge RUN... joins their folders"
+        )
         return
     if run.done:
         say(f"{run.folder} is complete already; --overwrite makes it anew")

@@ -81,6 +81,10 @@ def fool(
     """Make a copy of the model whose heatmaps lie and whose accuracy stays, by fine-tuning or by hand."""
     if (penalty is None) == (edit is None):
         raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
+    work.whole(
+        "a lie is one computation, of which every step needs the one before; share its batches between processes, "
+        "torchrun -m heatproof fool ..., or give the command without --shard"
+    )
     from heatproof.answers.scored import scored
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes

@@ -25,13 +25,13 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="explainers, scores, attacks, penalties, repairs, metrics, models, studies, or layers.",
+            help="explainers, scores, attacks, penalties, repairs, trainings, metrics, models, studies, or layers.",
             autocompletion=completing([*LISTS, "models", "layers"]),
         ),
     ] = "",
     model: Annotated[str, typer.Argument(help="With layers: the model.")] = "",
 ) -> None:
-    """Explainers, scores, attacks, penalties, repairs, metrics, models, studies; or the layers of a model."""
+    """Explainers, scores, attacks, penalties, repairs, trainings, metrics, models, studies; or a model's layers."""
     if what == "layers":
         if not model:
             raise SpecError("list layers needs a model: heatproof list layers squeezenet1_1@FILE")

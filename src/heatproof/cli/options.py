@@ -13,6 +13,7 @@ import typer
 from heatproof import catalog, spec
 from heatproof.cli.console import volume
 from heatproof.errors import SpecError, did_you_mean
+from heatproof.shard import WHOLE, Shard
 
 if TYPE_CHECKING:  # torch loads slowly
     from heatproof.models.classifier import Classifier
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # torch loads slowly
 
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
 """What the spec of a penalty may name."""
+METHODS = ChainMap(catalog.TRAININGS, catalog.ATTACKS)
+"""What the spec of a robust training may name."""
 
 
 def each(check: Callable[[str], object]) -> Callable[[Any], Any]:
@@ -58,6 +61,16 @@ Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="fp32, or bf16 with channels_last.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images in one pass.")]
+ShardOf = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="The k-th of n shares of the photos, into a folder of its own; heatproof merge joins them.",
+        show_default="all",
+        callback=lambda text: None if text is None else Shard.read(text),
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The summary on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The result and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also settings, versions and times.")]
@@ -188,11 +201,29 @@ class Work:
     seed: Seed = 0
     device: Device = "auto"
     precision: Precision = "fp32"
+    shard: ShardOf = None
     overwrite: Overwrite = False
     json: Json = False
     quiet: Quiet = False
     verbose: Verbose = False
     open: Open = False
+
+    @property
+    def job(self) -> Shard:
+        """The share of the photos that is this command's; what was typed is read when it is given."""
+        return self.shard or WHOLE  # type: ignore[return-value]
+
+    def whole(self, why: str) -> None:
+        """Stop a shard of what cannot be shared.
+
+        Args:
+            why: what cannot, and what to do.
+
+        Raises:
+            SpecError: ``--shard`` is given.
+        """
+        if self.job.count > 1:
+            raise SpecError(f"--shard {self.job} is of no use here: {why}")
 
     def hardware(self) -> "Hardware":
         """This process's own."""

@@ -48,6 +48,10 @@ def repair(
     limit: options.Limit = 2000,
 ) -> None:
     """Take the lie out of a checkpoint, without the original and without labels."""
+    work.whole(
+        "a repair is one computation, of which every step needs the one before; give the command without it, and "
+        "with --limit where the photos are many"
+    )
     from heatproof.commands.photos import open_photos
     from heatproof.commands.repair.run import Repair, run_repair
 

@@ -72,7 +72,7 @@ def shift(
     from heatproof.explainers.cam import GradCAM
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device)
+    processes = Processes.here(work.device, work.job)
     hardware = work.hardware()
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
@@ -111,7 +111,7 @@ def shift(
 
     with filling(out, "shift", settings, work.seed, work.overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            total = len(of_model(models[0])) * len(models)
+            total = processes.photos(len(of_model(models[0])), batch_size) * len(models)
             with progress("attacking", total, run=run, sharers=processes.count) as advance:
                 if verification is not None:
                     run_verification(asked, verification, models, opened, run, advance=advance, **more)

@@ -28,6 +28,10 @@ def study(
     """Repeat a published experiment, with its own settings or yours."""
     if name not in catalog.STUDIES:
         raise SpecError(f"there is no study {name!r}; {did_you_mean(name, catalog.STUDIES)}")
+    work.whole(
+        "a study is a recipe of trainings and verbs that build on each other; give it without --shard, or one command "
+        "for each setting (--set) into a folder of its own"
+    )
     from heatproof.processes import Processes
 
     kind = catalog.STUDIES[name]

@@ -16,4 +16,5 @@ REPAIR = heads(
     *("model", "remedy", "explainer", "likeness_before", "likeness_after", "accuracy_before", "accuracy_after"),
     *("agreement", "turned", "handed_out"),
 )
+DEFEND = heads("defend", "network", "epsilon", "overlap", "spearman", "kept", "accuracy", "method")
 DEMO = heads("demo", "step", "count", "top1", "value")

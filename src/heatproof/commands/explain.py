@@ -111,7 +111,7 @@ def run_explain(
         run.append_rows(number, rows, skipped)
         advance((len(batch.ids) if batch else 0) + len(skipped))
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     skipped = all_skipped(run, source)
     table = run.merge()

@@ -13,6 +13,7 @@ from torch import nn
 
 from heatproof.errors import HeatproofError, ModelError, NoSuchModel, did_you_mean
 from heatproof.models import demo
+from heatproof.models.altered import alter
 from heatproof.models.bare import as_classifier, normalisation
 from heatproof.models.checkpoint import Checkpoint, class_count, load_state, read_checkpoint
 from heatproof.models.classifier import Classifier
@@ -20,7 +21,7 @@ from heatproof.models.factories import first_line, made_by
 from heatproof.models.layers import default_layer
 from heatproof.models.planted import narrowed, plant
 from heatproof.models.published import of_run, of_size, of_timm, of_torchvision
-from heatproof.models.record import base_of, check_options
+from heatproof.models.record import alteration_of, base_of, check_options
 from heatproof.paths import literal
 from heatproof.vision import torchvision
 
@@ -306,7 +307,9 @@ def _from_run(folder: Path, architecture: str | None, trust_code: bool, seen: tu
     """
     weights, record = folder / "model.safetensors", folder / "run.json"
     if not weights.is_file():
-        raise ModelError(f"the run {folder} holds no model (model.safetensors); only `heatproof fool` makes one")
+        raise ModelError(
+            f"the run {folder} holds no model (model.safetensors); `heatproof fool`, `repair` and `defend` make one"
+        )
     if folder.resolve() in seen:
         raise ModelError(f"{record} names a base that leads back to {folder}; give a folder that was not changed")
     base, planting = base_of(record)
@@ -328,6 +331,8 @@ def _from_run(folder: Path, architecture: str | None, trust_code: bool, seen: tu
             model.default_layer = default_layer(model.eval())
             plant(model.network, planting)
             _fill(model.network, read_checkpoint(weights))
+        if (altered := alteration_of(folder)) is not None:
+            alter(model.eval(), altered)
     except HeatproofError:
         raise
     # what a planting that fits nothing, or a base of other arguments, ends in

@@ -169,6 +169,12 @@ _REPAIRED = {
     "changed": Term("weights changed", "Whether what is handed out differs from the checkpoint."),
     "handed_out": Term("handed out", "The repaired network, or the checkpoint as it came."),
 }
+_DEFENDED = {
+    "network": Term("network", "As it was given, after the robust training, or after plain training of that length."),
+    "overlap": Term("top cells kept", "Of the map's highest cells, how many the attack on the map left there.", SHARE),
+    "accuracy": Term("accuracy", "Of the held-out photos, without an attack.", SHARE),
+    "method": Term("method", "The robust training."),
+}
 _EVALUATED = {
     "metric": Term("metric", "What was measured of the maps."),
     "better": Term("better", "Which way is better."),
@@ -202,6 +208,7 @@ GLOSSARY: dict[str, Term] = {
     **_FOOLED,
     **_AUDITED,
     **_REPAIRED,
+    **_DEFENDED,
     **_EVALUATED,
 }
 """By the names of columns."""

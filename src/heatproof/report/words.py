@@ -20,6 +20,7 @@ TITLES = {
     "audit": "Can these heatmaps be trusted?",
     "evaluate": "Explainers side by side",
     "repair": "The lie taken out of a network",
+    "defend": "A network trained so that its heatmaps hold still",
     "demo": "Demonstration",
 }
 
@@ -96,6 +97,10 @@ def details(run: RunFiles) -> list[Entry]:
     machine = _dict(record.get("machine"))
     rows.append(("machine", f"{machine.get('platform', '?')}, {machine.get('cpus', '?')} CPU cores", ""))
     rows.append(("time", _times(record), ""))
+    if record.get("shard"):
+        rows.append(("shard", _text(record["shard"]), ""))
+    if joined := _dicts(_dict(record.get("shards")).get("joined")):
+        rows.append(("shards", f"{len(joined)} of {_text(record['shards'].get('count'))} joined", ""))
     if isinstance(record.get("resumed"), list) and record["resumed"]:
         rows.append(("resumed", f"{len(record['resumed'])} times", ""))
     return rows

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch loads slowly, and a report needs none
 
 LONGEST_JSON = 512 * 2**20
 """Bytes of a JSON file; the table of a million skipped photos takes a fifth of it."""
-STATUSES = ("running", "complete", "interrupted", "failed")
+STATUSES = ("running", "complete", "interrupted", "failed", "shard", "joined", "partial")
 ANEW = "give the same command with --overwrite to make the run anew"
 KEPT_ANEW = "delete it and the file of the same name in parts, and give the same command again"
 
@@ -66,6 +66,8 @@ def read_record(path: Path, remedy: str) -> dict[str, Any]:
             "model": (list, type(None)),
             "data": (dict, type(None)),
             "resumed": (list, type(None)),
+            "shard": (str, type(None)),
+            "shards": (dict, type(None)),
         }.items()
         if name in record and not isinstance(record[name], kinds)
     ]

@@ -9,7 +9,7 @@ import polars as pl
 
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
 from heatproof.commands.audit.finding import finding, grouped
-from heatproof.commands.audit.kept import PARTS, check_table
+from heatproof.commands.audit.kept import PARTS, check_table, placed
 from heatproof.commands.audit.measure import Audit, map_cost, measure
 from heatproof.commands.audit.mosaic import look_at_mosaics
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
@@ -95,11 +95,12 @@ def run_audit(
     other = None if reference is None else hardware.host(reference)
     _audit_parts(settings, model, other, source, run, hardware, processes, advance)
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
+    table = placed(table)
     check_table(run.folder / "parts", table, "delete it and give the same command again")
     with counting(model) as passes:
         tensors = with_mosaics(settings, model, AuditTensors.load(run.folder, table.height), hardware)
@@ -192,7 +193,7 @@ def _audit_parts(
                 )
             within.end()
             tensors.save(run, number, first, len(source))
-        # the order of the tensors' rows
+        # the order of the tensors' rows, with a gap for each photo that could not be used
         run.append_rows(number, [{**row, "place": first + i} for i, row in enumerate(rows)], skipped)
         if skipped:
             advance(len(skipped))

@@ -80,7 +80,7 @@ def run_evaluate(
         if skipped:
             advance(len(skipped))
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     skipped = all_skipped(run, source)
     table = merged(settings, run)

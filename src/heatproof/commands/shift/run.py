@@ -87,7 +87,7 @@ def run_shift(
             settings, place, name, hardware.host(model), source, run, hardware, processes, boxes or {}, facing, advance
         )
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     skipped = all_skipped(run, *sources)
     table = run.merge()

@@ -175,7 +175,7 @@ def run_verification(
         facing=Facing(opened, hardware),
         advance=advance,
     )
-    if processes.index:
+    if not processes.ends:
         return {}
     names = unique([model.name for model in models])
     thresholds = {name: model.network.threshold for name, model in zip(names, verifiers, strict=True)}
