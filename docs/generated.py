@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer.main
@@ -85,7 +86,8 @@ def _spelt(parameter: Any) -> list[str]:
 
 
 def _kind(parameter: Any) -> str:
-    return {"integer": "N", "integer range": "N", "float": "X", "path": "PATH"}.get(parameter.type.name, "TEXT")
+    known = str(parameter.type_descriptor.annotation)
+    return next((word for kind, word in (("int", "N"), ("float", "X"), ("Path", "PATH")) if kind in known), "TEXT")
 
 
 def _help(parameter: Any) -> str:
@@ -99,7 +101,7 @@ def _default(parameter: Any) -> str:
     if parameter.required:
         return "must be given"
     default = parameter.default
-    if callable(default) or default is None or default is False or not isinstance(default, str | int | float):
+    if callable(default) or default is None or default is False or not isinstance(default, str | int | float | Path):
         return ""
     return f"`{default}`"
 
