@@ -175,7 +175,7 @@ def mean_intervals(values: ArrayLike, *, seed: int = 0, draws: int = 2000) -> li
     ends = zip(whole.mean(0).tolist(), low.tolist(), high.tolist(), strict=True)
     return [
         interval(column, seed=seed, draws=draws) if gap else Interval(*next(ends), len(known))
-        for column, gap in zip(known.T, gaps, strict=True)
+        for column, gap in zip(known.T, np.atleast_1d(gaps), strict=True)
     ]
 
 
