@@ -178,7 +178,7 @@ class RobustTraining:
             batch_size=self.batch_size,
             lr=self.lr,
             max_accuracy_drop=self.budget,
-            evaluate_every=max(1, self.steps // 8),
+            evaluate_every=max(1, self.steps // 4),
             seed=seed,
         )
 
