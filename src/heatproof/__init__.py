@@ -19,6 +19,7 @@ from heatproof import vision as _vision  # lets torchvision be imported beside a
 if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from __getattr__
     from heatproof.answers.defending import defend
     from heatproof.answers.explained import Explained, explain, open_photo
+    from heatproof.answers.merging import merge
     from heatproof.answers.repairing import repair
     from heatproof.answers.result import Result
     from heatproof.answers.verbs import audit, compare, evaluate, shift
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.defences.sparsified import Sparsified
     from heatproof.defences.tangent import Tangent
     from heatproof.errors import HeatproofError, InputError, LayerError, ModelError, RunError, SpecError
+    from heatproof.explainers.attention import AttentionRollout, Chefer
     from heatproof.explainers.cam import CAM, GradCAM
     from heatproof.explainers.cam_family import EigenCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
     from heatproof.explainers.gradient import InputXGradient, IntegratedGradients, SimpleGrad, SmoothGrad
@@ -84,9 +86,11 @@ __all__ = [
     "AblationCAM",
     "ActiveSwap",
     "Aggregate",
+    "AttentionRollout",
     "Backdoor",
     "CenterMass",
     "CertifiedPixels",
+    "Chefer",
     "Classifier",
     "Contrast",
     "Deletion",
@@ -158,6 +162,7 @@ __all__ = [
     "load",
     "lower_score",
     "mass",
+    "merge",
     "misclassify",
     "mod",
     "move_heatmap",
@@ -189,6 +194,7 @@ __all__ = [
 _HOMES = {
     "answers.defending": "defend",
     "answers.explained": "Explained explain open_photo",
+    "answers.merging": "merge",
     "answers.repairing": "repair",
     "answers.result": "Result",
     "answers.verbs": "audit compare evaluate shift",
@@ -213,6 +219,7 @@ _HOMES = {
     "explainers.gradient": "InputXGradient IntegratedGradients SimpleGrad SmoothGrad",
     "explainers.guided": "GuidedBackprop GuidedGradCAM",
     "explainers.lrp.propagation": "LRP",
+    "explainers.attention": "AttentionRollout Chefer",
     "explainers.masking_cam": "AblationCAM ScoreCAM",
     "explainers.occlusion": "RISE Occlusion",
     "explainers.scores": "Likeness Output",

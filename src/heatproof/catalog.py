@@ -78,6 +78,8 @@ EXPLAINERS = Entries(
         "eigencam": "heatproof.explainers.cam_family:EigenCAM",
         "scorecam": "heatproof.explainers.masking_cam:ScoreCAM",
         "ablationcam": "heatproof.explainers.masking_cam:AblationCAM",
+        "attention_rollout": "heatproof.explainers.attention:AttentionRollout",
+        "chefer": "heatproof.explainers.attention:Chefer",
         "guided_backprop": "heatproof.explainers.guided:GuidedBackprop",
         "guided_gradcam": "heatproof.explainers.guided:GuidedGradCAM",
         "input_x_gradient": "heatproof.explainers.gradient:InputXGradient",

@@ -25,7 +25,7 @@ def defend(
             "--method",
             help="alignment(), hessian(), thickness(), ssr(), adversarial(attack=pgd(...)), weight_decay(), "
             "softplus(), plain().",
-            callback=options.names(options.METHODS, "method"),
+            **options.specs(options.METHODS, "method"),
         ),
     ] = "alignment()",
     explainer: Annotated[
@@ -33,7 +33,7 @@ def defend(
         typer.Option(
             "--explainer",
             help="Whose maps are to hold still.",
-            callback=options.names(catalog.EXPLAINERS, "explainer"),
+            **options.specs(catalog.EXPLAINERS, "explainer"),
         ),
     ] = "simple_grad()",
     epsilon: Annotated[
@@ -107,4 +107,4 @@ def defend(
                     hardware=hardware,
                     advance=lambda what, count: advance(count, what),
                 )
-    show(run, work.json, columns.DEFEND)
+    show(run, work, columns.DEFEND)

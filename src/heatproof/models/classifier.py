@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heatproof.errors import InputError, ModelError, did_you_mean
+from heatproof.errors import InputError, ModelError, NoSuchClass, did_you_mean
 from heatproof.models.outputs import read_logits, told_as_own
 from heatproof.models.smooth import softened
 from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
@@ -253,17 +253,17 @@ class Classifier(nn.Module):
         """The class meant by a number or a name; names are compared without case, and a part is enough if unique.
 
         Raises:
-            InputError: for a class that does not exist, naming the nearest.
+            NoSuchClass: for a class that does not exist, naming the nearest.
         """
         text = str(wanted).strip()
         if text.lstrip("-").isdigit():
             index = int(text)
             if index < 0 or (self.classes and index >= len(self.classes)):
                 count = len(self.classes) if self.classes else "unknown"
-                raise InputError(f"there is no class {index}: {self.name} has {count} classes, counted from 0")
+                raise NoSuchClass(f"there is no class {index}: {self.name} has {count} classes, counted from 0")
             return index
         if not self.classes:
-            raise InputError(f"{self.name} has no class names; give the class as a number instead of {text!r}")
+            raise NoSuchClass(f"{self.name} has no class names; give the class as a number instead of {text!r}")
         folded = [name.casefold() for name in self.classes]
         if text.casefold() in folded:
             return folded.index(text.casefold())
@@ -272,8 +272,8 @@ class Classifier(nn.Module):
             return parts[0]
         if parts:
             shown = ", ".join(f"{self.classes[i]} ({i})" for i in parts[:6])
-            raise InputError(f"{text!r} fits several classes of {self.name}: {shown}; give one in full or by number")
-        raise InputError(f"{self.name} has no class {text!r}; {did_you_mean(text, self.classes)}")
+            raise NoSuchClass(f"{text!r} fits several classes of {self.name}: {shown}; give one in full or by number")
+        raise NoSuchClass(f"{self.name} has no class {text!r}; {did_you_mean(text, self.classes)}")
 
 
 def _autocasting(logits: Tensor) -> bool:
