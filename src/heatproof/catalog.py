@@ -78,6 +78,7 @@ EXPLAINERS = Entries(
         "eigencam": "heatproof.explainers.cam_family:EigenCAM",
         "scorecam": "heatproof.explainers.masking_cam:ScoreCAM",
         "ablationcam": "heatproof.explainers.masking_cam:AblationCAM",
+        "relevancecam": "heatproof.explainers.relevance_cam:RelevanceCAM",
         "guided_backprop": "heatproof.explainers.guided:GuidedBackprop",
         "guided_gradcam": "heatproof.explainers.guided:GuidedGradCAM",
         "input_x_gradient": "heatproof.explainers.gradient:InputXGradient",

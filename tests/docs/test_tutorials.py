@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PAGES = Path(__file__).parents[2] / "docs" / "tutorials"
-TUTORIALS = ("explain", "network", "attack", "fool", "take-the-lie-out", "faithful", "extend", "coming-from")
+TUTORIALS = ("explain", "network", "attack", "live", "fool", "take-the-lie-out", "faithful", "extend", "coming-from")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 import heatproof
+from heatproof.cli import app as live
 from heatproof.cli import audit, compare, demo, evaluate, explain, fool, listing, repair, report, shift, study
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("repair")(repair.repair)
+app.command("app")(live.app)
 app.command("report")(report.report)
 app.command("study")(study.study)
 

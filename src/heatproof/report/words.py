@@ -18,6 +18,7 @@ TITLES = {
     "evaluate": "Explainers side by side",
     "repair": "The lie taken out of a network",
     "demo": "Demonstration",
+    "app": "What was seen on the live page",
 }
 
 
