@@ -59,7 +59,7 @@ def test_a_script_without_a_guard_is_not_run_again_and_its_folder_holds_no_modul
         "import os, sys\n"
         "sys.path.remove(os.path.dirname(os.path.abspath(__file__)))\n"
         "print('once')\n"
-        "from tests.report.test_beside import grid\n"
+        "from tests.report.test_drawing import grid\n"
         "from heatproof.report.drawing import DrawnBeside\n"
         "with DrawnBeside(count=1, few=0) as beside:\n"
         "    beside.draw(*grid('x.png')).result()\n"

@@ -54,10 +54,9 @@ class DrawnBeside:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         for process in self._started:
-            # one that is dead already has nothing left to be told
-            with contextlib.suppress(OSError):
-                process.stdin.close()  # type: ignore[union-attr]
-            process.wait()
+            # closes the pipes, at which it ends; one that is dead already has nothing left to be told
+            with contextlib.suppress(OSError), process:
+                pass
 
     def draw(self, *grid: Any, **named: Any) -> Future[None]:
         """Draw one figure.
