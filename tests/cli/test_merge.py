@@ -26,7 +26,7 @@ SHARDED = {
     "shift": [*VERBS["shift"], "--model", "demo"],
     "explain": [*VERBS["explain"], "--heatmaps"],
     "compare": [*VERBS["compare"], "--with", "demo"],
-    "pairs": ["compare", "demo", "demo", "demo", "--limit", "40", "--batch-size", "4", "--penalty", "swap(3, 4)"],
+    "pairs": ["compare", "demo", "demo", "demo", "--limit", "40", "--batch-size", "4", "--penalty", "active_swap(3, 4)"],
 }
 MADE = ("figures", "viewer", "heatmaps", "kept", "curves")
 
