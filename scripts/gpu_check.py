@@ -241,7 +241,9 @@ def transformer_on(device: str) -> Classifier:
     """A small transformer for photos, with random weights, on a device."""
     torch.manual_seed(0)
     network = torchvision.models.VisionTransformer(64, 16, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128).eval()
-    torch.nn.init.normal_(network.heads[-1].weight)  # torchvision's begins with zeros
+    head = network.heads[-1]
+    assert isinstance(head, torch.nn.Linear)
+    torch.nn.init.normal_(head.weight)  # torchvision's begins with zeros
     return Classifier(network, (0.5,) * 3, (0.5,) * 3, input_size=64, name="transformer").to(device)
 
 
