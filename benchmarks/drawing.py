@@ -18,7 +18,7 @@ import heatproof as hp
 from benchmarks.timing import interleaved, table
 from heatproof.commands.explain import Explain, Figures, run_explain
 from heatproof.data.batches import batches
-from heatproof.report.beside import DrawnBeside
+from heatproof.report.drawing import DrawnBeside
 from heatproof.report.figures import explanation_grid
 from heatproof.results import Run
 from heatproof.vision import torchvision

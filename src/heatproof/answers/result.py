@@ -30,7 +30,7 @@ class Result:
         columns: those that a notebook shows, and their heads.
         folder: the run folder, where one was asked for (``out=``).
         shown: which rows of the summary a notebook shows.
-        model: of a repair: the repaired network.
+        model: of a repair or a defence: the network that came of it.
     """
 
     verb: str

@@ -49,7 +49,7 @@ def _check_metric(text: str) -> None:
 @options.grouped
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model, as --model of other commands takes it.")],
-    data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    data: Annotated[str, typer.Argument(help="Photos, class folders, a table, shards, hf:NAME, an address, or demo.")],
     work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
@@ -60,7 +60,7 @@ def evaluate(
             "--explainer",
             help="A spec such as 'gradcam(relu=False)', or the control random_map(); may be repeated.",
             show_default="gradcam, simple_grad, random_map",
-            callback=options.names(EXPLAINERS, "explainer"),
+            **options.specs(EXPLAINERS, "explainer"),
         ),
     ] = None,
     layer: options.Layers = None,
@@ -96,7 +96,7 @@ def evaluate(
     from heatproof.metrics.localisation import BoxIoU, PointingGame
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device)
+    processes = Processes.here(work.device, work.job)
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
     explained = scored(score, explainers, [photos(options.opening([model], architecture)(model))])
@@ -119,7 +119,8 @@ def evaluate(
     with filling(out, "evaluate", settings, work.seed, work.overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
             source = source_of(evaluated)
-            with progress("evaluating", len(source)) as advance:
+            total = processes.photos(len(source), batch_size)
+            with progress("evaluating", total, run=run, sharers=processes.count) as advance:
                 run_evaluate(
                     asked,
                     evaluated,
@@ -130,7 +131,7 @@ def evaluate(
                     processes=processes,
                     advance=advance,
                 )
-    show(run, work.json, columns.EVALUATE | {name: name for name in map(repr, asked.explainers)}, rows="side_by_side")
+    show(run, work, columns.EVALUATE | {name: name for name in map(repr, asked.explainers)}, rows="side_by_side")
 
 
 def _boxes(file: Path | None, data: str, model: "Classifier", metrics: "Sequence[Metric]") -> "Boxes | None":

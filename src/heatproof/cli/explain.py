@@ -8,6 +8,7 @@ from heatproof import catalog, spec
 from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def explain(
     from heatproof.models.layers import find_layer
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device)
+    processes = Processes.here(work.device, work.job)
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     explained = scored(score, built or STANDARD, [photos(options.opening([model], architecture)(model))])
     classifier = explained.models[0]
@@ -88,7 +89,8 @@ def explain(
     given["batch_size"] = batch_size  # what is done already is counted in batches
     with filling(out, "explain", given, work.seed, work.overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
-            with progress("explaining", source.count) as advance:
+            total = processes.photos(source.count, batch_size)
+            with progress("explaining", total, run=run, sharers=processes.count) as advance:
                 run_explain(
                     asked,
                     classifier,
@@ -99,8 +101,7 @@ def explain(
                     batch_size=batch_size,
                     advance=advance,
                 )
-    heads = {"explainer": "explainer", "count": "images", "confidence": "confidence", "empty": "empty maps"}
-    show(run, work.json, heads)
+    show(run, work, columns.EXPLAIN)
 
 
 def _class(model: "Classifier", wanted: str) -> int:

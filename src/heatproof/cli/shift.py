@@ -31,7 +31,7 @@ def shift(
             "--attack",
             help="A spec such as 'pgd(steps=10)'; may be repeated.",
             show_default="fgsm()",
-            callback=options.names(catalog.ATTACKS, "attack"),
+            **options.specs(catalog.ATTACKS, "attack"),
         ),
     ] = None,
     epsilon: Annotated[
@@ -52,7 +52,7 @@ def shift(
         typer.Option(
             "--penalty",
             help="Attack the map itself: location(), top_k(), ...",
-            callback=options.names(catalog.PENALTIES, "penalty"),
+            **options.specs(catalog.PENALTIES, "penalty"),
         ),
     ] = None,
     draws: Annotated[
@@ -72,7 +72,7 @@ def shift(
     from heatproof.explainers.cam import GradCAM
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device)
+    processes = Processes.here(work.device, work.job)
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
@@ -112,9 +112,10 @@ def shift(
 
     with filling(out, "shift", settings, work.seed, work.overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            with progress("attacking", len(of_model(models[0])) * len(models)) as advance:
+            total = processes.photos(len(of_model(models[0])), batch_size) * len(models)
+            with progress("attacking", total, run=run, sharers=processes.count) as advance:
                 if verification is not None:
                     run_verification(asked, verification, models, opened, run, advance=advance, **more)
                 else:
                     run_shift(asked, models, of_model, run, advance=advance, **more)
-    show(run, work.json, columns.SHIFT)
+    show(run, work, columns.SHIFT)

@@ -33,7 +33,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import at_named_layer, check_layer, default_layer
 from heatproof.processes import Processes
-from heatproof.report.beside import DrawnBeside
+from heatproof.report.drawing import DrawnBeside
 from heatproof.report.figures import explanation_grid
 from heatproof.results.names import figure_names, file_names
 from heatproof.results.run import Run
@@ -139,7 +139,7 @@ def run_explain(
         for part in waiting:
             advance(part.keep(shown))
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     return _end(settings, source, run, shown)
 

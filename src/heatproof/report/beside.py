@@ -1,130 +1,90 @@
-"""Explanation grids drawn in processes of their own, while the network goes on.
+"""Several runs side by side: their numbers in one table with a column per run, and figures of the same name."""
 
-Drawing holds Python's lock most of the time, so threads would only take turns. The processes run nothing of the program
-that started them (a script without ``if __name__ == "__main__"`` would be run again): they are a fresh interpreter that
-reads what to draw from a pipe, and end when the pipe does, however the program itself came to its end.
-"""
-
-import contextlib
-import os
-import pickle
-import subprocess
-import sys
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import heatproof
-from heatproof.errors import HeatproofError, RunError
-from heatproof.report.figures import explanation_grid
+from heatproof.report.glossary import term
+from heatproof.report.words import cell, labels
+from heatproof.results import RunFiles
+from heatproof.results.strict import is_number
 
-FEW = 8
-"""So many figures are drawn at once, in this process: no other is up sooner."""
-MOST = 8
-"""Processes at most, as threads that read photos."""
-SERVE = "from heatproof.report.beside import serve; serve()"
+IDENTITIES = ("check", "number", "attack", "epsilon", "explainer", "layer", "penalty", "remedy", "metric", "model")
+"""Columns that say what a row is about; those in which the runs have nothing in common say which run it is."""
+UNTOLD = ("count", "rows", "threshold", "doubtful_from", "deviations", "seconds")
+"""Numbers that are the same for all runs, or none that one compares."""
+Row = Mapping[str, Any]
 
 
-class DrawnBeside:
-    """``draw(...)`` takes what :func:`~heatproof.report.figures.explanation_grid` takes and does not wait for it.
+def numbers_beside(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
+    """A line per number and a column per run; ``None`` where the runs are of several verbs or share no rows."""
+    verbs = {run.command for run in runs}
+    if len(verbs) != 1 or not all(run.rows for run in runs):
+        return None
+    keys = [key for key in IDENTITIES if _shared(key, runs)]
+    tables = [{tuple(row.get(key) for key in keys): row for row in run.rows} for run in runs]
+    if any(len(table) != len(run.rows) for table, run in zip(tables, runs, strict=True)):
+        return None
+    places = list(dict.fromkeys(place for table in tables for place in table))
+    if all(sum(place in table for table in tables) < 2 for place in places):
+        return None
+    (verb,) = verbs
+    varying = [n for n in range(len(keys)) if len({place[n] for place in places}) > 1]
+    lines = [line for place in places for line in _lines(place, tables, varying, keys, verb)]
+    heads = [_head(term(keys[n], verb).head) for n in varying]
+    heads += [_head("number"), *(_head(label, number=True) for label in labels(runs))]
+    return {"heads": heads, "rows": lines}
 
-    A context manager; leaving it ends the processes. Files are the same bytes, whoever draws them.
 
-    Args:
-        count: processes at most; ``None``: one for each processor, and at most :data:`MOST`.
-        few: figures that this process draws itself before any other is started.
+def figures_beside(shown: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Figures that more than one run has under the same name, taken out of the runs' own lists.
+
+    Returns:
+        ``caption`` of the first, and ``items``: the figures with the ``label`` of their run.
     """
-
-    def __init__(self, count: int | None = None, few: int = FEW) -> None:
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._count, self._few = count or min(MOST, processors), few
-        self._pool: ThreadPoolExecutor | None = None
-        self._own = threading.local()
-        self._started: list[subprocess.Popen[bytes]] = []
-
-    def __enter__(self) -> "DrawnBeside":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        for process in self._started:
-            # closes the pipes, at which it ends; one that is dead already has nothing left to be told
-            with contextlib.suppress(OSError), process:
-                pass
-
-    def draw(self, *grid: Any, **named: Any) -> Future[None]:
-        """Draw one figure.
-
-        Returns:
-            What waits for it: its ``result()`` raises what the drawing did (a full disk), or a RunError where the
-            process that drew was killed.
-        """
-        if self._few > 0:
-            self._few -= 1
-            explanation_grid(*grid, **named)
-            done: Future[None] = Future()
-            done.set_result(None)
-            return done
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="heatproof-figures")
-        return self._pool.submit(self._ask, pickle.dumps((grid, named)))
-
-    def _ask(self, task: bytes) -> None:
-        """Hand a task to the process of this thread, which is started with its first one, and wait for the answer."""
-        process: subprocess.Popen[bytes] | None = getattr(self._own, "process", None)
-        if process is None:
-            process = self._own.process = _start()
-            self._started.append(process)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(task)
-            process.stdin.flush()
-            error: BaseException | None = pickle.load(process.stdout)
-        except (OSError, EOFError) as gone:
-            raise RunError(
-                "a process that draws figures was stopped from outside, for want of memory perhaps; the same command "
-                "goes on where it was"
-            ) from gone
-        if error is not None:
-            raise error
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in shown:
+        for figure in run.get("figures", []):
+            found.setdefault(figure["name"], []).append({**figure, "label": run["label"]})
+    several = {name: items for name, items in found.items() if len(items) > 1}
+    for run in shown:
+        run["figures"] = [figure for figure in run.get("figures", []) if figure["name"] not in several]
+    return [{"name": name, "caption": items[0]["caption"], "items": items} for name, items in several.items()]
 
 
-def _start() -> "subprocess.Popen[bytes]":
-    home = str(Path(heatproof.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))}
-    # -P: nothing that lies in the current folder; a session of its own: Ctrl+C is for the one that started it
-    command = [sys.executable, "-P", "-c", SERVE]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
+def _shared(key: str, runs: Sequence[RunFiles]) -> bool:
+    """Whether the runs have a value of this column in common."""
+    values = [{repr(row[key]) for row in run.rows if row.get(key) is not None} for run in runs]
+    return bool(set.intersection(*values))
 
 
-def serve(draw: Callable[..., Any] = explanation_grid) -> None:
-    """Draw what comes in on standard input, and answer None or the error, until it ends."""
-    answers = os.fdopen(os.dup(1), "wb")
-    # what a library prints must not stand among the answers
-    os.dup2(2, 1)
-    while True:
-        try:
-            grid, named = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        error: BaseException | None = None
-        try:
-            draw(*grid, **named)
-        except HeatproofError as known:
-            error = known
-        except Exception as unknown:
-            # of any kind, which need not be one that can be sent
-            error = RunError(f"a figure could not be drawn ({type(unknown).__name__}: {unknown})")
-        try:
-            pickle.dump(error, answers)
-            answers.flush()
-        except BrokenPipeError:
-            return
+def _lines(
+    place: tuple[Any, ...],
+    tables: Sequence[Mapping[tuple[Any, ...], Row]],
+    varying: Sequence[int],
+    keys: Sequence[str],
+    verb: str,
+) -> list[list[dict[str, Any]]]:
+    rows = [table.get(place, {}) for table in tables]
+    known = {key for row in rows for key in row}
+    ends = {f"{key}{end}" for key in known for end in ("_low", "_high", "_missing")}
+    numbers = dict.fromkeys(key for row in rows for key, value in row.items() if is_number(value))
+    about = [cell(dict(zip(keys, place, strict=True)), keys[n], set()) for n in varying]
+    return [
+        [*about, _text(term(key, verb).head), *(_value(row, key, known) for row in rows)]
+        for key in numbers
+        if key not in ends and key not in UNTOLD and key not in keys
+    ]
+
+
+def _value(row: Row, key: str, known: set[str]) -> dict[str, Any]:
+    shown = cell(row, key, known)
+    judged = row.get("verdict") if key == "value" else None
+    return {**shown, "number": True, "under": [*shown["under"], *([judged] if isinstance(judged, str) else [])]}
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"text": text, "under": [], "number": False}
+
+
+def _head(text: str, *, number: bool = False) -> dict[str, Any]:
+    return {"head": text, "meaning": "", "unit": "", "key": text, "number": number}

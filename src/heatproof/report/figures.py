@@ -29,7 +29,7 @@ class Panel:
         heatmap: ``[rows, cols]`` at its native resolution, or None for the plain photo.
         signed: whether the map's zero is the middle of its scale.
         caption: under the picture; may be wrapped and shortened.
-        cells: ``[rows, cols]`` of a certificate: 1 is outlined by a line, -1 by dots, 0 not at all.
+        cells: ``[rows, cols]``, for instance of a certificate: 1 is outlined by a line, -1 by dots, 0 not at all.
     """
 
     photo: NDArray[Any] | None = None

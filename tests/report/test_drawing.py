@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from heatproof.errors import InputError, RunError
-from heatproof.report.beside import DrawnBeside
+from heatproof.report.drawing import DrawnBeside
 from heatproof.report.figures import explanation_grid
 
 PHOTO = (255 * np.random.default_rng(0).uniform(size=(24, 32, 3))).astype(np.uint8)
@@ -59,8 +59,8 @@ def test_a_script_without_a_guard_is_not_run_again_and_its_folder_holds_no_modul
         "import os, sys\n"
         "sys.path.remove(os.path.dirname(os.path.abspath(__file__)))\n"
         "print('once')\n"
-        "from tests.report.test_beside import grid\n"
-        "from heatproof.report.beside import DrawnBeside\n"
+        "from tests.report.test_drawing import grid\n"
+        "from heatproof.report.drawing import DrawnBeside\n"
         "with DrawnBeside(count=1, few=0) as beside:\n"
         "    beside.draw(*grid('x.png')).result()\n"
     )
