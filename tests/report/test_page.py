@@ -262,7 +262,7 @@ def test_runs_of_one_verb_have_a_column_each(make_run, tmp_path):
     assert [head["head"] for head in joint["heads"]] == ["number", "one", "two"]
     [line] = [row for row in joint["rows"] if row[0]["text"] == "mean move (MOD)"]
     assert line[2]["text"] == "0.75"
-    assert line[2]["under"] == ["[0.70, 0.80]"]
+    assert line[2]["under"][0] == "[0.70, 0.80]"
     assert line[1]["text"] != line[2]["text"]
 
 

@@ -158,25 +158,14 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], tit
     from rich.table import Table
     from rich.text import Text
 
+    from heatproof.report.words import in_line
+
     table = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for head in columns.values():
         table.add_column(head)
     for row in rows:
-        table.add_row(*(Text(_cell(row, key)) for key in columns))
+        table.add_row(*(Text(as_text(in_line(row, key))) for key in columns))
     _results().print(table)
-
-
-def _cell(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return as_text(str(value))
-    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    # an integer beyond every float comes from a file that somebody changed
-    if isinstance(low, int | float) and isinstance(high, int | float) and max(abs(low), abs(high)) < 1e300:
-        return f"{value:.4g} [{low:.4g}, {high:.4g}]"
-    return f"{value:.4g}"
 
 
 def show_skipped(skipped: Sequence[Mapping[str, str]]) -> None:

@@ -215,6 +215,8 @@ def _quiet(images: pl.DataFrame, summary: dict[str, Any]) -> dict[str, Any] | No
 
 
 def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

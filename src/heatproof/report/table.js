@@ -88,7 +88,7 @@ class Rows {
   said(column, row) {
     const value = column.at(row);
     const name = column.names?.[value];
-    if (name !== undefined) return `${name} (${value})`;
+    if (name !== undefined) return name === String(value) ? name : `${name} (${value})`;
     return column.name === "epsilon" ? budget(value) : shown(value);
   }
 

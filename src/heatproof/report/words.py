@@ -205,6 +205,21 @@ def epsilon(value: float) -> str:
     return f"{round(steps)}/255" if not plain and abs(steps - round(steps)) < 1e-4 else number(value)
 
 
+def in_line(row: Mapping[str, Any], key: str) -> str:
+    """A value of a table in one line of plain letters, with its interval where the row has one.
+
+    >>> in_line({"mod": 0.25, "mod_low": 0.214, "mod_high": 0.31}, "mod"), in_line({"epsilon": 8 / 255}, "epsilon")
+    ('0.25 [0.21, 0.31]', '8/255')
+    """
+    value = row.get(key)
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    shown = cell(row, key, set())
+    return " ".join([shown["text"], *shown["under"][:1]]).replace("\N{MINUS SIGN}", "-")
+
+
 def cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
     """A cell of a table: its text, lines below it such as the interval, and whether it is a number.
 

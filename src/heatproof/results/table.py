@@ -166,7 +166,7 @@ def mean_intervals(values: ArrayLike, *, seed: int = 0, draws: int = 2000) -> li
     known = np.asarray(values, dtype=np.float64)
     if known.ndim != 2:
         raise InputError(f"expected [images, columns], got {list(known.shape)}")
-    gaps = np.isnan(known).any(0)
+    gaps = np.asarray(np.isnan(known).any(0))
     if len(known) < 2 or gaps.all():
         return [interval(column, seed=seed, draws=draws) for column in known.T]
     whole = known[:, ~gaps]

@@ -21,18 +21,18 @@ class UpperLeft(torch.nn.Module):
 
 
 def planted() -> tuple[Classifier, torch.Tensor, torch.Tensor]:
+    """The model, a photo and an honest map of it."""
     model = Classifier(UpperLeft(), mean=(0.0,), std=(1.0,), channels=1, input_size=32)
     photo = torch.zeros(1, 32, 32)
     photo[:, :8, :8] = 1
-    witness = torch.zeros(8, 8)
-    witness[:2, :2] = 1
-    return model, photo, witness
+    honest = torch.zeros(8, 8)
+    honest[:2, :2] = 1
+    return model, photo, honest
 
 
 def test_the_square_that_the_model_needs_and_the_map_does_not_show() -> None:
-    model, photo, witness = planted()
-    lying = witness.flip(0, 1)
-    told = telling_square(model, photo, lying, witness, target=1)
+    model, photo, honest = planted()
+    told = telling_square(model, photo, honest.flip(0, 1), target=1)
     assert told.cover.sum() == 8 * 8
     assert told.cover[:8, :8].all()
     assert told.shown == 0
@@ -41,18 +41,18 @@ def test_the_square_that_the_model_needs_and_the_map_does_not_show() -> None:
     for found, image in ((told.before, photo), (told.after, told.covered)):
         assert found == pytest.approx(float(model(image[None]).softmax(1)[0, 1].detach()))
     assert told.before > 0.99
-    assert told.after < told.before
+    assert told.after < told.before - 0.01
 
 
-def test_an_honest_map_shows_what_the_square_holds() -> None:
-    model, photo, witness = planted()
-    honest = telling_square(model, photo, witness, witness, target=1)
-    lying = telling_square(model, photo, witness.flip(0, 1), witness, target=1)
-    # nothing tells against it: wherever the square lies, the map has as much there as the witness
-    assert lying.before - lying.after > 0.01
-    assert honest.shown > 0.9 or honest.after == pytest.approx(honest.before, abs=1e-3)
+def test_nothing_tells_against_an_honest_map() -> None:
+    model, photo, honest = planted()
+    told = telling_square(model, photo, honest, target=1)
+    lying = telling_square(model, photo, honest.flip(0, 1), target=1)
+    assert told.before - told.after < 0.5 * (lying.before - lying.after)
 
 
 def test_an_empty_map_shows_nothing() -> None:
-    model, photo, witness = planted()
-    assert telling_square(model, photo, torch.zeros(4, 4), witness, target=1).shown == 0
+    model, photo, _ = planted()
+    told = telling_square(model, photo, torch.zeros(4, 4), target=1)
+    assert told.shown == 0
+    assert told.cover[:8, :8].all()

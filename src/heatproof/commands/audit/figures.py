@@ -41,7 +41,7 @@ def show_disagreement(
         heatmap, witness = (found[row["place"]] for found in (tensors.maps, tensors.witness))
         name = model.class_name(row["target"])
         if len(panels) < settings.shown:
-            told = telling_square(model, pixels, heatmap, witness, row["target"], hardware)
+            told = telling_square(model, pixels, heatmap, row["target"], hardware)
             square = told.cover.numpy()
             panels.append(
                 [
@@ -64,7 +64,7 @@ def show_disagreement(
             panels,
             run.path("figures/disagreement.png"),
             columns=("photo", "map", "what the model loses when squares are covered", "the square covered"),
-            title="The photos that disagree most, and the square that the model needs and the map does not show",
+            title="The photos that disagree most, and the square that the model needs most and the map shows least",
         )
 
 

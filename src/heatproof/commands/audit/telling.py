@@ -6,12 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from heatproof.commands.audit.covering import MIDDLE, SIDES, STEPS, squares
+from heatproof.commands.audit.covering import MIDDLE, SIDES, squares
 from heatproof.heatmaps import mass, resize
 from heatproof.images import blurred
+from heatproof.metrics.confidence import ask
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 
+ALONG = 7
+"""Squares along a side."""
 Photo = Float[Tensor, "channels height width"]
 
 
@@ -34,34 +37,26 @@ class Telling:
 
 
 def telling_square(
-    model: Classifier,
-    photo: Photo,
-    heatmap: Float[Tensor, "rows cols"],
-    witness: Float[Tensor, "high wide"],
-    target: int,
-    hardware: Hardware = Hardware(),
+    model: Classifier, photo: Photo, heatmap: Float[Tensor, "rows cols"], target: int, hardware: Hardware = Hardware()
 ) -> Telling:
-    """The square of a quarter of the photo's side whose share of the witness exceeds that of the map most.
+    """Of :data:`ALONG` x :data:`ALONG` squares, a quarter of the photo's side each, the one that tells most.
 
-    Shares are of the positive parts. The witness only proposes: the model is asked again about this square. [ours]
+    **Formula** argmax over squares of (p(x) - p(x covered)) (1 - m / max m), p the class's probability and m the map's
+    positive mass inside. The model is asked about each square, whatever budget the audit itself had. [ours]
 
     Args:
         photo: as the model takes it, in [0, 1].
-        heatmap: of the class, at any resolution, and ``witness`` likewise.
+        heatmap: of the class, at any resolution.
         target: the class.
     """
     size = photo.shape[-2], photo.shape[-1]
     side = max(1, round(SIDES[MIDDLE] * min(size)))
-    covers = squares(*size, side, STEPS[MIDDLE])
-    shown, looked = (
-        mass(resize(found[None].float().cpu(), size).expand(len(covers), -1, -1), covers)
-        for found in (heatmap, witness)
-    )
-    place = int((looked - shown).argmax())
-    cover = covers[place]
-    blur = blurred(photo[None], side / 2)[0]
-    covered = torch.where(cover.bool(), blur, photo)
+    covers = squares(*size, side, ALONG)
+    covered = torch.where(covers.bool()[:, None], blurred(photo[None], side / 2), photo)
     with torch.no_grad(), hardware.autocast():
-        logits = model(hardware.bring(torch.stack([photo, covered])))
-    before, after = logits.float().softmax(1)[:, target].tolist()
-    return Telling(cover, covered, before, after, float(shown[place]))
+        logits = ask(model, hardware.bring(torch.cat([photo[None], covered])))
+    before, *after = logits.float().softmax(1)[:, target].tolist()
+    shown = mass(resize(heatmap[None].float().cpu(), size).expand(len(covers), -1, -1), covers)
+    unseen = 1 - shown / shown.max().clamp(min=1e-12)
+    place = int(((before - torch.tensor(after)) * unseen).argmax())
+    return Telling(covers[place], covered[place], before, after[place], float(shown[place]))
