@@ -85,12 +85,12 @@ def test_an_interrupted_run_goes_on(
 
     drawn, once = [], explain.draw_grid
 
-    def draw(path: Path, *words: object, **named: object) -> None:
+    def draw(path: Path, *words: object, **named: object) -> object:
         if drawn == ["one.png"]:
             drawn.append("stop")
             raise KeyboardInterrupt
         drawn.append(path.name)
-        once(path, *words, **named)  # type: ignore[arg-type]
+        return once(path, *words, **named)  # type: ignore[arg-type]
 
     words = ["explain", str(photos), "--model", "demo", "--batch-size", "1", "--out"]
     monkeypatch.setattr(explain, "draw_grid", draw)
