@@ -276,7 +276,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         advance(2, "fooled 0.5")
     shown = screen.getvalue()
     assert "shifting (fooled 0.5)" in shown
-    assert "3/4" in shown
+    assert "3 of 4" in shown
 
 
 def test_what_is_not_of_a_class_is_lowered(tmp_path: Path) -> None:
