@@ -1,5 +1,6 @@
 """``heatproof audit``: is this checkpoint's explanation honest? With a gate for pipelines."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,6 @@ from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
-    from heatproof.data.sources import Source
     from heatproof.models.classifier import Classifier
     from heatproof.models.hardware import Hardware
     from heatproof.results.run import Run
@@ -100,12 +100,8 @@ def audit(
     asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     audited, *others = explained.models
     claimed = others.pop(0) if reference else None
-    everyone = [audited, *([claimed] if claimed else []), *others]
-
-    def source_of(model: "Classifier") -> "Source":
-        return open_photos(model, data, limit=limit, seed=work.seed)
-
-    hardware = work.settled(everyone, source_of, [asked.explainer])
+    source_of = partial(open_photos, name=data, limit=limit, seed=work.seed)
+    hardware = work.settled(explained.models, source_of, [asked.explainer])
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= photos.given() | explained.given()
