@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from heatproof.report.glossary import term
+from heatproof.glossary import term
 from heatproof.results import RunFiles
 from heatproof.results.strict import is_number
 
@@ -22,6 +22,7 @@ TITLES = {
     "repair": "The lie taken out of a network",
     "defend": "A network trained so that its heatmaps hold still",
     "demo": "Demonstration",
+    "app": "What was seen on the live page",
 }
 
 
