@@ -67,6 +67,10 @@ def defend(
     batch_size: options.BatchSize = 64,
 ) -> None:
     """Train a copy of the model so that its heatmaps hold still under attack, within a budget of accuracy."""
+    work.whole(
+        "a training is one computation, of which every step needs the one before; share its batches between processes, "
+        "torchrun -m heatproof defend ..., or give the command without --shard"
+    )
     from dataclasses import replace
 
     from heatproof.commands.defend.run import Defend, run_defend
@@ -96,7 +100,7 @@ def defend(
         if not run.done:
             source = open_photos(clean, data, limit=limit, seed=work.seed, labels_needed=labels)
             apart = open_photos(clean, held_out, seed=work.seed, labels_needed=labels) if held_out else None
-            with progress("defending", None) as advance:
+            with progress("defending", None, run=run) as advance:
                 run_defend(
                     asked,
                     clean,

@@ -57,7 +57,7 @@ def measure(
         for place, epsilon in enumerate(epsilons):
             against = replace(attack, epsilon=epsilon)
             for number, batch in enumerate(batches(source, network.model.preprocessing, PART)):
-                part = f"{network.name}-{place}-{number:06d}"
+                part = f"{network.name.replace(' ', '-')}-{place}-{number:06d}"
                 if not run.has_part(part):
                     run.append_rows(part, list(_rows(network, explainer, against, batch, hardware)))
                 advance(len(batch.ids))

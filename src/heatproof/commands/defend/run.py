@@ -1,7 +1,7 @@
 """Train a network so that its heatmaps hold still, into a run folder from which it can be loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heatproof.commands.defend.figures import draw_course, draw_maps, draw_trade
@@ -139,7 +139,8 @@ def run_defend(
     rows = sorted(rows, key=lambda row: (row.by["epsilon"], order.index(row.by["network"])))
     draw_course(found.history, found.accuracy_before, run)
     draw_trade(networks, rows, run)
-    draw_maps(settings.explainer, settings.shown, networks, settings.attack, judged, run, hardware)
+    strongest = replace(settings.attack, epsilon=max(settings.epsilons))
+    draw_maps(settings.explainer, settings.shown, networks, strongest, judged, run, hardware)
     summary = _summary(settings, networks, rows, found, all_skipped(run, source, held_out))
     run.write_json("summary.json", summary)
     return found.model
