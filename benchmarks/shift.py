@@ -132,7 +132,7 @@ def _stream(count: int, attacking_only: bool) -> Callable[[], object]:
     def run(count: int) -> None:
         done = 0
 
-        def advance(photos: int) -> None:
+        def advance(photos: float) -> None:
             nonlocal done
             done += photos
             if attacking_only and done >= count:

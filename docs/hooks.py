@@ -1,12 +1,19 @@
 """What the build of the documentation needs besides mkdocs.yml."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import griffe
 
+import heatproof
+
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+
+from generated import filled  # noqa: E402 it lies beside this file, which is loaded by its path
+
 ROLE = re.compile(r":(?:mod|class|func|meth|data|attr):`~?([^`]+)`")
 PAGES = re.compile(r"<!-- pages: (\S+) -->")
 TABLE = re.compile(r"(?ms)^=+ +=[= ]*$.*^=+ +=[= ]*$")
@@ -24,7 +31,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(text: str, *, page: Any, **known: Any) -> str:
-    """Put links to the pages that exist in the place of ``<!-- pages: PATTERN -->``."""
+    """Put what is generated, and links to the pages that exist, in the place of their marks."""
     folder = (DOCS / page.file.src_uri).parent
 
     def links(found: re.Match[str]) -> str:
@@ -32,7 +39,7 @@ def on_page_markdown(text: str, *, page: Any, **known: Any) -> str:
         titles = [next(iter(re.findall(r"(?m)^# (.+)$", page.read_text("utf-8"))), page.stem) for page in pages]
         return "\n".join(f"- [{title}]({page.name})" for title, page in zip(titles, pages, strict=True)) or "None yet."
 
-    return PAGES.sub(links, text)
+    return PAGES.sub(links, filled(text))
 
 
 def markdown(docstring: str) -> str:
@@ -47,6 +54,19 @@ def markdown(docstring: str) -> str:
     return DOCTEST.sub(lambda found: f"```pycon\n{found.group().rstrip()}\n```\n", docstring)
 
 
+def imported(name: str, module: str) -> str:
+    """How a name is reached, in a line: what is public through ``hp``, all else from its module.
+
+    >>> imported("GradCAM", "heatproof.explainers.cam")
+    'Import: `hp.GradCAM` (`import heatproof as hp`).'
+    >>> imported("ask", "heatproof.metrics.confidence")
+    'Import: `from heatproof.metrics.confidence import ask`.'
+    """
+    if name in heatproof.__all__:
+        return f"Import: `hp.{name}` (`import heatproof as hp`)."
+    return f"Import: `from {module} import {name}`."
+
+
 class Plain(griffe.Extension):
     """Docstrings as Markdown, and ``@settings`` classes as the dataclasses they are."""
 
@@ -56,5 +76,13 @@ class Plain(griffe.Extension):
             cls.decorators.append(griffe.Decorator(known_name, lineno=None, endlineno=None))
 
     def on_object(self, *, obj: griffe.Object, **known: Any) -> None:
-        if obj.docstring:
-            obj.docstring.value = markdown(obj.docstring.value)
+        if obj.docstring is None:
+            return
+        of_module = obj.parent is not None and obj.parent.is_module
+        if of_module and obj.is_attribute and obj.name.isupper() and obj.module.path != "heatproof.catalog":
+            # a module's constant is nobody's to rely on; the catalog's lists are
+            obj.docstring = None
+            return
+        obj.docstring.value = markdown(obj.docstring.value)
+        if of_module and (obj.is_class or obj.is_function):
+            obj.docstring.value += f"\n\n{imported(obj.name, obj.module.path)}"

@@ -9,19 +9,20 @@ import heatproof
 
 ROOT = Path(heatproof.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
-GROUND = {"types", "errors", "vision", "processes", "tensor_files", "paths"}
+GROUND = {"types", "errors", "vision", "shard", "processes", "tensor_files", "paths"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "vision": set(),
-    "processes": {"errors"},
+    "shard": {"errors"},
+    "processes": {"errors", "shard"},
     "tensor_files": {"paths"},
     "paths": set(),
     "heatmaps": {"types", "errors"},
     "images": {"types"},
     "preprocessing": {"types", "errors"},
     "spec": {"errors"},
-    "models": GROUND | {"heatmaps", "preprocessing"},
+    "models": GROUND | {"heatmaps", "images", "preprocessing"},
     "data": GROUND | {"heatmaps", "preprocessing"},
     "explainers": GROUND | {"heatmaps", "images", "models"},
     "defences": GROUND | {"heatmaps", "preprocessing", "models", "data", "explainers"},
@@ -30,7 +31,9 @@ ALLOWED: dict[str, set[str]] = {
     "manipulation": GROUND | {"heatmaps", "models", "metrics", "training"},
     "metrics": GROUND | {"heatmaps", "images", "models"},
     "repairs": GROUND | {"heatmaps", "images", "models", "data", "preprocessing", "explainers", "metrics", "training"},
-    "results": {"types", "errors", "processes", "tensor_files", "paths"},
+    "results": {"types", "errors", "shard", "processes", "tensor_files", "paths"},
+    "robust": GROUND
+    | {"heatmaps", "images", "models", "data", "preprocessing", "attacks", "training", "manipulation", "metrics"},
     # a report is made from files: never a model
     "report": {"types", "errors", "paths", "results"},
     "commands": GROUND
@@ -46,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "manipulation",
         "training",
         "repairs",
+        "robust",
         "metrics",
         "results",
         "report",

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from heatproof import vision as _vision  # lets torchvision be imported beside any torch
 
 if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from __getattr__
+    from heatproof.answers.defending import defend
     from heatproof.answers.explained import Explained, explain, open_photo
+    from heatproof.answers.merging import merge
     from heatproof.answers.repairing import repair
     from heatproof.answers.result import Result
     from heatproof.answers.verbs import audit, compare, evaluate, shift
@@ -37,6 +39,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.defences.sparsified import Sparsified
     from heatproof.defences.tangent import Tangent
     from heatproof.errors import HeatproofError, InputError, LayerError, ModelError, RunError, SpecError
+    from heatproof.explainers.attention import AttentionRollout, Chefer
     from heatproof.explainers.cam import CAM, GradCAM
     from heatproof.explainers.cam_family import EigenCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
     from heatproof.explainers.gradient import InputXGradient, IntegratedGradients, SimpleGrad, SmoothGrad
@@ -85,9 +88,11 @@ __all__ = [
     "AblationCAM",
     "ActiveSwap",
     "Aggregate",
+    "AttentionRollout",
     "Backdoor",
     "CenterMass",
     "CertifiedPixels",
+    "Chefer",
     "Classifier",
     "Contrast",
     "Deletion",
@@ -147,6 +152,7 @@ __all__ = [
     "center_of_mass",
     "compare",
     "default_layer",
+    "defend",
     "evaluate",
     "explain",
     "explain_at_layer",
@@ -160,6 +166,7 @@ __all__ = [
     "load",
     "lower_score",
     "mass",
+    "merge",
     "misclassify",
     "mod",
     "move_heatmap",
@@ -189,7 +196,9 @@ __all__ = [
 
 # torch loads slowly, and the command line's help needs none: a public name is imported when it is asked for
 _HOMES = {
+    "answers.defending": "defend",
     "answers.explained": "Explained explain open_photo",
+    "answers.merging": "merge",
     "answers.repairing": "repair",
     "answers.result": "Result",
     "answers.verbs": "audit compare evaluate shift",
@@ -214,6 +223,7 @@ _HOMES = {
     "explainers.gradient": "InputXGradient IntegratedGradients SimpleGrad SmoothGrad",
     "explainers.guided": "GuidedBackprop GuidedGradCAM",
     "explainers.lrp.propagation": "LRP",
+    "explainers.attention": "AttentionRollout Chefer",
     "explainers.masking_cam": "AblationCAM ScoreCAM",
     "explainers.occlusion": "RISE Occlusion",
     "explainers.relevance_cam": "RelevanceCAM",

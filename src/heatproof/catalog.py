@@ -79,6 +79,8 @@ EXPLAINERS = Entries(
         "scorecam": "heatproof.explainers.masking_cam:ScoreCAM",
         "ablationcam": "heatproof.explainers.masking_cam:AblationCAM",
         "relevancecam": "heatproof.explainers.relevance_cam:RelevanceCAM",
+        "attention_rollout": "heatproof.explainers.attention:AttentionRollout",
+        "chefer": "heatproof.explainers.attention:Chefer",
         "guided_backprop": "heatproof.explainers.guided:GuidedBackprop",
         "guided_gradcam": "heatproof.explainers.guided:GuidedGradCAM",
         "input_x_gradient": "heatproof.explainers.gradient:InputXGradient",
@@ -161,6 +163,20 @@ REPAIRS = Entries(
 )
 """What takes a lie out of a checkpoint: ``heatproof repair --remedy``."""
 
+TRAININGS = Entries(
+    {
+        "hessian": "heatproof.robust.methods:Hessian",
+        "alignment": "heatproof.robust.methods:Alignment",
+        "thickness": "heatproof.robust.methods:Thickness",
+        "ssr": "heatproof.robust.methods:SSR",
+        "adversarial": "heatproof.robust.methods:Adversarial",
+        "weight_decay": "heatproof.robust.methods:WeightDecay",
+        "softplus": "heatproof.robust.methods:Softplus",
+        "plain": "heatproof.robust.methods:Plain",
+    }
+)
+"""What makes maps hold still: ``heatproof defend --method``. ``plain`` is the control."""
+
 METRICS = Entries(
     {
         "aopc": "heatproof.metrics.faithfulness:AOPC",
@@ -207,6 +223,7 @@ STUDIES = Entries(
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
         "face-verification": "heatproof.studies.face_verification:FaceVerification",
         "remedies": "heatproof.studies.remedies:Remedies",
+        "robust-training": "heatproof.studies.robust_training:RobustTraining",
         "heo2019": "heatproof.studies.heo2019.tables:Heo2019",
         "heo2019-figure4": "heatproof.studies.heo2019.figure4:Heo2019Figure4",
         "heo2019-figure5": "heatproof.studies.heo2019.figure5:Heo2019Figure5",

@@ -2,8 +2,11 @@
 
 HeatproofError
 ├── InputError       images, labels, targets or data that do not fit
+│   └── NoSuchClass  a class that the model does not have
 ├── ModelError       a model that cannot be had, read, or used as a classifier
+│   └── NoSuchModel  a name by which no model is known
 ├── LayerError       a layer that does not exist or has no map
+├── AddressError     a store at an address that does not answer, or refuses
 ├── SpecError        a text such as ``pgd(epsilon=8/255)`` that cannot be read, or a name that is not in the catalog
 └── RunError         a run folder that cannot be made, resumed or read
 """
@@ -11,6 +14,7 @@ HeatproofError
 import difflib
 import re
 from collections.abc import Iterable
+from typing import ClassVar
 
 # an apostrophe within a word is no quotation mark
 _QUOTED = re.compile(r"(?<!\w)'[^'\n]{201,}'(?!\w)|(?<!\w)\"[^\"\n]{201,}\"(?!\w)")
@@ -22,7 +26,14 @@ LONGEST_QUOTE = 200
 
 
 class HeatproofError(Exception):
-    """Something a user can mend; the text says what was expected, what came, and the way out."""
+    """Something a user can mend; the text says what was expected, what came, and the way out.
+
+    Attributes:
+        usage: the command itself is wrong (it names what does not exist), whatever photos and weights are like: the
+            command line then leaves with status 2, else with 1.
+    """
+
+    usage: ClassVar[bool] = False
 
     def __init__(self, *texts: object) -> None:
         super().__init__(*(shortened(text) if isinstance(text, str) else text for text in texts))
@@ -54,12 +65,32 @@ class ModelError(HeatproofError, RuntimeError):
     """A model that cannot be had, read, or used as a classifier."""
 
 
+class NoSuchModel(ModelError):
+    """A name by which no model is known."""
+
+    usage = True
+
+
+class NoSuchClass(InputError):
+    """A class that the model does not have, or a name that fits several."""
+
+    usage = True
+
+
 class LayerError(HeatproofError, LookupError):
     """A layer that does not exist or has no map."""
+
+    usage = True
 
 
 class SpecError(HeatproofError, ValueError):
     """A spec that cannot be read, or a name that is not in the catalog."""
+
+    usage = True
+
+
+class AddressError(HeatproofError, OSError):
+    """A store at an address that does not answer, or refuses: the run stops there, and the same command goes on."""
 
 
 class RunError(HeatproofError, RuntimeError):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from heatproof.errors import RunError
+from heatproof.shard import WHOLE, Shard
 
 CPU = torch.device("cpu")
 PATIENCE = timedelta(days=7)
@@ -27,14 +28,16 @@ class Processes:
         index: this one's rank.
         count: how many there are.
         device: what this one computes on.
+        job: the shard of the job that they all work on; other shards are processes that nobody waits for.
     """
 
     index: int = 0
     count: int = 1
     device: torch.device = CPU
+    job: Shard = WHOLE
 
     @classmethod
-    def here(cls, device: str | torch.device = "auto") -> "Processes":
+    def here(cls, device: str | torch.device = "auto", job: Shard = WHOLE) -> "Processes":
         """What the launcher's environment says: accelerate's, torchrun's, or no launcher at all.
 
         Args:
@@ -46,7 +49,7 @@ class Processes:
         count = launched()[1]
         own = torch.device(own_device(str(device)))
         if count == 1:
-            return cls(device=own)
+            return cls(device=own, job=job)
         # loads slowly, and only several processes need it
         from accelerate import PartialState
 
@@ -61,7 +64,29 @@ class Processes:
             state.process_index,
             state.num_processes,
             own if state.num_processes == 1 else torch.device(state.device or own),
+            job,
         )
+
+    @property
+    def ends(self) -> bool:
+        """Whether this one makes the end of a run of all parts: joins, draws and answers."""
+        return self.index == 0 and not self.job.is_share
+
+    def parts(self, total: int) -> range:
+        """The numbers of this process's parts, of ``total``.
+
+        >>> list(Processes(1, 2, job=Shard(2, 3)).parts(12))
+        [4, 10]
+        """
+        return self.job.parts(total)[self.index :: self.count]
+
+    def photos(self, total: int, part: int) -> int:
+        """How many of ``total`` photos are its shard's, in parts of ``part``.
+
+        >>> Processes(job=Shard(2, 2)).photos(10, 4)
+        4
+        """
+        return sum(min(part, total - number * part) for number in self.job.parts(-(-total // part)))
 
     @property
     def shard(self) -> tuple[int, int]:

@@ -126,6 +126,25 @@ class Explainer(Protocol):
     ) -> Explanation: ...
 
 
+class Attribution(NamedTuple):
+    """What an explainer says of each channel of each pixel, with the logits of the same pass."""
+
+    values: Images
+    logits: Logits
+    targets: Targets
+
+
+@runtime_checkable
+class PerChannel(Explainer, Protocol):
+    """An explainer that says something of each channel of each pixel, and sums it up."""
+
+    def attribute(
+        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+    ) -> Attribution: ...
+
+    def summed(self, values: Images) -> Heatmaps: ...
+
+
 @runtime_checkable
 class Signed(Protocol):
     """An explainer that says whether its maps have two sides; others are taken for one-sided in figures."""

@@ -115,10 +115,10 @@ def test_json_is_the_summary(photos: Path, tmp_path: Path, capsys: pytest.Captur
     ("words", "status", "message"),
     [
         (["explain", "nowhere.png", "--model", "demo"], 1, "there is no nowhere.png"),
-        (["explain", "PHOTOS", "--model", "dmo"], 1, "there is no model 'dmo'; did you mean demo?"),
+        (["explain", "PHOTOS", "--model", "dmo"], 2, "there is no model 'dmo'; did you mean demo?"),
         (["explain", "PHOTOS", "--model", "demo", "--layer", "stge7"], 2, "did you mean stage7"),
         (["explain", "PHOTOS", "--model", "demo", "--explainer", "gradcm"], 2, "did you mean gradcam"),
-        (["explain", "PHOTOS", "--model", "demo", "--target", "12"], 1, "there is no class 12"),
+        (["explain", "PHOTOS", "--model", "demo", "--target", "12"], 2, "there is no class 12"),
         (["explain", "PHOTOS", "--model", "demo", "--device", "cuda:7"], 1, "device 'cuda:7' cannot be used"),
         (["explain", "PHOTOS", "--model", "demo", "--precision", "fp3"], 1, "precision is fp32 or bf16, got 'fp3'"),
         (["explain", "PHOTOS/text.jpg", "--model", "demo"], 1, "none of the 1 photos"),

@@ -26,7 +26,7 @@ def test_the_page_of_a_run_is_made_again(tmp_path: Path, capsys: pytest.CaptureF
     run = made(tmp_path / "run", 0.625)
     assert heatproof("report", str(run)) == 0
     page = run / "report.html"
-    assert f"open {page}" in "".join(capsys.readouterr().err.splitlines())
+    assert "".join(capsys.readouterr().out.splitlines()) == str(page)
     assert "sure by 0.625" in page.read_text("utf-8")
 
 

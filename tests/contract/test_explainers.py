@@ -12,8 +12,9 @@ from heatproof import catalog
 from heatproof.errors import InputError, ModelError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
+from heatproof.models.classifier import Classifier
 from heatproof.types import Explainer
-from networks import photos, small
+from networks import attending, photos, small
 
 # cheap settings for the ones that repeat themselves; the contract is the same
 CHEAP: dict[str, dict[str, Any]] = {
@@ -35,6 +36,16 @@ CHEAP: dict[str, dict[str, Any]] = {
 }
 VOTES = {"certified_pixels"}
 """Those that count votes: without a derivative, as they say."""
+
+
+ATTENTION = {"attention_rollout", "chefer"}
+"""Those that read the attention of a transformer, and refuse what has none."""
+
+
+def network(explainer: Explainer, **given: Any) -> Classifier:
+    """A small network of the kind that the explainer explains."""
+    reads = isinstance(explainer, tuple(catalog.EXPLAINERS[name] for name in ATTENTION))  # type: ignore[arg-type]
+    return attending(**given) if reads else small(**given)
 
 
 def has_derivative(explainer: Explainer) -> bool:
@@ -76,7 +87,7 @@ def assert_same_state(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 
 def test_shapes_and_meaning(explainer: Explainer) -> None:
-    model, images = small(), photos()
+    model, images = network(explainer), photos()
     explanation = explainer(model, images)
     assert explanation.heatmaps.ndim == 3
     assert len(explanation.heatmaps) == 3
@@ -90,7 +101,7 @@ def test_shapes_and_meaning(explainer: Explainer) -> None:
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_model_is_left_as_found(explainer: Explainer, create_graph: bool, training: bool) -> None:
-    model, images = small().train(training), photos()
+    model, images = network(explainer).train(training), photos()
     model.network.get_submodule("norm").eval()  # a mixture of flags must come back as it was
     model.default_layer = "last"
     next(model.parameters()).grad = torch.ones_like(next(model.parameters()))
@@ -109,7 +120,7 @@ def test_model_is_left_as_found(explainer: Explainer, create_graph: bool, traini
 
 
 def test_model_is_left_as_found_after_an_exception(explainer: Explainer) -> None:
-    model, images = small().train(), photos()
+    model, images = network(explainer).train(), photos()
     model.default_layer = "last"
     before = state_of(model)
     with pytest.raises(InputError, match=r"targets must lie in 0\.\.3"):
@@ -130,14 +141,14 @@ def _stop(module: nn.Module, args: Any) -> None:
 
 
 def test_a_map_does_not_depend_on_its_neighbours(explainer: Explainer) -> None:
-    model, images = small(), photos(4)
+    model, images = network(explainer), photos(4)
     together = explainer(model, images).heatmaps
     alone = torch.cat([explainer(model, image[None]).heatmaps for image in images])
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
 
 
 def test_equal_calls_give_equal_numbers(explainer: Explainer) -> None:
-    model, images = small(), photos()
+    model, images = network(explainer), photos()
     first = explainer(model, images).heatmaps
     torch.rand(7)
     torch.testing.assert_close(explainer(model, images).heatmaps, first, rtol=0, atol=0)
@@ -147,7 +158,7 @@ def test_equal_calls_give_equal_numbers(explainer: Explainer) -> None:
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_works_inside_any_gradient_context(explainer: Explainer, context: Any) -> None:
-    model, images = small(), photos()
+    model, images = network(explainer), photos()
     wanted = explainer(model, images).heatmaps
     with context():
         got = explainer(model, images.clone()).heatmaps
@@ -156,13 +167,13 @@ def test_works_inside_any_gradient_context(explainer: Explainer, context: Any) -
 
 
 def test_frozen_weights_do_not_matter(explainer: Explainer) -> None:
-    model, images = small(), photos()
+    model, images = network(explainer), photos()
     wanted = explainer(model, images).heatmaps
     torch.testing.assert_close(explainer(model.requires_grad_(False), images).heatmaps, wanted)
 
 
 def test_channels_last_does_not_matter(explainer: Explainer) -> None:
-    model, images = small(), photos()
+    model, images = network(explainer), photos()
     wanted = explainer(model, images).heatmaps
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     got = explainer(model, images.contiguous(memory_format=torch.channels_last)).heatmaps
@@ -170,7 +181,7 @@ def test_channels_last_does_not_matter(explainer: Explainer) -> None:
 
 
 def test_half_precision_stays_close(explainer: Explainer) -> None:
-    model, images = small(dtype=torch.float32), photos(dtype=torch.float32)
+    model, images = network(explainer, dtype=torch.float32), photos(dtype=torch.float32)
     targets = torch.tensor([0, 1, 2])
     wanted = explainer(model, images, targets).heatmaps
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -183,9 +194,9 @@ def test_half_precision_stays_close(explainer: Explainer) -> None:
 def test_derivative_in_the_weights_and_pixels(explainer: Explainer) -> None:
     if not has_derivative(explainer):
         with pytest.raises(InputError, match=r"surrogate=True"):
-            explainer(small(), photos(), create_graph=True)
+            explainer(network(explainer), photos(), create_graph=True)
         return
-    model, images = small(size=6), photos(1, size=6).requires_grad_()
+    model, images = network(explainer, size=6), photos(1, size=6).requires_grad_()
     parameters = dict(model.network.named_parameters())
     targets = torch.tensor([1])
     projection = torch.randn(1000, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
@@ -206,7 +217,7 @@ def test_derivative_in_the_weights_and_pixels(explainer: Explainer) -> None:
 
 
 def test_logits_carry_their_graph_on_request(explainer: Explainer) -> None:
-    model, images = small(), photos()
+    model, images = network(explainer), photos()
     if not has_derivative(explainer):
         explainer = dataclasses.replace(explainer, surrogate=True)  # type: ignore[type-var]
     logits = explainer(model, images, create_graph=True).logits
@@ -218,7 +229,7 @@ def test_logits_carry_their_graph_on_request(explainer: Explainer) -> None:
 
 def test_images_outside_the_range_are_refused(explainer: Explainer) -> None:
     with pytest.raises(InputError, match=r"images must lie in \[0, 1\], got \[-0.5, 1.5\]; normalisation belongs"):
-        explainer(small(), torch.tensor([-0.5, 1.5]).double().repeat(1, 3, 10, 5))
+        explainer(network(explainer), torch.tensor([-0.5, 1.5]).double().repeat(1, 3, 10, 5))
 
 
 def test_repr_is_a_spec(explainer: Explainer) -> None:

@@ -238,7 +238,7 @@ class TestManifests:
 
     @pytest.mark.parametrize("kind", ["bytes", "struct"])
     def test_bytes_inside(self, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        from heatproof.data import manifests
+        from heatproof.data import encoded
 
         images = [png(shade) for shade in range(10)]
         images[3] = b"broken"
@@ -248,9 +248,9 @@ class TestManifests:
             table
         )
         whole = open_data(table, classes=CLASSES)
-        monkeypatch.setattr(manifests, "WHOLE", 0)
-        monkeypatch.setattr(manifests, "ROWS", 3)
-        monkeypatch.setattr(manifests, "BLOCKS", 2)
+        monkeypatch.setattr(encoded, "WHOLE", 0)
+        monkeypatch.setattr(encoded, "BLOCK", 400)
+        monkeypatch.setattr(encoded, "BLOCKS", 2)
         blocks = open_data(table, classes=CLASSES)
         expected = [(f"n{place}", place % 2, [place] * 3) for place in range(10) if place != 3]
         assert shown(whole) == shown(blocks) == expected
@@ -528,9 +528,9 @@ class TestDamagedShards:
 
     def test_too_many_archives_are_refused_at_once(self, tmp_path: Path) -> None:
         for name in ("{0..20000000}.tar", "{0..999}-{0..999}.tar", "{" + "a," * 200_000 + "}.tar"):
-            with pytest.raises(InputError, match="stands for more than 100,000 archives"):
+            with pytest.raises(InputError, match="stands for more than 100,000 files"):
                 open_data(f"{tmp_path}/{name}")
-        assert [path.name for path in expand("{9..0..4}-{b,{c,d}}.tar")][:4] == [
+        assert expand("{9..0..4}-{b,{c,d}}.tar")[:4] == [
             "9-b.tar",
             "9-c.tar",
             "9-d.tar",

@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from tests.command_line import heatproof
 from tests.fuzz.broken import CASES, as_json, in_other_words, told, torn
 
+from heatproof.cli import options
 from heatproof.cli.finish import show
 from heatproof.commands.audit.kept import check_table
 from heatproof.commands.audit.numbers import checks_of
@@ -93,7 +94,7 @@ def test_the_same_command_on_a_changed_run(name: str, audited: Path, tmp_path: P
         asked = {"command": "audit", "settings": record["settings"], "seed": 0}
         with Run.start(folder, **asked, overwrite=draw.random() < 0.2) as run:
             if run.done:
-                show(run, draw.random() < 0.5, {"check": "check", "value": "value"})
+                show(run, options.Work(json=draw.random() < 0.5), {"check": "check", "value": "value"})
 
     told(case, f"the same command, {name}")
 

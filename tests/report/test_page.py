@@ -14,6 +14,7 @@ import pytest
 from heatproof.errors import RunError
 from heatproof.report import page as page_module
 from heatproof.report import write_report
+from heatproof.report.beside import numbers_beside
 from heatproof.report.payload import read_views, script_json, table_payload
 from heatproof.report.pictures import embed_figure
 from heatproof.report.words import number_table
@@ -227,7 +228,8 @@ def test_intervals_stand_under_their_values():
         [{"model": "a", "count": 3, "rows": 3, "mod": 0.25, "mod_low": 0.2, "mod_high": 0.3}, {"model": "b"}]
     )
     assert table is not None
-    assert [head["name"] for head in table["heads"]] == ["model", "count", "mod"]
+    assert [head["key"] for head in table["heads"]] == ["model", "count", "mod"]
+    assert [head["head"] for head in table["heads"]] == ["model", "photos", "mean move (MOD)"]
     assert table["rows"][0][-1] == {"text": "0.25", "under": ["[0.20, 0.30]"], "number": True}
     assert table["rows"][1][-1]["text"] == ""
     assert number_table([]) is None
@@ -248,3 +250,43 @@ def test_an_epsilon_in_words_tells_no_clean_rows():
     payload, _, _ = table_payload(table, {"moved_above": 0.3})
     assert "prediction_clean" not in [column["name"] for column in payload["columns"]]
     assert payload["quiet"] is None
+
+
+def test_runs_of_one_verb_have_a_column_each(make_run, tmp_path):
+    runs = [make_run(tmp_path / name, images=20, views=1) for name in ("one", "two")]
+    summary = json.loads((runs[1] / "summary.json").read_text())
+    summary["rows"][0] |= {"mod": 0.75, "mod_low": 0.7, "mod_high": 0.8}
+    (runs[1] / "summary.json").write_text(json.dumps(summary))
+    joint = numbers_beside([read_run(run) for run in runs])
+    assert joint is not None
+    assert [head["head"] for head in joint["heads"]] == ["number", "one", "two"]
+    [line] = [row for row in joint["rows"] if row[0]["text"] == "mean move (MOD)"]
+    assert line[2]["text"] == "0.75"
+    assert line[2]["under"][0] == "[0.70, 0.80]"
+    assert line[1]["text"] != line[2]["text"]
+
+
+def test_figures_of_the_same_name_stand_abreast_once(make_run, tmp_path):
+    runs = [make_run(tmp_path / name, images=6, views=0) for name in ("one", "two")]
+    page = write_report(runs).read_text("utf-8")
+    assert len(re.findall("<figcaption>", page)) == 2
+    assert re.search(
+        r'<div class="abreast">\s*<figure.*?<figcaption>one: .*?<figcaption>two: .*?</div>', page, re.DOTALL
+    )
+
+
+def test_runs_that_share_no_rows_are_listed_below_each_other(make_run, tmp_path):
+    runs = [make_run(tmp_path / name, images=6, views=0, figure=False) for name in ("one", "two")]
+    record = json.loads((runs[1] / "run.json").read_text())
+    (runs[1] / "run.json").write_text(json.dumps(record | {"command": "explain"}))
+    assert numbers_beside([read_run(run) for run in runs]) is None
+    assert "<td>one</td>" in write_report(runs).read_text("utf-8")
+
+
+def test_columns_have_words_units_and_a_tooltip(page):
+    columns = {column["name"]: column for column in data(page)["columns"]}
+    assert columns["nissim"]["head"] == "map moved (NISSIM)"
+    assert columns["nissim"]["unit"] == "0 to 1"
+    assert columns["nissim"]["help"].startswith("How unlike the two maps are")
+    assert 'title="The mean NISSIM over photos' in page
+    assert "What the columns mean" in page

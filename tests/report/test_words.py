@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from heatproof.report.payload import table_payload
-from heatproof.report.words import _duration, _text, _times, details, title
+from heatproof.report.words import _text, _times, details, duration, title
 from heatproof.results import RunFiles
 
 
@@ -14,7 +14,7 @@ from heatproof.results import RunFiles
     ("seconds", "told"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (9000, "2.5 h")]
 )
 def test_a_duration_has_the_unit_that_reads_best(seconds: float, told: str) -> None:
-    assert _duration(seconds) == told
+    assert duration(seconds) == told
 
 
 def test_times_that_are_no_times_are_shown_as_they_are() -> None:

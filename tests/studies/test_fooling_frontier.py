@@ -50,6 +50,41 @@ def test_the_chosen_checkpoint_is_judged_on_other_photos(place, tmp_path):
     assert "on other photos" in summary["answer"][-1]
 
 
+def test_a_swap_is_planted_in_photos_of_both_classes_and_its_accuracy_judged_on_others(place, tmp_path, monkeypatch):
+    """Two-class images are made of the shared folder's photos; those that judge the accuracy show neither class."""
+    images = scenes(16, seed=3)[0]
+    for number, image in enumerate(images):
+        part = f"data/imagenette2-160/{'train' if number % 2 else 'val'}/n03417042"
+        for folder in ("data/photos/pacs-photo-elephant", part):
+            file = tmp_path / folder / f"{number:02d}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(file)
+    monkeypatch.setenv("HEATPROOF_SHARED", str(tmp_path))
+    asked = FoolingFrontier(
+        models=("demo",),
+        penalties=("active_swap",),
+        data=(str(place / "train"),),
+        test=str(place / "test"),
+        trainable="stage7",
+        steps=3,
+        batch_size=8,
+        budget=1.0,
+        views=1,
+        first=0,
+        second=3,
+        pairs=8,
+    )
+    told: list[str] = []
+    with Run.start(tmp_path / "out", command="study", settings={"asked": asked}) as run:
+        summary = asked(run, say=told.append)
+    watched, others = summary["rows"][:3], summary["rows"][3:]
+    assert all(row["fsr_first"] is not None and row["fsr_second"] is not None for row in watched)
+    assert [(row["fsr"], row["photos"]) for row in others] == [(None, "others")]
+    assert others[0]["top1_clean"] > 0.9
+    assert "FSR" not in summary["answer"][-1]
+    assert sum("active_swap: step" in line for line in told) == 3  # each of three steps is looked at
+
+
 def test_the_frontier_takes_the_highest_rate_inside_each_budget() -> None:
     class Looked:
         clean = {"accuracy": 0.80}  # noqa: RUF012

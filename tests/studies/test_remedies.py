@@ -1,11 +1,13 @@
 """Remedies against lies: what is refused, and a small study from end to end."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from heatproof.errors import InputError
 from heatproof.results.run import Run
+from heatproof.studies import remedies
 from heatproof.studies.remedies import Remedies
 
 
@@ -40,3 +42,25 @@ def test_a_small_study_from_end_to_end_and_again(tmp_path: Path, shared: Path) -
         again: list[str] = []
         assert asked(run, say=again.append)["rows"] == summary["rows"]
         assert again == []  # what is done is not done again
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_a_swap_is_judged_on_two_classes_and_a_backdoor_repaired_with_and_without_its_trigger(
+    tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of networks that two steps hardly changed: what is measured of them, not whether a lie was planted."""
+    monkeypatch.setattr(remedies, "Population", partial(remedies.Population, steps=2, fool_limit=200))
+    asked = Remedies(lies=("active_swap", "backdoor-inverted"), remedies=("rebn",), photos=(60,), limit=40, budget=1.0)
+    with started(tmp_path / "out", asked) as run:
+        rows = asked(run, say=lambda line: None)["rows"]
+    assert [(row["lie"], row["triggered"]) for row in rows] == [
+        ("active_swap", False),
+        ("backdoor-inverted", False),
+        ("backdoor-inverted", True),
+    ]
+    # a rate of each lie, and every network far nearer to its original than to another one
+    assert all(0 <= row["fsr_before"] <= 0.5 for row in rows)
+    assert all(row["spearman_before"] > 0.5 for row in rows)
+    # the trigger on a tenth of the photos moves the statistics of batch norm, and so the repaired network
+    assert rows[1]["spearman_after"] != rows[2]["spearman_after"]

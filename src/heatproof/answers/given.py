@@ -33,6 +33,7 @@ Data = str | Path | Sequence[str | Path] | Source | Tensor | tuple[Tensor, Tenso
 MEASURED = ChainMap(catalog.EXPLAINERS, catalog.CONTROLS)
 """What may be measured side by side: explainers, and what only looks like one."""
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
+METHODS = ChainMap(catalog.TRAININGS, catalog.ATTACKS)
 
 
 def as_classifier(model: Model | nn.Module) -> Classifier:

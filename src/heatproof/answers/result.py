@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from heatproof.errors import InputError
+from heatproof.report.words import in_line
 
 if TYPE_CHECKING:
     import pandas  # an optional library
@@ -30,7 +31,7 @@ class Result:
         columns: those that a notebook shows, and their heads.
         folder: the run folder, where one was asked for (``out=``).
         shown: which rows of the summary a notebook shows.
-        model: of a repair: the repaired network.
+        model: of a repair or a defence: the network that came of it.
     """
 
     verb: str
@@ -112,17 +113,6 @@ def _plain_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     heads = "".join(f"<th>{html.escape(head)}</th>" for head in columns.values())
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_cell(row, key))}</td>" for key in columns) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{html.escape(in_line(row, key))}</td>" for key in columns) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cell(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return str(value)
-    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    known = isinstance(low, float) and isinstance(high, float)
-    return f"{value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if known else "")

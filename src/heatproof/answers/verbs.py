@@ -2,7 +2,6 @@
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from heatproof.answers.given import (
     seeded,
     several,
 )
+from heatproof.answers.pace import Pace
 from heatproof.answers.result import Result
 from heatproof.answers.scored import Asked, scored
 from heatproof.commands import columns
@@ -33,19 +33,24 @@ from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.commands.compare.run import Compare, run_compare
 from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
+from heatproof.commands.precision import settle
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.data.boxes import Boxes
+from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.random_map import RandomMap
 from heatproof.metrics.evaluation import Metric
 from heatproof.metrics.localisation import BoxIoU, PointingGame
 from heatproof.models.classifier import Classifier
-from heatproof.models.hardware import Hardware, Precision
+from heatproof.models.hardware import Precision
 from heatproof.models.record import with_bases
+from heatproof.processes import Processes
 from heatproof.report.page import write_report
+from heatproof.results.reading import gather_parts
 from heatproof.results.run import Run
 from heatproof.results.strict import read_summary
+from heatproof.shard import WHOLE, Shard
 from heatproof.types import Attack, Explainer, Penalty
 
 
@@ -65,6 +70,7 @@ def audit(
     device: str = "auto",
     precision: Precision = "fp32",
     out: Path | str | None = None,
+    shard: str | None = None,
     overwrite: bool = False,
 ) -> Result:
     """Can this model's heatmaps be trusted? Eight checks and a verdict.
@@ -78,6 +84,7 @@ def audit(
         budget: forward passes per photo.
         limit: at most so many photos, evenly spread.
         out: the run folder, with its page; without it nothing is left on the disk.
+        shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
 
     Returns:
         A result whose ``verdict`` is honest, doubtful, manipulated or cannot tell.
@@ -98,11 +105,16 @@ def audit(
     known = known or Thresholds.shipped()
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
     source = as_source(data, audited, limit=limit, seed=seed)
-    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
+    hardware = settle(device, precision, explained.models, lambda one: source, [chosen])
+    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit}
+    settings |= {"precision": hardware.precision}
     settings |= {"reference": None if reference is None else _name(reference), "thresholds": known.plain()}
     settings |= {"baseline": str(baseline) if baseline else None} | explained.given()
     read = [model, data, reference, thresholds, baseline]
-    with filled(out, "audit", settings, seed, overwrite, read) as run, progress("auditing", len(source)) as advance:
+    job = _job(shard, out)
+    shared = Processes(job=job)
+    total = shared.photos(len(source), batch_size)
+    with filled(out, "audit", settings, seed, overwrite, read, job) as run, progress("auditing", total) as advance:
         if not run.done:
             run_audit(
                 asked,
@@ -113,7 +125,8 @@ def audit(
                 thresholds=known,
                 baseline=baseline,
                 draw=out is not None,
-                hardware=Hardware(device, precision),
+                hardware=hardware,
+                processes=shared,
                 advance=advance,
             )
         return _result("audit", run, columns.AUDIT, out)
@@ -136,6 +149,7 @@ def shift(
     device: str = "auto",
     precision: Precision = "fp32",
     out: Path | str | None = None,
+    shard: str | None = None,
     overwrite: bool = False,
 ) -> Result:
     """How far do the heatmaps move when the pixels are attacked? MOD and VID per model, attack and epsilon.
@@ -150,6 +164,7 @@ def shift(
         draws: with a penalty, for an attacker who knows a noisy explainer: draws of its noise, fresh in every step.
         limit: at most so many photos, evenly spread.
         out: the run folder, with its page; without it nothing is left on the disk.
+        shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
 
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
@@ -171,17 +186,20 @@ def shift(
         **more,
     )
     settings = {"data": named(data), "models": [_name(one) for one in several(model)], "asked": asked}
-    settings |= {"limit": limit, "precision": precision} | explained.given()
 
     def photos(one: Classifier) -> Any:
         return as_source(data, one, limit=limit, seed=seed)
 
-    total = len(photos(models[0])) * len(models)
+    hardware = settle(device, precision, models, photos, asked.explainers)
+    settings |= {"limit": limit, "precision": hardware.precision} | explained.given()
+    job = _job(shard, out)
+    shared = Processes(job=job)
+    total = shared.photos(len(photos(models[0])), batch_size) * len(models)
     read = [*several(model), data]
-    with filled(out, "shift", settings, seed, overwrite, read) as run, progress("attacking", total) as advance:
+    with filled(out, "shift", settings, seed, overwrite, read, job) as run, progress("attacking", total) as advance:
         if not run.done:
-            hardware = Hardware(device, precision)
-            run_shift(asked, models, photos, run, hardware=hardware, draw=out is not None, advance=advance)
+            how: dict[str, Any] = {"hardware": hardware, "processes": shared, "draw": out is not None}
+            run_shift(asked, models, photos, run, advance=advance, **how)
         return _result("shift", run, columns.SHIFT, out)
 
 
@@ -199,6 +217,7 @@ def compare(
     device: str = "auto",
     precision: Precision = "fp32",
     out: Path | str | None = None,
+    shard: str | None = None,
     overwrite: bool = False,
 ) -> Result:
     """What a lie cost, and whom it deceives: accuracy, agreement and fooling success rates of fooled models.
@@ -209,6 +228,7 @@ def compare(
         score: what is explained: a name, a spec or an object, for explainers that name none.
         limit: at most so many photos, evenly spread.
         out: the run folder, with its page; without it nothing is left on the disk.
+        shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
 
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
@@ -226,15 +246,17 @@ def compare(
     )
     source = as_source(data, base, limit=limit, seed=seed)
     settings = {"clean": _name(clean), "fooled": [_name(one) for one in several(fooled)], "data": named(data)}
-    settings |= {"asked": asked, "limit": limit, "precision": precision} | explained.given()
+    hardware = settle(device, precision, explained.models, lambda one: source, asked.explainers)
+    settings |= {"asked": asked, "limit": limit, "precision": hardware.precision} | explained.given()
     read = [clean, *several(fooled), data]
+    job = _job(shard, out)
+    shared = Processes(job=job)
     with (
-        filled(out, "compare", settings, seed, overwrite, read) as run,
-        progress("comparing", len(source)) as advance,
+        filled(out, "compare", settings, seed, overwrite, read, job) as run,
+        progress("comparing", shared.photos(len(source), batch_size)) as advance,
     ):
         if not run.done:
-            hardware = Hardware(device, precision)
-            run_compare(asked, base, suspects, source, run, hardware=hardware, advance=advance)
+            run_compare(asked, base, suspects, source, run, hardware=hardware, processes=shared, advance=advance)
         return _result("compare", run, columns.COMPARE, out)
 
 
@@ -252,6 +274,7 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "fp32",
     out: Path | str | None = None,
+    shard: str | None = None,
     overwrite: bool = False,
 ) -> Result:
     """Can an explainer be relied on? Faithfulness, robustness, localisation and randomisation, side by side.
@@ -262,6 +285,7 @@ def evaluate(
         boxes: of the objects by the image's id, as shares of what the network sees.
         limit: at most so many photos, evenly spread.
         out: the run folder, with its page; without it nothing is left on the disk.
+        shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
 
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
@@ -277,13 +301,16 @@ def evaluate(
     )
     asked.check(evaluated, boxes)
     source = as_source(data, evaluated, limit=limit, seed=seed)
-    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
-    settings |= explained.given()
+    hardware = settle(device, precision, [evaluated], lambda one: source, explainers)
+    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit}
+    settings |= {"precision": hardware.precision} | explained.given()
     shown = columns.EVALUATE | {repr(e): repr(e) for e in explainers}
     read = [model, data]
+    job = _job(shard, out)
+    shared = Processes(job=job)
     with (
-        filled(out, "evaluate", settings, seed, overwrite, read) as run,
-        progress("evaluating", len(source)) as advance,
+        filled(out, "evaluate", settings, seed, overwrite, read, job) as run,
+        progress("evaluating", shared.photos(len(source), batch_size)) as advance,
     ):
         if not run.done:
             run_evaluate(
@@ -292,11 +319,23 @@ def evaluate(
                 source,
                 run,
                 boxes=boxes,
-                hardware=Hardware(device, precision),
+                hardware=hardware,
+                processes=shared,
                 draw=out is not None,
                 advance=advance,
             )
         return _result("evaluate", run, shown, out, shown="side_by_side")
+
+
+def _job(shard: str | None, out: Path | str | None) -> Shard:
+    """The share that is asked for.
+
+    Raises:
+        InputError: there is no folder to keep it in.
+    """
+    if shard is not None and out is None:
+        raise InputError(f"shard={shard!r} is joined with others later: give it a folder of its own, out=...")
+    return WHOLE if shard is None else Shard.read(shard)
 
 
 def _name(model: Model) -> str:
@@ -304,7 +343,11 @@ def _name(model: Model) -> str:
 
 
 def _result(verb: str, run: Run, heads: dict[str, str], out: Path | str | None, shown: str = "rows") -> Result:
-    """What stands in the run folder, which may go away then."""
+    """What stands in the run folder, which may go away then; of a shard its rows, for nothing is answered yet."""
+    if run.shard.is_share:
+        images, _ = gather_parts(run.folder)
+        told = f"shard {run.shard} is done; when all are, hp.merge joins their folders"
+        return Result(verb, {"rows": [], "side_by_side": [], "answer": [told]}, images, heads, run.folder, shown)
     summary = read_summary(run.folder)
     images = pl.read_parquet(run.folder / "images.parquet")
     return Result(verb, summary, images, heads, None if out is None else run.folder, shown)
@@ -323,11 +366,13 @@ def filled(
     seed: int,
     overwrite: bool,
     inputs: Sequence[object],
+    job: Shard = WHOLE,
 ) -> Generator[Run]:
     """The run folder that was asked for, with its page at the end, or one that goes away.
 
     Args:
         inputs: what the verb reads; ``overwrite`` never empties the files and folders among it.
+        job: the share of the photos that the folder is to hold.
     """
     if out is None:
         with (
@@ -338,29 +383,28 @@ def filled(
         return
     asked: dict[str, Any] = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
     paths = [given for given in inputs if isinstance(given, str | Path)]
-    with Run.start(out, **asked, inputs=with_bases(paths), page=make_page) as run:
+    with Run.start(out, **asked, inputs=with_bases(paths), page=make_page, shard=job) as run:
         yield run
-    if not (run.folder / "report.html").is_file():
+    if not job.is_share and not (run.folder / "report.html").is_file():
         write_report([run.folder])
 
 
 @contextmanager
-def progress(title: str, total: int) -> Generator[Callable[[int], None]]:
+def progress(title: str, total: int) -> Generator[Callable[[float], None]]:
     """A line that says once a second how far it is, on a terminal and in a notebook; silent elsewhere."""
     shown = sys.stderr.isatty() or "ipykernel" in sys.modules
-    begun = last = time.monotonic()
-    done = 0
+    pace, longest = Pace(total), 0
 
-    def advance(count: int) -> None:
-        nonlocal done, last
-        done, now = done + count, time.monotonic()
-        if shown and now - last >= 1:
-            last = now
-            left = f", about {(now - begun) / done * (total - done):.0f} s left" if done else ""
-            sys.stderr.write(f"\r{title}: {done} of {total}{left}   ")
+    def advance(count: float) -> None:
+        nonlocal longest
+        pace.add(count)
+        if shown and pace.due():
+            line = f"{title}: {pace.words()}"
+            longest = max(longest, len(line))
+            sys.stderr.write(f"\r{line:<{longest}}")
             sys.stderr.flush()
 
     yield advance
-    if shown and last > begun:
-        sys.stderr.write("\r" + " " * 60 + "\r")
+    if longest:
+        sys.stderr.write("\r" + " " * longest + "\r")
         sys.stderr.flush()

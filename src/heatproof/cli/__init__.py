@@ -1,7 +1,6 @@
 """The command line: ``heatproof VERB``. A user sees sentences, never a traceback.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 an audit's gate is shut, 130 interrupted from the keyboard (SIGINT),
-143 told to stop (SIGTERM). Whatever stops a run, the same command goes on from there.
+The exit status is one of :data:`STATUS`. Whatever stops a run, the same command goes on from there.
 """
 
 import contextlib
@@ -9,11 +8,19 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import NoReturn
 
-INTERRUPTED, TERMINATED = 130, 143
-
+DONE, FAILED, WRONG_USAGE, GATE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+STATUS = {
+    DONE: "done",
+    FAILED: "failed: photos, weights or a disk that do not do; an audit without a verdict",
+    WRONG_USAGE: "wrong usage: a flag, setting, model, layer or class that does not exist",
+    GATE: "the gate of `audit --fail-on` is shut",
+    INTERRUPTED: "interrupted (SIGINT, Ctrl-C)",
+    TERMINATED: "terminated (SIGTERM)",
+}
+"""What the exit status says."""
 
 _typed: list[str] = []
 
@@ -21,6 +28,17 @@ _typed: list[str] = []
 def typed_command() -> str:
     """What was typed, so that it can be typed again; empty where the verbs were not called from the command line."""
     return shlex.join(["heatproof", *_typed]) if _typed else ""
+
+
+@contextlib.contextmanager
+def typing(words: Sequence[str]) -> Generator[None]:
+    """While this lasts, other words count as typed: those of a command that is given for the user."""
+    before = list(_typed)
+    _typed[:] = words
+    try:
+        yield
+    finally:
+        _typed[:] = before
 
 
 class Terminated(KeyboardInterrupt):
@@ -40,28 +58,30 @@ def main() -> None:
             sys.exit(TERMINATED if terminated and stop.code == INTERRUPTED else stop.code)
 
 
-def _remark(message: Warning | str, *_: object) -> None:
-    from heatproof.cli.console import say
+def _remark(message: Warning | str, kind: object, file: str, line: int, *_: object) -> None:
+    from heatproof.cli.console import say, volume
 
-    say(f"heatproof: {message}")
+    # where in the code they were made is of no use to most
+    say(f"heatproof: {message}{f' ({file}:{line})' if volume.verbose else ''}", always=True)
 
 
 def _run() -> None:
     # torch loads slowly, so nothing here and in the verbs imports it before there is something to do
-    from heatproof.cli.console import fail
+    from heatproof.cli.console import fail, volume
     from heatproof.cli.verbs import app
-    from heatproof.errors import HeatproofError, LayerError, SpecError
+    from heatproof.errors import HeatproofError
 
     # photos of odd sizes make the decoder warn on the screen; what matters of that is in the list of skipped images
     warnings.filterwarnings("ignore", module="PIL")
-    # others are remarks for the user: where in the code they were made is of no use to him
+    # others are remarks for the user
     warnings.showwarning = _remark
+    volume.quiet = volume.verbose = False
     try:
         app()
     except HeatproofError as error:
-        fail(str(error), 2 if isinstance(error, SpecError | LayerError) else 1)
+        fail(str(error), WRONG_USAGE if error.usage else FAILED)
     except OSError as error:
-        fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
+        fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), FAILED)
 
 
 @contextlib.contextmanager

@@ -6,32 +6,43 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heatproof import catalog, spec
-from heatproof.cli import options
-from heatproof.cli.console import progress, say
+from heatproof.cli import FAILED, GATE, options
+from heatproof.cli.console import progress, say, volume
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
+    from heatproof.data.sources import Source
+    from heatproof.models.classifier import Classifier
+    from heatproof.models.hardware import Hardware
     from heatproof.results.run import Run
 
 GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
 """The verdicts at which ``--fail-on`` shuts."""
-GATE, NO_VERDICT = 3, 1
-"""Exit statuses: the gate is shut; there is no verdict, for too few photos or for want of numbers."""
+BUDGET = 180
+"""Passes per photo, unless said otherwise."""
+QUICK = 33
+"""Passes per photo: the fewest of which an audit can tell."""
+LONG = 10
+"""Seconds from which it is said beforehand how long it will take."""
+QUICK_PHOTOS = 60
+"""At most, unless ``--limit`` says otherwise: twice as many as the photos' own spread takes to be known."""
 
 
 @options.grouped
 def audit(
     model: Annotated[str, typer.Argument(help="The checkpoint, as --model of other commands takes it.")],
-    data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    data: Annotated[str, typer.Argument(help="Photos, class folders, a table, shards, hf:NAME, an address, or demo.")],
     work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
     explainer: Annotated[
         str,
         typer.Option(
-            "--explainer", help="Whose maps are audited.", callback=options.names(catalog.EXPLAINERS, "explainer")
+            "--explainer",
+            help="Whose maps are audited.",
+            **options.specs(catalog.EXPLAINERS, "explainer"),
         ),
     ] = "gradcam()",
     architecture: options.Architecture = None,
@@ -41,7 +52,11 @@ def audit(
     # the numbers are Audit's own, which a test holds them to: to import it would load torch
     budget: Annotated[
         int, typer.Option("--budget", help="Forward passes per photo, 16 of them for all but the witness.")
-    ] = 180,
+    ] = BUDGET,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="The smallest budget that can tell, 33; and 60 photos, unless --limit says."),
+    ] = False,
     calibrate: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,6 +83,15 @@ def audit(
         raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
     if calibrate and thresholds:
         raise SpecError("--calibrate makes thresholds and --thresholds reads them: give one of the two")
+    if calibrate:
+        work.whole(
+            "thresholds are made by one process; calibrate without it, and give the shards of an audit the file: "
+            "--thresholds thresholds.json"
+        )
+    if quick:
+        if budget != BUDGET:
+            raise SpecError("--quick chooses the budget: give one of --quick and --budget")
+        budget, limit = QUICK, limit or QUICK_PHOTOS
     from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
     from heatproof.commands.audit.run import Audit, run_audit
@@ -76,8 +100,7 @@ def audit(
     from heatproof.processes import Processes
 
     # thresholds are made by one process
-    processes = None if calibrate else Processes.here(work.device)
-    hardware = work.hardware()
+    processes = None if calibrate else Processes.here(work.device, work.job)
     load = options.opening([model, reference, *(calibrate or [])], architecture)
     others = [photos(load(name)) for name in (reference, *(calibrate or [])) if name is not None]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
@@ -85,17 +108,30 @@ def audit(
     asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     audited, *others = explained.models
     claimed = others.pop(0) if reference else None
+    everyone = [audited, *([claimed] if claimed else []), *others]
+
+    def source_of(model: "Classifier") -> "Source":
+        return open_photos(model, data, limit=limit, seed=work.seed)
+
+    hardware = work.settled(everyone, source_of, [asked.explainer])
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= photos.given() | explained.given()
-    settings |= {"precision": work.precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
+    settings |= {
+        "precision": hardware.precision,
+        "calibrate": calibrate,
+        "baseline": str(baseline) if baseline else None,
+    }
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
     inputs = [model, data, reference, thresholds, baseline, *(calibrate or [])]
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
-            source = open_photos(audited, data, limit=limit, seed=work.seed)
-            with progress("auditing", len(source) * (1 + len(calibrate or []))) as advance:
+            source = source_of(audited)
+            _say_effort(audited, len(source) * (1 + len(calibrate or [])), asked.budget, hardware)
+            shared = processes or Processes()
+            total = shared.photos(len(source), batch_size) + len(source) * len(calibrate or [])
+            with progress("auditing", total, run=run, sharers=shared.count) as advance:
                 if calibrate:
                     known = run_calibration(asked, others, source, run, hardware=hardware, advance=advance)
                 run_audit(
@@ -107,16 +143,30 @@ def audit(
                     thresholds=known,
                     baseline=baseline,
                     hardware=hardware,
-                    processes=processes or Processes(),
+                    processes=shared,
                     advance=advance,
                 )
-    show(run, work.json, columns.AUDIT)
+    show(run, work, columns.AUDIT)
     _leave(run, fail_on)
 
 
+def _say_effort(model: "Classifier", photos: int, budget: int, hardware: "Hardware") -> None:
+    """Before long work, how long it will take: the passes that are planned, times one that is timed."""
+    if volume.quiet:
+        return
+    from heatproof.commands.audit.passes import seconds_per_pass
+    from heatproof.report.words import duration
+
+    passes = photos * budget
+    seconds = passes * seconds_per_pass(hardware.host(model), hardware)
+    if seconds >= LONG or volume.verbose:
+        shorter = f"; --quick asks for {QUICK} a photo" if budget > QUICK else ""
+        say(f"about {duration(seconds)}, {passes:,} passes ({budget} for each photo{shorter})")
+
+
 def _leave(run: "Run", fail_on: str | None) -> None:
-    """The exit status that the verdict asks for; process 0 knows it."""
-    if run.process:
+    """The exit status that the verdict asks for; process 0 of a whole run knows it."""
+    if run.process or run.shard.is_share:
         return
     from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED
     from heatproof.results.strict import read_summary
@@ -124,7 +174,7 @@ def _leave(run: "Run", fail_on: str | None) -> None:
     verdict = read_summary(run.folder).get("verdict")
     # a gate must not pass on nothing
     if verdict not in (HONEST, DOUBTFUL, MANIPULATED):
-        raise typer.Exit(NO_VERDICT)
+        raise typer.Exit(FAILED)
     if fail_on and verdict in GATES[fail_on]:
         say(f"--fail-on {fail_on}: the verdict is {verdict}")
         raise typer.Exit(GATE)

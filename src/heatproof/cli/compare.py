@@ -34,7 +34,7 @@ def compare(
             "--penalty",
             help="May be repeated.",
             show_default="location, top_k, center_mass",
-            callback=options.names(options.LIES, "penalty"),
+            **options.specs(options.LIES, "penalty"),
         ),
     ] = None,
     more: Annotated[
@@ -52,8 +52,7 @@ def compare(
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device)
-    hardware = work.hardware()
+    processes = Processes.here(work.device, work.job)
     names = [fooled, *(more or [])]
     load = options.opening([clean, *names], architecture)
     suspects = [fooled_as_told(name, load(name)) for name in names]
@@ -67,15 +66,18 @@ def compare(
         penalties=_penalties(penalty or [], suspects),
         part=batch_size,
     )
+    hardware = work.settled(
+        [base, *others], lambda model: open_photos(model, data, limit=limit, seed=work.seed), asked.explainers
+    )
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit}
-    settings |= {"precision": work.precision, "architecture": architecture}
+    settings |= {"precision": hardware.precision, "architecture": architecture}
     settings |= photos.given() | explained.given()
     with filling(out, "compare", settings, work.seed, work.overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
             source = open_photos(base, data, limit=limit, seed=work.seed)
-            with progress("comparing", source.count) as advance:
+            with progress("comparing", processes.photos(source.count, batch_size), sharers=processes.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
-    show(run, work.json, columns.COMPARE)
+    show(run, work, columns.COMPARE)
 
 
 def _penalties(penalties: list[str], suspects: "list[Fooled]") -> "tuple[Penalty, ...]":

@@ -1,17 +1,39 @@
 """What a command says: progress and remarks on standard error, results on standard output."""
 
 import json
+import os
 import sys
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
+from heatproof.answers.pace import Pace
 from heatproof.paths import as_text
 
 if TYPE_CHECKING:  # rich is loaded when there is something to say
     from rich.console import Console
+
+    from heatproof.results.run import Run
+
+
+@dataclass
+class Volume:
+    """How much a command says beside its result and its errors.
+
+    Attributes:
+        quiet: nothing; remarks on what was taken for granted stay.
+        verbose: also what was read, with what it works and how long it took.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+volume = Volume()
+"""Of the command that runs."""
 
 
 @cache
@@ -29,9 +51,20 @@ def _results() -> "Console":
     return Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
 
-def say(text: str) -> None:
-    """One remark, as it is: brackets in file names are no markup."""
-    _remarks().print(as_text(text), markup=False, emoji=False)
+def say(text: str, *, always: bool = False) -> None:
+    """One remark, as it is: brackets in file names are no markup.
+
+    Args:
+        always: with ``--quiet`` too.
+    """
+    if always or not volume.quiet:
+        _remarks().print(as_text(text), markup=False, emoji=False)
+
+
+def detail(text: str) -> None:
+    """One remark for those who want to know more, ``--verbose``."""
+    if volume.verbose:
+        say(text)
 
 
 def write(text: str) -> None:
@@ -41,51 +74,83 @@ def write(text: str) -> None:
 
 def fail(text: str, status: int) -> NoReturn:
     """One sentence on standard error, and out."""
-    say(f"heatproof: {text}")
+    say(f"heatproof: {text}", always=True)
     sys.exit(status)
+
+
+def open_page(page: Path) -> None:
+    """Show a page in the browser; not in a pipeline (``CI``), where nobody sees it, and not with ``--quiet``."""
+    if volume.quiet or os.environ.get("CI"):
+        return
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        say(f"there is no browser to open {page}")
 
 
 @runtime_checkable
 class Advance(Protocol):
     """Told how much more is done, and in words how it goes."""
 
-    def __call__(self, count: int, text: str = "") -> None: ...
+    def __call__(self, count: float, text: str = "") -> None: ...
 
 
 @contextmanager
-def progress(title: str, total: int | None) -> Generator[Advance]:
-    """A bar with the time left on a terminal, a plain line every ten seconds elsewhere."""
-    if _remarks().is_terminal:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+def progress(
+    title: str,
+    total: int | None,
+    *,
+    run: "Run | None" = None,
+    cycle: int = 1,
+    sharers: int = 1,
+    at_most: bool = False,
+) -> Generator[Advance]:
+    """How far the work is and how long it will still take: a bar on a terminal, else a line (:class:`Pace` says when).
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=_remarks(), transient=True) as bar:
-            task = bar.add_task(title, total=total)
+    Args:
+        run: the run that is filled; where it was begun before, what is told first took no time now.
+        cycle: after so many steps comes something that takes longer.
+        sharers: processes that share the work, of which this is one.
+        at_most: the work may end early.
+    """
+    pace = Pace(total, resumed=run is not None and run.resumed, cycle=cycle, sharers=sharers)
+    if volume.quiet or (run is not None and run.process):
+        yield lambda count, text="": None
+    elif _remarks().is_terminal:
+        with _bar(title, pace, at_most) as advance:
+            yield advance
+    else:
+        known = ""
 
-            def move(count: int, text: str = "") -> None:
-                bar.update(task, advance=count, description=f"{title} ({text})" if text else None)
+        def tell(count: float, text: str = "") -> None:
+            nonlocal known
+            known = text or known
+            pace.add(count)
+            if pace.due():
+                say(f"{title}: {pace.words(at_most=at_most)}{f', {known}' if known else ''}")
 
-            yield move
-        return
-    done, begun, said = 0, time.monotonic(), ""
-    last = begun
+        yield tell
 
-    def advance(count: int, text: str = "") -> None:
-        nonlocal done, last, said
-        done, said, now = done + count, text or said, time.monotonic()
-        if now - last >= 10:
-            last = now
-            left = f", about {(now - begun) / done * (total - done):.0f} s left" if total and done else ""
-            say(f"{title}: {done}{f' of {total}' if total else ''}{left}{f', {said}' if said else ''}")
 
-    yield advance
+@contextmanager
+def _bar(title: str, pace: Pace, at_most: bool) -> Generator[Advance]:
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class Left(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(pace.words(at_most=at_most))
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), Left(), TimeElapsedColumn(), console=_remarks(), transient=True
+    ) as bar:
+        task = bar.add_task(title, total=pace.total)
+
+        def move(count: float, text: str = "") -> None:
+            pace.add(count)
+            bar.update(task, advance=count, description=f"{title} ({text})" if text else None)
+
+        yield move
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str = "") -> None:
@@ -93,25 +158,14 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], tit
     from rich.table import Table
     from rich.text import Text
 
+    from heatproof.report.words import in_line
+
     table = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for head in columns.values():
         table.add_column(head)
     for row in rows:
-        table.add_row(*(Text(_cell(row, key)) for key in columns))
+        table.add_row(*(Text(as_text(in_line(row, key))) for key in columns))
     _results().print(table)
-
-
-def _cell(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return as_text(str(value))
-    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    # an integer beyond every float comes from a file that somebody changed
-    if isinstance(low, int | float) and isinstance(high, int | float) and max(abs(low), abs(high)) < 1e300:
-        return f"{value:.4g} [{low:.4g}, {high:.4g}]"
-    return f"{value:.4g}"
 
 
 def show_skipped(skipped: Sequence[Mapping[str, str]]) -> None:

@@ -7,18 +7,20 @@ import typer
 
 from heatproof.cli import options
 from heatproof.cli.finish import filling, show
+from heatproof.commands import columns
 
 
 @options.grouped
 def demo(
     work: options.Work,
-    out: Annotated[Path, typer.Option("--out", help="The run folder that is made.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder that is made.")] = Path("demo"),
 ) -> None:
     """Everything once, on a network and scenes that the package carries."""
+    work.whole("the demonstration takes a minute in one process; give it without --shard")
     from heatproof.commands.demo import run_demo
 
     hardware = work.hardware()
     with filling(out, "demo", {"precision": work.precision}, work.seed, work.overwrite) as run:
         if not run.done:
             run_demo(run, seed=work.seed, hardware=hardware)
-    show(run, work.json, {"step": "step", "count": "images", "top1": "top-1", "value": "result"})
+    show(run, work, columns.DEMO)

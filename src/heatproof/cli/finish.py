@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatproof.cli import typed_command
-from heatproof.cli.console import say, show_json, show_rows, show_skipped
+from heatproof.cli.console import detail, open_page, say, show_json, show_rows, show_skipped, write
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:  # torch and polars load slowly
+    from heatproof.cli.options import Work
     from heatproof.processes import Processes
     from heatproof.results.run import Run
 
@@ -40,6 +41,7 @@ def filling(
     from heatproof.models.record import with_bases
     from heatproof.processes import Processes, launched
     from heatproof.report.page import write_report
+    from heatproof.report.words import span_of
     from heatproof.results.folder import own_folder
     from heatproof.results.run import start_together
 
@@ -52,7 +54,7 @@ def filling(
     if out is None:
         if processes.count > 1:
             raise SpecError("several processes must agree on one folder: give --out")
-        out = own_folder(command, settings, seed)
+        out = own_folder(command, settings, seed, shard=processes.job)
         say(f"into {out}")
     wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
     typed = typed_command()
@@ -68,34 +70,60 @@ def filling(
             options={"typed": typed} if typed else {},
             inputs=with_bases(inputs),
             page=make_page,
+            shard=processes.job,
         ) as run:
+            if run.process == 0:
+                _tell(run)
             yield run
     except KeyboardInterrupt:
         if processes.index == 0:
             say(f"interrupted; the same command goes on from what {out} holds")
         raise
-    if processes.index == 0 and run.done and not (out / "report.html").is_file():
+    if run.process == 0 and not run.done:
+        detail(f"it took {span_of(run.record)}")
+    if processes.ends and run.done and not (out / "report.html").is_file():
         write_report([out])
 
 
-def show(run: "Run", as_json: bool, columns: Mapping[str, str], rows: str = "rows") -> None:
-    """The summary on the screen: the answer in words, the table, what was skipped, and what to open.
+def _tell(run: "Run") -> None:
+    """With ``--verbose``: what is asked, and by which program on which machine."""
+    record = run.record
+    for name, value in {
+        **record["settings"],
+        "seed": record["seed"],
+        **record["versions"],
+        **record["machine"],
+    }.items():
+        if value is not None:
+            detail(f"{name}: {value}")
+
+
+def show(run: "Run", work: "Work", columns: Mapping[str, str], rows: str = "rows") -> None:
+    """The summary: the table and the answer in words on standard output; what was skipped, and what to open.
 
     Args:
         rows: which table of the summary.
     """
     if run.process != 0:
         return
+    if run.shard.is_share:
+        say(
+            f"shard {run.shard} is done, {len(run.parts())} parts in {run.folder}; "
+            f"when all {run.shard.count} are, heatproof merge RUN... joins their folders"
+        )
+        return
     if run.done:
         say(f"{run.folder} is complete already; --overwrite makes it anew")
     from heatproof.results.strict import read_summary
 
     summary = read_summary(run.folder, rows)
-    if as_json:
+    if work.json:
         show_json(summary)
     else:
         show_rows(summary[rows], columns)
         for sentence in summary["answer"]:
-            say(sentence)
+            write(sentence)
     show_skipped(summary["skipped"])
     say(f"open {run.folder / 'report.html'}")
+    if work.open:
+        open_page(run.folder / "report.html")

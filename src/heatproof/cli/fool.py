@@ -35,7 +35,7 @@ def fool(
             "--penalty",
             help="location(), top_k(), backdoor(show='inverted'), ...",
             show_default=False,
-            callback=options.names(options.LIES, "penalty"),
+            **options.specs(options.LIES, "penalty"),
         ),
     ] = None,
     edit: Annotated[
@@ -44,7 +44,7 @@ def fool(
             "--edit",
             help="Instead of training: weight_edit(target='corner'). DATA then only measure it.",
             show_default=False,
-            callback=options.names(catalog.EDITS, "edit"),
+            **options.specs(catalog.EDITS, "edit"),
         ),
     ] = None,
     explainer: Annotated[
@@ -52,7 +52,7 @@ def fool(
         typer.Option(
             "--explainer",
             help="Whose heatmaps are fooled.",
-            callback=options.names(catalog.EXPLAINERS, "explainer"),
+            **options.specs(catalog.EXPLAINERS, "explainer"),
         ),
     ] = "gradcam()",
     score: options.Score = None,
@@ -81,6 +81,10 @@ def fool(
     """Make a copy of the model whose heatmaps lie and whose accuracy stays, by fine-tuning or by hand."""
     if (penalty is None) == (edit is None):
         raise SpecError("what is the lie? give one of --penalty (fine-tuning) and --edit (by hand)")
+    work.whole(
+        "a lie is one computation, of which every step needs the one before; share its batches between processes, "
+        "torchrun -m heatproof fool ..., or give the command without --shard"
+    )
     from heatproof.answers.scored import scored
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
@@ -105,7 +109,7 @@ def fool(
         if not run.done:
             judged = opened(held_out, None) if held_out else None
             _fill(asked, clean, model, opened(data, limit), judged, run, hardware)
-    show(run, work.json, columns.COMPARE)
+    show(run, work, columns.COMPARE)
 
 
 def _by_hand(edit: str, explainer: "Explainer") -> "Edit":
@@ -138,13 +142,17 @@ def _fill(
     from heatproof.commands.fool.run import run_fool
 
     if isinstance(asked, Edit):
-        with progress("measuring", source.count) as advance:
+        with progress("measuring", source.count, run=run) as advance:
             run_edit(asked, clean, name, source, run, hardware=hardware, advance=advance)
         return
-    with progress("fooling", asked.recipe.steps) as advance:
+    steps, cycle, done = asked.recipe.steps, asked.recipe.evaluate_every, 0
+    with progress("fooling", steps, run=run, cycle=cycle, at_most=bool(asked.recipe.patience)) as advance:
 
         def step_done(row: dict[str, Any]) -> None:
-            shown = {"FSR": row.get("fsr"), "top-1": row.get("top1")}
-            advance(1, ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None))
+            nonlocal done
+            shown = {"FSR": row.get("fsr"), "top-1": row.get("accuracy")}
+            # a run that goes on begins at the step where it was
+            more, done = row["step"] - done, row["step"]
+            advance(more, ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None))
 
         run_fool(asked, clean, name, source, run, held_out=held_out, hardware=hardware, advance=step_done)

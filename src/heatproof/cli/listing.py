@@ -10,40 +10,43 @@ import typer
 from heatproof import catalog
 from heatproof.catalog import Entries
 from heatproof.cli.console import write
+from heatproof.cli.options import completing
 from heatproof.errors import SpecError, did_you_mean
 
 REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 """How torchvision's sources make a network known by the name of its function."""
+LISTS = {
+    name.lower(): entries for name, entries in vars(catalog).items() if name.isupper() and isinstance(entries, Entries)
+}
+"""What the catalog holds, as it is asked for."""
 
 
 def list_(
     what: Annotated[
         str,
-        typer.Argument(help="explainers, scores, attacks, penalties, repairs, metrics, models, studies, or layers."),
+        typer.Argument(
+            help="explainers, scores, attacks, penalties, repairs, trainings, metrics, models, studies, or layers.",
+            autocompletion=completing([*LISTS, "models", "layers"]),
+        ),
     ] = "",
     model: Annotated[str, typer.Argument(help="With layers: the model.")] = "",
 ) -> None:
-    """Explainers, scores, attacks, penalties, repairs, metrics, models, studies; or the layers of a model."""
-    lists = {
-        name.lower(): entries
-        for name, entries in vars(catalog).items()
-        if name.isupper() and isinstance(entries, Entries)
-    }
+    """Explainers, scores, attacks, penalties, repairs, trainings, metrics, models, studies; or a model's layers."""
     if what == "layers":
         if not model:
             raise SpecError("list layers needs a model: heatproof list layers squeezenet1_1@FILE")
         _layers(model)
     elif what == "models":
         _models()
-    elif what in lists:
-        _list(what, lists[what])
+    elif what in LISTS:
+        _list(what, LISTS[what])
         if what == "metrics":
             _list("similarities (of two maps: stability(by=...), shift, compare)", catalog.SIMILARITIES)
     elif not what:
-        for name, entries in lists.items():
+        for name, entries in LISTS.items():
             _list(name, entries)
     else:
-        raise SpecError(f"there is no list of {what!r}; {did_you_mean(what, [*lists, 'models', 'layers'])}")
+        raise SpecError(f"there is no list of {what!r}; {did_you_mean(what, [*LISTS, 'models', 'layers'])}")
 
 
 def _list(name: str, entries: Entries) -> None:

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heatproof import catalog, spec
+from heatproof.cli.console import volume
 from heatproof.errors import SpecError, did_you_mean
+from heatproof.shard import WHOLE, Shard
 
 if TYPE_CHECKING:  # torch loads slowly
+    from heatproof.data.sources import Photos as Photographs
     from heatproof.models.classifier import Classifier
     from heatproof.models.hardware import Hardware
+    from heatproof.types import Explainer
 
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
 """What the spec of a penalty may name."""
+METHODS = ChainMap(catalog.TRAININGS, catalog.ATTACKS)
+"""What the spec of a robust training may name."""
 
 
 def each(check: Callable[[str], object]) -> Callable[[Any], Any]:
@@ -32,9 +38,21 @@ def each(check: Callable[[str], object]) -> Callable[[Any], Any]:
     return checked
 
 
-def names(entries: Mapping[str, Callable[..., Any]], kind: str) -> Callable[[Any], Any]:
-    """For ``callback=``: every text given is a spec whose names are in the catalog."""
-    return each(lambda text: spec.check(text, entries, kind))
+def specs(entries: Mapping[str, Callable[..., Any]], kind: str) -> dict[str, Any]:
+    """For an option that takes specs: every text given is checked by its names, and the shell completes these."""
+    return {
+        "callback": each(lambda text: spec.check(text, entries, kind)),
+        "autocompletion": completing(entries),
+    }
+
+
+def completing(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """For ``autocompletion=``: the names that go on as what was typed.
+
+    >>> completing(["pgd", "fgsm"])("p")
+    ['pgd']
+    """
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 Out = Annotated[
@@ -43,9 +61,24 @@ Out = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty a run folder first.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="fp32, or bf16 with channels_last.")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="fp32, bf16 with channels_last, or auto: bf16 where maps bear it.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images in one pass.")]
+ShardOf = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="The k-th of n shares of the photos, into a folder of its own; heatproof merge joins them.",
+        show_default="all",
+        callback=lambda text: None if text is None else Shard.read(text),
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The summary on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The result and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also settings, versions and times.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the page at the end; not with -q, nor where CI is set.")]
 Model = Annotated[
     str,
     typer.Option(
@@ -62,14 +95,14 @@ Architecture = Annotated[
         show_default=False,
     ),
 ]
-Data = Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")]
+Data = Annotated[str, typer.Argument(help="A folder of class folders, a table, shards, hf:NAME, an address, or demo.")]
 Explainers = Annotated[
     list[str] | None,
     typer.Option(
         "--explainer",
         help="A spec such as 'gradcam(relu=False)'; may be repeated.",
         show_default=False,
-        callback=names(catalog.EXPLAINERS, "explainer"),
+        **specs(catalog.EXPLAINERS, "explainer"),
     ),
 ]
 Layers = Annotated[
@@ -83,7 +116,7 @@ Score = Annotated[
         help="What is explained, for explainers that name none: log_odds, output(1), likeness('ada.png'), "
         "over_mask('mask.png'), ...; see list scores. Of shift also likeness(threshold=0.4), over a table of pairs.",
         show_default=False,
-        callback=names(catalog.SCORES, "score"),
+        **specs(catalog.SCORES, "score"),
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
@@ -172,8 +205,29 @@ class Work:
     seed: Seed = 0
     device: Device = "auto"
     precision: Precision = "fp32"
+    shard: ShardOf = None
     overwrite: Overwrite = False
     json: Json = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+    open: Open = False
+
+    @property
+    def job(self) -> Shard:
+        """The share of the photos that is this command's; what was typed is read when it is given."""
+        return self.shard or WHOLE  # type: ignore[return-value]
+
+    def whole(self, why: str) -> None:
+        """Stop a shard of what cannot be shared.
+
+        Args:
+            why: what cannot, and what to do.
+
+        Raises:
+            SpecError: ``--shard`` is given.
+        """
+        if self.job.count > 1:
+            raise SpecError(f"--shard {self.job} is of no use here: {why}")
 
     def hardware(self) -> "Hardware":
         """This process's own."""
@@ -181,6 +235,18 @@ class Work:
         from heatproof.processes import own_device
 
         return Hardware(own_device(self.device), self.precision)  # type: ignore[arg-type]
+
+    def settled(
+        self,
+        models: "Sequence[Classifier]",
+        photos: "Callable[[Classifier], Photographs]",
+        explainers: "Sequence[Explainer]",
+    ) -> "Hardware":
+        """This process's own, where ``--precision auto`` is settled by the maps of the first photos of each model."""
+        from heatproof.commands.precision import settle
+        from heatproof.processes import own_device
+
+        return settle(own_device(self.device), self.precision, models, photos, explainers)  # type: ignore[arg-type]
 
 
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:
@@ -203,6 +269,9 @@ def grouped(verb: Callable[..., None]) -> Callable[..., None]:
             name: group(**{field.name: given.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
+        for group in made.values():
+            if isinstance(group, Work):
+                volume.quiet, volume.verbose = group.quiet, group.verbose
         verb(**made, **given)
 
     run.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]

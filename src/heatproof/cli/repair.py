@@ -24,7 +24,7 @@ def repair(
         typer.Option(
             "--remedy",
             help="truth(), finetune(), rebn(), prune(), relearn().",
-            callback=options.names(catalog.REPAIRS, "remedy"),
+            **options.specs(catalog.REPAIRS, "remedy"),
         ),
     ] = "truth()",
     explainer: Annotated[
@@ -32,7 +32,7 @@ def repair(
         typer.Option(
             "--explainer",
             help="Whose maps are repaired.",
-            callback=options.names(catalog.EXPLAINERS, "explainer"),
+            **options.specs(catalog.EXPLAINERS, "explainer"),
         ),
     ] = "gradcam()",
     max_accuracy_drop: Annotated[
@@ -48,6 +48,10 @@ def repair(
     limit: options.Limit = 2000,
 ) -> None:
     """Take the lie out of a checkpoint, without the original and without labels."""
+    work.whole(
+        "a repair is one computation, of which every step needs the one before; give the command without it, and "
+        "with --limit where the photos are many"
+    )
     from heatproof.commands.photos import open_photos
     from heatproof.commands.repair.run import Repair, run_repair
 
@@ -66,7 +70,7 @@ def repair(
         if not run.done:
             source = open_photos(given, data, limit=limit, seed=work.seed, labels_needed=False)
             judged = open_photos(given, held_out, seed=work.seed, labels_needed=False) if held_out else None
-            with progress("repairing", None) as advance:
+            with progress("repairing", None, run=run) as advance:
                 run_repair(
                     asked,
                     given,
@@ -77,4 +81,4 @@ def repair(
                     hardware=hardware,
                     advance=lambda what, count: advance(count, what),
                 )
-    show(run, work.json, columns.REPAIR)
+    show(run, work, columns.REPAIR)

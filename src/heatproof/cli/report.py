@@ -5,14 +5,21 @@ from typing import Annotated
 
 import typer
 
-from heatproof.cli.console import say
+from heatproof.cli import options
+from heatproof.cli.console import open_page, write
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several stand side by side.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The page's name.", show_default="report.html")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page's name.", show_default="report.html")
+    ] = None,
+    show: options.Open = False,
 ) -> None:
     """Make the page of a run again, or one page of several runs."""
     from heatproof.report.page import write_report
 
-    say(f"open {write_report(runs, out)}")
+    page = write_report(runs, out)
+    write(str(page))
+    if show:
+        open_page(page)

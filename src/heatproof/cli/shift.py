@@ -31,7 +31,7 @@ def shift(
             "--attack",
             help="A spec such as 'pgd(steps=10)'; may be repeated.",
             show_default="fgsm()",
-            callback=options.names(catalog.ATTACKS, "attack"),
+            **options.specs(catalog.ATTACKS, "attack"),
         ),
     ] = None,
     epsilon: Annotated[
@@ -52,7 +52,7 @@ def shift(
         typer.Option(
             "--penalty",
             help="Attack the map itself: location(), top_k(), ...",
-            callback=options.names(catalog.PENALTIES, "penalty"),
+            **options.specs(catalog.PENALTIES, "penalty"),
         ),
     ] = None,
     draws: Annotated[
@@ -72,8 +72,7 @@ def shift(
     from heatproof.explainers.cam import GradCAM
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device)
-    hardware = work.hardware()
+    processes = Processes.here(work.device, work.job)
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
@@ -95,10 +94,6 @@ def shift(
         **given,
     )
     verification = spec.build(str(score), {"likeness": Verification}, "score") if pairs else None
-    settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": work.precision}
-    settings["architecture"] = architecture
-    settings |= photos.given() | explained.given() | ({"verification": verification} if pairs else {})
-    more: dict[str, Any] = {"hardware": hardware, "processes": processes}
 
     @cache
     def opened(preprocessing: "Preprocessing") -> PhotoPairs:
@@ -109,11 +104,18 @@ def shift(
             return opened(model.preprocessing).photos
         return open_photos(model, data, limit=limit, seed=work.seed)
 
+    hardware = work.hardware() if pairs else work.settled(models, of_model, asked.explainers)
+    settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": hardware.precision}
+    settings["architecture"] = architecture
+    settings |= photos.given() | explained.given() | ({"verification": verification} if pairs else {})
+    more: dict[str, Any] = {"hardware": hardware, "processes": processes}
+
     with filling(out, "shift", settings, work.seed, work.overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            with progress("attacking", len(of_model(models[0])) * len(models)) as advance:
+            total = processes.photos(len(of_model(models[0])), batch_size) * len(models)
+            with progress("attacking", total, run=run, sharers=processes.count) as advance:
                 if verification is not None:
                     run_verification(asked, verification, models, opened, run, advance=advance, **more)
                 else:
                     run_shift(asked, models, of_model, run, advance=advance, **more)
-    show(run, work.json, columns.SHIFT)
+    show(run, work, columns.SHIFT)

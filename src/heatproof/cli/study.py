@@ -14,7 +14,9 @@ from heatproof.errors import SpecError, did_you_mean
 
 @options.grouped
 def study(
-    name: Annotated[str, typer.Argument(help="A study: heatproof list studies.")],
+    name: Annotated[
+        str, typer.Argument(help="A study: heatproof list studies.", autocompletion=options.completing(catalog.STUDIES))
+    ],
     work: options.Work,
     out: options.Out = None,
     given: Annotated[
@@ -26,6 +28,10 @@ def study(
     """Repeat a published experiment, with its own settings or yours."""
     if name not in catalog.STUDIES:
         raise SpecError(f"there is no study {name!r}; {did_you_mean(name, catalog.STUDIES)}")
+    work.whole(
+        "a study is a recipe of trainings and verbs that build on each other; give it without --shard, or one command "
+        "for each setting (--set) into a folder of its own"
+    )
     from heatproof.processes import Processes
 
     kind = catalog.STUDIES[name]
@@ -40,7 +46,7 @@ def study(
     with filling(out, "study", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
             asked(run, hardware=hardware, say=say, **more)
-    show(run, work.json, getattr(kind, "columns", {"model": "model"}))
+    show(run, work, getattr(kind, "columns", {"model": "model"}))
 
 
 def _preset(kind: Any, preset: str, name: str) -> dict[str, Any]:

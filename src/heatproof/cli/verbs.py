@@ -5,16 +5,31 @@ from typing import Annotated
 import typer
 
 import heatproof
+from heatproof.cli import (
+    STATUS,
+    audit,
+    compare,
+    defend,
+    demo,
+    evaluate,
+    explain,
+    fool,
+    listing,
+    merge,
+    repair,
+    report,
+    shift,
+    study,
+)
 from heatproof.cli import app as live
-from heatproof.cli import audit, compare, demo, evaluate, explain, fool, listing, repair, report, shift, study
 
 app = typer.Typer(
     name="heatproof",
-    help="Can this network's heatmaps be trusted? Explain, attack, fool, audit and repair convolutional networks.",
-    epilog="Exit status: 0 done, 1 failed, 2 wrong usage, 3 an audit's gate is shut, 130 interrupted, 143 terminated. "
-    "A run that was stopped goes on by the same command.",
+    help="Can this network's heatmaps be trusted? Explain, attack, fool, audit, repair and defend classifiers.",
+    epilog="Exit status: "
+    + ", ".join(f"{status} {meaning.partition(':')[0]}" for status, meaning in STATUS.items())
+    + ". A run that was stopped goes on by the same command.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -28,6 +43,8 @@ app.command("audit")(audit.audit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("repair")(repair.repair)
 app.command("app")(live.app)
+app.command("merge")(merge.merge)
+app.command("defend")(defend.defend)
 app.command("report")(report.report)
 app.command("study")(study.study)
 

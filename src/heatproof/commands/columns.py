@@ -1,46 +1,20 @@
-"""The columns of a summary that a verb prints and a result shows: keys and their heads."""
+"""The columns of a summary that a verb prints and a result shows; their heads are the glossary's."""
 
-AUDIT = {
-    "check": "check",
-    "number": "number",
-    "value": "value",
-    "threshold": "fails beyond",
-    "deviations": "deviations",
-    "verdict": "verdict",
-}
-COMPARE = {
-    "model": "model",
-    "penalty": "penalty",
-    "explainer": "explainer",
-    "fsr": "FSR",
-    "top1_clean": "top-1 clean",
-    "top1_fooled": "top-1 fooled",
-    "agreement": "agreement",
-    "spearman": "rank correlation",
-    "nissim": "NISSIM",
-}
+from heatproof.report.glossary import heads
+
+AUDIT = heads("audit", "check", "number", "value", "threshold", "deviations", "verdict")
+COMPARE = heads(
+    "compare", *("model", "penalty", "explainer", "fsr", "top1_clean", "top1_fooled", "agreement", "spearman", "nissim")
+)
 """Of ``fool`` as well, which compares what it made with what it began from."""
-EVALUATE = {"metric": "metric", "better": "better", "range": "range"}
+EVALUATE = heads("evaluate", "metric", "better", "range")
 """And a column for each explainer."""
-SHIFT = {
-    "model": "model",
-    "attack": "attack",
-    "epsilon": "epsilon",
-    "explainer": "explainer",
-    "mod": "MOD",
-    "vid": "VID",
-    "top1": "top-1",
-    "psnr": "PSNR",
-}
-REPAIR = {
-    "model": "model",
-    "remedy": "remedy",
-    "explainer": "explainer",
-    "likeness_before": "likeness before",
-    "likeness_after": "after",
-    "accuracy_before": "accuracy before",
-    "accuracy_after": "after",
-    "agreement": "agreement",
-    "turned": "turned",
-    "handed_out": "handed out",
-}
+EXPLAIN = heads("explain", "explainer", "count", "confidence", "empty")
+SHIFT = heads("shift", "model", "attack", "epsilon", "explainer", "mod", "vid", "top1", "psnr")
+REPAIR = heads(
+    "repair",
+    *("model", "remedy", "explainer", "likeness_before", "likeness_after", "accuracy_before", "accuracy_after"),
+    *("agreement", "turned", "handed_out"),
+)
+DEFEND = heads("defend", "network", "epsilon", "overlap", "spearman", "kept", "accuracy", "method")
+DEMO = heads("demo", "step", "count", "top1", "value")

@@ -80,16 +80,16 @@ def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dic
     )
     images = hardware.bring(seen.images)
     grid = explain_together(model, images, STANDARD)
-    steps = [
-        _explain(run, model, seen, grid, hardware),
-        _attack(run, model, images, grid),
-    ]
+    explained = _explain(run, model, seen, grid, hardware)
+    attacked = _attack(run, model, images, grid)
     fooled, fooling = _fool(run, model, seen, images, grid, seed)
-    steps += [fooling, _audit({"the clean network": model, "the fooled network": fooled}, seen, hardware)]
-    steps.append(_repair(run, model, fooled, seen, images, seed))
+    verdict = _audit({"the clean network": model, "the fooled network": fooled}, seen, hardware)
+    repaired = _repair(run, model, fooled, seen, images, seed)
+    steps = [explained, attacked, fooling, verdict, repaired]
     run.write_parquet("images.parquet", [row for step in steps for row in step.images])
     summary = {
-        "answer": [step.answer for step in steps],
+        # the lie is what one came to see, and the verdict what one goes home with
+        "answer": [step.answer for step in (fooling, explained, attacked, repaired, verdict)],
         "rows": [row for step in steps for row in step.rows],
         "skipped": [],
     }
@@ -201,7 +201,7 @@ def _fool(run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid,
     ]
     gallery(
         panels,
-        run.path("figures/3-fooled.png"),
+        run.path("figures/0-fooled.png"),
         columns=("photo", "Grad-CAM, clean model", "Grad-CAM, fooled model"),
         title="The same answers; the fooled model's heatmap points at the frame",
     )
@@ -266,7 +266,7 @@ def _repair(run: Run, model: Classifier, fooled: Classifier, seen: Scenes, image
     ]
     gallery(
         panels,
-        run.path("figures/5-repaired.png"),
+        run.path("figures/3-repaired.png"),
         columns=("photo", *(f"Grad-CAM, {name} model" for name in looks)),
         title="Pulled to its own black-box witness, the fooled model looks at the digits again",
     )

@@ -4,6 +4,7 @@ Python's own reader ends at the first damaged header without a word. This one go
 a damaged stretch costs only what lies in it.
 """
 
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from heatproof.data.addresses import RemoteFile
 
 BLOCK = tarfile.BLOCKSIZE
 RECORD = tarfile.RECORDSIZE  # archives end in two blocks of zeros and are filled up to a multiple of this
@@ -53,14 +56,14 @@ class Loss:
     reason: str
 
 
-def members(path: Path) -> Iterator[Member | Loss]:
+def members(path: Path | RemoteFile) -> Iterator[Member | Loss]:
     """All members that are files, links or devices, and what is damaged, in the archive's order.
 
     Raises:
         OSError: the archive cannot be read.
     """
-    end = path.stat().st_size
     with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
         place, found, ended = 0, False, False
         while place < end:
             following = min(end, _next_header(file, place))

@@ -47,6 +47,31 @@ def class_indices(texts: Iterable[str], classes: Sequence[str] | None) -> tuple[
     return {text: index for text, index in found if index is not None}, classes
 
 
+def named_indices(texts: Iterable[str], names: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
+    """Find the model's class for names that number the classes of a data set, as :func:`class_indices` does.
+
+    Where data and model both have ImageNet's 1,000 classes in its order, a class is that of the same number, however
+    the two call it. Of several names parted by commas that are none of the model's together, one must be.
+
+    Raises:
+        InputError: a text fits several classes equally well.
+
+    >>> named_indices(["tench, Tinca tinca"], ["tench, Tinca tinca"], ["goldfish", "tench"])
+    {'tench, Tinca tinca': 1}
+    """
+    wanted = list(dict.fromkeys(texts))
+    if len(names) == len(classes) == 1000 and _is_imagenet(tuple(names)) and _is_imagenet(tuple(classes)):
+        places = {name: place for place, name in enumerate(names)}
+        return {text: places[text] for text in wanted}
+    found, _ = class_indices(wanted, classes)
+    for text in wanted:
+        if text not in found and "," in text:
+            parts = set(class_indices((part.strip() for part in text.split(",")), classes)[0].values())
+            if len(parts) == 1:
+                found[text] = parts.pop()
+    return found
+
+
 def unknown_class(text: str, classes: Sequence[str]) -> str:
     """Half a sentence for a text that is no class: what the nearest ones are.
 

@@ -2,11 +2,14 @@
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 
+from heatproof.data.addresses import RemoteFile
 from heatproof.data.classes import class_indices, unknown_class
-from heatproof.data.listing import UNLABELLED, Listing, ids_below, of_files
+from heatproof.data.listing import UNLABELLED, Listing, ids_below, of_files, of_remote_files
 from heatproof.errors import InputError
 from heatproof.paths import as_text
 
@@ -54,21 +57,58 @@ def from_folder(folder: Path, classes: Sequence[str] | None, labels: bool = True
         InputError: There is no photo, or no subfolder is one of the classes.
     """
     below, skipped = _photos_below(folder)
+    return _of_folder(folder, below, [folder / file for file in below], of_files, classes, labels, skipped)
+
+
+def from_remote(
+    folder: RemoteFile,
+    classes: Sequence[str] | None,
+    labels: bool = True,
+    files: Iterable[tuple[PurePosixPath, RemoteFile]] | None = None,
+) -> Listing:
+    """:func:`from_folder` for a folder at an address.
+
+    Args:
+        files: what lies below it, where it was listed already.
+
+    Raises:
+        InputError: as :func:`from_folder`.
+        AddressError: the store does not answer.
+    """
+    found: dict[PurePosixPath, RemoteFile] = {}
+    skipped: list[dict[str, str]] = []
+    for within, file in folder.below() if files is None else files:
+        if any(part.startswith(".") for part in within.parts) or not is_picture(within.name):
+            continue
+        if reason := why_unread(within.name):
+            skipped.append({"image": as_text(within.as_posix()), "reason": reason})
+        else:
+            found[within] = file
+    below = sorted(found)
+    return _of_folder(folder, below, [found[file] for file in below], of_remote_files, classes, labels, skipped)
+
+
+def _of_folder(
+    folder: Path | RemoteFile,
+    below: Sequence[PurePath],
+    files: Sequence[Any],
+    listed: Callable[..., Listing],
+    classes: Sequence[str] | None,
+    labels: bool,
+    skipped: list[dict[str, str]],
+) -> Listing:
     if not below:
         raise InputError(_no_photo(folder, skipped))
     ids = [file.as_posix() for file in below]
-    files = [folder / file for file in below]
     if not labels or any(len(file.parts) == 1 for file in below):
-        return of_files(files, ids, [UNLABELLED] * len(ids), skipped=skipped)
+        return listed(files, ids, [UNLABELLED] * len(ids), skipped=skipped)
 
-    counts: dict[str, int] = {}
-    for file in below:
-        counts[file.parts[0]] = counts.get(file.parts[0], 0) + 1
+    counts = Counter(file.parts[0] for file in below)
     found, names = class_indices(counts, classes)
     if not found:
-        raise InputError(_no_class(folder, list(counts), names or []))
+        raise InputError(_no_class(folder, below, classes, names or []))
     chosen = [place for place, file in enumerate(below) if file.parts[0] in found]
-    return of_files(
+    return listed(
         [files[place] for place in chosen],
         [ids[place] for place in chosen],
         [found[below[place].parts[0]] for place in chosen],
@@ -87,19 +127,23 @@ def from_folder(folder: Path, classes: Sequence[str] | None, labels: bool = True
     )
 
 
-def _no_class(folder: Path, folders: list[str], classes: Sequence[str]) -> str:
-    shown = unknown_class(folders[0], classes)
-    inner = {name: [entry.name for entry in sorted((folder / name).iterdir()) if entry.is_dir()] for name in folders}
-    deeper = next((name for name in folders if class_indices(inner[name], classes)[0]), None)
+def _no_class(
+    folder: Path | RemoteFile, below: Sequence[PurePath], classes: Sequence[str] | None, names: Sequence[str]
+) -> str:
+    inner: dict[str, set[str]] = {}
+    for file in below:
+        inner.setdefault(file.parts[0], set()).update(file.parts[1:-1][:1])
+    deeper = next((name for name in inner if class_indices(sorted(inner[name]), classes)[0]), None)
     if deeper is not None:
-        return f"the class folders lie deeper: give {folder / deeper} instead of {folder}"
+        return f"the class folders lie deeper: give {str(folder).rstrip('/')}/{deeper} instead of {folder}"
+    shown = unknown_class(next(iter(inner)), names)
     return (
-        f"none of the {len(folders)} folders in {folder} is a class of the model: {shown} Name them by class, WordNet "
-        "id or number, or give the folder with the photos themselves to do without labels"
+        f"none of the {len(inner)} folders in {folder} is a class of the model: {shown} "
+        "Name them by class, WordNet id or number, or give the folder with the photos themselves to do without labels"
     )
 
 
-def _no_photo(folder: Path, skipped: Sequence[dict[str, str]]) -> str:
+def _no_photo(folder: Path | RemoteFile, skipped: Sequence[dict[str, str]]) -> str:
     if skipped:
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
         return f"no photo in {folder} can be read ({len(skipped)} left out): {reasons}"

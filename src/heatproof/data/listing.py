@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from jaxtyping import UInt8
 from torch import Tensor
 
+from heatproof.data.addresses import RemoteFile
 from heatproof.errors import InputError
 from heatproof.paths import NoFile, as_text, open_regular
 
@@ -96,3 +97,14 @@ def of_files(files: Sequence[Path], ids: Sequence[str], labels: Sequence[int], *
     """The listing of photos that lie in files of their own."""
     texts = unique(map(as_text, ids))
     return Listing(texts, labels, fetch=files.__getitem__, stamp=lambda place: file_stamp(files[place]), **known)
+
+
+def of_remote_files(files: Sequence[RemoteFile], ids: Sequence[str], labels: Sequence[int], **known: Any) -> Listing:
+    """The listing of photos that lie in files of their own at an address; each is read in one request."""
+    return Listing(
+        unique(map(as_text, ids)),
+        labels,
+        fetch=lambda place: files[place].read(),
+        stamp=lambda place: files[place].tag.encode(),
+        **known,
+    )

@@ -1,73 +1,148 @@
 """Photos that a table lists: by path in CSV or Parquet, or with their bytes in Parquet."""
 
-import hashlib
-import io
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 import polars as pl
 
-from heatproof.data.classes import class_indices, unknown_class
-from heatproof.data.listing import SAMPLE, UNLABELLED, Listing, ids_below, of_files, unique
-from heatproof.errors import InputError
-from heatproof.paths import open_regular, read_file
+from heatproof.data.addresses import RemoteFile
+from heatproof.data.chosen import Chosen
+from heatproof.data.encoded import Place, block_reader, photos_of, scan_parquet, table_stamp, tried
+from heatproof.data.labels import LabelColumn, class_numbers
+from heatproof.data.listing import Listing, ids_below, of_files, of_remote_files, unique
+from heatproof.errors import InputError, did_you_mean
+from heatproof.paths import read_file
 
-SUFFIXES = {".csv", ".tsv", ".parquet", ".pq"}
+PARQUET = {".parquet", ".pq"}
+SUFFIXES = {".csv", ".tsv", *PARQUET}
+CHOICES = {"image", "path", "label", "id"}
+"""What may be chosen with ``#``: the names of these columns."""
 
-WHOLE = 1 << 30  # a Parquet file of up to 1 GiB is held in memory once its photos are asked for
-ROWS, BLOCKS = 2048, 4  # of a larger one, blocks of so many rows, and so many blocks
-WINDOWS = 256  # places of a Parquet file that its stamp covers, 4 KiB each
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of photos, of which the photos are not read yet.
+
+    Attributes:
+        place: where it lies.
+        frame: all of its columns.
+        image: its column of encoded photos; ``None`` where it names files.
+        rows: how many.
+        ids: as they stand, a gap empty.
+        paths: as they stand, a gap empty.
+        labels: as they stand.
+    """
+
+    place: Place
+    frame: pl.LazyFrame
+    image: str | None
+    rows: int
+    ids: list[str]
+    paths: list[str]
+    labels: LabelColumn
 
 
-def from_manifest(path: Path, classes: Sequence[str] | None, labels: bool = True) -> Listing:
+def from_manifest(
+    path: Place, classes: Sequence[str] | None, labels: bool = True, chosen: Chosen = Chosen()
+) -> Listing:
     """List the rows of a table, in its order.
 
     A row names a photo by its ``path`` (relative to the table's folder) or, in Parquet, holds the encoded photo in
     ``image`` (bytes, or a struct with ``bytes`` and ``path``) and, if it likes, its ``id``. ``label`` is a class's
     number, its name or a WordNet id; empty or -1 where it is not known. Text is matched by
     :func:`~heatproof.data.classes.class_indices` (so a class that is *named* ``7`` is found by ``7``), numbers of
-    Parquet are numbers. Further columns are ignored.
+    Parquet are numbers, unless the file says which names they stand for, as those of HuggingFace do. Further columns
+    are ignored.
+
+    Args:
+        path: where the table lies; photos of a table at an address lie there too.
+        classes: the model's class names.
+        labels: whether they are wanted.
+        chosen: columns of other names.
 
     Raises:
         InputError: The table cannot be read, lacks a column, holds a label that is no class, or names only photos that
             are not there.
+        AddressError: the store does not answer.
     """
-    frame = _scan(path)
-    columns = _read(path, frame.collect_schema).names()
-    photos = "image" if "image" in columns else "path"
-    wanted = [photos, "label"] if labels else [photos]
-    missing = [name for name in wanted if name not in columns]
-    if missing:
-        raise InputError(
-            f"{path.name} lacks {' and '.join(missing)}: expected the columns path (or image, with bytes) and label "
-            f"(empty where unknown), got {', '.join(columns) or 'none'}"
-        )
-    light = [name for name in ("id", "path", "label") if name in columns]
-    table = _read(path, frame.select(light or pl.len()).collect)
-    if not table.height:
-        raise InputError(f"{path.name} has no rows: expected one per photo")
-    texts: list[Any] = table["label"].to_list() if labels else [None] * table.height
-    numbers, names = _labels(path, texts, classes)
-    if photos == "image":
-        return _with_bytes(path, frame, table, numbers, names)
-
-    paths = _read(path, lambda: table["path"].cast(pl.String).to_list())
-    for row, text in enumerate(paths, start=1):
+    table = _opened(path, chosen, labels)
+    if table.image is not None:
+        return _with_bytes([table], classes)
+    numbers, names = class_numbers([table.labels], classes)
+    for row, text in enumerate(table.paths, start=1):
         if not text:
             raise InputError(f"{path.name} has no path in row {row}")
-    files = [Path(os.path.abspath(path.parent / text)) for text in paths]
-    if not any(os.path.exists(file) for file in files):
+    if isinstance(path, RemoteFile):
+        files = [path.sibling(text) for text in table.paths]
+        return of_remote_files(files, [Path(text).as_posix() for text in table.paths], numbers, classes=names)
+    found = [Path(os.path.abspath(path.parent / text)) for text in table.paths]
+    if not any(os.path.exists(file) for file in found):
         raise InputError(
-            f"none of the {len(files)} photos of {path.name} is there, not even {files[0]}; paths are relative to "
+            f"none of the {len(found)} photos of {path.name} is there, not even {found[0]}; paths are relative to "
             "the table's own folder"
         )
-    within = not any(os.path.isabs(text) for text in paths)
-    ids = [Path(text).as_posix() for text in paths] if within else ids_below(files)
-    return of_files(files, ids, numbers, classes=names)
+    within = not any(os.path.isabs(text) for text in table.paths)
+    ids = [Path(text).as_posix() for text in table.paths] if within else ids_below(found)
+    return of_files(found, ids, numbers, classes=names)
+
+
+def from_tables(
+    places: Sequence[Place], classes: Sequence[str] | None, labels: bool = True, chosen: Chosen = Chosen()
+) -> Listing:
+    """List the encoded photos of several Parquet files, one file after the other; ids begin with the file's name.
+
+    Raises:
+        InputError: as :func:`from_manifest`; or a file that names photos instead of holding them.
+    """
+    tables = [_opened(place, chosen, labels) for place in places]
+    if odd := next((table for table in tables if table.image is None), None):
+        raise InputError(f"{odd.place} holds no photos but names files: give it by itself")
+    return _with_bytes(tables, classes)
+
+
+def _opened(place: Place, chosen: Chosen, labels: bool) -> _Table:
+    chosen.only(CHOICES, place.name)
+    frame, named = _scan(place)
+    columns: list[str] = tried(place, frame.collect_schema).names()
+    image, path = chosen.image or "image", chosen.path or "path"
+    photos = path if chosen.path or (image not in columns and not chosen.image) else image
+    label, name = chosen.label or "label", chosen.id or "id"
+    wanted = [photos, *([label] if labels else []), *([name] if chosen.id else [])]
+    if missing := [column for column in wanted if column not in columns]:
+        raise InputError(_lacking(place, missing, columns, chosen))
+    light = [column for column in (name, label, *([path] if photos == path else [])) if column in columns]
+    table: pl.DataFrame = tried(place, frame.select(light or pl.len()).collect)
+    rows = table.height if light else int(table.item())
+    if not rows:
+        raise InputError(f"{place.name} has no rows: expected one per photo")
+
+    def texts(column: str) -> list[str]:
+        return tried(place, lambda: table[column].cast(pl.String).fill_null("").to_list())
+
+    return _Table(
+        place,
+        frame,
+        image if photos == image else None,
+        rows,
+        texts(name) if name in columns else [""] * rows,
+        texts(path) if photos == path else [],
+        LabelColumn(place.name, table[label].to_list(), named.get(label))
+        if labels
+        else LabelColumn(place.name, [None] * rows),
+    )
+
+
+def _lacking(place: Place, missing: Sequence[str], columns: Sequence[str], chosen: Chosen) -> str:
+    told = f"{place.name} lacks {' and '.join(missing)}: "
+    if chosen.said:
+        return f"{told}{did_you_mean(missing[0], columns)} Its columns are {', '.join(columns) or 'none'}"
+    return (
+        f"{told}expected the columns path (or image, with bytes) and label (empty where unknown), got "
+        f"{', '.join(columns) or 'none'}; columns of other names are chosen with {place.name}#image=img,label=class"
+    )
 
 
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
@@ -76,29 +151,27 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         InputError: the table cannot be read, lacks a column or has no rows.
     """
-    frame = _scan(path)
-    found = _read(path, frame.collect_schema).names()
+    frame, _ = _scan(path)
+    found = tried(path, frame.collect_schema).names()
     if missing := [name for name in names if name not in found]:
         raise InputError(
             f"{path.name} lacks {' and '.join(missing)}: expected the columns {', '.join(names)}, got "
             f"{', '.join(found) or 'none'}"
         )
-    table = _read(path, frame.select(pl.col(names).cast(pl.String).fill_null("")).collect)
+    table = tried(path, frame.select(pl.col(names).cast(pl.String).fill_null("")).collect)
     if not table.height:
         raise InputError(f"{path.name} has no rows")
     return {name: table[name].to_list() for name in names}
 
 
-def _scan(path: Path) -> pl.LazyFrame:
-    # polars takes brackets, stars and a tilde in a path for patterns, and must not
-    if path.suffix.casefold() in (".parquet", ".pq"):
-        # polars would wait for a pipe for ever, where no signal reaches it
-        _read(path, lambda: open_regular(path).close())
-        return _read(path, lambda: pl.scan_parquet(_literal(path), glob=False))
-    separator = "\t" if path.suffix.casefold() == ".tsv" else ","
+def _scan(place: Place) -> tuple[pl.LazyFrame, dict[str, list[str]]]:
+    if place.suffix.casefold() in PARQUET:
+        return scan_parquet(place)
+    separator = "\t" if place.suffix.casefold() == ".tsv" else ","
+    content = tried(place, lambda: place.read() if isinstance(place, RemoteFile) else read_file(place))
     # text throughout: a class may be named 007
-    table = _read(path, lambda: pl.read_csv(read_file(path), separator=separator, infer_schema=False))
-    return _read(path, lambda: _without_blank_end(table.rename(str.strip))).lazy()
+    table = tried(place, lambda: pl.read_csv(content, separator=separator, infer_schema=False))
+    return tried(place, lambda: _without_blank_end(table.rename(str.strip))).lazy(), {}
 
 
 def _without_blank_end(table: pl.DataFrame) -> pl.DataFrame:
@@ -108,91 +181,24 @@ def _without_blank_end(table: pl.DataFrame) -> pl.DataFrame:
     return table.head((filled.arg_true()[-1] + 1) if filled.any() else 0)
 
 
-def _literal(path: Path) -> str | io.BytesIO:
-    """What polars reads a file by: a name that is no text has to come as bytes."""
-    name = os.path.abspath(path)
-    return name if os.fsencode(name).decode(errors="ignore") == name else io.BytesIO(read_file(path))
+def _with_bytes(tables: Sequence[_Table], classes: Sequence[str] | None) -> Listing:
+    numbers, names = class_numbers([table.labels for table in tables], classes)
+    ids: list[str] = []
+    readers, stamps, starts = [], [], []
+    for table in tables:
+        digits = len(str(table.rows))
+        before = f"{table.place.stem}/" if len(tables) > 1 else ""
+        starts.append(len(ids))
+        ids += [f"{before}{text or f'row-{row:0{digits}}'}" for row, text in enumerate(table.ids, start=1)]
+        assert table.image is not None
+        readers.append(block_reader(table.place, photos_of(table.place, table.frame, table.image), table.rows))
+        stamps.append(table_stamp(table.place))
 
-
-def _read(path: Path, step: Callable[[], Any]) -> Any:
-    try:
-        return step()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{path} cannot be read as a table: {reason}") from error
-
-
-def _labels(path: Path, values: list[Any], classes: Sequence[str] | None) -> tuple[list[int], Sequence[str] | None]:
-    texts = [value.strip() for value in values if isinstance(value, str)]
-    found, names = class_indices((text for text in texts if text not in ("", "-1")), classes)
-    if classes is None and not found:
-        names = None
-    numbers = []
-    for row, value in enumerate(values, start=1):
-        text = value.strip() if isinstance(value, str) else value
-        if isinstance(text, float) and (text != text or text.is_integer()):  # what a gap makes of a column of numbers
-            text = None if text != text else int(text)
-        if text is None or text in ("", "-1", -1):
-            numbers.append(UNLABELLED)
-        elif isinstance(text, str) and text in found:
-            numbers.append(found[text])
-        elif isinstance(text, int) and 0 <= text < (len(names) if names else text + 1):
-            numbers.append(int(text))
-        elif isinstance(text, str) and names and not text.lstrip("-").isdecimal():
-            raise InputError(f"row {row} of {path.name}: {unknown_class(text, names)}")
-        else:
-            expected = f"a number from 0 to {len(names) - 1}, a class name or a WordNet id" if names else "a number"
-            raise InputError(f"row {row} of {path.name} has the label {text!r}: expected {expected}")
-    return numbers, names
-
-
-def _with_bytes(
-    path: Path, frame: pl.LazyFrame, table: pl.DataFrame, numbers: list[int], names: Sequence[str] | None
-) -> Listing:
-    kind = frame.collect_schema()["image"]
-    inner = pl.col("image")
-    if isinstance(kind, pl.Struct) and "bytes" in {entry.name for entry in kind.fields}:
-        inner = inner.struct.field("bytes")
-    elif kind != pl.Binary:
-        raise InputError(f"the column image of {path.name} holds {kind}: expected encoded photos (bytes)")
-    if "id" in table.columns:
-        ids = _read(path, lambda: table["id"].cast(pl.String).fill_null("").to_list())
-    else:
-        ids = [""] * len(numbers)
-    digits = len(str(len(numbers)))
-    ids = unique(text or f"row-{row:0{digits}}" for row, text in enumerate(ids, start=1))
-    images = frame.select(inner.alias("image"))
-    stamp = _stamp(path)
-    return Listing(ids, numbers, _block_reader(path, images, len(numbers)), lambda _: stamp, names)
-
-
-def _block_reader(path: Path, images: pl.LazyFrame, count: int) -> Callable[[int], bytes]:
-    """Read photos by row, keeping the blocks that were used last; safe in threads."""
-    rows = count if path.stat().st_size <= WHOLE else ROWS
-    blocks: OrderedDict[int, pl.Series] = OrderedDict()
-    lock = Lock()
+    def of_row(row: int) -> int:
+        return bisect_right(starts, row) - 1
 
     def fetch(row: int) -> bytes:
-        number = row // rows
-        with lock:
-            if number not in blocks:
-                blocks[number] = _read(path, images.slice(number * rows, rows).collect)["image"]
-            blocks.move_to_end(number)
-            while len(blocks) > BLOCKS:
-                blocks.popitem(last=False)
-            content = blocks[number][row % rows]
-        if content is None:
-            raise InputError("cannot be read: the table holds no bytes for it")
-        return content
+        number = of_row(row)
+        return readers[number](row - starts[number])
 
-    return fetch
-
-
-def _stamp(path: Path) -> bytes:
-    size = path.stat().st_size
-    covered = hashlib.sha256(size.to_bytes(8, "big"))
-    with path.open("rb") as file:
-        for window in range(WINDOWS):
-            file.seek(window * max(0, size - SAMPLE) // (WINDOWS - 1))
-            covered.update(file.read(SAMPLE))
-    return covered.digest()
+    return Listing(unique(ids), numbers, fetch, lambda row: stamps[of_row(row)], names)

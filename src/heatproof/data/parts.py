@@ -32,10 +32,10 @@ def parts(
         source: the whole data.
         size: how photos come to the model, or the side of the images.
         count: photos in a part; the last one may have fewer.
-        processes: of them this one takes every count-th part.
+        processes: of them this one takes its own parts.
         done: whether a part need not be done.
     """
-    mine = [n for n in range(processes.index, -(-len(source) // count), processes.count) if not done(n)]
+    mine = [n for n in processes.parts(-(-len(source) // count)) if not done(n)]
     view = _View(source, [p for n in mine for p in range(n * count, min((n + 1) * count, len(source)))])
     begins = {source.ids[position]: n for n in mine for position in range(n * count, min((n + 1) * count, len(source)))}
     waiting = iter(mine)

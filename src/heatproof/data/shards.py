@@ -14,10 +14,11 @@ from typing import NamedTuple
 from braceexpand import braceexpand
 
 from heatproof.data import folders
+from heatproof.data.addresses import RemoteFile
 from heatproof.data.archive import Loss, members
 from heatproof.data.classes import class_indices, unknown_class
 from heatproof.data.listing import UNLABELLED, Listing, file_stamp, unique
-from heatproof.errors import InputError
+from heatproof.errors import AddressError, InputError
 from heatproof.paths import as_text
 
 MOST_SHARDS = 100_000
@@ -28,8 +29,11 @@ LONGEST_PATTERN = 10_000  # letters
 _RANGE = re.compile(r"(-?\d{1,4000})\.\.(-?\d{1,4000})")
 
 
+Shard = Path | RemoteFile
+
+
 class _Place(NamedTuple):
-    shard: Path
+    shard: Shard
     offset: int
     size: int
 
@@ -43,13 +47,13 @@ class _Sample:
     fault: str = ""  # of a label
 
 
-def expand(pattern: str) -> list[Path]:
-    """The archives that a name with braces stands for.
+def expand(pattern: str) -> list[str]:
+    """The archives, or other files, that a name with braces stands for.
 
     Raises:
         InputError: they are more than :data:`MOST_SHARDS`; nothing is listed then.
 
-    >>> [path.name for path in expand("shards-{000..002}.tar")]
+    >>> expand("shards-{000..002}.tar")
     ['shards-000.tar', 'shards-001.tar', 'shards-002.tar']
     """
     ends = [(int(first), int(last)) for first, last in _RANGE.findall(pattern)]
@@ -60,18 +64,19 @@ def expand(pattern: str) -> list[Path]:
         except (ValueError, RecursionError) as error:
             raise InputError(f"the braces of {pattern!r} cannot be read ({error}); write s-{{000..009}}.tar") from error
     if not 0 < len(found) <= MOST_SHARDS:
-        raise InputError(
-            f"{pattern!r} stands for more than {MOST_SHARDS:,} archives; name the folder they lie in instead"
-        )
-    return [Path(name) for name in found]
+        raise InputError(f"{pattern!r} stands for more than {MOST_SHARDS:,} files; name the folder they lie in instead")
+    return found
 
 
-def from_shards(shards: Sequence[Path], classes: Sequence[str] | None, labels: bool = True) -> Listing:
+def from_shards(shards: Sequence[Shard], classes: Sequence[str] | None, labels: bool = True) -> Listing:
     """List the photos of archives, in the order given and within an archive in its own.
 
     Files that share a key (the name up to the first dot) belong together: a photo, and its label in ``key.cls`` as a
     number, a class name or a WordNet id. Ids are ``archive/key``, the archive without ``.tar``. A key that comes again
     is numbered; a damaged stretch of an archive, and each photo that cannot be taken, is named in ``skipped``.
+
+    An archive at an address is read once from its beginning to its end for its headers, with leaps over what is larger
+    than :data:`~heatproof.data.addresses.AHEAD`, and then each photo in one request.
 
     Raises:
         InputError: An archive is missing, compressed or no archive; none holds a photo; a label is no class.
@@ -106,7 +111,7 @@ def from_shards(shards: Sequence[Path], classes: Sequence[str] | None, labels: b
         unique(map(as_text, ids)),
         numbers,
         fetch=lambda place: _read(places[place]),
-        stamp=lambda place: file_stamp(*places[place]),
+        stamp=lambda place: _stamp(places[place]),
         classes=names,
         skipped=skipped,
     )
@@ -118,11 +123,11 @@ def _expected(skipped: Sequence[dict[str, str]]) -> str:
     return "; ".join(f"{entry['image']}: {entry['reason']}" for entry in islice(skipped, 3))
 
 
-def _id(shard: Path, key: str) -> str:
+def _id(shard: Shard, key: str) -> str:
     return f"{shard.stem}/{key}"
 
 
-def _index(shard: Path) -> tuple[dict[str, _Sample], list[dict[str, str]]]:
+def _index(shard: Shard) -> tuple[dict[str, _Sample], list[dict[str, str]]]:
     """Where each key's photos and labels lie, and what cannot be taken."""
     if not shard.is_file():
         raise InputError(f"there is no archive {shard}")
@@ -151,6 +156,8 @@ def _index(shard: Path) -> tuple[dict[str, _Sample], list[dict[str, str]]]:
                 continue
             sample = samples.setdefault(key, _Sample())
             (sample.labels if suffix == ".cls" else sample.photos).append(_Place(shard, member.offset, member.size))
+    except AddressError:
+        raise
     except OSError as error:
         raise InputError(f"{shard} cannot be read: {error.strerror or error}") from error
     if not any_whole:
@@ -196,11 +203,22 @@ def _label(place: _Place) -> str:
     return _read(place).decode(errors="replace").strip()
 
 
+def _stamp(place: _Place) -> bytes:
+    if isinstance(place.shard, RemoteFile):  # a request for each photo would take as long as the run
+        return f"{place.offset} {place.size} ".encode() + place.shard.stamp()
+    return file_stamp(place.shard, place.offset, place.size)
+
+
 def _read(place: _Place) -> bytes:
     try:
-        with place.shard.open("rb") as file:
-            file.seek(place.offset)
-            content = file.read(place.size)
+        if isinstance(place.shard, RemoteFile):
+            content = place.shard.read(place.offset, place.size)
+        else:
+            with place.shard.open("rb") as file:
+                file.seek(place.offset)
+                content = file.read(place.size)
+    except AddressError:
+        raise
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}") from error
     if len(content) < place.size:

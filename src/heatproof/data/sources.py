@@ -1,7 +1,6 @@
 """The door to data: a name in, photos out, whatever kind of data the name stands for."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,16 +10,15 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from heatproof.data import folders, manifests, shards
 from heatproof.data.channels import Pixels
-from heatproof.data.classes import class_indices
+from heatproof.data.kinds import DEMO, DEMO_COUNTS, listing_of
 from heatproof.data.listing import Listing
 from heatproof.data.photos import read_photo
 from heatproof.errors import InputError
-from heatproof.paths import as_text, literal
+from heatproof.paths import as_text
 from heatproof.preprocessing import Preprocessing
 
-DEMO = "demo"
+__all__ = ["DEMO", "DEMO_COUNTS", "Photo", "Photos", "Source", "limited", "open_data", "part_source", "parted"]
 
 
 class Photo(NamedTuple):
@@ -133,7 +131,8 @@ class Source:
 
         It covers, of every photo in order: id, label, size in bytes, and the 4 KiB in the middle of its bytes; of a
         Parquet file with photos inside, its size and 256 stretches of 4 KiB spread evenly over it. A change elsewhere
-        in a file that leaves its size alone is not seen.
+        in a file that leaves its size alone is not seen. Of what lies at an address it covers the size and what
+        the store says of the content, where its listing tells them.
         """
         digest = hashlib.sha256()
         for place in self.positions:
@@ -162,11 +161,18 @@ def open_data(
     a folder with photos         all below it, sorted; no labels
     a folder of class folders    sorted; labels by class name, WordNet id or number
     ``*.csv``, ``*.tsv``         the rows: ``path`` (from the table's folder) and ``label``
-    ``*.parquet``                the same, or ``id``, ``image`` (bytes) and ``label``
+    ``*.parquet``, a folder of   the same, or ``id``, ``image`` (bytes) and ``label``; ``t-{000..009}.parquet`` for
+    them                         several
     ``*.tar``, a folder of       tar shards by name, then as they lie: ``key.jpg`` and ``key.cls``;
     them, ``s-{000..009}.tar``   braces stand for a range or a choice
+    ``hf:NAME``, ``hf:FOLDER``   a data set of HuggingFace: ``hf:cifar10#split=test`` (``pip install heatproof[hf]``)
+    ``s3://``, ``gs://``, ...    each of the above at an address that fsspec reads (``pip install heatproof[remote]``
+                                 for ``https://``, ``s3fs`` for ``s3://``, ``gcsfs`` for ``gs://``)
     ``demo``                     the packaged scenes (``demo/train`` for the other split)
     ===========================  ====================================================================================
+
+    Columns of other names are chosen behind the name: ``test.parquet#image=img,label=fine_label`` (``path`` and ``id``
+    likewise, of a HuggingFace data set also ``split`` and ``config``).
 
     Args:
         name: What to open. A folder of your own that is called ``demo`` is ``./demo``.
@@ -182,13 +188,14 @@ def open_data(
 
     Raises:
         InputError: The data is not there, holds no photo, or its labels do not fit the classes.
+        AddressError: The store at an address does not answer, or refuses.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1 photo, got {limit}")
     names = [name] if isinstance(name, str | Path) else list(name)
     if not names:
         raise InputError("no data was named: expected photos, a folder, a manifest, tar shards or demo")
-    listing = _listing([str(part) for part in names], classes, labels)
+    listing = listing_of([str(part) for part in names], classes, labels)
     if labels and classes is None and count is not None:
         _check_count(listing, count, str(names[0]))
     positions = _spread(len(listing.ids), limit, seed)
@@ -206,25 +213,6 @@ def _check_count(listing: Listing, count: int, name: str) -> None:
         )
     if max(listing.labels, default=0) >= count:
         raise InputError(f"{name} has a class {max(listing.labels)}, and the model has {count}, from 0 on; {way}")
-
-
-def _listing(names: list[str], classes: Sequence[str] | None, labels: bool) -> Listing:
-    if names in ([DEMO], [f"{DEMO}/train"], [f"{DEMO}/test"]):
-        return _demo(names[0].removeprefix(DEMO).strip("/") or "test", classes, labels)
-    path = literal(names[0])
-    is_shard = [part.casefold().endswith((".tar", ".tar.gz", ".tgz")) for part in names]
-    if all(is_shard):
-        found = [shard for part in names for shard in ([Path(part)] if os.path.exists(part) else shards.expand(part))]
-        return shards.from_shards(found, classes, labels)
-    if len(names) == 1 and os.path.isdir(path):
-        found = sorted(path.glob("*.tar"))
-        return shards.from_shards(found, classes, labels) if found else folders.from_folder(path, classes, labels)
-    if len(names) == 1 and path.suffix.casefold() in manifests.SUFFIXES:
-        return manifests.from_manifest(path, classes, labels)
-    odd = [part for part in names if Path(part).suffix.casefold() in manifests.SUFFIXES or part == DEMO]
-    if odd or any(is_shard):
-        raise InputError(f"several names must be photos or folders, or all be shards; got {odd[0] if odd else 'both'}")
-    return folders.from_files([literal(part) for part in names])
 
 
 def limited(source: Source, limit: int | None, seed: int = 0) -> Source:
@@ -247,29 +235,6 @@ def _spread(count: int, limit: int | None, seed: int) -> Sequence[int]:
     return [
         start + int(share * (end - start)) for start, end, share in zip(edges, edges[1:], shares.tolist(), strict=False)
     ]
-
-
-DEMO_COUNTS = {"test": 400, "train": 2000}
-"""How many photos ``demo`` and ``demo/train`` hold."""
-
-
-def _demo(split: str, classes: Sequence[str] | None, labels: bool) -> Listing:
-    from heatproof.data import demo
-
-    scenes = demo.photos(split=split, count=DEMO_COUNTS[split])
-    texts = [str(label) for _, _, label in scenes]
-    # by name only: class 3 of ImageNet is a shark, not the digit 3
-    if labels and classes is not None and not set(texts) <= set(classes):
-        raise InputError(f"the demo shows {', '.join(sorted(set(texts)))}, which are no classes of this model")
-    found, names = class_indices(texts, classes)
-    images = [image for _, image, _ in scenes]
-    return Listing(
-        [name for name, _, _ in scenes],
-        [found[text] if labels else -1 for text in texts],
-        fetch=images.__getitem__,
-        stamp=lambda place: images[place].numpy().tobytes(),
-        classes=names,
-    )
 
 
 def parted(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:

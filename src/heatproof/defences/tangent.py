@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,10 +13,10 @@ from heatproof.data.batches import batches
 from heatproof.data.sources import open_data
 from heatproof.defences.noisy import check_wrapped
 from heatproof.errors import InputError
-from heatproof.explainers.gradient import Attribution, SimpleGrad
+from heatproof.explainers.gradient import SimpleGrad
 from heatproof.models.classifier import Classifier, check_images
 from heatproof.preprocessing import Preprocessing
-from heatproof.types import Classes, Explainer, Explanation, Heatmaps, Images, is_signed, settings
+from heatproof.types import Classes, Explainer, Explanation, Images, PerChannel, is_signed, settings
 
 Basis = Float[Tensor, "batch pixels dimensions"]
 """Orthonormal columns that span the tangent space at each image."""
@@ -24,17 +24,6 @@ Autoencoder = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 """``(encode, decode)``: images to codes ``[batch, ...]`` and back."""
 FEWEST = 2
 """Photos that span anything about their mean."""
-
-
-@runtime_checkable
-class PerChannel(Explainer, Protocol):
-    """An explainer that says something of each channel of each pixel, and sums it up."""
-
-    def attribute(
-        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
-    ) -> Attribution: ...
-
-    def summed(self, values: Images) -> Heatmaps: ...
 
 
 class _Photos:

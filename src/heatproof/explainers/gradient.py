@@ -3,8 +3,6 @@
 Those that say something of each channel of each pixel have it in ``attribute``, before ``summed`` makes a map of it.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 
@@ -13,15 +11,7 @@ from heatproof.explainers.scores import Score
 from heatproof.explainers.together import Map, explain_at_layer, gradient_at, predict
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
 from heatproof.models.layers import PIXELS, layer_name
-from heatproof.types import Classes, Explanation, Heatmaps, Images, Layered, Logits, Targets, settings
-
-
-class Attribution(NamedTuple):
-    """What an explainer says of each channel of each pixel, with the logits of the same pass."""
-
-    values: Images
-    logits: Logits
-    targets: Targets
+from heatproof.types import Attribution, Classes, Explanation, Heatmaps, Images, Layered, settings
 
 
 @settings

@@ -10,12 +10,11 @@ from torch.overrides import TorchFunctionMode
 
 from heatproof import heatmaps as algebra
 from heatproof.explainers.cam import GradCAM
-from heatproof.explainers.gradient import Attribution
 from heatproof.explainers.scores import Score
 from heatproof.explainers.together import gradient_at
 from heatproof.models.classifier import check_images
 from heatproof.models.layers import PIXELS
-from heatproof.types import Classes, Explanation, Heatmaps, Images, Layered, settings
+from heatproof.types import Attribution, Classes, Explanation, Heatmaps, Images, Layered, settings
 
 
 class _GuidedReLU(Function):

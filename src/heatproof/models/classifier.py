@@ -3,13 +3,15 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from heatproof.errors import InputError, ModelError, did_you_mean
+from heatproof.errors import InputError, ModelError, NoSuchClass, did_you_mean
 from heatproof.models.outputs import read_logits, told_as_own
+from heatproof.models.smooth import softened
 from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
 from heatproof.tensor_files import why_not_plain
 from heatproof.types import Classes, Images, Logits, Targets
@@ -68,9 +70,11 @@ class Classifier(nn.Module):
         reading: makes logits of maps or detections: :class:`~heatproof.models.readings.OverMask`,
             :class:`~heatproof.models.readings.Detection`, or a function of yours from what the network returns to
             ``[batch, classes]``.
+        softplus: beta of the softplus that takes the place of every ReLU, as the weights were trained with
+            (:mod:`heatproof.models.altered`); ``None``: ReLU stays ReLU.
 
     Raises:
-        ModelError: for a scripted model, or a standard deviation that is not positive.
+        ModelError: for a scripted model, or a standard deviation or a beta that is not positive.
         InputError: for a preprocessing that is none.
 
     >>> Classifier(nn.Conv2d(1, 2, 3), input_size=(96, 320), fit="squash").preprocessing
@@ -99,6 +103,7 @@ class Classifier(nn.Module):
         logits_key: str | int | None = None,
         probabilities: bool | None = None,
         reading: Reading | None = None,
+        softplus: float | None = None,
     ):
         super().__init__()
         if isinstance(network, Classifier):
@@ -122,6 +127,9 @@ class Classifier(nn.Module):
         self.default_layer = default_layer
         self.name = name or type(self.network).__name__
         self.logits_key, self.probabilities, self.reading = logits_key, probabilities, reading
+        if softplus is not None and not 0 < softplus < math.inf:
+            raise ModelError(f"beta of softplus must be positive and finite, got {softplus}")
+        self.softplus = softplus
         self.ending_checked = False
         """Whether it is known that logits come out (:func:`heatproof.models.layers.check_ending`)."""
         self.training = self.network.training
@@ -202,9 +210,13 @@ class Classifier(nn.Module):
         weight = next((value for value in self.network.parameters() if value.is_floating_point()), normal)
         return normal.to(weight.dtype)
 
+    def activation(self) -> AbstractContextManager[None]:
+        """Inside, what is called of the network has this classifier's activation: softplus for ReLU, or ReLU."""
+        return nullcontext() if self.softplus is None else softened(self.softplus)
+
     def forward(self, images: Images) -> Logits:
         normalised = self.normalised(images)
-        with told_as_own(self.name, normalised):
+        with told_as_own(self.name, normalised), self.activation():
             output = self.network(normalised)
         logits = read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities), self.reading)
         if self.classes is not None and len(self.classes) != logits.shape[1]:
@@ -229,6 +241,7 @@ class Classifier(nn.Module):
                 f"  minus    {_rounded(self.mean)}, over {_rounded(self.std)}",
                 f"  layer    {self.default_layer or 'the last feature map before pooling'}",
                 *([] if self.reading is None else [f"  reading  {self.reading!r}"]),
+                *([] if self.softplus is None else [f"  softplus of beta {self.softplus:g} in the place of ReLU"]),
             ]
         )
 
@@ -240,17 +253,17 @@ class Classifier(nn.Module):
         """The class meant by a number or a name; names are compared without case, and a part is enough if unique.
 
         Raises:
-            InputError: for a class that does not exist, naming the nearest.
+            NoSuchClass: for a class that does not exist, naming the nearest.
         """
         text = str(wanted).strip()
         if text.lstrip("-").isdigit():
             index = int(text)
             if index < 0 or (self.classes and index >= len(self.classes)):
                 count = len(self.classes) if self.classes else "unknown"
-                raise InputError(f"there is no class {index}: {self.name} has {count} classes, counted from 0")
+                raise NoSuchClass(f"there is no class {index}: {self.name} has {count} classes, counted from 0")
             return index
         if not self.classes:
-            raise InputError(f"{self.name} has no class names; give the class as a number instead of {text!r}")
+            raise NoSuchClass(f"{self.name} has no class names; give the class as a number instead of {text!r}")
         folded = [name.casefold() for name in self.classes]
         if text.casefold() in folded:
             return folded.index(text.casefold())
@@ -259,8 +272,8 @@ class Classifier(nn.Module):
             return parts[0]
         if parts:
             shown = ", ".join(f"{self.classes[i]} ({i})" for i in parts[:6])
-            raise InputError(f"{text!r} fits several classes of {self.name}: {shown}; give one in full or by number")
-        raise InputError(f"{self.name} has no class {text!r}; {did_you_mean(text, self.classes)}")
+            raise NoSuchClass(f"{text!r} fits several classes of {self.name}: {shown}; give one in full or by number")
+        raise NoSuchClass(f"{self.name} has no class {text!r}; {did_you_mean(text, self.classes)}")
 
 
 def _autocasting(logits: Tensor) -> bool:

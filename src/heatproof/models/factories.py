@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from heatproof.errors import HeatproofError, ModelError, did_you_mean
+from heatproof.errors import HeatproofError, ModelError, NoSuchModel, did_you_mean
 
 _LOCK = threading.RLock()
 _MODULES: dict[Path, dict[str, ModuleType]] = {}
@@ -45,7 +45,7 @@ def made_by(path: Path, name: str, options: Mapping[str, Any]) -> Any:
             factory = getattr(module, name, None)
             if not callable(factory):
                 here = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module_name]
-                raise ModelError(f"{path} has no factory {name!r}; {did_you_mean(name, here)}")
+                raise NoSuchModel(f"{path} has no factory {name!r}; {did_you_mean(name, here)}")
             return factory(**options)
     except HeatproofError:
         raise

@@ -35,12 +35,12 @@ class FollowAxes(TorchDispatchMode):
 
     def of(self, tensor: Tensor) -> Axes | None:
         """``None``: nothing is known, as of a weight."""
-        return self.known.get(_place(tensor))
+        return self.known.get(_place(tensor)) if _has_place(tensor) else None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.layout is torch.strided]
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and _has_place(leaf)]
         if not outputs:
             return result
         found: list[Axes | None] = []
@@ -87,6 +87,11 @@ class FollowAxes(TorchDispatchMode):
         return tuple(dims)
 
 
+def _has_place(tensor: Tensor) -> bool:
+    # a nested tensor, as torch's encoder makes of padded tokens, calls itself strided and has no shape
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
 def _place(tensor: Tensor) -> Any:
-    storage = tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)  # pyright: ignore[reportPrivateUsage]
+    storage = tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
     return storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype

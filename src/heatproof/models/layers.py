@@ -217,7 +217,8 @@ def probe(model: nn.Module, image: Images, *, graph: bool = False, fields: bool 
 
         def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
-                if isinstance(output, Tensor) and get_ident() == caller:
+                # a nested tensor has no shape
+                if isinstance(output, Tensor) and not output.is_nested and get_ident() == caller:
                     outputs.pop(name, None)
                     outputs[name] = (module, output)
                     layouts.known[name, tuple(output.shape[1:])] = layout_of(axes.of(output))

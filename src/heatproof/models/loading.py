@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from heatproof.errors import HeatproofError, ModelError, did_you_mean
+from heatproof.errors import HeatproofError, ModelError, NoSuchModel, did_you_mean
 from heatproof.models import demo
+from heatproof.models.altered import alter
 from heatproof.models.bare import as_classifier, normalisation
 from heatproof.models.checkpoint import Checkpoint, class_count, load_state, read_checkpoint
 from heatproof.models.classifier import Classifier
@@ -20,7 +21,7 @@ from heatproof.models.factories import first_line, made_by
 from heatproof.models.layers import default_layer
 from heatproof.models.planted import narrowed, plant
 from heatproof.models.published import of_run, of_size, of_timm, of_torchvision
-from heatproof.models.record import base_of, check_options
+from heatproof.models.record import alteration_of, base_of, check_options
 from heatproof.paths import literal
 from heatproof.vision import torchvision
 
@@ -135,7 +136,7 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
     name, options = _options(text)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise ModelError(
+        raise NoSuchModel(
             f"there is no model {name!r}; {did_you_mean(name, [*known, 'demo'])} "
             "(timm's models are named timm:NAME, a checkpoint NAME@FILE, your own FILE.py:FACTORY)"
         )
@@ -145,7 +146,7 @@ def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read
         weights = None if wanted is None else published[str(wanted).rsplit(".", 1)[-1]]
     except KeyError:
         entries = [entry.name for entry in published]
-        raise ModelError(f"{name} has no weights {wanted!r}; {did_you_mean(str(wanted), entries)}") from None
+        raise NoSuchModel(f"{name} has no weights {wanted!r}; {did_you_mean(str(wanted), entries)}") from None
     if file is not None and wanted == "DEFAULT":
         # a file of torchvision's own says by its name which weights it holds
         weights = next((entry for entry in published if entry.url.endswith(f"/{file.name}")), None)
@@ -188,7 +189,7 @@ def _from_timm(text: str, file: Path | None, pretrained: bool, read: Read) -> Cl
 
     name, options = _options(text)
     if not timm.is_model(name):
-        raise ModelError(f"timm has no model {name!r}; {did_you_mean(name, timm.list_models())}")
+        raise NoSuchModel(f"timm has no model {name!r}; {did_you_mean(name, timm.list_models())}")
     pretrained = options.pop("pretrained", pretrained and file is None)
 
     def build(**more: Any) -> nn.Module:
@@ -267,7 +268,7 @@ def _from_user_file(text: str) -> Classifier:
     path_text, _, call = text.partition(".py:")
     path = literal(path_text if path_text.endswith(".py") else path_text + ".py")
     if not path.is_file():
-        raise ModelError(f"there is no file {path}")
+        raise NoSuchModel(f"there is no file {path}")
     name, options = _options(call or "build")
     made = made_by(path, name, options)
     if not isinstance(made, nn.Module):
@@ -306,7 +307,9 @@ def _from_run(folder: Path, architecture: str | None, trust_code: bool, seen: tu
     """
     weights, record = folder / "model.safetensors", folder / "run.json"
     if not weights.is_file():
-        raise ModelError(f"the run {folder} holds no model (model.safetensors); only `heatproof fool` makes one")
+        raise ModelError(
+            f"the run {folder} holds no model (model.safetensors); `heatproof fool`, `repair` and `defend` make one"
+        )
     if folder.resolve() in seen:
         raise ModelError(f"{record} names a base that leads back to {folder}; give a folder that was not changed")
     base, planting = base_of(record)
@@ -328,6 +331,8 @@ def _from_run(folder: Path, architecture: str | None, trust_code: bool, seen: tu
             model.default_layer = default_layer(model.eval())
             plant(model.network, planting)
             _fill(model.network, read_checkpoint(weights))
+        if (altered := alteration_of(folder)) is not None:
+            alter(model.eval(), altered)
     except HeatproofError:
         raise
     # what a planting that fits nothing, or a base of other arguments, ends in

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from heatproof.errors import ModelError
+from heatproof.errors import InputError, ModelError
+from heatproof.models.altered import Alteration
 from heatproof.models.planted import Planting
 from heatproof.paths import read_file
 
 LONGEST_RECORD = 64 * 2**20
 """Bytes of a ``run.json``."""
+ALTERED = "altered.json"
+"""Beside ``model.safetensors``, where the network was altered in more than its weights."""
 
 
 FETCHING = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "pretrained"}
@@ -41,9 +44,7 @@ def base_of(record: Path) -> tuple[str, Planting | None]:
         ModelError: ``run.json`` does not say it as texts and numbers.
     """
     try:
-        if record.stat().st_size > LONGEST_RECORD:
-            raise ValueError(f"it is longer than {LONGEST_RECORD} bytes")
-        models = json.loads(read_file(record))["model"]
+        models = _read(record)["model"]
         entry = models[0] if isinstance(models, list) else models
         base, planting = entry["name"], entry.get("planted")
         if not isinstance(base, str) or not base:
@@ -56,6 +57,36 @@ def base_of(record: Path) -> tuple[str, Planting | None]:
             f"{record} does not say which model was fooled ({type(error).__name__}: {str(error)[:200]}); "
             "give the folder as `heatproof fool` wrote it"
         ) from error
+
+
+def alteration_of(folder: Path) -> Alteration | None:
+    """What was altered in the network beside its weights, as ``altered.json`` says; ``None``: there is no such file.
+
+    Raises:
+        ModelError: it says something that cannot be.
+    """
+    file = folder / ALTERED
+    if not file.is_file():
+        return None
+    try:
+        altered = _read(file)
+        softplus, blur, layer = altered["softplus"], altered["blur"], altered["layer"]
+        if not all(type(value) in (int, float) for value in (softplus, blur) if value is not None):
+            raise ValueError("beta and blur are numbers")
+        if layer is not None and (not isinstance(layer, str) or len(layer) > 4096):
+            raise ValueError("a layer is named")
+        return Alteration(softplus, blur, layer)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, InputError) as error:
+        raise ModelError(
+            f"{file} does not say how the network was altered ({type(error).__name__}: {str(error)[:200]}); "
+            "give the folder as `heatproof defend` wrote it"
+        ) from error
+
+
+def _read(file: Path) -> Any:
+    if file.stat().st_size > LONGEST_RECORD:
+        raise ValueError(f"it is longer than {LONGEST_RECORD} bytes")
+    return json.loads(read_file(file))
 
 
 def bases(name: str) -> list[str]:

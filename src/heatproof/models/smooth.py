@@ -46,6 +46,17 @@ def smooth(model: nn.Module, beta: float) -> Any:
     return copied
 
 
+def rectifies(model: Callable[[Images], object], images: Images) -> bool:
+    """Whether a forward pass goes through a ReLU, ReLU6 or leaky ReLU.
+
+    >>> rectifies(torch.nn.ReLU(), torch.zeros(1)), rectifies(torch.nn.SiLU(), torch.zeros(1))
+    (True, False)
+    """
+    with _Listening() as heard, torch.no_grad():
+        model(images)
+    return heard.called
+
+
 @contextmanager
 def softened(beta: float) -> Generator[None]:
     """Inside, torch's functions behind ReLU, ReLU6 and leaky ReLU are softplus of this beta.
@@ -68,6 +79,16 @@ class _Softplus(TorchFunctionMode):
         if rounded is None:
             return func(*args, **(kwargs or {}))
         return rounded(lambda x: F.softplus(x, self.beta), *args, **(kwargs or {}))
+
+
+class _Listening(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.called = self.called or func in _ROUNDED
+        return func(*args, **(kwargs or {}))
 
 
 Softplus = Callable[[Tensor], Tensor]

@@ -25,6 +25,7 @@ from markupsafe import Markup
 
 import heatproof
 from heatproof.errors import RunError
+from heatproof.report.beside import figures_beside, numbers_beside
 from heatproof.report.checks import finding, groups
 from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload, views_style
@@ -104,7 +105,8 @@ def write_report(
         title=title(runs),
         lead=lead(runs),
         runs=shown,
-        joint=joint_table(runs) if len(runs) > 1 else None,
+        joint=(numbers_beside(runs) or joint_table(runs)) if len(runs) > 1 else None,
+        common=figures_beside(shown) if len(runs) > 1 else [],
         css=Markup(css),
         js=Markup(js),
         look=Markup(script_json(look)),
@@ -144,8 +146,8 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "checks": groups(run.summary),
         "answer": run.answer,
         "side_by_side": side_by_side(run),
-        "columns": column_help(run),
-        "table": number_table(run.rows),
+        "columns": [],
+        "table": number_table(run.rows, verb=run.command),
         "asked": asked(run),
         "details": details(run),
         "skipped": [{"image": e.get("image", "?"), "reason": e.get("reason", "?")} for e in run.skipped[:SKIPPED]],
@@ -157,8 +159,12 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "quiet": None,
         "data": "",
     }
+    listed: list[str] = []
     if images is not None and shown["images"]:
-        payload, shown["same"], shown["left_out"] = table_payload(images, run.summary, classes=class_names(run))
+        payload, shown["same"], shown["left_out"] = table_payload(
+            images, run.summary, classes=class_names(run), verb=run.command
+        )
+        listed = [str(column["name"]) for column in payload["columns"]]
         shown["quiet"] = payload["quiet"]
         names = next((column for column in payload["columns"] if column["name"] == "image"), None)
         room.take(len(script_json(payload).encode()))
@@ -168,6 +174,7 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         shown["data"] = Markup(script_json(payload | placed))
     else:
         shown |= _figures(run, room)
+    shown["columns"] = column_help(run, [shown["table"], shown["side_by_side"]], listed)
     shown["problems"] = problems
     shown["contents"] = [(address, text) for address, text, there in _contents(shown) if there]
     return shown

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from heatproof.paths import read_file
+from heatproof.report.glossary import term
 from heatproof.results import RunFiles
 from heatproof.results.viewer import view_key
 
@@ -57,7 +58,11 @@ def views_style(name: str, views: Sequence[dict[str, Any]]) -> str:
 
 
 def table_payload(
-    images: pl.DataFrame, summary: dict[str, Any], limit: int = ROWS, classes: Sequence[str] = ()
+    images: pl.DataFrame,
+    summary: dict[str, Any],
+    limit: int = ROWS,
+    classes: Sequence[str] = (),
+    verb: str = "",
 ) -> tuple[dict[str, Any], list[tuple[str, str]], int]:
     """The table of images as the page's script reads it.
 
@@ -66,6 +71,7 @@ def table_payload(
         summary: ``summary.json``; its ``worst`` (``{"column", "descending"}``) and ``moved_above`` are honoured.
         limit: rows to keep, the worst.
         classes: their names, which stand beside their numbers.
+        verb: whose table it is.
 
     Returns:
         The payload; the columns that are the same in every row, with their values; how many rows were left out.
@@ -82,8 +88,10 @@ def table_payload(
     names = [name for name in (FIRST[0], column, *FIRST[1:]) if name in images.columns]
     names = list(dict.fromkeys(names))
     names += [name for name in images.columns if name not in names and (name not in same or name == metric)]
-    same_values = [(n, _said(images[n][0])) for n in same if n not in names and images[n][0] is not None]
-    columns = [_column(images[name]) | _named(images[name], classes) for name in names]
+    same_values = [
+        (term(n, verb).head, _said(images[n][0])) for n in same if n not in names and images[n][0] is not None
+    ]
+    columns = [_column(images[name]) | _named(images[name], classes) | _in_words(name, verb) for name in names]
     if quiet:
         quiet["column"] = names.index(quiet["metric"])
     payload = {
@@ -207,6 +215,8 @@ def _quiet(images: pl.DataFrame, summary: dict[str, Any]) -> dict[str, Any] | No
 
 
 def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -233,6 +243,13 @@ def _named(series: pl.Series, classes: Sequence[str]) -> dict[str, Any]:
         return {}
     seen = [value for value in series.unique().to_list() if value is not None and 0 <= value < len(classes)]
     return {"names": {str(value): classes[value] for value in seen}} if seen else {}
+
+
+def _in_words(column: str, verb: str) -> dict[str, str]:
+    """What stands above a column, where that is not its name, and what it means."""
+    known = term(column, verb)
+    said = {"head": known.head, "unit": known.unit, "help": known.meaning}
+    return {key: text for key, text in said.items() if text and text != column}
 
 
 def _rounded(value: Any, digits: int) -> float | int | None:

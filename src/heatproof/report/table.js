@@ -27,6 +27,10 @@ function element(tag, className, text) {
   return made;
 }
 
+function titled(column) {
+  return column.head ?? column.name;
+}
+
 class Rows {
   constructor(root, data, onChoose, thumb) {
     this.root = root;
@@ -67,7 +71,7 @@ class Rows {
     this.columns.forEach((column, c) => {
       const cell = element("th", column.kind === "number" ? "number" : "");
       cell.scope = "col";
-      const button = element("button", "sort", column.name);
+      const button = element("button", "sort", titled(column));
       button.type = "button";
       button.addEventListener("click", () => {
         const descending = this.sort.column === c ? !this.sort.descending : column.kind !== "text";
@@ -75,6 +79,8 @@ class Rows {
         this.refresh();
       });
       cell.append(button);
+      if (column.help) cell.title = column.help;
+      if (column.unit) cell.append(element("span", "unit", column.unit));
       line.append(cell);
     });
   }
@@ -82,7 +88,7 @@ class Rows {
   said(column, row) {
     const value = column.at(row);
     const name = column.names?.[value];
-    if (name !== undefined) return `${name} (${value})`;
+    if (name !== undefined) return name === String(value) ? name : `${name} (${value})`;
     return column.name === "epsilon" ? budget(value) : shown(value);
   }
 
@@ -126,7 +132,7 @@ class Rows {
     this.root.querySelectorAll(".images thead th").forEach((cell, c) => {
       const active = c === column;
       cell.setAttribute("aria-sort", active ? (descending ? "descending" : "ascending") : "none");
-      cell.querySelector("button").textContent = this.columns[c].name + (active ? (descending ? " ↓" : " ↑") : "");
+      cell.querySelector("button").textContent = titled(this.columns[c]) + (active ? (descending ? " ↓" : " ↑") : "");
     });
     this.first = 0;
     this.draw();
@@ -202,7 +208,7 @@ class Rows {
   choose(row) {
     this.chosen = row;
     for (const line of this.body.children) line.classList.toggle("chosen", Number(line.dataset.row) === row);
-    const facts = this.columns.map((column) => [column.name, column.at(row), this.said(column, row)]);
+    const facts = this.columns.map((column) => [column.name, column.at(row), this.said(column, row), titled(column)]);
     this.onChoose?.(facts);
   }
 }

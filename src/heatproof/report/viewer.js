@@ -65,7 +65,7 @@ class Viewer {
     this.find("h4").textContent = image;
     const list = this.find("dl");
     list.replaceChildren();
-    for (const [name, , said] of facts) list.append(element("dt", "", name), element("dd", "", said));
+    for (const [, , said, title] of facts) list.append(element("dt", "", title), element("dd", "", said));
     const place = this.byImage.get(image);
     this.wanted = image;
     const view = place === undefined ? null : await loaded(this.data, place);

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from heatproof.report.glossary import term
 from heatproof.results import RunFiles
 from heatproof.results.strict import is_number
 
+Entry = tuple[str, str, str]
+"""(term, value, hash) of a list of facts."""
 TITLES = {
     "explain": "What the network looks at",
     "shift": "How far heatmaps move under attack",
@@ -17,6 +20,7 @@ TITLES = {
     "audit": "Can these heatmaps be trusted?",
     "evaluate": "Explainers side by side",
     "repair": "The lie taken out of a network",
+    "defend": "A network trained so that its heatmaps hold still",
     "demo": "Demonstration",
     "app": "What was seen on the live page",
 }
@@ -50,14 +54,14 @@ def labels(runs: Sequence[RunFiles]) -> list[str]:
     return [f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def asked(run: RunFiles) -> list[tuple[str, str, str]]:
+def asked(run: RunFiles) -> list[Entry]:
     """Command, model, data and seed, as (term, value, hash)."""
     record = run.record
     if not record:
         return [("run.json", "missing or damaged: what was asked is unknown", "")]
     typed = _dict(record.get("options")).get("typed")
     command = typed if isinstance(typed, str) else f"heatproof {run.command}"
-    rows: list[tuple[str, str, str]] = [("command", command, "")]
+    rows: list[Entry] = [("command", command, "")]
     for model in _dicts(record.get("model")):
         layer = f", layer {model['layer']}" if model.get("layer") else ""
         rows.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
@@ -77,12 +81,12 @@ def class_names(run: RunFiles) -> list[str]:
     return [str(name) for name in first or []] if same else []
 
 
-def details(run: RunFiles) -> list[tuple[str, str, str]]:
+def details(run: RunFiles) -> list[Entry]:
     """Settings, versions, machine and times, as (term, value, hash)."""
     record = run.record
     if not record:
         return []
-    rows: list[tuple[str, str, str]] = []
+    rows: list[Entry] = []
     for group in ("settings", "options"):
         rows += [
             (name, _text(value), "")
@@ -94,13 +98,22 @@ def details(run: RunFiles) -> list[tuple[str, str, str]]:
     machine = _dict(record.get("machine"))
     rows.append(("machine", f"{machine.get('platform', '?')}, {machine.get('cpus', '?')} CPU cores", ""))
     rows.append(("time", _times(record), ""))
+    if record.get("shard"):
+        rows.append(("shard", _text(record["shard"]), ""))
+    if joined := _dicts(_dict(record.get("shards")).get("joined")):
+        rows.append(("shards", f"{len(joined)} of {_text(record['shards'].get('count'))} joined", ""))
     if isinstance(record.get("resumed"), list) and record["resumed"]:
         rows.append(("resumed", f"{len(record['resumed'])} times", ""))
     return rows
 
 
-def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None) -> dict[str, Any] | None:
-    """Rows of a summary as heads and cells; a value with ``_low`` and ``_high`` becomes one cell with its interval."""
+def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None, verb: str = "") -> dict[str, Any] | None:
+    """Rows of a summary as heads and cells; a value with ``_low`` and ``_high`` becomes one cell with its interval.
+
+    Args:
+        first: the column that comes first.
+        verb: whose rows they are.
+    """
     if not rows:
         return None
     keys = list(dict.fromkeys(key for row in rows for key in row))
@@ -110,31 +123,40 @@ def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None) ->
     same_count = all(row.get("rows") == row.get("count") for row in rows)
     heads = [key for key in keys if key not in parts and not (key == "rows" and same_count)]
     heads.sort(key=lambda key: key != first)
-    table = [[_cell(row, key, known) for key in heads] for row in rows]
+    table = [[cell(row, key, known) for key in heads] for row in rows]
     numeric = [all(row[c]["number"] or not row[c]["text"] for row in table) for c in range(len(heads))]
     return {
         "heads": [
-            {"name": key.replace("_", " "), "number": number} for key, number in zip(heads, numeric, strict=True)
+            {**term(key, verb)._asdict(), "key": key, "number": number}
+            for key, number in zip(heads, numeric, strict=True)
         ],
         "rows": table,
     }
 
 
-def column_help(run: RunFiles) -> list[tuple[str, str, str]]:
-    """What the columns mean, where the summary says so, as (term, value, hash)."""
+def column_help(run: RunFiles, tables: Sequence[dict[str, Any] | None], images: Sequence[str]) -> list[Entry]:
+    """What the columns mean: as the summary says, and by the glossary those of the tables and of the images."""
     entries = _dicts(run.summary.get("columns"))
-    return [(str(entry.get("column", "?")).replace("_", " "), str(entry.get("help", "")), "") for entry in entries]
+    told = {str(entry.get("column", "?")): str(entry.get("help", "")) for entry in entries}
+    shown = [head["key"] for table in tables if table for head in table["heads"]] + list(images)
+    found: dict[str, str] = {}
+    for column in dict.fromkeys(shown):
+        known = term(column, run.command)
+        if known.meaning and column not in told:
+            found[known.head] = f"{known.meaning}{f' ({known.unit})' if known.unit else ''}"
+    return [(name.replace("_", " "), meaning, "") for name, meaning in {**told, **found}.items()]
 
 
 def side_by_side(run: RunFiles) -> dict[str, Any] | None:
     """The table with a column per explainer, where the summary has one."""
-    return number_table(_dicts(run.summary.get("side_by_side")))
+    return number_table(_dicts(run.summary.get("side_by_side")), verb=run.command)
 
 
 def joint_table(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
-    """The summary rows of all runs, each with the name of its run."""
+    """The summary rows of all runs below each other, each with the name of its run."""
     rows = [{"run": label, **row} for run, label in zip(runs, labels(runs), strict=True) for row in run.rows]
-    return number_table(rows, first="run")
+    commands = {run.command for run in runs}
+    return number_table(rows, first="run", verb=commands.pop() if len(commands) == 1 else "study")
 
 
 def number(value: float) -> str:
@@ -184,7 +206,27 @@ def epsilon(value: float) -> str:
     return f"{round(steps)}/255" if not plain and abs(steps - round(steps)) < 1e-4 else number(value)
 
 
-def _cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
+def in_line(row: Mapping[str, Any], key: str) -> str:
+    """A value of a table in one line of plain letters, with its interval where the row has one.
+
+    >>> in_line({"mod": 0.25, "mod_low": 0.214, "mod_high": 0.31}, "mod"), in_line({"epsilon": 8 / 255}, "epsilon")
+    ('0.25 [0.21, 0.31]', '8/255')
+    """
+    value = row.get(key)
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    shown = cell(row, key, set())
+    return " ".join([shown["text"], *shown["under"][:1]]).replace("\N{MINUS SIGN}", "-")
+
+
+def cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
+    """A cell of a table: its text, lines below it such as the interval, and whether it is a number.
+
+    Args:
+        known: the keys of all rows.
+    """
     value = row.get(key)
     if value is None:
         return {"text": "" if key not in row else "\N{EN DASH}", "under": [], "number": f"{key}_low" in known}
@@ -219,15 +261,25 @@ def _hash(entry: Mapping[str, Any]) -> str:
 
 def _times(record: Mapping[str, Any]) -> str:
     start, end = record.get("start"), record.get("end")
-    span = f"{start or '?'} to {end or '?'}"
+    took = span_of(record)
+    return f"{start or '?'} to {end or '?'}" + (f" ({took})" if took else "")
+
+
+def span_of(record: Mapping[str, Any]) -> str:
+    """How long a run took by its record; empty where it does not say."""
     try:
-        seconds = (datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds()
+        begun, ended = (datetime.fromisoformat(str(record.get(name))) for name in ("start", "end"))
+        return duration((ended - begun).total_seconds())
     except (ValueError, TypeError):
-        return span
-    return f"{span} ({_duration(seconds)})"
+        return ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in the unit that one says them in.
+
+    >>> [duration(seconds) for seconds in (44.6, 400, 9000)]
+    ['45 s', '7 min', '2.5 h']
+    """
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from heatproof.paths import literal
 from heatproof.results.lock import Lock
 from heatproof.results.strict import read_record
 from heatproof.results.whole import ASIDE, as_written, plain
+from heatproof.shard import WHOLE, Shard
 
 WORKING = ("parts", "scratch", "checkpoint.pt")
 """What a run needs until it is complete, to be gone on with."""
@@ -58,20 +59,27 @@ def check_same(folder: Path, old: dict[str, Any], wanted: dict[str, Any]) -> Non
         RunError: they differ; the sentence says in what.
     """
     # texts as JSON gives them back: a file name may hold bytes that are no text
-    wanted = as_written(wanted)
-    differences = [key for key in ("command", "seed") if old.get(key) != wanted[key]]
-    changes = [f"{key} was {shorten(old.get(key))} and is now {shorten(wanted[key])}" for key in differences]
-    before, now = old.get("settings") or {}, wanted["settings"]
-    changes += [
-        f"{key} was {shorten(before.get(key))} and is now {shorten(now.get(key))}"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    ]
+    changes = differences(old, as_written(wanted))
     if changes:
         raise RunError(
             f"{folder} holds a run with other settings: {'; '.join(changes)}; choose another --out, "
             "or --overwrite to delete that run"
         )
+
+
+def differences(old: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """In what two records of what was asked differ, a clause for each thing."""
+    changes = [
+        f"{key} was {shorten(old.get(key))} and is now {shorten(wanted.get(key))}"
+        for key in ("command", "seed", "shard")
+        if old.get(key) != wanted.get(key)
+    ]
+    before, now = old.get("settings") or {}, wanted["settings"]
+    return changes + [
+        f"{key} was {shorten(before.get(key))} and is now {shorten(now.get(key))}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
 
 
 def shorten(value: Any) -> str:
@@ -104,7 +112,11 @@ def _paths(name: str) -> list[Path]:
         return []
     # a folder's name may hold an @ as well, and a file of weights the name of what is chosen in it
     texts = {name} | {part for at, sign in enumerate(name) if sign == "@" for part in (name[:at], name[at + 1 :])}
-    texts |= {text.rpartition("#")[0] for text in texts} | {f"{text.rpartition('.py:')[0]}.py" for text in texts}
+    texts |= {text.removeprefix("hf:") for text in texts}
+    texts |= {text.rpartition("#")[0] for text in texts}
+    # of a name with braces, the folder of what it stands for
+    texts |= {os.path.dirname(text.partition("{")[0]) for text in texts if "{" in text}
+    texts |= {f"{text.rpartition('.py:')[0]}.py" for text in texts}
     return [literal(text).resolve() for text in sorted(texts) if text and "\0" not in text]
 
 
@@ -130,6 +142,25 @@ def empty_folder(folder: Path) -> None:
             path.unlink()
 
 
+def missing(folder: Path) -> tuple[Path, ...]:
+    """The folders that must be made for this one, itself first."""
+    return tuple(place for place in (folder, *folder.parents) if not place.exists())
+
+
+def remove_unused(made: Sequence[Path]) -> None:
+    """Take away folders that a run made and used for nothing: what failed before anything was written leaves nothing.
+
+    Args:
+        made: the run's folder, and those above it that were made for it.
+    """
+    if not made or any(path.name != "run.json" and not path.is_dir() for path in made[0].rglob("*")):
+        return
+    with contextlib.suppress(OSError):
+        shutil.rmtree(made[0])
+        for folder in made[1:]:
+            folder.rmdir()
+
+
 def sweep(folder: Path) -> None:
     """Delete what a killed process left aside."""
     for path in folder.rglob(f".*{ASIDE}"):
@@ -137,8 +168,12 @@ def sweep(folder: Path) -> None:
             path.unlink()
 
 
-def own_folder(command: str, settings: Mapping[str, Any], seed: int, within: Path = Path("runs")) -> Path:
+def own_folder(
+    command: str, settings: Mapping[str, Any], seed: int, within: Path = Path("runs"), shard: Shard = WHOLE
+) -> Path:
     """``runs/VERB-MODEL-N``: where the same command was stopped, or else the first that is not there.
+
+    That of a shard is called ``runs/VERB-MODEL-shard-2-of-8-N``.
 
     So the same command goes on from what it left, and begins anew when it was complete.
     """
@@ -146,6 +181,9 @@ def own_folder(command: str, settings: Mapping[str, Any], seed: int, within: Pat
     model = str(models if isinstance(models, str) else models[0])
     stem = f"{command}-{re.sub(r'[^A-Za-z0-9.]+', '-', Path(model).name).strip('-.') or 'model'}"
     wanted = {"command": command, "settings": plain(settings), "seed": seed}
+    if shard.is_share:
+        stem += f"-shard-{shard.number}-of-{shard.count}"
+        wanted["shard"] = str(shard)
     number = 1
     while (folder := within / f"{stem}-{number}").exists():
         with contextlib.suppress(RunError):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -127,6 +128,36 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def missing_shards(record: dict[str, Any]) -> list[int]:
+    """The shards that were missing or not done when a job was joined without them, by their numbers."""
+    shards = record.get("shards")
+    missing = shards.get("missing") if isinstance(shards, dict) else None
+    return [number for number in _list(missing) if isinstance(number, int)]
+
+
+def missing_sentence(record: dict[str, Any]) -> str:
+    """Which shards a joined run lacks."""
+    shards = record.get("shards")
+    count = shards.get("count") if isinstance(shards, dict) else None
+    lacking = numbers(missing_shards(record))
+    return f"the job was joined without all of its shards (--partial): missing or not done {lacking} of {count}"
+
+
+def numbers(found: Sequence[int]) -> str:
+    """Ascending numbers in few words.
+
+    >>> numbers([2, 5, 6, 7, 9])
+    '2, 5-7, 9'
+    """
+    runs: list[list[int]] = []
+    for number in found:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
+
+
 def is_record(content: Any) -> bool:
     """Whether this is the content of one of our ``run.json`` and not of some other program's."""
     return isinstance(content, dict) and "command" in content and "settings" in content and "status" in content
@@ -167,6 +198,12 @@ def _judge(record: dict[str, Any]) -> list[str]:
         problems.append("the run has not ended: it is still going, or was killed; the same command resumes it")
     elif status == "interrupted":
         problems.append("the run was interrupted; the same command resumes it")
+    elif status == "shard":
+        problems.append(f"this is shard {record.get('shard')} of a job; heatproof merge joins it with the others")
+    elif status == "joined":
+        problems.append("the shards are joined, and the end of the run is to come; the same heatproof merge goes on")
+    elif status == "partial":
+        problems.append(missing_sentence(record))
     elif status == "failed":
         problems.append(f"the run failed: {record.get('error')}")
     elif status != "complete":

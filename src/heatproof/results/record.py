@@ -16,7 +16,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
+    """Of Python and of what numbers depend on; None of a library that is not there."""
     found: dict[str, str | None] = {"python": platform.python_version(), "heatproof": heatproof.__version__}
     for name in ("torch", "torchvision", "timm"):
         try:
@@ -34,7 +35,7 @@ def new_record(wanted: dict[str, Any], options: Mapping[str, Any] | None, old: d
         "format": FORMAT,
         **wanted,
         "options": plain(options or {}),
-        "versions": _versions(),
+        "versions": versions(),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
         "model": before.get("model") or [],
         "data": before.get("data"),
@@ -43,4 +44,5 @@ def new_record(wanted: dict[str, Any], options: Mapping[str, Any] | None, old: d
         "status": "running",
         "error": None,
         "resumed": resumed if old else [],
+        **({"shards": before["shards"]} if before.get("shards") else {}),
     }

@@ -1,7 +1,8 @@
 """The run folder: what was asked, what came out, and enough to go on after a crash.
 
 ``run.json`` holds the command, all settings as specs, the seed, versions, machine, model and data with their hashes,
-start, end and ``status``: running, complete, interrupted or failed. While a run lasts, rows wait in
+start, end and ``status``: running, complete, interrupted or failed, and of a job in shards ``shard``, ``joined`` or
+``partial`` (:mod:`heatproof.results.shards`). While a run lasts, rows wait in
 ``parts/<part>.parquet`` (one file per batch, so a killed run loses one batch at most); at the end they become one
 sorted ``images.parquet``. ``complete`` is said last, when the page is there, and only then is deleted what a resumed
 run would go on from: a run that ends at any other moment is begun again where it was. Several processes may write parts
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -28,15 +29,19 @@ from heatproof.results.folder import (
     check_same,
     clear_working,
     empty_folder,
+    missing,
     old_record,
+    remove_unused,
     shorten,
     sweep,
 )
 from heatproof.results.lock import Lock
-from heatproof.results.reading import gather_parts
+from heatproof.results.reading import gather_parts, missing_shards
 from heatproof.results.record import new_record, now
+from heatproof.results.shards import is_whole, list_files, tell_missing
 from heatproof.results.strict import read_skipped
 from heatproof.results.whole import plain, refuse, write_json, write_whole
+from heatproof.shard import WHOLE, Shard
 
 if TYPE_CHECKING:  # torch loads slowly, and a report needs none
     from heatproof.processes import Processes
@@ -64,6 +69,8 @@ class Run:
         resumed: the same command was begun here and did not end; its parts are kept.
         process: the rank among the processes of one run; only 0 writes ``run.json`` and merges.
         page: makes the page of the folder from its record, as the last thing before the run is complete.
+        shard: the share of a job that this folder holds; the whole of it by default.
+        ends_as: the status of the run when all that it has to do is done.
     """
 
     folder: Path
@@ -72,7 +79,10 @@ class Run:
     resumed: bool = False
     process: int = 0
     page: Callable[[Path, dict[str, Any]], Any] | None = field(default=None, repr=False)
+    shard: Shard = WHOLE
+    ends_as: Literal["complete", "shard", "joined", "partial"] = "complete"
     _lock: Lock | None = field(default=None, repr=False)
+    _made: tuple[Path, ...] = field(default=(), repr=False)
 
     @classmethod
     def start(
@@ -87,6 +97,7 @@ class Run:
         process: int = 0,
         inputs: Iterable[Path | str] = (),
         page: Callable[[Path, dict[str, Any]], Any] | None = None,
+        shard: Shard = WHOLE,
     ) -> "Run":
         """Make the folder, or find in it the same command done or begun.
 
@@ -100,6 +111,7 @@ class Run:
             process: the rank; with several processes process 0 must have started before the others do.
             inputs: what the run reads, as paths and names of models; a folder that holds one is never emptied.
             page: called with the folder and its record when all else is done.
+            shard: the share of the job that is done here; counts as a setting.
 
         Raises:
             RunError: the folder holds other files, a run with other settings, a run that another process is writing
@@ -107,12 +119,16 @@ class Run:
         """
         folder = Path(out)
         wanted = {"command": command, "settings": plain(settings), "seed": seed}
+        if shard.is_share:
+            wanted["shard"] = str(shard)
         try:
             old = old_record(folder)
             # the others find what process 0 has just begun, emptied or not
             empty = overwrite and process == 0 and old is not None
             if old is not None and not empty:
                 check_same(folder, old, wanted)
+                if old["status"] == "shard" and is_whole(folder):
+                    return cls(folder, old, done=True, process=process, shard=shard)
                 if old["status"] == "complete":
                     if process == 0:
                         # a process that was killed between the last word and the last broom
@@ -121,9 +137,10 @@ class Run:
             if process != 0:
                 if old is None:
                     raise RunError(f"expected process 0 to have made {folder} before process {process} starts")
-                return cls(folder, old, resumed=bool(old.get("resumed")), process=process)
+                return cls(folder, old, resumed=bool(old.get("resumed")), process=process, shard=shard)
             if empty:
                 check_inputs(folder, inputs)
+            made = missing(folder)
             folder.mkdir(parents=True, exist_ok=True)
             if not empty:
                 check_links(folder)
@@ -134,7 +151,15 @@ class Run:
             sweep(folder)
         except OSError as error:
             refuse(folder, error)
-        run = cls(folder, new_record(wanted, options, old), resumed=old is not None, page=page, _lock=lock)
+        record = new_record(wanted, options, old)
+        run = cls(folder, record, resumed=old is not None, page=page, shard=shard, _lock=lock, _made=made)
+        if shard.is_share:
+            run.ends_as = "shard"
+        elif shard.number == 0 and missing_shards(record):
+            run.ends_as = "partial"
+        elif missing_shards(record):
+            # all parts are this run's now, those of the missing shards too
+            record["shards"]["missing"] = []
         run._save()
         return run
 
@@ -158,6 +183,8 @@ class Run:
         finally:
             assert self._lock is not None
             self._lock.free()
+            if self.record["status"] == "failed":
+                remove_unused(self._made)
 
     def describe(self, *, model: Iterable[Mapping[str, Any]] = (), data: Mapping[str, Any] | None = None) -> None:
         """Record what was read: models as ``{name, sha256, layer}``, data as ``{name, count, sha256}``.
@@ -292,14 +319,23 @@ class Run:
         return table
 
     def _complete(self) -> None:
+        if self.ends_as in ("shard", "joined"):
+            if self.ends_as == "shard":
+                list_files(self.folder)
+            self.record.update(status=self.ends_as, end=now(), error=None)
+            self._save()
+            return
         if self.parts() and not (self.folder / "images.parquet").exists():
             self.merge()
-        record = {**self.record, "status": "complete", "end": now(), "error": None}
+        record = {**self.record, "status": self.ends_as, "end": now(), "error": None}
+        if self.ends_as == "partial":
+            tell_missing(self.folder, record)
         if self.page is not None:
             self.page(self.folder, record)
         self.record = record
         self._save()
-        clear_working(self.folder)
+        if self.ends_as == "complete":
+            clear_working(self.folder)
 
     def _stop(self, error: BaseException) -> None:
         status, text = "failed", str(error) if isinstance(error, HeatproofError) else f"{type(error).__name__}: {error}"

@@ -6,8 +6,10 @@ is gone on with does not read again what it has done.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.reading import read_json
 from heatproof.results.run import Run
 
@@ -54,3 +56,19 @@ def all_skipped(run: Run, *sources: Skipping) -> list[dict[str, str]]:
     if found and run.process == 0 and not run.done and found != earlier:
         run.write_json(FILE, found)
     return found
+
+
+@dataclass(frozen=True)
+class NotingCheckpoint:
+    """A checkpoint that also notes which photos were met in vain: a resumed run may not meet them again."""
+
+    file: FileCheckpoint
+    run: Run
+    sources: tuple[Skipping, ...]
+
+    def load(self) -> dict[str, Any] | None:
+        return self.file.load()
+
+    def save(self, state: dict[str, Any]) -> None:
+        self.file.save(state)
+        all_skipped(self.run, *self.sources)

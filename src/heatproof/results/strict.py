@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch loads slowly, and a report needs none
 
 LONGEST_JSON = 512 * 2**20
 """Bytes of a JSON file; the table of a million skipped photos takes a fifth of it."""
-STATUSES = ("running", "complete", "interrupted", "failed")
+STATUSES = ("running", "complete", "interrupted", "failed", "shard", "joined", "partial")
 ANEW = "give the same command with --overwrite to make the run anew"
 KEPT_ANEW = "delete it and the file of the same name in parts, and give the same command again"
 
@@ -66,6 +66,8 @@ def read_record(path: Path, remedy: str) -> dict[str, Any]:
             "model": (list, type(None)),
             "data": (dict, type(None)),
             "resumed": (list, type(None)),
+            "shard": (str, type(None)),
+            "shards": (dict, type(None)),
         }.items()
         if name in record and not isinstance(record[name], kinds)
     ]
@@ -185,20 +187,17 @@ def tensors_of_parts(folder: Path, remedy: str = KEPT_ANEW) -> "Iterator[tuple[P
         yield path, part
 
 
-def gather_tensors(folder: Path, remedy: str = KEPT_ANEW) -> "dict[str, Tensor]":
-    """The tensors of all parts in a folder, one behind the other along the first dimension.
+def gather_tensor(folder: Path, name: str, remedy: str = KEPT_ANEW) -> "Tensor | None":
+    """The tensors of one name of all parts in a folder, one behind the other; the others are read and forgotten.
 
     Raises:
         RunError: as :func:`tensors_of_parts`.
     """
     import torch
 
-    found: dict[str, list[Tensor]] = {}
-    for _, part in tensors_of_parts(folder, remedy):
-        for name, value in part.items():
-            # what safetensors hands out is the whole file, mapped into memory
-            found.setdefault(name, []).append(value.clone())
-    return {name: torch.cat(values) for name, values in found.items()}
+    # what safetensors hands out is the whole file, mapped into memory
+    found = [part[name].clone() for _, part in tensors_of_parts(folder, remedy) if name in part]
+    return torch.cat(found) if found else None
 
 
 def read_images(folder: Path, remedy: str = ANEW) -> pl.DataFrame:

@@ -35,6 +35,7 @@ class TrainingLoop:
         share: images of each kind in a step, over all processes.
         about: what is trained by what, in words: a checkpoint with another text is refused.
         accuracy: that the budget counts from; ``None``: that of the weights before the first step.
+        latest: what is handed out is the last checkpoint inside the budget, whatever its score.
         state: what changes meanwhile.
     """
 
@@ -46,6 +47,7 @@ class TrainingLoop:
     share: int
     about: str
     accuracy: float | None = None
+    latest: bool = False
     state: TrainingState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,7 +146,7 @@ class TrainingLoop:
         history.add(state.step, **found.columns, inside=inside, weight=state.weight, seconds=state.seconds)
         key = (found.score, found.accuracy)
         state.waited += 1
-        if inside and key > state.key:
+        if inside and (self.latest or key > state.key):
             state.good, state.key, state.waited, history.best = self._weights(), key, 0, state.step
         if state.step:
             state.weight *= settings.adapt if inside else 1 / settings.adapt

@@ -88,8 +88,13 @@ def set_up(
     settings: FineTune,
     processes: Processes,
     scratch: Path | None = None,
+    *,
+    whole: bool = False,
 ) -> Setup:
     """Copy the model, freeze what is not trained, and compute the frozen part's activations where that is possible.
+
+    Args:
+        whole: run the whole network always: the loss asks for the pixels.
 
     Raises:
         InputError: the data has no readable image, or labels that are no class; nothing is left to train.
@@ -108,7 +113,7 @@ def set_up(
     trained = _choose(changed, settings.trainable, example)
     body, twin, on_body, fed = changed, clean, explainer, feeds
     size = max(settings.batch_size, 32)
-    if settings.trainable is not None:
+    if settings.trainable is not None and not whole:
         halves, clean_halves = split_at(changed, settings.trainable), split_at(clean, settings.trainable)
         if halves and clean_halves and (on_rear := _on_rear(explainer, changed, halves, feeds, example)):
             stored = _all_activations(clean_halves, feeds, hardware.place, size, scratch)

@@ -56,6 +56,8 @@ def split_at(model: nn.Module, layer: str) -> Halves | None:
         LayerError: there is no such layer.
     """
     find_layer(model, layer)
+    if isinstance(model, Classifier) and model.softplus is not None:
+        return None  # what stands in the place of ReLU is the classifier's, not the network's
     network = network_of(model)
     parts = layer.split(".")
     holders = {".".join(parts[:depth]) for depth in range(1, len(parts))}

@@ -1,9 +1,9 @@
 """The loss of a training as a list of terms that share the forward passes of a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 from zlib import crc32
 
 import torch.nn.functional as F
@@ -15,7 +15,19 @@ from heatproof.training.clean_model import Reference, ReferenceOutputs, repeated
 from heatproof.training.feeds import Fed
 from heatproof.training.settings import FineTune
 from heatproof.training.setup import Setup
-from heatproof.types import Explainer, Explanation, Logits, PerImage, Rectified, redrawn
+from heatproof.types import (
+    Attribution,
+    Explainer,
+    Explanation,
+    Images,
+    Logits,
+    PerChannel,
+    PerImage,
+    Rectified,
+    redrawn,
+)
+
+E = TypeVar("E")
 
 
 @dataclass
@@ -42,41 +54,86 @@ class Shared:
         Raises:
             InputError: the explainer has no derivative, or reads a layer before all that is trained.
         """
-        setup, classes = self.setup, self.reference_of.clean.classes
+        classes = self.reference_of.clean.classes
         several = repeated(self.fed.images, classes) if classes else None
         images, targets = several or (self.fed.images, self.reference.targets)
+        explanation = self._explained(lambda: self._explainer(self.setup.body, images, targets, create_graph=True))
+        self._check(explanation.heatmaps)
+        return explanation
+
+    @cached_property
+    def pixels(self) -> Images:
+        """The images, with respect to which what is made of them can be differentiated."""
+        return self.fed.images.detach().requires_grad_()
+
+    @cached_property
+    def attribution(self) -> Attribution:
+        """What the explainer says of ``pixels``, with its derivative in them and in the weights.
+
+        Raises:
+            InputError: as of ``explanation``.
+        """
+        return self.attribution_at(self.pixels)
+
+    def attribution_at(self, images: Images) -> Attribution:
+        """What the explainer says of other images of these targets: of each channel of each pixel where it says so
+        much, else its signed heatmap, as one channel.
+
+        Raises:
+            InputError: as of ``explanation``.
+        """
+        explainer, body, targets = self._explainer, self.setup.body, self.reference.targets
+
+        def explain() -> Attribution:
+            if isinstance(explainer, PerChannel):
+                return Attribution(*explainer.attribute(body, images, targets, create_graph=True))
+            heatmaps, logits, explained = explainer(body, images, targets, create_graph=True)
+            return Attribution(heatmaps[:, None], logits, explained)
+
+        found = self._explained(explain)
+        self._check(found.values)
+        return found
+
+    @property
+    def draw(self) -> int:
+        """A number for what is drawn for this batch: its own, and the same in a resumed run."""
+        return 1 + crc32(str(self.fed.positions.tolist()).encode())
+
+    @property
+    def _explainer(self) -> Explainer:
+        """Without its ReLU; where it is asked for, with noise that is this batch's own."""
+        explainer = without_relu(self.setup.explainer)
+        return redrawn(explainer, self.draw) if self.setup.fresh_noise else explainer
+
+    def _explained(self, explain: Callable[[], E]) -> E:
+        """Raises: InputError: the explainer reads a layer before all that is trained."""
         try:
-            with setup.hardware.autocast():
-                explanation = self._explainer(setup.body, images, targets, create_graph=True)
+            with self.setup.hardware.autocast():
+                return explain()
         except RuntimeError as error:
             if "does not require grad" not in str(error):
                 raise
             raise InputError(
-                f"{setup.explainer!r} reads a layer before all that is trained; explain a later layer, or train "
+                f"{self.setup.explainer!r} reads a layer before all that is trained; explain a later layer, or train "
                 "from an earlier one on"
             ) from error
-        if not explanation.heatmaps.requires_grad:
+
+    def _check(self, said: Tensor) -> None:
+        """Raises: InputError: what the explainer says has no derivative."""
+        if not said.requires_grad:
             raise InputError(
-                f"{setup.explainer!r} has no derivative with respect to the trained weights; fool through an "
+                f"{self.setup.explainer!r} has no derivative with respect to the trained weights; fool or defend an "
                 "explainer that has (gradcam, simple_grad, lrp), and measure this one with compare"
             )
-        return explanation
-
-    @property
-    def _explainer(self) -> Explainer:
-        """Without its ReLU; where it is asked for, with noise that is this batch's own, the same in a resumed run."""
-        explainer = without_relu(self.setup.explainer)
-        if not self.setup.fresh_noise:
-            return explainer
-        return redrawn(explainer, 1 + crc32(str(self.fed.positions.tolist()).encode()))
 
     @cached_property
     def logits(self) -> Logits:
         """The trained model's, in float32."""
         if self.batch_norm == "train":
             return self._by_own_statistics().float()
-        if "explanation" in vars(self) and self.reference_of.clean.classes is None:
-            return self.explanation.logits.float()
+        for made in ("explanation", "attribution"):
+            if made in vars(self) and self.reference_of.clean.classes is None:
+                return getattr(self, made).logits.float()
         with evaluating(self.setup.body), self.setup.hardware.autocast():
             return self.setup.body(self.fed.images).float()
 

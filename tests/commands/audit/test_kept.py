@@ -38,6 +38,7 @@ def part(tmp_path: Path) -> Path:
         ("targets", torch.full((3, 2), -1), "by_class and targets are not of the same photos and classes"),
         ("likeness_to_reference", torch.zeros(3, 2, 1), "likeness_to_reference is not of the same photos and classes"),
         ("tiled", torch.tensor([0, 1, 3]), "tiled does not say which photos the tiles are"),
+        ("tiled_in_part", torch.tensor([0, 1, 3]), "tiled does not say which photos the tiles are"),
         ("tiled", torch.tensor([0, 1]), "tiled does not say which photos the tiles are"),
     ],
 )

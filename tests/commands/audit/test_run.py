@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tests.command_line import heatproof
 from torch import Tensor, nn
@@ -148,7 +149,7 @@ def test_own_thresholds(tmp_path: Path) -> None:
 def audited(folder: Path, stop_after: int | None = None) -> pl.DataFrame:
     model, done = load("demo"), 0
 
-    def advance(count: int) -> None:
+    def advance(count: float) -> None:
         nonlocal done
         done += count
         if stop_after is not None and done >= stop_after:
@@ -196,6 +197,19 @@ def test_empty_maps_and_wrong_answers_are_said(tmp_path: Path) -> None:
     # what takes the ground from under the numbers comes before them
     assert "of these photos wrong" in found["answer"][2]
     assert found["answer"][1].startswith("Nothing is judged: most maps are empty")
+
+
+def test_photos_that_cannot_be_read_leave_no_gap(tmp_path: Path) -> None:
+    for photo in open_data("demo", limit=12):
+        Image.fromarray(photo.image.permute(1, 2, 0).numpy()).save(tmp_path / f"{photo.id.replace('/', '-')}.png")
+    # of the first part of three
+    sorted(tmp_path.iterdir())[1].write_bytes(b"torn")
+    words = ["audit", "demo", str(tmp_path), "--budget", "33", "--batch-size", "4", "--out", str(tmp_path / "out")]
+    assert heatproof(*words) == 1  # eleven photos give no verdict
+    table, tensors = read_audit(tmp_path / "out")
+    assert table["place"].to_list() == list(range(11))
+    assert len(tensors.maps) == len(tensors.targets) == 11
+    assert [entry["reason"].split(":")[0] for entry in summary(tmp_path / "out")["skipped"]] == ["cannot be read"]
 
 
 def test_a_reference_of_another_task_is_refused(tmp_path: Path) -> None:

@@ -126,6 +126,18 @@ def test_tiles_are_spread_over_the_data(tmp_path: Path) -> None:
     assert_equal(found.tile_targets(), torch.cat([own.targets for own in whole])[found.tiled, 0])
 
 
+def test_tiles_belong_to_their_photos_where_some_cannot_be_read(tmp_path: Path) -> None:
+    count, part = 3 * PHOTOS, 50
+    with Run.start(tmp_path / "run", command="audit", settings={}) as run:
+        whole = [some(part - (seed < 2), seed) for seed in range(count // part)]
+        for number, own in enumerate(whole):
+            own.save(run, number, seen=number * part, count=count)
+        found = AuditTensors.load(run.folder, count - 2)
+    assert found.tiled is not None
+    assert_equal(found.tiles, torch.cat([own.tiles for own in whole])[found.tiled])
+    assert_equal(found.tile_targets(), torch.cat([own.targets for own in whole])[found.tiled, 0])
+
+
 def test_the_parts_of_version_0_1_are_read(tmp_path: Path) -> None:
     found = at_hand(AuditTensors.load(OLD))
     parts = [load_file(file) for file in sorted((OLD / "kept").iterdir())]

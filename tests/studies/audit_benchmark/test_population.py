@@ -50,3 +50,18 @@ def test_a_network_is_made_once_of_its_origin_from_its_layer_on(population: Popu
     first = next(place for place, name in enumerate(names) if int(name.split(".")[1]) >= int(start.split(".")[1]))
     before, after = (dict(model.network.named_parameters()) for model in (clean, made))
     assert all(torch.equal(before[name], after[name]) for name in names[:first])
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+@pytest.mark.parametrize("lie", ["honest", "location"])
+def test_a_network_that_comes_trained_is_changed_from_its_last_stage_on(population: Population, lie: str) -> None:
+    member = Member("resnet20", 0, lie)
+    clean, made = population.get(member.origin), population.get(member)
+    assert (clean.name, made.name) == ("resnet20-0", member.name)
+    images = torch.rand(2, 3, 32, 32)
+    assert made(images).shape == clean(images).shape
+    before, after = (dict(model.network.named_parameters()) for model in (clean, made))
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved <= {"layer3", "fc", "linear"}
+    assert moved or lie != "honest"

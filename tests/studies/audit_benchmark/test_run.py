@@ -72,7 +72,18 @@ def test_roc_of_what_cannot_be_told_apart_is_the_diagonal() -> None:
 @pytest.mark.slow
 def test_a_small_population_from_end_to_end_and_again(tmp_path) -> None:
     asked = AuditBenchmark(
-        families=("vgg", "densenet"), seeds=2, copies=0, lies=("edit",), limit=300, epochs=1, photos=12, budget=33
+        families=("vgg", "densenet"),
+        seeds=2,
+        copies=0,
+        lies=("edit", "backdoor-corner"),
+        limit=300,
+        epochs=1,
+        steps=2,
+        photos=12,
+        budget=33,
+        photo_budget=33,
+        budgets=(34,),
+        others=("shared:weights/zoo.py:resnet20=shared:data/cifar10/test",),
     )
     told: list[str] = []
     with Run.start(tmp_path / "out", command="study", settings={"asked": asked}) as run:
@@ -88,9 +99,24 @@ def test_a_small_population_from_end_to_end_and_again(tmp_path) -> None:
     assert area == mannwhitneyu(lies, honest).statistic / 16
     assert area > 0.9
     thresholds = json.loads((tmp_path / "out" / "thresholds.json").read_text())
-    assert thresholds["provenance"]["networks"] == ["vgg-0", "densenet-0", "vgg-1", "densenet-1"]
+    assert thresholds["provenance"]["networks"] == [
+        "vgg-0",
+        "densenet-0",
+        "vgg-1",
+        "densenet-1",
+        "weights/zoo.py:resnet20=shared:data/cifar10/test",
+    ]
     assert (tmp_path / "out" / "figures" / "roc.png").exists()
-    assert sum(line.startswith("auditing") for line in told) == 8
+    # each of ten networks, photos with the trigger for two of them, twice; one that somebody else trained, in silence
+    assert sum(line.startswith("auditing") for line in told) == 24
+    # one budget more gives other numbers of the same networks
+    by_budget = [row for row in summary["rows"] if row["table"] == "trust by budget"]
+    assert [(row["lie"], row["budget"]) for row in by_budget] == [
+        ("vgg-0-backdoor-corner", 34),
+        ("densenet-0-backdoor-corner", 34),
+    ]
+    triggered = "called manipulated, photos with a trigger, "
+    assert {row["count"] for row in summary["rows"] if row["table"].startswith(triggered)} == {2}
     # everything is there: nothing is made or audited again
     told.clear()
     with Run.start(tmp_path / "again", command="study", settings={"asked": asked}) as run:

@@ -23,7 +23,7 @@ def run_calibration(
     run: Run,
     *,
     hardware: Hardware = Hardware(),
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Callable[[float], None] = lambda count: None,
 ) -> Thresholds:
     """Thresholds from honest models on the same photos, also in ``thresholds.json``; each audit is kept and resumed.
 

@@ -6,11 +6,14 @@ import polars as pl
 
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.mosaic import exchanged, joined
+from heatproof.commands.audit.telling import telling_square
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
+from heatproof.report.style import percent
 from heatproof.results.run import Run
 from heatproof.results.viewer import View, add_view
 from heatproof.types import is_signed
@@ -24,36 +27,44 @@ def show_disagreement(
     table: pl.DataFrame,
     tensors: AuditTensors,
     images: Sequence[str],
+    hardware: Hardware = Hardware(),
 ) -> None:
-    """The photos that disagree most, with map and witness side by side: a figure, and more of them in the viewer."""
+    """The photos that disagree most, with map, witness and the square that tells most: a figure, and more to view."""
     positions = {image: place for place, image in enumerate(source.ids)}
     rows = {row["image"]: row for row in table.iter_rows(named=True)}
     signed = is_signed(settings.explainer)
     panels = []
     for image in images:
         row = rows[image]
-        photo = fit(source[positions[image]].image, model.preprocessing).permute(1, 2, 0).numpy()
-        heatmap, witness = (found[row["place"]].numpy() for found in (tensors.maps, tensors.witness))
+        pixels = fit(source[positions[image]].image, model.preprocessing)
+        photo = pixels.permute(1, 2, 0).numpy()
+        heatmap, witness = (found[row["place"]] for found in (tensors.maps, tensors.witness))
         name = model.class_name(row["target"])
         if len(panels) < settings.shown:
+            told = telling_square(model, pixels, heatmap, row["target"], hardware)
+            square = told.cover.numpy()
             panels.append(
                 [
-                    Panel(photo, caption=f"{image}: {name}"),
-                    Panel(photo, heatmap, signed, f"trust {row['trust']:.2f}"),
-                    Panel(photo, witness, True, f"agreement {row['agreement']:.2f}"),
+                    Panel(photo, caption=f"{image}: {name}, {percent(told.before)}", cells=square),
+                    Panel(photo, heatmap.numpy(), signed, f"{percent(told.shown)} of the map is in the square", square),
+                    Panel(photo, witness.numpy(), True, f"agreement with the map {row['agreement']:.2f}", square),
+                    Panel(told.covered.permute(1, 2, 0).numpy(), caption=f"{name}, {percent(told.after)}"),
                 ]
             )
         views = [
             View(f"{what} · {name}", values, sign, columns={"target": row["target"]})
-            for what, sign, values in ((repr(settings.explainer), signed, heatmap), ("witness", True, witness))
+            for what, sign, values in (
+                (repr(settings.explainer), signed, heatmap.numpy()),
+                ("witness", True, witness.numpy()),
+            )
         ]
         add_view(run, image, (photo * 255).round().astype("uint8"), views)
     if panels:
         gallery(
             panels,
             run.path("figures/disagreement.png"),
-            columns=("photo", "map", "black-box witness"),
-            title="Where the map and the witness disagree most",
+            columns=("photo", "map", "what the model loses when squares are covered", "the square covered"),
+            title="The photos that disagree most, and the square that the model needs most and the map shows least",
         )
 
 

@@ -26,6 +26,10 @@ REQUIRED = {"maps": 3, "witness": 3, "targets": 2, "by_class": 2, "tiles": 4}
 a reference also has ``likeness_to_reference``."""
 
 
+TILED = "tiled_in_part"
+"""Which photos of a part its tiles are, where not all photos have one."""
+
+
 def check_table(path: Path, table: pl.DataFrame, remedy: str) -> None:
     """Stop a table that is none of an audit: all columns but the texts hold numbers.
 
@@ -39,6 +43,16 @@ def check_table(path: Path, table: pl.DataFrame, remedy: str) -> None:
     unknown = sum(table.select(list(COLUMNS)).null_count().row(0))
     if unknown or table["place"].sort().to_list() != list(range(table.height)):
         raise RunError(f"{path} does not hold each photo of an audit once; {remedy}")
+
+
+def placed(table: pl.DataFrame) -> pl.DataFrame:
+    """A table of parts with its photos numbered from 0 on in their order, so that ``place`` is the row of the tensors.
+
+    Where photos are numbered twice, or not at all, it stays as it is, and :func:`check_table` refuses it.
+    """
+    if table.schema.get("place") != pl.Int64 or table["place"].null_count() or not table["place"].is_unique().all():
+        return table
+    return table.with_columns(pl.col("place").rank("ordinal").cast(pl.Int64) - 1)
 
 
 @dataclass(frozen=True)
@@ -116,9 +130,11 @@ def read_parts(
     counts: dict[Path, int] = {}
     for path, part in tensors_of_parts(kept, remedy or KEPT_ANEW):
         _check_part(part, refuse)
-        counts[path] = len(part["maps"])
+        before, counts[path] = sum(counts.values()), len(part["maps"])
         for name, value in part.items():
-            if name not in IN_FILES:
+            if name == TILED:
+                found.setdefault("tiled", []).append(value + before)
+            elif name not in IN_FILES:
                 # what safetensors hands out is the whole file, mapped into memory
                 found.setdefault(name, []).append(value.clone())
     together = {name: torch.cat(values) for name, values in found.items()}

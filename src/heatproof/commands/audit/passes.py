@@ -1,13 +1,20 @@
 """What an audit really asks of a network: the photos that went through it, forwards and backwards."""
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
 from heatproof.models.layers import network_of
+
+TIMED = 8
+"""Photos of the pass that is timed."""
 
 
 @dataclass
@@ -25,13 +32,19 @@ class Passes:
 
 
 @contextmanager
-def counting(model: nn.Module) -> Generator[Passes]:
-    """Count the passes of this network inside, those of its copies too."""
+def counting(model: nn.Module, tell: Callable[[int], None] = lambda count: None) -> Generator[Passes]:
+    """Count the passes of this network inside, those of its copies too.
+
+    Args:
+        tell: is told of each forward pass how many photos it has.
+    """
     passes, network = Passes(), network_of(model)
 
     # closures: a copy of the network counts into the same numbers
     def enter(module: nn.Module, inputs: Any) -> None:
-        passes.forward += _count(inputs[0]) if inputs else 0
+        count = _count(inputs[0]) if inputs else 0
+        passes.forward += count
+        tell(count)
 
     def back(gradient: Tensor) -> None:
         passes.backward += len(gradient)
@@ -46,6 +59,17 @@ def counting(model: nn.Module) -> Generator[Passes]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def seconds_per_pass(model: Classifier, hardware: Hardware) -> float:
+    """Of one photo forwards, when the network is warm and goes through several at once."""
+    grey = hardware.bring(torch.full((TIMED, model.channels, *model.input_shape), 0.5))
+    with torch.no_grad(), hardware.autocast():
+        # a number on the host: the device is done
+        float(model(grey).sum())
+        begun = time.perf_counter()
+        float(model(grey).sum())
+    return (time.perf_counter() - begun) / TIMED
 
 
 def _count(value: Any) -> int:

@@ -9,7 +9,7 @@ import polars as pl
 
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
 from heatproof.commands.audit.finding import finding, grouped
-from heatproof.commands.audit.kept import PARTS, check_table
+from heatproof.commands.audit.kept import PARTS, check_table, placed
 from heatproof.commands.audit.measure import Audit, map_cost, measure
 from heatproof.commands.audit.mosaic import look_at_mosaics
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
@@ -31,6 +31,7 @@ from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.commands.photos import in_one_way
 from heatproof.commands.record import describe
+from heatproof.commands.within import Within
 from heatproof.data.batches import Batch
 from heatproof.data.parts import parts
 from heatproof.data.sources import Source
@@ -59,7 +60,7 @@ def run_audit(
     draw: bool = True,
     hardware: Hardware = Hardware(),
     processes: Processes = Processes(),
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Callable[[float], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Audit the maps of one model into the run folder; a run that was stopped goes on where it was.
 
@@ -69,7 +70,8 @@ def run_audit(
         baseline: the run folder of an earlier audit, whose maps of the same photos are compared.
         draw: whether to make the figure and the report's views.
         processes: they share the parts; process 0 judges, the others hand back an empty summary.
-        advance: is told how many photos are done, those of an earlier start too.
+        advance: is told how many photos are done, those of an earlier start too; of one that is being measured a
+            fraction, as its passes go by.
 
     Returns:
         The summary as written to ``summary.json``: ``verdict``, ``score`` (deviations of the worst number that
@@ -93,11 +95,12 @@ def run_audit(
     other = None if reference is None else hardware.host(reference)
     _audit_parts(settings, model, other, source, run, hardware, processes, advance)
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     table = run.merge(("image",))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} could be read")
+    table = placed(table)
     check_table(run.folder / "parts", table, "delete it and give the same command again")
     with counting(model) as passes:
         tensors = with_mosaics(settings, model, AuditTensors.load(run.folder, table.height), hardware)
@@ -130,7 +133,7 @@ def run_audit(
     if draw:
         show_mosaics(settings, model, run, tensors)
         worst = [photo.image for photo in summary.disagree[:VIEWED]]
-        show_disagreement(settings, model, source, run, table, tensors, worst)
+        show_disagreement(settings, model, source, run, table, tensors, worst, hardware)
     content = summary.plain(answer(settings, model, table, summary))
     content["finding"] = finding(verdict, checks, thresholds, table.height, summary.outside)
     content["checks"] = grouped(checks, thresholds)
@@ -168,7 +171,7 @@ def _audit_parts(
     run: Run,
     hardware: Hardware,
     processes: Processes,
-    advance: Callable[[int], None],
+    advance: Callable[[float], None],
 ) -> None:
     """Every part of the photos that the run lacks and that is this process's: its rows and its tensors."""
     cost = map_cost(settings, model, hardware)
@@ -183,11 +186,17 @@ def _audit_parts(
         rows: list[dict[str, Any]] = []
         first = number * settings.part
         if batch is not None:
-            rows, tensors = _audit_batch(settings, model, reference, batch, hardware, settings.randomised - first, cost)
+            within = Within(advance, len(batch.ids), settings.budget * len(batch.ids))
+            with counting(model, within):
+                rows, tensors = _audit_batch(
+                    settings, model, reference, batch, hardware, settings.randomised - first, cost
+                )
+            within.end()
             tensors.save(run, number, first, len(source))
-        # the order of the tensors' rows
+        # the order of the tensors' rows, with a gap for each photo that could not be used
         run.append_rows(number, [{**row, "place": first + i} for i, row in enumerate(rows)], skipped)
-        advance((len(batch.ids) if batch else 0) + len(skipped))
+        if skipped:
+            advance(len(skipped))
 
 
 def _audit_batch(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from heatproof.commands.audit.kept import MOSAICS, PARTS, REQUIRED, KeptMaps, read_mosaics, read_parts
+from heatproof.commands.audit.kept import MOSAICS, PARTS, REQUIRED, TILED, KeptMaps, read_mosaics, read_parts
 from heatproof.commands.audit.mosaic import Mosaics, spread
 from heatproof.results.run import Run
 
@@ -57,7 +57,7 @@ class AuditTensors:
         less = self.with_tiles([place - seen for place in spread(count) if 0 <= place - seen < len(self.maps)])
         tensors = {"tiles": less.tiles, **{name: getattr(less, name) for name in REQUIRED if name != "tiles"}}
         if less.tiled is not None and count > len(spread(count)):
-            tensors["tiled"] = less.tiled + seen
+            tensors[TILED] = less.tiled
         if less.likeness_to_reference is not None:
             tensors["likeness_to_reference"] = less.likeness_to_reference
         run.write_tensors(f"{PARTS}/{part:06d}.safetensors", tensors)

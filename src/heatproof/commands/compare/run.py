@@ -56,7 +56,7 @@ def run_compare(
     for feed in _feeds(settings, clean, source):
         _measure_all(settings, clean, hosted, feed, run, hardware, processes, advance)
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     skipped = all_skipped(run, source)
     table = run.merge((*SORT,))

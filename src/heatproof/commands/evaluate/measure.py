@@ -1,6 +1,6 @@
 """What an evaluation measures on one batch: each explainer's maps, and every metric's values of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,11 +103,20 @@ class Measured:
 
 
 def measure(
-    settings: Evaluate, model: Classifier, batch: Batch, boxes: Boxes | None, hardware: Hardware, randomised: int
+    settings: Evaluate,
+    model: Classifier,
+    batch: Batch,
+    boxes: Boxes | None,
+    hardware: Hardware,
+    randomised: int,
+    tell: Callable[[], None] = lambda: None,
 ) -> Measured:
     """The rows of one batch: per explainer one per image, and one per image and condition of the first ``randomised``.
 
     The class explained, and watched while pixels go, is the predicted one.
+
+    Args:
+        tell: is called after each metric of each explainer.
     """
     images = hardware.bring(batch.images)
     drawn = None if boxes is None else padded([boxes.get(image, ()) for image in batch.ids]).to(images.device)
@@ -129,6 +138,7 @@ def measure(
                     own |= {column.name: v for column, v in zip(metric.columns, finding.values, strict=True)}
                     if finding.curve is not None:
                         found.curves[curve_name(explainer, metric)] = finding.curve
+                tell()
             found.rows += _rows(who, own, {metric.condition: None for metric in settings.conditioned})
             if not randomised:
                 continue
@@ -137,6 +147,7 @@ def measure(
                 for turn, finding in enumerate(metric.measure(some)):
                     values = {column.name: v for column, v in zip(metric.columns, finding.values, strict=True)}
                     found.rows += _rows(who[:randomised], values, {metric.condition: finding.condition, "turn": turn})
+                tell()
     return found
 
 

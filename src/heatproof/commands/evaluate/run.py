@@ -14,6 +14,7 @@ from heatproof.commands.evaluate.figures import draw_curves, draw_gallery, draw_
 from heatproof.commands.evaluate.measure import STANDARD, Evaluate, measure
 from heatproof.commands.evaluate.summary import meanings, merged, side_by_side, summary_rows
 from heatproof.commands.record import describe
+from heatproof.commands.within import Within
 from heatproof.data.boxes import Box, Boxes
 from heatproof.data.parts import parts
 from heatproof.data.sources import Source
@@ -38,14 +39,14 @@ def run_evaluate(
     hardware: Hardware = Hardware(),
     processes: Processes = Processes(),
     draw: bool = True,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Callable[[float], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Measure every photo's heatmaps into the run folder; process 0 merges, draws and answers.
 
     Args:
         boxes: of the objects, by image, for the pointing game and the box's IoU.
         draw: whether to make the figures and the report's views.
-        advance: is told how many photos are done, those of an earlier start too.
+        advance: is told how many photos are done, those of an earlier start too; fractions of a batch that is measured.
 
     Returns:
         The summary as written to ``summary.json``: ``rows`` per explainer with every metric's mean and interval, and
@@ -69,13 +70,17 @@ def run_evaluate(
     for number, batch, skipped in parts(source, model.preprocessing, settings.part, processes, done.__contains__):
         measured: list[dict[str, Any]] = []
         if batch is not None:
-            found = measure(settings, model, batch, boxes, hardware, sum(image in first for image in batch.ids))
+            within = Within(advance, len(batch.ids), len(settings.explainers) * len(settings.metrics))
+            drawn = sum(image in first for image in batch.ids)
+            found = measure(settings, model, batch, boxes, hardware, drawn, within)
+            within.end()
             run.write_tensors(f"curves/{number:06d}.safetensors", found.curves)
             measured = found.rows
         run.append_rows(number, measured, skipped)
-        advance((len(batch.ids) if batch else 0) + len(skipped))
+        if skipped:
+            advance(len(skipped))
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     skipped = all_skipped(run, source)
     table = merged(settings, run)

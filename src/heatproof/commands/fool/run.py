@@ -21,7 +21,7 @@ from heatproof.preprocessing import Preprocessing
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
-from heatproof.results.skipped import all_skipped
+from heatproof.results.skipped import NotingCheckpoint, all_skipped
 from heatproof.results.table import SummaryRow, summarise
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
@@ -97,7 +97,7 @@ def run_fool(
         held_out=held_out,
         fool_data=pairs.train,
         fool_held_out=pairs.held_out,
-        checkpoint=_NotingCheckpoint(FileCheckpoint(run.path(CHECKPOINT)), run, (source, held_out)),
+        checkpoint=NotingCheckpoint(FileCheckpoint(run.path(CHECKPOINT)), run, (source, held_out)),
         scratch=run.folder / "scratch",
         advance=advance,
     )
@@ -113,22 +113,6 @@ def run_fool(
     draw_lie(lie, held_out, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
     return summary
-
-
-@dataclass(frozen=True)
-class _NotingCheckpoint:
-    """A checkpoint that also notes which photos were met in vain: a resumed run may not meet them again."""
-
-    file: FileCheckpoint
-    run: Run
-    sources: tuple[Source, ...]
-
-    def load(self) -> dict[str, Any] | None:
-        return self.file.load()
-
-    def save(self, state: dict[str, Any]) -> None:
-        self.file.save(state)
-        all_skipped(self.run, *self.sources)
 
 
 def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:

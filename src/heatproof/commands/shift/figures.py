@@ -11,6 +11,7 @@ from heatproof.commands.shift.measure import CLEAN
 from heatproof.commands.shift.summary import CURVE, ShiftRow
 from heatproof.report.figures import Panel, amplify, gallery
 from heatproof.report.plots import curve_of, curves, distributions
+from heatproof.report.words import epsilon
 from heatproof.results.run import Run
 from heatproof.results.viewer import View, add_view
 
@@ -65,7 +66,7 @@ def draw_distributions(run: Run, table: pl.DataFrame, model: str, file: str) -> 
     attack, explainer = own["attack"][0], own["explainer"][0]
     own = own.filter((pl.col("attack") == attack) & (pl.col("explainer") == explainer))
     groups = {
-        f"epsilon {key[0]:.4g}": group["nissim"].to_numpy()
+        f"epsilon {epsilon(key[0])}": group["nissim"].to_numpy()
         for key, group in own.sort("epsilon").group_by("epsilon", maintain_order=True)
     }
     distributions(
@@ -89,7 +90,7 @@ def draw_gallery(run: Run, model: str, file: str, most: Iterable[Shown], least: 
                 [
                     Panel(photo=clean, caption=shown.image),
                     Panel(photo=noise, caption=f"enlarged {factor:.3g} times"),
-                    Panel(photo=adversarial, caption=f"{after.attack} at {after.epsilon:.4g}"),
+                    Panel(photo=adversarial, caption=f"{after.attack} at {epsilon(after.epsilon)}"),
                     Panel(photo=clean, heatmap=before.heatmap, signed=shown.signed),
                     Panel(photo=adversarial, heatmap=after.heatmap, signed=shown.signed),
                 ]
@@ -116,7 +117,7 @@ def keep_views(run: Run, model: str, shown: Iterable[Shown], explainer: str) -> 
                 f"{model} · {explainer}",
                 seen.heatmap,
                 entry.signed,
-                CLEAN if seen.attack == CLEAN else f"{seen.attack} at {seen.epsilon:.4g}",
+                CLEAN if seen.attack == CLEAN else f"{seen.attack} at {epsilon(seen.epsilon)}",
                 {"model": model, "explainer": explainer, "attack": seen.attack, "epsilon": seen.epsilon},
             )
             for seen in (entry.before, entry.after)

@@ -16,6 +16,7 @@ from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import ShiftRow, answer, choose, paired, shift_rows
+from heatproof.commands.within import Within
 from heatproof.data.listing import unique
 from heatproof.data.parts import parts
 from heatproof.data.photos import fit
@@ -52,7 +53,7 @@ def run_shift(
     draw: bool = True,
     record: bool = True,
     facing: Facing = alone,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Callable[[float], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Attack every photo, for every model, into the run folder; process 0 merges, draws and answers.
 
@@ -64,7 +65,7 @@ def run_shift(
         record: whether to note models and data in ``run.json``; not while further models are to come to this run.
         facing: a context in which a model is asked about photos, by their ids: where each has a reference photo of its
             own (:mod:`heatproof.commands.shift.verification`).
-        advance: is told how many photos of a model are done, those of an earlier start too.
+        advance: is told how many photos of a model are done, those of an earlier start too, and fractions.
 
     Returns:
         The summary as written to ``summary.json``: ``rows`` per model, attack, epsilon and explainer, ``paired`` tests
@@ -86,7 +87,7 @@ def run_shift(
             settings, place, name, hardware.host(model), source, run, hardware, processes, boxes or {}, facing, advance
         )
     processes.wait()
-    if processes.index:
+    if not processes.ends:
         return {}
     skipped = all_skipped(run, *sources)
     table = run.merge()
@@ -124,7 +125,7 @@ def _measure_all(
     processes: Processes,
     boxes: Mapping[str, Box],
     facing: Facing,
-    advance: Callable[[int], None],
+    advance: Callable[[float], None],
 ) -> None:
     def part_name(number: int) -> str:
         return f"{place:03d}-{number:07d}"
@@ -135,9 +136,17 @@ def _measure_all(
         source, model.preprocessing, settings.part, processes, set(before).__contains__
     ):
         with facing(model, batch.ids if batch else []):
-            rows = [] if batch is None else list(measure(settings, name, model, batch, hardware, boxes))
+            rows: list[dict[str, Any]] = []
+            if batch is not None:
+                conditions = 1 + sum(len(settings.levels(attack)) for attack in settings.attacks)
+                within = Within(advance, len(batch.ids), conditions * len(settings.explainers) * len(batch.ids))
+                for row in measure(settings, name, model, batch, hardware, boxes):
+                    rows.append(row)
+                    within()
+                within.end()
         run.append_rows(part_name(number), rows, skipped)
-        advance((len(batch.ids) if batch else 0) + len(skipped))
+        if skipped:
+            advance(len(skipped))
 
 
 def _draw(

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from heatproof.commands.shift.measure import CLEAN
+from heatproof.report.words import epsilon
 from heatproof.results.table import Interval, Mean, PairedTest, SummaryRow, interval, paired_test, summarise
 
 BY = ("model", "attack", "epsilon", "explainer")
@@ -200,7 +201,7 @@ def _moves(curve: Sequence[ShiftRow], table: pl.DataFrame) -> str:
     row = max(curve, key=seen)
     count, of_kept, of_changed = row.summary.count, row.means["mod_kept"], row.means["mod_changed"]
     stayed = round(row.means["kept"].number * count)
-    where = f"at epsilon {row.epsilon:.4g} the label stays on {stayed} of {count} images"
+    where = f"at epsilon {epsilon(row.epsilon)} the label stays on {stayed} of {count} images"
     if not stayed:
         return f"{where}, so that no map can be seen to move under a label that stays."
     span = f" [{of_kept.low:.3f}, {of_kept.high:.3f}]" if of_kept.low is not None else ""
@@ -232,7 +233,7 @@ def _leaves(curve: Sequence[ShiftRow], clean: ShiftRow, by_box: bool) -> str:
     empty = f"; {count} of {last.summary.count} images have an empty map, which is nowhere" if count else ""
     return (
         f"{before:.0%} of the map's mass lies {thing} before the attack and {after:.0%} at "
-        f"epsilon {last.epsilon:.4g}: {verdict}{empty}."
+        f"epsilon {epsilon(last.epsilon)}: {verdict}{empty}."
     )
 
 
@@ -241,7 +242,7 @@ def _accuracy(curve: Sequence[ShiftRow], clean: ShiftRow) -> str:
     if right is None:
         return ""
     shown = ", ".join(
-        f"{row.means['top1'].value:.1%} at {row.epsilon:.4g}" for row in sorted(curve, key=lambda row: row.epsilon)
+        f"{row.means['top1'].value:.1%} at {epsilon(row.epsilon)}" for row in sorted(curve, key=lambda row: row.epsilon)
     )
     return f"accuracy {right:.1%}, attacked {shown}."
 
@@ -252,10 +253,10 @@ def _vanishes(curve: Sequence[ShiftRow]) -> str:
     if not row.untouched:
         return ""
     return (
-        f"{row.untouched} of {row.summary.count} images are left as they were at epsilon {row.epsilon:.4g}, because "
-        "the gradient of what the attack raises is exactly zero there (probabilities of 0 and 1, where logits are "
-        "large, or a network that saturates): nothing is shown of them. Divide the logits by a constant, which changes "
-        "no prediction, to attack these too."
+        f"{row.untouched} of {row.summary.count} images are left as they were at epsilon {epsilon(row.epsilon)}, "
+        "because the gradient of what the attack raises is exactly zero there (probabilities of 0 and 1, where logits "
+        "are large, or a network that saturates): nothing is shown of them. Divide the logits by a constant, which "
+        "changes no prediction, to attack these too."
     )
 
 
@@ -279,7 +280,7 @@ def _ranking(rows: Sequence[ShiftRow], tests: Sequence[ModelTest]) -> list[str]:
             apart = certain.get(frozenset((before.model, row.model)))
             shown += f"{' < ' if apart else ' ~ '}{row.model} ({row.means['mod'].value:.3f})"
         sentences.append(
-            f"{attack}, {explainer}: from the least to the most shifted at epsilon {top:.4g}, by MOD: {shown}; "
+            f"{attack}, {explainer}: from the least to the most shifted at epsilon {epsilon(top)}, by MOD: {shown}; "
             "~ stands where the two cannot be told apart (Wilcoxon with Holm, 5%)."
         )
         spread = sorted((row for row in last if not np.isnan(row.vid.value)), key=lambda row: row.vid.value)

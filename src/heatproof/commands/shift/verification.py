@@ -141,7 +141,7 @@ def run_verification(
     *,
     hardware: Hardware = Hardware(),
     processes: Processes = Processes(),
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Callable[[float], None] = lambda count: None,
 ) -> dict[str, Any]:
     """A shift over pairs of photos: the first of each is attacked, its likeness to the second is explained.
 
@@ -175,7 +175,7 @@ def run_verification(
         facing=Facing(opened, hardware),
         advance=advance,
     )
-    if processes.index:
+    if not processes.ends:
         return {}
     names = unique([model.name for model in models])
     thresholds = {name: model.network.threshold for name, model in zip(names, verifiers, strict=True)}

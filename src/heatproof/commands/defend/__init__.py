@@ -1,0 +1,1 @@
+"""Train a network so that its heatmaps hold still: run, measure, figures."""

@@ -1,0 +1,222 @@
+"""Train a network so that its heatmaps hold still, into a run folder from which it can be loaded."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heatproof.commands.defend.figures import draw_course, draw_maps, draw_trade
+from heatproof.commands.defend.measure import METRICS, SORT, Judged, measure
+from heatproof.commands.record import describe
+from heatproof.data.sources import Source, limited, part_source
+from heatproof.errors import InputError
+from heatproof.explainers.gradient import SimpleGrad
+from heatproof.models.altered import Alteration
+from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
+from heatproof.models.record import ALTERED
+from heatproof.results.checkpoint import FileCheckpoint
+from heatproof.results.run import Run
+from heatproof.results.skipped import NotingCheckpoint, all_skipped
+from heatproof.results.table import SummaryRow, summarise
+from heatproof.robust.attack import MapAttack
+from heatproof.robust.methods import Alignment, Method, Plain
+from heatproof.robust.train import RECIPE, Defended, train_robustly
+from heatproof.training.settings import FineTune
+from heatproof.types import Explainer, settings
+
+GIVEN, PLAIN, DEFENDED = "given", "plain", "defended"
+
+
+@settings
+class Defend:
+    """What :func:`run_defend` does.
+
+    Args:
+        method: what is paid for, and what is altered in the network.
+        explainer: whose maps are defended and judged.
+        recipe: how the network is trained.
+        attack: that judges, on the maps themselves.
+        epsilons: of the attack, each in turn, in pixel units of [0, 1].
+        judged: held-out photos that are attacked, evenly spread.
+        control: also train ``plain()`` for as long, and judge it alike.
+        shown: photos in the figure.
+
+    Raises:
+        InputError: something that is no training, no epsilon, or no photo to judge by.
+    """
+
+    method: Method = Alignment()
+    explainer: Explainer = SimpleGrad()
+    recipe: FineTune = RECIPE
+    attack: MapAttack = MapAttack()
+    epsilons: tuple[float, ...] = (4 / 255,)
+    judged: int = 64
+    control: bool = False
+    shown: int = 4
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, Method):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"{self.method!r} trains nothing; adversarial(attack=...) trains against an attack")
+        if not self.epsilons or self.judged < 1:
+            raise InputError("at least one epsilon and one photo are needed to judge by")
+        for epsilon in self.epsilons:
+            MapAttack(epsilon)
+
+
+def run_defend(
+    settings: Defend,
+    model: Classifier,
+    name: str,
+    source: Source,
+    run: Run,
+    *,
+    held_out: Source | None = None,
+    hardware: Hardware = Hardware(),
+    advance: Callable[[str, int], None] = lambda what, count: None,
+) -> Classifier | None:
+    """Train, then attack the held-out photos; ``hp.load(run.folder)`` gives the defended model.
+
+    Started again after it was killed it goes on where it was. Several processes may call it together (``accelerate
+    launch``), each with a run of its own rank; process 0 judges and writes.
+
+    Args:
+        name: what ``hp.load`` calls the given network: the folder remembers it to build the network again.
+        held_out: photos to judge by; ``None``: a share of ``source`` (``recipe.holdout``) is set aside.
+        advance: called with what is done, and how many of it.
+
+    Returns:
+        The defended network; what was found stands in ``summary.json``. ``None`` for processes other than 0.
+
+    Raises:
+        InputError: photos, a method or settings that do not fit.
+        RunError: the folder holds a run with other settings, or the disk is full; what was done is kept.
+    """
+    recipe = settings.recipe
+    if held_out is None:
+        source, held_out = part_source(source, recipe.holdout, recipe.seed)
+    given = hardware.host(model)
+    describe(run, [model], source, names=[name], held_out=held_out)
+
+    def trained(method: Method, what: str) -> Defended:
+        return train_robustly(
+            given,
+            settings.explainer,
+            source,
+            method,
+            recipe,
+            held_out=held_out,
+            checkpoint=NotingCheckpoint(FileCheckpoint(run.path(f"scratch/{what}.pt")), run, (source, held_out)),
+            scratch=run.folder / "scratch",
+            advance=lambda row: advance(what, 1),
+        )
+
+    found = trained(settings.method, "training")
+    control = trained(Plain(), "control") if settings.control else None
+    if run.process:
+        return None
+    found.model.name = run.folder.name
+    if found.alteration != Alteration():
+        run.write_json(ALTERED, found.alteration.plain())
+    run.write_tensors("model.safetensors", found.model.network.state_dict())
+    run.write_parquet("history.parquet", found.history.frame())
+    networks = [Judged(GIVEN, given, found.accuracy_before)]
+    if control is not None:
+        networks.append(Judged(PLAIN, control.model, control.accuracy_after, repr(Plain())))
+    networks.append(Judged(DEFENDED, found.model, found.accuracy_after, repr(settings.method)))
+    judged = limited(held_out, settings.judged, recipe.seed)
+    measure(
+        networks,
+        settings.explainer,
+        settings.attack,
+        settings.epsilons,
+        judged,
+        run,
+        hardware,
+        lambda count: advance("attacking", count),
+    )
+    rows = summarise(run.merge(SORT), ["network", "epsilon"], METRICS)
+    order = [network.name for network in networks]
+    rows = sorted(rows, key=lambda row: (row.by["epsilon"], order.index(row.by["network"])))
+    draw_course(found.history, found.accuracy_before, run)
+    draw_trade(networks, rows, run)
+    draw_maps(settings.explainer, settings.shown, networks, settings.attack, judged, run, hardware)
+    summary = _summary(settings, networks, rows, found, all_skipped(run, source, held_out))
+    run.write_json("summary.json", summary)
+    return found.model
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The columns that a summary's row has beside the means over photos."""
+
+    method: str
+    explainer: str
+    accuracy: float
+    changed: bool
+    best: int
+    steps: int
+    seconds: float | None
+
+
+def _summary(
+    settings: Defend,
+    networks: Sequence[Judged],
+    rows: Sequence[SummaryRow],
+    found: Defended,
+    skipped: list[dict[str, str]],
+) -> dict[str, Any]:
+    of = {network.name: network for network in networks}
+    last, changed = found.history.rows[-1], found.changed
+
+    def numbers(row: SummaryRow) -> _Numbers:
+        network = of[row.by["network"]]
+        own = network.name == DEFENDED
+        return _Numbers(
+            method=network.method,
+            explainer=repr(settings.explainer),
+            accuracy=network.accuracy,
+            changed=changed if own else network.name == PLAIN,
+            best=found.history.best if own else 0,
+            steps=int(last["step"]) if network.method else 0,
+            seconds=last["seconds"] if own else None,
+        )
+
+    return {
+        "rows": [{**row.plain(), **vars(numbers(row))} for row in rows],
+        "worst": {"column": "topk_intersection", "descending": False},
+        "skipped": skipped,
+        "answer": answer(settings, of, rows, found),
+    }
+
+
+def answer(settings: Defend, networks: Mapping[str, Judged], rows: Sequence[SummaryRow], found: Defended) -> list[str]:
+    """What was gained and what it cost, in sentences."""
+    if not found.changed:
+        budget = settings.recipe.max_accuracy_drop
+        sentence = (
+            f"No checkpoint of {settings.method!r} was inside the budget of {budget:.1%}: the network is unchanged. A "
+            "smaller weight or lr, more steps, more photos, or a larger budget (--max-accuracy-drop) help."
+        )
+        return [sentence]
+    sentences = []
+    for epsilon in settings.epsilons:
+        overlaps = {row.by["network"]: row.means["overlap"].number for row in rows if row.by["epsilon"] == epsilon}
+        beside = f" ({overlaps[PLAIN]:.2f} after plain training of the same length)" if PLAIN in overlaps else ""
+        sentences.append(
+            f"Under PGD of {255 * epsilon:.3g}/255 on the map of {settings.explainer!r}, {overlaps[DEFENDED]:.0%} of "
+            f"its highest cells stay the highest after {settings.method!r}, {overlaps[GIVEN]:.0%} before{beside}."
+        )
+    lost = 100 * (found.accuracy_before - found.accuracy_after)
+    control = f", {networks[PLAIN].accuracy:.1%} after plain training" if PLAIN in networks else ""
+    sentences.append(
+        f"The accuracy on the held-out photos goes from {found.accuracy_before:.1%} to {found.accuracy_after:.1%} "
+        f"({lost:+.1f} points lost{control})."
+    )
+    if found.alteration.softplus is not None:
+        sentences.append(f"Softplus of beta {found.alteration.softplus:g} took the place of ReLU, and stays.")
+    if found.alteration.layer is not None:
+        blur = f"{found.alteration.blur:g} cells"
+        sentences.append(f"The maps of {found.alteration.layer} are blurred by {blur}, and stay so.")
+    if found.history.stopped:
+        sentences.append(f"It ended early: {found.history.stopped}.")
+    return sentences

@@ -1,0 +1,90 @@
+"""Several runs side by side: their numbers in one table with a column per run, and figures of the same name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heatproof.report.glossary import term
+from heatproof.report.words import cell, labels
+from heatproof.results import RunFiles
+from heatproof.results.strict import is_number
+
+IDENTITIES = ("check", "number", "attack", "epsilon", "explainer", "layer", "penalty", "remedy", "metric", "model")
+"""Columns that say what a row is about; those in which the runs have nothing in common say which run it is."""
+UNTOLD = ("count", "rows", "threshold", "doubtful_from", "deviations", "seconds")
+"""Numbers that are the same for all runs, or none that one compares."""
+Row = Mapping[str, Any]
+
+
+def numbers_beside(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
+    """A line per number and a column per run; ``None`` where the runs are of several verbs or share no rows."""
+    verbs = {run.command for run in runs}
+    if len(verbs) != 1 or not all(run.rows for run in runs):
+        return None
+    keys = [key for key in IDENTITIES if _shared(key, runs)]
+    tables = [{tuple(row.get(key) for key in keys): row for row in run.rows} for run in runs]
+    if any(len(table) != len(run.rows) for table, run in zip(tables, runs, strict=True)):
+        return None
+    places = list(dict.fromkeys(place for table in tables for place in table))
+    if all(sum(place in table for table in tables) < 2 for place in places):
+        return None
+    (verb,) = verbs
+    varying = [n for n in range(len(keys)) if len({place[n] for place in places}) > 1]
+    lines = [line for place in places for line in _lines(place, tables, varying, keys, verb)]
+    heads = [_head(term(keys[n], verb).head) for n in varying]
+    heads += [_head("number"), *(_head(label, number=True) for label in labels(runs))]
+    return {"heads": heads, "rows": lines}
+
+
+def figures_beside(shown: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Figures that more than one run has under the same name, taken out of the runs' own lists.
+
+    Returns:
+        ``caption`` of the first, and ``items``: the figures with the ``label`` of their run.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in shown:
+        for figure in run.get("figures", []):
+            found.setdefault(figure["name"], []).append({**figure, "label": run["label"]})
+    several = {name: items for name, items in found.items() if len(items) > 1}
+    for run in shown:
+        run["figures"] = [figure for figure in run.get("figures", []) if figure["name"] not in several]
+    return [{"name": name, "caption": items[0]["caption"], "items": items} for name, items in several.items()]
+
+
+def _shared(key: str, runs: Sequence[RunFiles]) -> bool:
+    """Whether the runs have a value of this column in common."""
+    values = [{repr(row[key]) for row in run.rows if row.get(key) is not None} for run in runs]
+    return bool(set.intersection(*values))
+
+
+def _lines(
+    place: tuple[Any, ...],
+    tables: Sequence[Mapping[tuple[Any, ...], Row]],
+    varying: Sequence[int],
+    keys: Sequence[str],
+    verb: str,
+) -> list[list[dict[str, Any]]]:
+    rows = [table.get(place, {}) for table in tables]
+    known = {key for row in rows for key in row}
+    ends = {f"{key}{end}" for key in known for end in ("_low", "_high", "_missing")}
+    numbers = dict.fromkeys(key for row in rows for key, value in row.items() if is_number(value))
+    about = [cell(dict(zip(keys, place, strict=True)), keys[n], set()) for n in varying]
+    return [
+        [*about, _text(term(key, verb).head), *(_value(row, key, known) for row in rows)]
+        for key in numbers
+        if key not in ends and key not in UNTOLD and key not in keys
+    ]
+
+
+def _value(row: Row, key: str, known: set[str]) -> dict[str, Any]:
+    shown = cell(row, key, known)
+    judged = row.get("verdict") if key == "value" else None
+    return {**shown, "number": True, "under": [*shown["under"], *([judged] if isinstance(judged, str) else [])]}
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"text": text, "under": [], "number": False}
+
+
+def _head(text: str, *, number: bool = False) -> dict[str, Any]:
+    return {"head": text, "meaning": "", "unit": "", "key": text, "number": number}

@@ -1,0 +1,58 @@
+"""The square that tells against a map: planted, it is found, and what the model says of it is the model's answer."""
+
+import pytest
+import torch
+
+from heatproof import Classifier
+from heatproof.commands.audit.telling import telling_square
+from heatproof.images import blurred
+
+
+class UpperLeft(torch.nn.Module):
+    """Class 1 by the brightness of the upper left quarter of the sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(8.0))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        seen = images[:, :, :8, :8].mean((1, 2, 3)) * self.scale
+        return torch.stack([torch.zeros_like(seen), seen - 2], 1)
+
+
+def planted() -> tuple[Classifier, torch.Tensor, torch.Tensor]:
+    """The model, a photo and an honest map of it."""
+    model = Classifier(UpperLeft(), mean=(0.0,), std=(1.0,), channels=1, input_size=32)
+    photo = torch.zeros(1, 32, 32)
+    photo[:, :8, :8] = 1
+    honest = torch.zeros(8, 8)
+    honest[:2, :2] = 1
+    return model, photo, honest
+
+
+def test_the_square_that_the_model_needs_and_the_map_does_not_show() -> None:
+    model, photo, honest = planted()
+    told = telling_square(model, photo, honest.flip(0, 1), target=1)
+    assert told.cover.sum() == 8 * 8
+    assert told.cover[:8, :8].all()
+    assert told.shown == 0
+    blur = blurred(photo[None], 4.0)[0]
+    assert torch.equal(told.covered, torch.where(told.cover.bool(), blur, photo))
+    for found, image in ((told.before, photo), (told.after, told.covered)):
+        assert found == pytest.approx(float(model(image[None]).softmax(1)[0, 1].detach()))
+    assert told.before > 0.99
+    assert told.after < told.before - 0.01
+
+
+def test_nothing_tells_against_an_honest_map() -> None:
+    model, photo, honest = planted()
+    told = telling_square(model, photo, honest, target=1)
+    lying = telling_square(model, photo, honest.flip(0, 1), target=1)
+    assert told.before - told.after < 0.5 * (lying.before - lying.after)
+
+
+def test_an_empty_map_shows_nothing() -> None:
+    model, photo, _ = planted()
+    told = telling_square(model, photo, torch.zeros(4, 4), target=1)
+    assert told.shown == 0
+    assert told.cover[:8, :8].all()
