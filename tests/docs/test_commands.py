@@ -40,6 +40,7 @@ SMALLER = {
     "audit": "--limit 10 --budget 33",
     "evaluate": "--limit 2",
     "repair": "--limit 8",
+    "app": "--limit 2 --port 0",
 }
 
 
@@ -65,6 +66,12 @@ def fences() -> Iterator[Fence]:
 
 ALL = list(fences())
 RUN = sorted({fence.page for fence in ALL if not fence.mark and fence.page not in WITH_PYTHON})
+
+
+@pytest.fixture(autouse=True)
+def _no_page_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live page is opened and ended at once, instead of by an interrupt."""
+    monkeypatch.setattr("heatproof.live.server.Server.serve_forever", lambda server: None)
 
 
 def smaller(words: list[str]) -> list[str]:
