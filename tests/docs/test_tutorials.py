@@ -11,15 +11,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "tutorials"
 WITH_COMMANDS = "audit"
 """Its commands and its Python use the same folders."""
 TUTORIALS = (
-    "explain",
-    "network",
-    "attack",
-    "live",
-    "fool",
-    "take-the-lie-out",
-    "faithful",
-    "extend",
-    "coming-from",
+    *("explain", "network", "attack", "live", "fool", "take-the-lie-out", "faithful", "extend", "coming-from"),
     "cluster",
 )
 BLOCK = re.compile(r"^```python\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

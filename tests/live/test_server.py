@@ -104,7 +104,9 @@ def test_no_other_file_is_handed_out(server: Server, path: str) -> None:
 def test_what_does_not_come_from_the_page_is_refused(
     server: Server, status: int, headers: dict[str, str | None]
 ) -> None:
-    given = {name: value and value.replace("{port}", str(server.port)) for name, value in headers.items()}
+    given: dict[str, Any] = {
+        name: value and value.replace("{port}", str(server.port)) for name, value in headers.items()
+    }
     for question in ("/begin", "/look", "/save"):
         found, _, answer = asked(server, question, BODY, **given)  # pyright: ignore[reportArgumentType]
         assert found == status
