@@ -38,7 +38,7 @@ def captum(model: hp.Classifier, images: Tensor) -> object:
     from captum.attr import LayerGradCam
 
     return LayerGradCam(model, model.network.get_submodule("layer4")).attribute(
-        images, torch.zeros(len(images), dtype=torch.long)
+        images, torch.zeros(len(images), dtype=torch.long, device=images.device)
     )
 
 

@@ -45,7 +45,7 @@ def zennit(model: Classifier, images: Tensor, composite: str) -> object:
     from zennit.composites import COMPOSITES
     from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
-    canonizer = ResNetCanonizer() if model.name == "resnet50" else VGGCanonizer()
+    canonizer = ResNetCanonizer() if model.name.startswith("resnet") else VGGCanonizer()
     rules = COMPOSITES[composite](canonizers=[canonizer])
     pixels = ((images - model.mean) / model.std).requires_grad_()
     with Gradient(model=model.network, composite=rules) as attributor:

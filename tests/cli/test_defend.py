@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -19,9 +20,11 @@ import heatproof as hp
 from heatproof.cli import verbs
 from heatproof.models.loading import load
 from heatproof.results.reading import read_run
+from heatproof.robust.attack import MapAttack
 from heatproof.robust.train import RECIPE
 
-WORDS = ["defend", "demo", "--model", "demo", "--limit", "60", "--steps", "2", "--max-accuracy-drop", "1"]
+QUICK = ["--judged", "2", "--attack-steps", "2", "--set", "evaluate_every=2"]
+WORDS = ["defend", "demo", "--model", "demo", "--limit", "60", "--steps", "2", "--max-accuracy-drop", "1", *QUICK]
 
 
 def test_a_run_folder_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -39,7 +42,7 @@ def test_a_run_folder_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert 0 <= defended["overlap_low"] <= defended["overlap"] <= defended["overlap_high"] <= 1
     assert any("Softplus of beta 20 took the place of ReLU" in sentence for sentence in summary["answer"])
     images = pl.read_parquet(out / "images.parquet")
-    assert images.height == 6 * 6
+    assert images.height == 6 * 2
     assert {"network", "epsilon", "topk_intersection", "spearman", "nissim", "kept", "correct"} <= set(images.columns)
     assert pl.read_parquet(out / "history.parquet")["loss_misaligned"].drop_nulls().len() == 2
     for name in ("report.html", "figures/defended.png", "figures/course.png", "figures/overlap.png"):
@@ -57,7 +60,7 @@ def test_a_run_folder_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert "complete already" in capsys.readouterr().err
     compared = ["compare", "demo", str(out), "demo", "--limit", "4", "--explainer", "simple_grad()"]
     assert heatproof(*compared, "--penalty", "top_k()", "--out", str(tmp_path / "compared")) == 0
-    again = ["defend", "demo", "--model", str(out), *WORDS[4:], "--method", "plain()"]
+    again = ["defend", "demo", "--model", str(out), *WORDS[4:], "--method", "plain()", "--explainer", "gradcam()"]
     assert heatproof(*again, "--out", str(tmp_path / "again")) == 0
     assert load(str(tmp_path / "again")).softplus == 20
 
@@ -77,7 +80,7 @@ def test_a_blurred_network_loads_with_its_blur(tmp_path: Path) -> None:
 
 def test_outside_the_budget_the_network_is_as_it_was(tmp_path: Path) -> None:
     words = ["defend", "demo", "--model", "demo", "--limit", "60", "--steps", "1", "--lr", "10"]
-    words += ["--max-accuracy-drop", "0"]
+    words += ["--max-accuracy-drop", "0", "--judged", "2", "--attack-steps", "1", "--explainer", "gradcam()"]
     assert heatproof(*words, "--method", "softplus(0.1)", "--out", str(tmp_path / "out")) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["answer"][0].startswith("No checkpoint of Softplus(beta=0.1) was inside the budget of 0.0%")
@@ -98,7 +101,7 @@ def test_outside_the_budget_the_network_is_as_it_was(tmp_path: Path) -> None:
         (["--method", "adversarial(attack='pgd()')"], 1, "without quotes"),
         (["--method", "pgd()"], 1, "trains nothing; adversarial(attack=...)"),
         (["--explainer", "gradcm()"], 2, "did you mean gradcam"),
-        (["--explainer", "occlusion()"], 1, "has no derivative"),
+        (["--explainer", "certified_pixels(gradcam())"], 1, "derivative"),
         (["--epsilon", "4"], 1, "epsilon"),
         (["--max-accuracy-drop", "2"], 1, "from 0 to 1, got 2"),
         (["--set", "stps=3"], 2, "did you mean steps"),
@@ -119,7 +122,7 @@ def test_photos_without_labels_are_told_the_way_out(tmp_path: Path, capsys: pyte
         path = tmp_path / "photos" / f"{place}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray((image.permute(1, 2, 0).numpy() * 255).round().astype("uint8")).save(path)
-    words = ["defend", str(tmp_path / "photos"), *WORDS[2:4], *WORDS[6:]]
+    words = ["defend", str(tmp_path / "photos"), *WORDS[2:4], *WORDS[6:], "--explainer", "gradcam()"]
     assert heatproof(*words, "--out", str(tmp_path / "out")) == 1
     assert "keep" in " ".join(capsys.readouterr().err.split())
     assert heatproof(*words, "--keep", "outputs", "--out", str(tmp_path / "kept")) == 0
@@ -136,18 +139,16 @@ def test_from_python(tmp_path: Path) -> None:
     seen, judged = hp.scenes(60, seed=0), hp.scenes(8, seed=1)
     recipe = hp.FineTune(steps=2, batch_size=16, weight=1.0, max_accuracy_drop=1.0, patience=0)
     given = ("demo", (seen.images, seen.labels))
-    result = hp.defend(
-        *given, method="thickness()", recipe=recipe, held_out=(judged.images, judged.labels), out=tmp_path / "run"
-    )
+    more: Any = {"held_out": (judged.images, judged.labels), "attack": MapAttack(steps=1), "judged": 2}
+    more |= {"method": "thickness()", "recipe": recipe, "out": tmp_path / "run"}
+    result = hp.defend(*given, **more)
     assert result.verb == "defend"
     assert result.model is not None
     assert result.model(seen.images[:2]).shape == (2, 10)
-    assert result.images.height == 16
+    assert result.images.height == 4
     assert "highest cells stay the highest" in result.answer[0]
     before = (tmp_path / "run/model.safetensors").stat().st_mtime_ns
-    again = hp.defend(
-        *given, method="thickness()", recipe=recipe, held_out=(judged.images, judged.labels), out=tmp_path / "run"
-    )
+    again = hp.defend(*given, **more)
     assert (tmp_path / "run/model.safetensors").stat().st_mtime_ns == before  # complete already: read, not made anew
     assert again.answer == result.answer
     assert again.model is not None
@@ -158,6 +159,7 @@ def test_from_python(tmp_path: Path) -> None:
 def test_killed_and_gone_on_with(tmp_path: Path) -> None:
     words = ["defend", "demo", "--model", "demo", "--limit", "120", "--steps", "40", "--max-accuracy-drop", "1"]
     words += ["--method", "alignment()", "--control", "--set", "evaluate_every=5"]
+    words += ["--judged", "2", "--attack-steps", "2"]
     assert heatproof(*words, "--out", str(tmp_path / "whole")) == 0
     out = tmp_path / "out"
     command = [sys.executable, "-m", "heatproof", *words, "--out", str(out)]

@@ -247,6 +247,14 @@ def test_shards_that_do_not_fit(
     assert not (tmp_path / "all").exists()
 
 
+def test_a_merge_works_in_one_process(made: Path, told: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    told()
+    assert joined([made / "shard-1"]) == 2
+    assert "heatproof merge works in one process" in told()
+
+
 def test_shards_of_another_version_than_this_one(shards: list[Path], told: Callable[[], str]) -> None:
     for folder in shards:
         changed(folder, versions=recorded(folder)["versions"] | {"torch": "2.0"})
@@ -322,6 +330,11 @@ def linked(folder: Path) -> None:
     listed(folder, {f"parts/{part.name}": part.lstat().st_size})
 
 
+def elsewhere(folder: Path) -> None:
+    shutil.move(folder / "parts", folder.parent / "theirs")
+    (folder / "parts").symlink_to(folder.parent / "theirs")
+
+
 def listed(folder: Path, names: Any) -> None:
     (folder / "shard.json").write_text(json.dumps({"files": names}))
 
@@ -333,6 +346,7 @@ def listed(folder: Path, names: Any) -> None:
         (lambda folder: only(folder).unlink(), "and none there; copy the folder again"),
         (torn, "is damaged and was left out"),
         (linked, "is a link, a folder or a device"),
+        (elsewhere, "and none there; copy the folder again"),
         (lambda folder: (folder / "shard.json").unlink(), "cannot be read: No such file"),
         (lambda folder: (folder / "shard.json").write_text("{"), "shard.json cannot be read"),
         (lambda folder: listed(folder, ["parts/a"]), "is no list of the files of a shard"),

@@ -27,9 +27,22 @@ NAMED = {
     "penalties": catalog.PENALTIES,
     "metrics": {**catalog.METRICS, **catalog.SIMILARITIES},
     "repair": catalog.REPAIRS,
+    "robust-training": catalog.TRAININGS,
 }
 STAGES = (
-    *("models", "data", "explainers", "lrp", "defences", "attacks", "manipulation", "training", "repairs", "metrics"),
+    *(
+        "models",
+        "data",
+        "explainers",
+        "lrp",
+        "defences",
+        "attacks",
+        "manipulation",
+        "training",
+        "repairs",
+        "robust",
+        "metrics",
+    ),
     *("commands", "studies", "results"),
 )
 

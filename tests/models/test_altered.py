@@ -39,6 +39,37 @@ def test_softplus_for_good_is_the_softplus_copy() -> None:
     assert "softplus of beta 3" in repr(altered)
 
 
+class Bent(nn.Module):
+    """One activation, to be written out as ReLU or as softplus."""
+
+    def __init__(self, activation: nn.Module):
+        super().__init__()
+        self.first, self.activation, self.last = nn.Conv2d(3, 4, 3), activation, nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(self.activation(self.first(images)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("explainer", [hp.LRP(), hp.GuidedBackprop(), SimpleGrad(), GradCAM("first")], ids=repr)
+def test_it_is_the_network_with_softplus_written_out(explainer: Any) -> None:
+    torch.manual_seed(0)
+    written, rectified = (Bent(activation).eval().double() for activation in (nn.Softplus(3.0), nn.ReLU()))
+    rectified.load_state_dict(written.state_dict())
+    one = hp.Classifier(written, input_size=10).double()
+    other = hp.Classifier(rectified, input_size=10, softplus=3.0).double()
+    expected, found = (explainer(model, photos(), torch.tensor([0, 1, 2])) for model in (one, other))
+    assert torch.equal(found.logits, expected.logits)
+    assert torch.allclose(found.heatmaps, expected.heatmaps, atol=1e-12)
+    assert float(expected.heatmaps.abs().max()) > 0
+
+
+def test_lrp_has_no_rule_for_a_blur() -> None:
+    model = small()
+    alter(model, Alteration(blur=1.0, layer="left"))
+    with pytest.raises(ModelError, match="blurred, for which LRP has no rule"):
+        hp.LRP()(model, photos())
+
+
 def test_a_network_of_softplus_is_not_cut_in_two() -> None:
     model = hp.load("demo")
     assert split_at(model, "stage7") is not None

@@ -70,7 +70,8 @@ def test_a_mean_and_its_interval_become_a_curve():
     assert ((low < y) & (y < high)).all()
     means = [Mean(*interval(column)[:3], 0) for column in given.T]
     again = plots.curve_of([1, 2, 3], means)
-    np.testing.assert_array_equal([again.y, again.low, again.high], [y, low, high])
+    lines = [np.asarray(line, dtype=np.float64) for line in (again.y, again.low, again.high)]
+    np.testing.assert_allclose(lines, [y, low, high], rtol=1e-12)
 
 
 def test_distributions_of_nothing_but_one_value_have_room(caught):

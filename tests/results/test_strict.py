@@ -13,7 +13,7 @@ from heatproof.errors import InputError, RunError
 from heatproof.results import Run, strict
 from heatproof.results.strict import (
     check_columns,
-    gather_tensors,
+    gather_tensor,
     is_number,
     read_images,
     read_maps,
@@ -99,10 +99,13 @@ def test_maps_that_are_none(value: torch.Tensor, said: str, tmp_path: Path) -> N
 def test_parts_that_do_not_fit(other: dict, tmp_path: Path) -> None:
     save_file({"a": torch.zeros(5, 3)}, tmp_path / "000000.safetensors")
     save_file({"a": torch.zeros(2, 3)}, tmp_path / "000001.safetensors")
-    assert gather_tensors(tmp_path)["a"].shape == (7, 3)
+    found = gather_tensor(tmp_path, "a")
+    assert found is not None
+    assert found.shape == (7, 3)
+    assert gather_tensor(tmp_path, "b") is None
     save_file(other, tmp_path / "000002.safetensors")
     with pytest.raises(RunError, match=r"000002\.safetensors does not fit 000000.*delete it and the file"):
-        gather_tensors(tmp_path)
+        gather_tensor(tmp_path, "a")
 
 
 def test_maps_come_back_as_they_were_kept(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_tensors_that_are_not_there(tmp_path: Path) -> None:
         with pytest.raises(RunError, match=f"{said}; give another --baseline"):
             read_tensors(path, "give another --baseline")
     with pytest.raises(RunError, match=r"holds no tensors \(\*\.safetensors\); .*--overwrite"):
-        gather_tensors(tmp_path / "nothing")
+        gather_tensor(tmp_path / "nothing", "a")
 
 
 @pytest.mark.parametrize(

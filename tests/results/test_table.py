@@ -7,6 +7,7 @@ from scipy import stats
 
 from heatproof.errors import InputError
 from heatproof.results import interval, paired_test, summarise
+from heatproof.results.table import mean_intervals
 
 
 @pytest.fixture
@@ -155,3 +156,31 @@ def test_paired_test_without_pairs_tells_nothing():
     found = paired_test([float("nan")], [1.0])
     assert found.count == 0
     assert np.isnan([found.p_value, found.difference, found.low, found.high]).all()
+
+
+def test_columns_at_once_are_each_column_by_itself(values):
+    table = np.stack([values, values[::-1] ** 2, np.sin(values), np.full(300, 2.0)], 1)
+    table[7, 2] = np.nan
+    alone = [interval(column) for column in table.T]
+    for own, other in zip(mean_intervals(table), alone, strict=True):
+        assert own == pytest.approx(other, rel=1e-12)
+    assert np.isnan(mean_intervals(table[:1])[0].low)
+    with pytest.raises(InputError, match=r"expected \[images, columns\], got \[300\]"):
+        mean_intervals(values)
+
+
+def test_blocks_of_draws_change_no_number(values, monkeypatch):
+    rows = pl.DataFrame({"image": [f"{place:03}" for place in range(300)], "a": values, "b": values > 1})
+    whole = interval(values), summarise(rows, [], ["a", "b"])
+    monkeypatch.setattr("heatproof.results.table._ELEMENTS", 2_100)  # seven draws at a time
+    assert (interval(values), summarise(rows, [], ["a", "b"])) == whole
+
+
+def test_means_by_counts_are_means_of_the_drawn_images(values):
+    from heatproof.results.table import LEVEL
+
+    rows = pl.DataFrame({"image": [f"{place:03}" for place in range(300)], "a": values})
+    drawn = values[np.random.default_rng(5).integers(0, 300, size=(2000, 300), dtype=np.int32)].mean(1)
+    found = summarise(rows, [], ["a"], seed=5)[0].means["a"]
+    expected = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-12)

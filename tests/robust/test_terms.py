@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
-from heatproof.explainers.occlusion import Occlusion
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.robust.terms import Curved, Decayed, Informative, Misaligned, Thin, drawn, thinness
@@ -20,7 +19,7 @@ from heatproof.training.clean_model import CleanModel, Reference
 from heatproof.training.feeds import Fed, TensorFeed
 from heatproof.training.setup import Feeds, Setup
 from heatproof.training.terms import Batch, LabelTerm, Shared, Term
-from heatproof.types import Explainer
+from heatproof.types import Explainer, Explanation
 
 
 def batch_of(model: nn.Module, images: Tensor, labels: Tensor, explainer: Explainer = SimpleGrad()) -> Batch:
@@ -175,7 +174,7 @@ TERMS: dict[str, Term] = {
 @pytest.mark.parametrize("explainer", [SimpleGrad(), GradCAM("last", relu=False)], ids=["simple_grad", "gradcam"])
 @pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
 def test_derivatives_in_the_weights(term: Term, explainer: Explainer) -> None:
-    model, images = residual(), photos(2, 6)
+    model, images = residual(), photos(2, 6)[:, :1]
     labels, name = torch.tensor([1, 0]), "first.weight"
     weight = model.network.get_parameter(name)
     held = isinstance(term, Misaligned)
@@ -232,7 +231,11 @@ def test_what_is_drawn_is_the_batchs_own(term: Term) -> None:
     assert not torch.equal(term(other), one)
 
 
+def detached(model: nn.Module, images: Tensor, targets: Any = None, *, create_graph: bool = False) -> Explanation:
+    return GradCAM("last")(model, images, targets)
+
+
 def test_an_explainer_without_derivative_is_told() -> None:
-    batch = batch_of(small(), photos(), LABELS, Occlusion())
+    batch = batch_of(small(), photos(), LABELS, detached)
     with pytest.raises(InputError, match="has no derivative with respect to the trained weights"):
         Misaligned(1.0, 1.0, 0.1)(batch)

@@ -137,7 +137,7 @@ def test_maps_hold_still_that_did_not(method: Method) -> None:
 def test_without_labels_the_outputs_hold_the_function(data: tuple[Tensor, Tensor]) -> None:
     images = data[0]
     with pytest.raises(
-        InputError, match=r"Alignment\(\) needs the label of every photo, and 57 of 57 have none; keep="
+        InputError, match=r"Alignment\(\) needs the label of every photo, and 58 of 58 have none; keep="
     ):
         train_robustly(convolutions(), SimpleGrad(), images, Alignment(), replace(QUICK, holdout=0.1))
     recipe = replace(QUICK, keep="outputs", steps=2)

@@ -14,6 +14,7 @@ from heatproof.commands.defend.run import Defend, run_defend
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.results.strict import read_summary
+from heatproof.robust.attack import MapAttack
 from heatproof.robust.methods import Alignment, Method
 from heatproof.robust.train import RECIPE
 from heatproof.training.settings import FineTune
@@ -28,6 +29,8 @@ def defend(
     explainer: str | Explainer = "simple_grad()",
     recipe: FineTune = RECIPE,
     epsilons: Sequence[float] = (4 / 255,),
+    attack: MapAttack = MapAttack(),
+    judged: int = 64,
     held_out: Data | None = None,
     control: bool = False,
     limit: int | None = None,
@@ -44,6 +47,8 @@ def defend(
         recipe: how the copy is trained; its ``max_accuracy_drop`` is the budget, its ``weight`` a further factor of
             what the method adds to the loss.
         epsilons: of the attack that judges, in pixel units of [0, 1].
+        attack: that judges; its own epsilon gives way to each of these.
+        judged: held-out photos that are attacked.
         held_out: photos to judge by; ``None``: a tenth of the data.
         control: also train ``plain()`` for as long, and judge it.
         limit: at most so many photos, evenly spread.
@@ -58,10 +63,10 @@ def defend(
     given = as_classifier(model)
     [chosen] = at_named_layers(built(explainer, catalog.EXPLAINERS, "explainer"), given)
     what = spec.build(method, METHODS, "method") if isinstance(method, str) else method
-    asked = Defend(what, chosen, recipe, epsilons=tuple(epsilons), control=control)
+    asked = Defend(what, chosen, recipe, attack, tuple(epsilons), judged, control)
     precision: Precision = recipe.precision
     source = as_source(data, given, limit=limit, seed=recipe.seed)
-    judged = None if held_out is None else as_source(held_out, given, seed=recipe.seed)
+    apart = None if held_out is None else as_source(held_out, given, seed=recipe.seed)
     name = model.name if isinstance(model, Classifier) else str(model)
     settings = {"data": named(data), "model": name, "asked": asked, "limit": limit}
     settings |= {"held_out": None if held_out is None else named(held_out)}
@@ -79,7 +84,7 @@ def defend(
                 name,
                 source,
                 run,
-                held_out=judged,
+                held_out=apart,
                 hardware=Hardware(device, precision),
                 advance=lambda what, count: advance(0 if what == "attacking" else count),
             )

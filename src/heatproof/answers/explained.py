@@ -19,13 +19,15 @@ from heatproof.answers.verbs import make_page
 from heatproof.commands.assurance import caption, cells_of
 from heatproof.commands.explain import Explain, column_title, run_explain
 from heatproof.commands.photos import open_photos
+from heatproof.commands.precision import settle
+from heatproof.commands.shown import Figures
 from heatproof.data.batches import batches
 from heatproof.data.in_memory import Picture, open_tensors, pixels_of
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
-from heatproof.models.hardware import Hardware
+from heatproof.models.hardware import Hardware, Precision
 from heatproof.preprocessing import Preprocessing
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.style import percent
@@ -145,6 +147,8 @@ def explain(
     limit: int | None = None,
     batch_size: int = 16,
     device: str = "auto",
+    precision: Precision = "fp32",
+    figures: Figures = None,
     out: Path | str | None = None,
     overwrite: bool = False,
 ) -> Explained:
@@ -155,6 +159,8 @@ def explain(
         score: what is explained: a name, a spec or an object, unless the explainer names one.
         target: the class by name or number, one for all or one per photo; ``None``: what is predicted.
         limit: of data by name, at most so many photos.
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the device computes in it and the maps bear it.
+        figures: in the run folder so many photos are drawn, or ``"all"``; ``None``: all of at most 50, else 20.
         out: also write a run folder, with its page.
 
     Raises:
@@ -168,14 +174,16 @@ def explain(
     ids, images = _images(photos, classifier, limit)
     targets = _targets(classifier, target, len(images))
     folder = None if out is None else Path(out)
-    hardware = Hardware(device)
+    hardware = settle(device, precision, [classifier], lambda one: open_tensors(images), found)
     if folder is not None:
-        _write(folder, classifier, found[0], photos, images, targets, hardware, batch_size, overwrite)
+        asked = Explain(explainers=found, targets=_classes(targets), top=1, figures=figures)
+        _write(folder, asked, classifier, photos, images, hardware, batch_size, overwrite)
     hosted = hardware.host(classifier)
     parts = []
     for start in range(0, len(images), batch_size):
         here = slice(start, start + batch_size)
-        parts.append(found[0](hosted, hardware.bring(images[here]), None if targets is None else targets[here]))
+        with hardware.autocast():
+            parts.append(found[0](hosted, hardware.bring(images[here]), None if targets is None else targets[here]))
     whole = _together(parts)
     return Explained(images, *whole, hosted, found[0], ids, folder, whole)
 
@@ -245,22 +253,24 @@ def _targets(model: Classifier, target: Any, count: int) -> Targets | None:
     return torch.tensor([model.class_index(one if isinstance(one, str) else int(one)) for one in wanted])
 
 
+def _classes(targets: Targets | None) -> tuple[int, ...]:
+    return () if targets is None else tuple(dict.fromkeys(targets.tolist()))
+
+
 def _write(
     folder: Path,
+    asked: Explain,
     model: Classifier,
-    explainer: Explainer,
     photos: Any,
     images: Images,
-    targets: Targets | None,
     hardware: Hardware,
     batch_size: int,
     overwrite: bool,
 ) -> None:
     """The run folder of ``heatproof explain``, with the classes that were asked for."""
     source = photos if isinstance(photos, Source) else open_tensors(images, name=_called(photos))
-    classes = () if targets is None else tuple(dict.fromkeys(targets.tolist()))
-    asked = Explain(explainers=(explainer,), targets=classes, top=1)
     settings = {"images": _called(photos), "model": model.name, "asked": asked, "batch_size": batch_size}
+    settings |= {} if hardware.precision == "fp32" else {"precision": hardware.precision}
     with Run.start(folder, command="explain", settings=settings, overwrite=overwrite, page=make_page) as run:
         if not run.done:
             run_explain(asked, model, source, run, hardware=hardware, batch_size=batch_size)

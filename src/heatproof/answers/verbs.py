@@ -33,6 +33,7 @@ from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.commands.compare.run import Compare, run_compare
 from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
+from heatproof.commands.precision import settle
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.data.boxes import Boxes
 from heatproof.errors import InputError
@@ -42,7 +43,7 @@ from heatproof.explainers.random_map import RandomMap
 from heatproof.metrics.evaluation import Metric
 from heatproof.metrics.localisation import BoxIoU, PointingGame
 from heatproof.models.classifier import Classifier
-from heatproof.models.hardware import Hardware, Precision
+from heatproof.models.hardware import Precision
 from heatproof.models.record import with_bases
 from heatproof.processes import Processes
 from heatproof.report.page import write_report
@@ -104,7 +105,9 @@ def audit(
     known = known or Thresholds.shipped()
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
     source = as_source(data, audited, limit=limit, seed=seed)
-    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
+    hardware = settle(device, precision, explained.models, lambda one: source, [chosen])
+    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit}
+    settings |= {"precision": hardware.precision}
     settings |= {"reference": None if reference is None else _name(reference), "thresholds": known.plain()}
     settings |= {"baseline": str(baseline) if baseline else None} | explained.given()
     read = [model, data, reference, thresholds, baseline]
@@ -122,7 +125,7 @@ def audit(
                 thresholds=known,
                 baseline=baseline,
                 draw=out is not None,
-                hardware=Hardware(device, precision),
+                hardware=hardware,
                 processes=shared,
                 advance=advance,
             )
@@ -183,18 +186,18 @@ def shift(
         **more,
     )
     settings = {"data": named(data), "models": [_name(one) for one in several(model)], "asked": asked}
-    settings |= {"limit": limit, "precision": precision} | explained.given()
 
     def photos(one: Classifier) -> Any:
         return as_source(data, one, limit=limit, seed=seed)
 
+    hardware = settle(device, precision, models, photos, asked.explainers)
+    settings |= {"limit": limit, "precision": hardware.precision} | explained.given()
     job = _job(shard, out)
     shared = Processes(job=job)
     total = shared.photos(len(photos(models[0])), batch_size) * len(models)
     read = [*several(model), data]
     with filled(out, "shift", settings, seed, overwrite, read, job) as run, progress("attacking", total) as advance:
         if not run.done:
-            hardware = Hardware(device, precision)
             how: dict[str, Any] = {"hardware": hardware, "processes": shared, "draw": out is not None}
             run_shift(asked, models, photos, run, advance=advance, **how)
         return _result("shift", run, columns.SHIFT, out)
@@ -243,7 +246,8 @@ def compare(
     )
     source = as_source(data, base, limit=limit, seed=seed)
     settings = {"clean": _name(clean), "fooled": [_name(one) for one in several(fooled)], "data": named(data)}
-    settings |= {"asked": asked, "limit": limit, "precision": precision} | explained.given()
+    hardware = settle(device, precision, explained.models, lambda one: source, asked.explainers)
+    settings |= {"asked": asked, "limit": limit, "precision": hardware.precision} | explained.given()
     read = [clean, *several(fooled), data]
     job = _job(shard, out)
     shared = Processes(job=job)
@@ -252,7 +256,6 @@ def compare(
         progress("comparing", shared.photos(len(source), batch_size)) as advance,
     ):
         if not run.done:
-            hardware = Hardware(device, precision)
             run_compare(asked, base, suspects, source, run, hardware=hardware, processes=shared, advance=advance)
         return _result("compare", run, columns.COMPARE, out)
 
@@ -298,8 +301,9 @@ def evaluate(
     )
     asked.check(evaluated, boxes)
     source = as_source(data, evaluated, limit=limit, seed=seed)
-    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit, "precision": precision}
-    settings |= explained.given()
+    hardware = settle(device, precision, [evaluated], lambda one: source, explainers)
+    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit}
+    settings |= {"precision": hardware.precision} | explained.given()
     shown = columns.EVALUATE | {repr(e): repr(e) for e in explainers}
     read = [model, data]
     job = _job(shard, out)
@@ -315,7 +319,7 @@ def evaluate(
                 source,
                 run,
                 boxes=boxes,
-                hardware=Hardware(device, precision),
+                hardware=hardware,
                 processes=shared,
                 draw=out is not None,
                 advance=advance,

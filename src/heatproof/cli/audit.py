@@ -13,6 +13,7 @@ from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
+    from heatproof.data.sources import Source
     from heatproof.models.classifier import Classifier
     from heatproof.models.hardware import Hardware
     from heatproof.results.run import Run
@@ -32,7 +33,7 @@ QUICK_PHOTOS = 60
 @options.grouped
 def audit(
     model: Annotated[str, typer.Argument(help="The checkpoint, as --model of other commands takes it.")],
-    data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    data: Annotated[str, typer.Argument(help="Photos, class folders, a table, shards, hf:NAME, an address, or demo.")],
     work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
@@ -100,7 +101,6 @@ def audit(
 
     # thresholds are made by one process
     processes = None if calibrate else Processes.here(work.device, work.job)
-    hardware = work.hardware()
     load = options.opening([model, reference, *(calibrate or [])], architecture)
     others = [photos(load(name)) for name in (reference, *(calibrate or [])) if name is not None]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
@@ -108,16 +108,26 @@ def audit(
     asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     audited, *others = explained.models
     claimed = others.pop(0) if reference else None
+    everyone = [audited, *([claimed] if claimed else []), *others]
+
+    def source_of(model: "Classifier") -> "Source":
+        return open_photos(model, data, limit=limit, seed=work.seed)
+
+    hardware = work.settled(everyone, source_of, [asked.explainer])
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= photos.given() | explained.given()
-    settings |= {"precision": work.precision, "calibrate": calibrate, "baseline": str(baseline) if baseline else None}
+    settings |= {
+        "precision": hardware.precision,
+        "calibrate": calibrate,
+        "baseline": str(baseline) if baseline else None,
+    }
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
     inputs = [model, data, reference, thresholds, baseline, *(calibrate or [])]
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
-            source = open_photos(audited, data, limit=limit, seed=work.seed)
+            source = source_of(audited)
             _say_effort(audited, len(source) * (1 + len(calibrate or [])), asked.budget, hardware)
             shared = processes or Processes()
             total = shared.photos(len(source), batch_size) + len(source) * len(calibrate or [])

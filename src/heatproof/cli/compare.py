@@ -53,7 +53,6 @@ def compare(
     from heatproof.processes import Processes
 
     processes = Processes.here(work.device, work.job)
-    hardware = work.hardware()
     names = [fooled, *(more or [])]
     load = options.opening([clean, *names], architecture)
     suspects = [fooled_as_told(name, load(name)) for name in names]
@@ -67,8 +66,11 @@ def compare(
         penalties=_penalties(penalty or [], suspects),
         part=batch_size,
     )
+    hardware = work.settled(
+        [base, *others], lambda model: open_photos(model, data, limit=limit, seed=work.seed), asked.explainers
+    )
     settings = {"clean": clean, "fooled": names, "data": data, "asked": asked, "limit": limit}
-    settings |= {"precision": work.precision, "architecture": architecture}
+    settings |= {"precision": hardware.precision, "architecture": architecture}
     settings |= photos.given() | explained.given()
     with filling(out, "compare", settings, work.seed, work.overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:

@@ -45,6 +45,8 @@ def defend(
             callback=options.each(spec.number),
         ),
     ] = None,
+    judged: Annotated[int, typer.Option("--judged", min=1, help="Held-out photos that are attacked.")] = 64,
+    attack_steps: Annotated[int, typer.Option("--attack-steps", min=1, help="Of the attack that judges.")] = 10,
     control: Annotated[bool, typer.Option("--control", help="Also train plain() for as long, and judge it.")] = False,
     # the numbers are RECIPE's own, which a test holds them to: to import it would load torch
     steps: Annotated[int, typer.Option("--steps", help="Of the training.")] = 1000,
@@ -70,6 +72,7 @@ def defend(
     from heatproof.commands.defend.run import Defend, run_defend
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
+    from heatproof.robust.attack import MapAttack
     from heatproof.robust.train import RECIPE
     from heatproof.training.settings import FineTune
 
@@ -80,7 +83,9 @@ def defend(
         method=spec.build(method, options.METHODS, "method"),
         explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
         recipe=replace(RECIPE, **{**tuned, **options.read_settings(FineTune, given or [])}),
+        attack=MapAttack(steps=attack_steps, seed=work.seed),
         epsilons=tuple(spec.number(text) for text in epsilon or ["4/255"]),
+        judged=judged,
         control=control,
     )
     clean = photos(options.opening([model], architecture)(model))
@@ -90,7 +95,7 @@ def defend(
     with filling(out, "defend", settings, work.seed, work.overwrite, processes, inputs=[data, model, held_out]) as run:
         if not run.done:
             source = open_photos(clean, data, limit=limit, seed=work.seed, labels_needed=labels)
-            judged = open_photos(clean, held_out, seed=work.seed, labels_needed=labels) if held_out else None
+            apart = open_photos(clean, held_out, seed=work.seed, labels_needed=labels) if held_out else None
             with progress("defending", None) as advance:
                 run_defend(
                     asked,
@@ -98,7 +103,7 @@ def defend(
                     model,
                     source,
                     run,
-                    held_out=judged,
+                    held_out=apart,
                     hardware=hardware,
                     advance=lambda what, count: advance(count, what),
                 )

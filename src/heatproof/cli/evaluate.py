@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from heatproof.data.boxes import Boxes
+    from heatproof.data.sources import Source
     from heatproof.metrics.evaluation import Metric
     from heatproof.models.classifier import Classifier
 
@@ -48,7 +49,7 @@ def _check_metric(text: str) -> None:
 @options.grouped
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model, as --model of other commands takes it.")],
-    data: Annotated[str, typer.Argument(help="A folder of class folders, photos, a manifest, shards, or demo.")],
+    data: Annotated[str, typer.Argument(help="Photos, class folders, a table, shards, hf:NAME, an address, or demo.")],
     work: options.Work,
     photos: options.Photos,
     out: options.Out = None,
@@ -96,7 +97,6 @@ def evaluate(
     from heatproof.processes import Processes
 
     processes = Processes.here(work.device, work.job)
-    hardware = work.hardware()
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
     explained = scored(score, explainers, [photos(options.opening([model], architecture)(model))])
@@ -108,12 +108,17 @@ def evaluate(
         part=batch_size,
     )
     asked.check(evaluated, annotated)
-    settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": work.precision}
+
+    def source_of(model: "Classifier") -> "Source":
+        return open_photos(model, data, limit=limit, seed=work.seed)
+
+    hardware = work.settled([evaluated], source_of, asked.explainers)
+    settings = {"model": model, "data": data, "asked": asked, "limit": limit, "precision": hardware.precision}
     settings |= {"boxes": str(boxes) if boxes else None, "architecture": architecture}
     settings |= photos.given() | explained.given()
     with filling(out, "evaluate", settings, work.seed, work.overwrite, processes, inputs=[model, data, boxes]) as run:
         if not run.done:
-            source = open_photos(evaluated, data, limit=limit, seed=work.seed)
+            source = source_of(evaluated)
             total = processes.photos(len(source), batch_size)
             with progress("evaluating", total, run=run, sharers=processes.count) as advance:
                 run_evaluate(

@@ -9,9 +9,23 @@ from heatproof.cli import options
 from heatproof.cli.console import progress, say
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
+from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
     from heatproof.models.classifier import Classifier
+
+
+def _figures(text: str | None) -> int | str | None:
+    """``20`` or ``all``.
+
+    >>> _figures("20"), _figures("ALL"), _figures(None)
+    (20, 'all', None)
+    """
+    if text is None or text.casefold() == "all":
+        return None if text is None else "all"
+    if not text.isascii() or not text.isdecimal():
+        raise SpecError(f"--figures is a number of photos, or all, got {text!r}")
+    return int(text)
 
 
 @options.grouped
@@ -30,6 +44,16 @@ def explain(
         typer.Option("--target", help="A class by name or number; may be repeated.", show_default=False),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Without --target: so many predicted classes.")] = 2,
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            "--figures",
+            metavar="N|all",
+            help="So many photos are drawn and shown in the page: mistakes first, then the least sure.",
+            show_default="all of at most 50, else 20",
+            callback=_figures,
+        ),
+    ] = None,
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also keep the raw maps.")] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write figures as PDF.")] = False,
     limit: options.Limit = None,
@@ -43,7 +67,6 @@ def explain(
     from heatproof.processes import Processes
 
     processes = Processes.here(work.device, work.job)
-    hardware = work.hardware()
     built = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     explained = scored(score, built or STANDARD, [photos(options.opening([model], architecture)(model))])
     classifier = explained.models[0]
@@ -55,10 +78,12 @@ def explain(
         top=top,
         keep_heatmaps=heatmaps,
         pdf=pdf,
+        figures=figures,  # type: ignore[arg-type]
     )
     data = images if len(images) > 1 else images[0]
     source = open_photos(classifier, data, limit=limit, seed=work.seed, labels_needed=False)
-    given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": work.precision}
+    hardware = work.settled([classifier], lambda model: source, asked.explainers)
+    given = {"images": images, "model": model, "asked": asked, "limit": limit, "precision": hardware.precision}
     given["architecture"] = architecture
     given |= photos.given() | explained.given()
     given["batch_size"] = batch_size  # what is done already is counted in batches

@@ -11,7 +11,7 @@ import typer
 from heatproof import cli
 from heatproof.cli import options
 from heatproof.cli.console import say
-from heatproof.errors import HeatproofError, RunError
+from heatproof.errors import HeatproofError, RunError, SpecError
 from heatproof.shard import Shard
 
 if TYPE_CHECKING:  # loads slowly
@@ -45,8 +45,11 @@ def merge(
     json: options.Json = False,
 ) -> None:
     """Join the run folders of shards (--shard k/n) into one, and end it: table, answer, figures and page."""
+    from heatproof.processes import launched
     from heatproof.results.joining import join, read_shards
 
+    if launched()[1] > 1:
+        raise SpecError("heatproof merge works in one process: give it without torchrun or accelerate launch")
     shards = read_shards(runs, partial=partial)
     words, context = _command(shards, trust_code)
     if device is not None:

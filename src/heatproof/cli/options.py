@@ -16,8 +16,10 @@ from heatproof.errors import SpecError, did_you_mean
 from heatproof.shard import WHOLE, Shard
 
 if TYPE_CHECKING:  # torch loads slowly
+    from heatproof.data.sources import Photos as Photographs
     from heatproof.models.classifier import Classifier
     from heatproof.models.hardware import Hardware
+    from heatproof.types import Explainer
 
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
 """What the spec of a penalty may name."""
@@ -59,7 +61,9 @@ Out = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty a run folder first.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="fp32, or bf16 with channels_last.")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="fp32, bf16 with channels_last, or auto: bf16 where maps bear it.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images in one pass.")]
 ShardOf = Annotated[
     str | None,
@@ -91,7 +95,7 @@ Architecture = Annotated[
         show_default=False,
     ),
 ]
-Data = Annotated[str, typer.Argument(help="A folder of class folders, a manifest, shards, or demo.")]
+Data = Annotated[str, typer.Argument(help="A folder of class folders, a table, shards, hf:NAME, an address, or demo.")]
 Explainers = Annotated[
     list[str] | None,
     typer.Option(
@@ -231,6 +235,18 @@ class Work:
         from heatproof.processes import own_device
 
         return Hardware(own_device(self.device), self.precision)  # type: ignore[arg-type]
+
+    def settled(
+        self,
+        models: "Sequence[Classifier]",
+        photos: "Callable[[Classifier], Photographs]",
+        explainers: "Sequence[Explainer]",
+    ) -> "Hardware":
+        """This process's own, where ``--precision auto`` is settled by the maps of the first photos of each model."""
+        from heatproof.commands.precision import settle
+        from heatproof.processes import own_device
+
+        return settle(own_device(self.device), self.precision, models, photos, explainers)  # type: ignore[arg-type]
 
 
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:

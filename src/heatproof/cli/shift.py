@@ -73,7 +73,6 @@ def shift(
     from heatproof.processes import Processes
 
     processes = Processes.here(work.device, work.job)
-    hardware = work.hardware()
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
@@ -95,10 +94,6 @@ def shift(
         **given,
     )
     verification = spec.build(str(score), {"likeness": Verification}, "score") if pairs else None
-    settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": work.precision}
-    settings["architecture"] = architecture
-    settings |= photos.given() | explained.given() | ({"verification": verification} if pairs else {})
-    more: dict[str, Any] = {"hardware": hardware, "processes": processes}
 
     @cache
     def opened(preprocessing: "Preprocessing") -> PhotoPairs:
@@ -108,6 +103,12 @@ def shift(
         if pairs:
             return opened(model.preprocessing).photos
         return open_photos(model, data, limit=limit, seed=work.seed)
+
+    hardware = work.hardware() if pairs else work.settled(models, of_model, asked.explainers)
+    settings = {"data": data, "models": model, "asked": asked, "limit": limit, "precision": hardware.precision}
+    settings["architecture"] = architecture
+    settings |= photos.given() | explained.given() | ({"verification": verification} if pairs else {})
+    more: dict[str, Any] = {"hardware": hardware, "processes": processes}
 
     with filling(out, "shift", settings, work.seed, work.overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:

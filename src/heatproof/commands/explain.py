@@ -1,11 +1,15 @@
 """What does the network look at? Heatmaps of photos: a row per class, a column per explainer."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heatproof import heatmaps as algebra
@@ -18,6 +22,7 @@ from heatproof.commands.assurance import (
     explanation_of,
 )
 from heatproof.commands.record import describe
+from heatproof.commands.shown import Figures, Shown, figure_count, told
 from heatproof.data.batches import Batch
 from heatproof.data.parts import parts
 from heatproof.data.sources import Source
@@ -28,16 +33,21 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import at_named_layer, check_layer, default_layer
 from heatproof.processes import Processes
+from heatproof.report.drawing import DrawnBeside
 from heatproof.report.figures import explanation_grid
 from heatproof.results.names import figure_names, file_names
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
 from heatproof.results.viewer import View, add_view
-from heatproof.types import AtLayer, Explainer, changed_inside, inside, is_signed, settings
+from heatproof.types import AtLayer, Explainer, Heatmaps, changed_inside, inside, is_signed, settings
+
+T = TypeVar("T")
 
 STANDARD = (GradCAM(), GradCAM(relu=False), GradCAM(counterfactual=True))
 """What speaks for the class, what speaks for and against it, and what speaks against it."""
+AHEAD = 2
+"""Parts that may wait for their figures while the network goes on."""
 
 
 @settings
@@ -48,8 +58,13 @@ class Explain:
         explainers: one column each.
         targets: classes by number, one row each; empty: the ``top`` predicted classes of each photo.
         top: how many predicted classes.
+        figures: how many photos are drawn, and shown in the page, the most interesting first
+            (:mod:`heatproof.commands.shown`); ``"all"``; or ``None``: all of at most 50 photos, else 20.
         keep_heatmaps: also write the raw maps, ``heatmaps/<explainer>.safetensors``.
         pdf: also write each figure as PDF.
+
+    Raises:
+        InputError: ``figures`` is neither ``"all"`` nor a number from 0 on.
     """
 
     explainers: tuple[Explainer, ...] = STANDARD
@@ -57,6 +72,12 @@ class Explain:
     top: int = 2
     keep_heatmaps: bool = False
     pdf: bool = False
+    figures: Figures = None
+
+    def __post_init__(self) -> None:
+        known = self.figures is None or self.figures == "all"
+        if not known and (not isinstance(self.figures, int) or isinstance(self.figures, bool) or self.figures < 0):
+            raise InputError(f"figures is a number of photos from 0 on, or 'all', got {self.figures!r}")
 
 
 def at_layers(explainers: Sequence[Explainer], layers: Sequence[str]) -> tuple[Explainer, ...]:
@@ -103,49 +124,98 @@ def run_explain(
         check_layer(model, explainer)
     describe(run, [model], source)
     model = hardware.host(model)
-    names = figure_names(source.ids)
+    shown = Shown(run, figure_names(source.ids), figure_count(settings.figures, len(source)))
     done = {number for number in range(-(-len(source) // batch_size)) if run.has_part(number)}
     advance(sum(min(batch_size, len(source) - number * batch_size) for number in done))
-    for number, batch, skipped in parts(source, model.preprocessing, batch_size, processes, done.__contains__):
-        rows = [] if batch is None else _explain_part(settings, model, number, batch, run, hardware, names)
-        run.append_rows(number, rows, skipped)
-        advance((len(batch.ids) if batch else 0) + len(skipped))
+    waiting: deque[_Part] = deque()
+    with DrawnBeside() as beside:
+        for number, batch, skipped in parts(source, model.preprocessing, batch_size, processes, done.__contains__):
+            part = _Part(number, [], skipped, [], [])
+            if batch is not None:
+                part = _explain_part(settings, model, batch, part, hardware, shown, beside)
+            waiting.append(part)
+            while waiting and (len(waiting) > AHEAD or waiting[0].drawn):
+                advance(waiting.popleft().keep(shown))
+        for part in waiting:
+            advance(part.keep(shown))
     processes.wait()
     if not processes.ends:
         return {}
+    return _end(settings, source, run, shown)
+
+
+class _Part(NamedTuple):
+    """A part that is explained, and whose figures may still be drawn.
+
+    Attributes:
+        number: of the part.
+        rows: its rows of the table.
+        skipped: its photos that could not be read.
+        figures: what waits for its figures.
+        outdone: photos of earlier parts that need not be shown any more.
+    """
+
+    number: int
+    rows: list[dict[str, Any]]
+    skipped: list[dict[str, str]]
+    figures: list[Future[None]]
+    outdone: list[str]
+
+    @property
+    def drawn(self) -> bool:
+        return all(figure.done() for figure in self.figures)
+
+    def keep(self, shown: Shown) -> int:
+        """Write the rows, once all figures are there; hands back how many photos the part has."""
+        for figure in self.figures:
+            figure.result()
+        shown.run.append_rows(self.number, self.rows, self.skipped)
+        shown.delete(self.outdone)
+        return len({row["image"] for row in self.rows}) + len(self.skipped)
+
+
+def _end(settings: Explain, source: Source, run: Run, shown: Shown) -> dict[str, Any]:
+    """The table and the summary of all parts."""
     skipped = all_skipped(run, source)
     table = run.merge()
-    explained = table.height > 0
+    if not table.height:
+        run.write_json("summary.json", {"rows": [], "skipped": skipped})
+        raise InputError(f"none of the {source.count} photos of {source.name} could be explained; {_reasons(source)}")
+    table = shown.end(table)
+    run.write_parquet("images.parquet", table)
     measured = ["confidence", "empty", *(column for column in COLUMNS if column in table.columns)]
-    rows = summarise(table, ["model", "explainer"], measured) if explained else []
     summary = {
-        "rows": [row.plain() for row in rows],
+        "rows": [row.plain() for row in summarise(table, ["model", "explainer"], measured)],
+        "answer": told(shown.count, table["image"].n_unique(), table["label"].null_count() < table.height),
         "skipped": skipped,
     }
     run.write_json("summary.json", summary)
-    if not explained:
-        raise InputError(f"none of the {source.count} photos of {source.name} could be explained; {_reasons(source)}")
     return summary
 
 
 def _explain_part(
     settings: Explain,
     model: Classifier,
-    number: int,
     batch: Batch,
-    run: Run,
+    part: _Part,
     hardware: Hardware,
-    names: dict[str, str],
-) -> list[dict[str, Any]]:
-    """The rows of a part, once its figures, views and maps are written."""
+    shown: Shown,
+    beside: DrawnBeside,
+) -> _Part:
+    """The part with its rows and all but its figures, which are begun."""
     grid = _explained(settings, model, batch, hardware)
+    rows = _rows(settings.explainers, model, batch, grid)
+    wanted, outdone = shown.add(rows)
+    run, figures = shown.run, []
     for place, image in enumerate(batch.ids):
-        figure, title = run.path(f"figures/{names[image]}"), f"{image} · {model.name}"
-        draw_grid(figure, model, batch.images[place], settings.explainers, grid, place, title, settings.pdf)
-        add_grid_view(run, image, model, batch.images[place], settings.explainers, grid, place)
+        if image in wanted:
+            figure, title = run.path(shown.path(image)), f"{image} · {model.name}"
+            photo, explainers = batch.images[place], settings.explainers
+            figures.append(draw_grid(figure, model, photo, explainers, grid, place, title, settings.pdf, beside.draw))
+            add_grid_view(run, image, model, photo, explainers, grid, place)
     if settings.keep_heatmaps:
-        _write_heatmaps(run, number, batch, settings.explainers, grid)
-    return _rows(settings.explainers, model, batch, grid, names)
+        _write_heatmaps(run, part.number, batch, settings.explainers, grid)
+    return part._replace(rows=rows, figures=figures, outdone=outdone)
 
 
 def _explained(settings: Explain, model: Classifier, batch: Batch, hardware: Hardware) -> Grid:
@@ -182,7 +252,12 @@ def add_grid_view(
         for explainer, maps in zip(explainers, grid.heatmaps, strict=True)
         for row, target in enumerate(grid.targets[place].tolist())
     ]
-    add_view(run, name, (image * 255).round().byte().permute(1, 2, 0).cpu().numpy(), maps)
+    add_view(run, name, _bytes(image), maps)
+
+
+def _bytes(image: Tensor) -> NDArray[np.uint8]:
+    """``[rows, cols, channels]`` in 8 bits."""
+    return (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _reasons(source: Source) -> str:
@@ -219,13 +294,21 @@ def draw_grid(
     place: int,
     title: str,
     pdf: bool = False,
-) -> None:
-    """The figure of photo ``place`` of ``grid``; ``image`` is ``[channels, rows, cols]`` in [0, 1]."""
+    draw: Callable[..., T] = explanation_grid,
+) -> T:
+    """The figure of photo ``place`` of ``grid``; ``image`` is ``[channels, rows, cols]`` in [0, 1].
+
+    Args:
+        draw: what draws it, here and now or elsewhere.
+
+    Returns:
+        What ``draw`` hands back.
+    """
     probabilities = grid.logits[place].float().softmax(0).cpu()
     likeliest = probabilities.topk(min(5, len(probabilities)))
     classes = grid.targets[place].tolist()
-    explanation_grid(
-        image.permute(1, 2, 0).cpu().numpy(),
+    return draw(
+        _bytes(image),
         [(model.class_name(c), float(probabilities[c])) for c in classes],
         [column_title(explainer, model) for explainer in explainers],
         [[maps[place, row].float().cpu().numpy() for maps in grid.heatmaps] for row in range(len(classes))],
@@ -241,43 +324,44 @@ def draw_grid(
     )
 
 
-def _rows(
-    explainers: Sequence[Explainer], model: Classifier, batch: Batch, grid: Grid, figures: dict[str, str]
-) -> list[dict[str, Any]]:
+def _rows(explainers: Sequence[Explainer], model: Classifier, batch: Batch, grid: Grid) -> list[dict[str, Any]]:
     probabilities = grid.logits.float().softmax(1)
-    confidence, predictions = probabilities.max(1)
+    confidences, predictions = (found.tolist() for found in probabilities.max(1))
+    labels = [label if label >= 0 else None for label in batch.labels.tolist()]
+    shares = probabilities.gather(1, grid.targets).tolist()
+    targets = grid.targets.tolist()
     rows, assured = [], any_assurance(grid)
     for number, (explainer, maps) in enumerate(zip(explainers, grid.heatmaps, strict=True)):
         for column in range(grid.targets.shape[1]):
             said = explanation_of(grid, number, column)
-            heatmaps = maps[:, column].float()
-            empty = algebra.is_empty(heatmaps)
-            centers = algebra.center_of_mass(heatmaps)
-            scale = torch.tensor(heatmaps.shape[1:], device=heatmaps.device)
-            places = (centers + 0.5) / scale
+            numbers = _numbers(maps[:, column].float())
             for i, image in enumerate(batch.ids):
-                target = int(grid.targets[i, column])
+                target, prediction = targets[i][column], predictions[i]
                 rows.append(
                     {
                         "image": image,
-                        "label": int(batch.labels[i]) if int(batch.labels[i]) >= 0 else None,
+                        "label": labels[i],
                         "target": target,
                         "target_name": model.class_name(target),
-                        "prediction": int(predictions[i]),
-                        "prediction_name": model.class_name(int(predictions[i])),
-                        "confidence": float(confidence[i]),
-                        "probability": float(probabilities[i, target]),
+                        "prediction": prediction,
+                        "prediction_name": model.class_name(prediction),
+                        "confidence": confidences[i],
+                        "probability": shares[i][column],
                         "model": model.name,
                         "explainer": repr(explainer),
                         "attack": None,
                         "epsilon": 0.0,
-                        "empty": bool(empty[i]),
-                        "minimum": float(heatmaps[i].min()),
-                        "maximum": float(heatmaps[i].max()),
-                        "center_row": float(places[i, 0]),
-                        "center_col": float(places[i, 1]),
-                        "figure": f"figures/{figures[image]}",
+                        **{name: values[i] for name, values in numbers.items()},
                         **(assurance(said, i) if assured else {}),
                     }
                 )
     return rows
+
+
+def _numbers(heatmaps: Heatmaps) -> dict[str, list[Any]]:
+    """What the table tells of each map; places as shares of its rows and columns."""
+    places = (algebra.center_of_mass(heatmaps) + 0.5) / torch.tensor(heatmaps.shape[1:], device=heatmaps.device)
+    flat = heatmaps.flatten(1)
+    found = {"empty": algebra.is_empty(heatmaps), "minimum": flat.amin(1), "maximum": flat.amax(1)}
+    found |= {"center_row": places[:, 0], "center_col": places[:, 1]}
+    return {name: values.tolist() for name, values in found.items()}

@@ -131,7 +131,8 @@ class Source:
 
         It covers, of every photo in order: id, label, size in bytes, and the 4 KiB in the middle of its bytes; of a
         Parquet file with photos inside, its size and 256 stretches of 4 KiB spread evenly over it. A change elsewhere
-        in a file that leaves its size alone is not seen.
+        in a file that leaves its size alone is not seen. Of what lies at an address it covers the size and what
+        the store says of the content, where its listing tells them.
         """
         digest = hashlib.sha256()
         for place in self.positions:

@@ -91,6 +91,13 @@ def alter(model: Classifier, alteration: Alteration) -> None:
         model.softplus = alteration.softplus
 
 
+def is_blurred(network: nn.Module) -> bool:
+    """Whether some layer's maps are blurred."""
+    kept = (module._forward_hooks for module in network.modules())  # pyright: ignore[reportPrivateUsage]
+    hooks = (hook for hooks in kept for hook in hooks.values())
+    return any(isinstance(hook, Blurred) for hook in hooks)
+
+
 def is_rectified(model: Classifier, images: Images) -> bool:
     """Whether the network bends at ReLUs, so that the second derivative of its logits is zero almost everywhere.
 

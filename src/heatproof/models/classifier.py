@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -210,9 +210,13 @@ class Classifier(nn.Module):
         weight = next((value for value in self.network.parameters() if value.is_floating_point()), normal)
         return normal.to(weight.dtype)
 
+    def activation(self) -> AbstractContextManager[None]:
+        """Inside, what is called of the network has this classifier's activation: softplus for ReLU, or ReLU."""
+        return nullcontext() if self.softplus is None else softened(self.softplus)
+
     def forward(self, images: Images) -> Logits:
         normalised = self.normalised(images)
-        with told_as_own(self.name, normalised), nullcontext() if self.softplus is None else softened(self.softplus):
+        with told_as_own(self.name, normalised), self.activation():
             output = self.network(normalised)
         logits = read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities), self.reading)
         if self.classes is not None and len(self.classes) != logits.shape[1]:

@@ -10,7 +10,8 @@ from heatproof.errors import InputError
 from heatproof.models.checkpoint import check_weights
 from heatproof.types import settings
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "auto"]
+"""``auto`` is what a verb settles by its first photos (:mod:`heatproof.commands.precision`); nothing computes in it."""
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -23,7 +24,7 @@ class Hardware:
 
     Args:
         device: ``auto`` (a CUDA device where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32`` or ``bf16``; ``auto`` is settled before.
 
     Raises:
         InputError: for a device that is not there, or an unknown precision.
@@ -33,6 +34,11 @@ class Hardware:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
+        if self.precision == "auto":
+            raise InputError(
+                "precision auto is settled by the maps of the first photos, which explain, shift, compare, audit and "
+                "evaluate have; here give fp32 or bf16"
+            )
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"precision is fp32 or bf16, got {self.precision!r}")
         try:
@@ -68,3 +74,17 @@ class Hardware:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.place.type, dtype=torch.bfloat16)
+
+
+def computes_in_bf16(place: torch.device) -> bool:
+    """Whether the device itself computes in bfloat16; elsewhere it is imitated, and slower than float32.
+
+    On a CPU this takes AVX-512 BF16 or AMX (x86), or BF16 (ARM).
+    """
+    if place.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if place.type != "cpu":
+        return False
+    # torch of 2.10 and before does not tell: then it is not known, and not taken
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(told.get(name) is True for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))

@@ -4,18 +4,15 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from torch import nn
 
 from heatproof.errors import InputError, ModelError
 from heatproof.models.classifier import Classifier
-from heatproof.models.intact import evaluating
 from heatproof.models.layers import layer_name, network_of, record
 from heatproof.repairs.channels import cut_channels, last_convolution
 from heatproof.training.feeds import Feed
 from heatproof.training.setup import Setup
+from heatproof.training.statistics import estimate_statistics, norms_of
 from heatproof.types import AtLayer, settings
-
-Norm = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 
 @dataclass(frozen=True)
@@ -131,25 +128,13 @@ class ReBN:
     def begin(self, setup: Setup, photos: Feed, seed: int) -> None:
         """Means over all batches, each counted alike."""
         model = setup.model
-        norms = [m for m in model.modules() if isinstance(m, Norm) and m.track_running_stats]
-        if not norms:
+        if not norms_of(model):
             name = model.name if isinstance(model, Classifier) else type(model).__name__
             raise ModelError(
                 f"{name} has no batch norm with running statistics (it was folded into the convolutions, or there "
                 "never was one), so there is nothing to estimate anew; truth() and finetune() need none"
             )
-        momenta = [norm.momentum for norm in norms]
-        with torch.no_grad(), evaluating(model):
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.training, norm.momentum = True, None
-            try:
-                for fed in photos.ordered(self.batch_size):
-                    if len(fed.images) > 1:
-                        model(fed.images.to(setup.hardware.place))
-            finally:
-                for norm, momentum in zip(norms, momenta, strict=True):
-                    norm.training, norm.momentum = False, momentum
+        estimate_statistics(model, photos.ordered(self.batch_size), setup.hardware.place)
 
 
 @settings

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 
 from heatproof.errors import InputError
-from heatproof.report.overlay import Array, Scale, as_heatmap, as_photo, greyed, upsample
+from heatproof.report.overlay import Array, Scale, as_bytes, as_heatmap, as_photo, greyed, resized, upsample
 from heatproof.report.sheet import BAR, BAR_TEXT, LINE, MARGIN, Sheet, label_room, panel_size
-from heatproof.report.style import INK, NORMAL, SMALL, fit, percent, save, styled
+from heatproof.report.style import NORMAL, SMALL, fit, percent, save, styled
 
 Maps = Mapping[tuple[int, int], NDArray[Any] | None] | Sequence[Sequence[NDArray[Any] | None]] | NDArray[Any]
 """Heatmaps by ``(row, column)``, or nested rows of columns; None where there is none."""
@@ -82,8 +80,7 @@ def explanation_grid(
         RunError: the file cannot be written.
     """
     _check_grid(rows, columns, signed)
-    pixels = as_photo(photo)
-    width, height = panel_size(pixels)
+    width, height = panel_size(np.shape(as_photo(photo)))
     heads = [fit(text, width, NORMAL, lines=3) for text in ("photo", *columns)]
     fitted = [[fit(text, width, SMALL, lines=3) for text in row] for row in captions]
     deepest = max((text.count("\n") + 1 for row in fitted for text in row if text), default=0)
@@ -98,14 +95,15 @@ def explanation_grid(
         title=title,
         foot=_foot(predictions),
     )
+    photos = _Photos(sheet.pixels)
     for r, (label, probability) in enumerate(rows):
         sheet.label(r, label, percent(probability))
-        sheet.picture(sheet.axes(r, 0), pixels)
+        _draw_panel(sheet, photos, r, 0, Panel(photo))
         for c in range(len(columns)):
             heatmap = _pick(maps, r, c)
             marked = None if cells is None else _pick(cells, r, c)
-            panel = Panel(None if heatmap is None else pixels, heatmap, signed=signed[c], cells=marked)
-            _draw_panel(sheet, r, c + 1, panel)
+            panel = Panel(None if heatmap is None else photo, heatmap, signed=signed[c], cells=marked)
+            _draw_panel(sheet, photos, r, c + 1, panel)
             if fitted:
                 sheet.caption(r, c + 1, fitted[r][c], below=_bar(panel))
     seen = f"The photo, and in each column the map of {', '.join(columns)}; a row per explained class."
@@ -143,8 +141,7 @@ def gallery(
     if cols == 0:
         raise InputError("expected at least one panel, got none")
     first = next((panel for row in panels for panel in row if panel.photo is not None), None)
-    shape = np.zeros((1, 1, 3)) if first is None or first.photo is None else as_photo(first.photo)
-    width, height = panel_size(shape)
+    width, height = panel_size((1, 1) if first is None or first.photo is None else np.shape(as_photo(first.photo)))
     captions = [[fit(panel.caption, width, SMALL, lines=3) for panel in row] for row in panels]
     depths = [
         _bar(panel) + ((text.count("\n") + 1) * SMALL * LINE if text else 0.0)
@@ -162,11 +159,12 @@ def gallery(
         title=title,
         foot="",
     )
+    photos = _Photos(sheet.pixels)
     for r, row in enumerate(panels):
         if r < len(rows):
             sheet.label(r, rows[r], "")
         for c, panel in enumerate(row):
-            _draw_panel(sheet, r, c, panel)
+            _draw_panel(sheet, photos, r, c, panel)
             sheet.caption(r, c, captions[r][c], below=_bar(panel))
     seen = f"From left to right: {', '.join(columns)}." if columns else ""
     return save(sheet.figure, path, pdf, " ".join(text for text in (f"{title}." if title else "", seen) if text))
@@ -198,44 +196,40 @@ def _bar(panel: Panel) -> float:
     return BAR + BAR_TEXT if panel.heatmap is not None else 0.0
 
 
-def _draw_panel(sheet: Sheet, row: int, col: int, panel: Panel) -> None:
-    axes = sheet.axes(row, col)
-    pixels = None if panel.photo is None else as_photo(panel.photo)
+class _Photos:
+    """The photos of a figure at the size of its panels, and their greys, each made once however often it is seen."""
+
+    def __init__(self, pixels: tuple[int, int]) -> None:
+        self._pixels = pixels
+        # by identity, with the photo itself, so that no other takes its place in memory
+        self._made: dict[int, tuple[NDArray[Any], NDArray[np.uint8], Array]] = {}
+
+    def __call__(self, photo: NDArray[Any]) -> tuple[NDArray[np.uint8], Array]:
+        if id(photo) not in self._made:
+            pixels = resized(as_photo(photo), *self._pixels)
+            self._made[id(photo)] = photo, pixels, greyed(pixels / 255)
+        return self._made[id(photo)][1:]
+
+
+def _draw_panel(sheet: Sheet, photos: _Photos, row: int, col: int, panel: Panel) -> None:
     if panel.heatmap is not None:
-        _draw_map(sheet, axes, row, col, as_heatmap(panel.heatmap), pixels, panel.signed)
-    elif pixels is not None:
-        sheet.picture(axes, pixels)
-    else:
-        axes.set_axis_off()
-    if panel.cells is not None:
-        _outline(axes, panel.cells == 1, "solid")
-        _outline(axes, panel.cells == -1, "dotted")
+        under = None if panel.photo is None else photos(panel.photo)[1]
+        _draw_map(sheet, row, col, as_heatmap(panel.heatmap), under, panel.signed)
+        if panel.cells is not None:
+            sheet.outline(row, col, panel.cells == 1, "solid")
+            sheet.outline(row, col, panel.cells == -1, "dotted")
+    elif panel.photo is not None:
+        sheet.picture(row, col, photos(panel.photo)[0])
 
 
-def _draw_map(sheet: Sheet, axes: Axes, row: int, col: int, heatmap: Array, pixels: Array | None, signed: bool) -> None:
+def _draw_map(sheet: Sheet, row: int, col: int, heatmap: Array, under: Array | None, signed: bool) -> None:
     scale = Scale.of(heatmap, signed)
-    rows, cols = (256, 256) if pixels is None else pixels.shape[:2]
-    under = None if pixels is None else greyed(pixels)
-    sheet.picture(axes, scale.paint(upsample(np.nan_to_num(heatmap), rows, cols), under))
+    known = np.clip(np.nan_to_num(heatmap), scale.low, scale.high)
+    sheet.picture(row, col, as_bytes(scale.paint(upsample(known, *sheet.pixels), under)))
     if scale.empty:
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 2.0, "alpha": 0.85}
-        axes.text(0.5, 0.5, "empty map", transform=axes.transAxes, ha="center", va="center", fontsize=NORMAL, bbox=box)
+        sheet.note(row, col, "empty map")
     else:
-        sheet.bar(row, col, scale, over_photo=pixels is not None)
-
-
-def _outline(axes: Axes, chosen: NDArray[Any], style: str) -> None:
-    """A line along the borders between chosen cells and others, over whatever picture the axes hold."""
-    rows, cols = chosen.shape
-    left, right = sorted(axes.get_xlim())
-    top, bottom = sorted(axes.get_ylim())
-    framed = np.pad(chosen, 1)
-    x = left + (right - left) * np.arange(cols + 1) / cols
-    y = top + (bottom - top) * np.arange(rows + 1) / rows
-    upright = [[(x[c], y[r]), (x[c], y[r + 1])] for r, c in np.argwhere(framed[1:-1, 1:] != framed[1:-1, :-1])]
-    level = [[(x[c], y[r]), (x[c + 1], y[r])] for r, c in np.argwhere(framed[1:, 1:-1] != framed[:-1, 1:-1])]
-    for width, colour in ((1.8, "white"), (0.8, INK)):
-        axes.add_collection(LineCollection(upright + level, colors=colour, linewidths=width, linestyles=style))
+        sheet.bar(row, col, scale, over_photo=under is not None)
 
 
 def _check_grid(rows: Sequence[Any], columns: Sequence[str], signed: Sequence[bool]) -> None:

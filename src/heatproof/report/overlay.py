@@ -1,11 +1,12 @@
 """A heatmap over its photo: limits, colours, and the blend that keeps both readable."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -51,11 +52,6 @@ class Scale:
         """matplotlib's map from values to [0, 1]; zero of a signed map lands on one half."""
         return Normalize(self.low, self.high)
 
-    @property
-    def colours(self) -> Colormap:
-        """The colour map that fits the sign."""
-        return mpl.colormaps[DIVERGING if self.signed else SEQUENTIAL]
-
     def paint(self, values: Array, under: Array | None = None) -> Array:
         """Colours of ``values`` over the grey levels ``under``, both ``[rows, cols]``, as RGB in [0, 1].
 
@@ -64,14 +60,24 @@ class Scale:
         """
         if self.empty:
             return np.repeat((np.full(values.shape, 0.9) if under is None else under)[..., None], 3, axis=-1)
-        colour = self.colours(self.norm(np.nan_to_num(values)))[..., :3]
+        values = np.nan_to_num(values)
+        table = _table(DIVERGING if self.signed else SEQUENTIAL)
+        place = np.clip((values - self.low) * (len(table) / (self.high - self.low)), 0, len(table) - 1)
+        colour = table.take(place.astype(np.intp), 0)
         if under is None:
             return colour
-        size = np.abs(np.nan_to_num(values)) / max(abs(self.low), abs(self.high))
+        size = np.abs(values) / max(abs(self.low), abs(self.high))
         opacity = (FLOOR + (CEILING - FLOOR) * np.clip(size, 0, 1))[..., None]
         if self.signed:
             opacity = opacity * np.clip(4 * size, 0, 1)[..., None]  # white means zero, and need not veil the photo
-        return opacity * colour + (1 - opacity) * under[..., None]
+        return under[..., None] + opacity * (colour - under[..., None])
+
+
+@functools.cache
+def _table(name: str) -> Array:
+    """All colours of a map, ``[colours, 3]``, as matplotlib picks them from it."""
+    colours = mpl.colormaps[name]
+    return colours(np.arange(colours.N))[:, :3]
 
 
 def as_colours(photo: NDArray[Any]) -> NDArray[Any]:
@@ -125,17 +131,29 @@ def greyed(photo: Array) -> Array:
     return 0.25 + 0.7 * (photo @ np.array([0.299, 0.587, 0.114]))
 
 
+def as_bytes(picture: Array) -> NDArray[np.uint8]:
+    """A picture in [0, 1] in 8 bits.
+
+    >>> as_bytes(np.array([0.0, 0.5, 1.0]))
+    array([  0, 128, 255], dtype=uint8)
+    """
+    return (255 * picture + 0.5).astype(np.uint8)
+
+
+def resized(photo: Array, rows: int, cols: int) -> NDArray[np.uint8]:
+    """A photo in [0, 1] at another size (Lanczos), in 8 bits."""
+    return np.asarray(Image.fromarray(as_bytes(photo)).resize((cols, rows), Image.Resampling.LANCZOS))
+
+
 def upsample(heatmap: Array, rows: int, cols: int) -> Array:
     """Bilinear interpolation between the centres of the cells, as ``align_corners=False``; edges are held.
+
+    A finer map is averaged over what becomes one cell (the same triangle, as wide as a cell that is asked for).
 
     >>> upsample(np.array([[0.0, 1.0]]), 1, 4)
     array([[0.  , 0.25, 0.75, 1.  ]])
     """
-    for axis, size in enumerate((rows, cols)):
-        here = heatmap.shape[axis]
-        place = np.clip((np.arange(size) + 0.5) * here / size - 0.5, 0, here - 1)
-        before = np.floor(place).astype(int)
-        after = np.minimum(before + 1, here - 1)
-        share = (place - before).reshape((-1, 1) if axis == 0 else (1, -1))
-        heatmap = (1 - share) * heatmap.take(before, axis) + share * heatmap.take(after, axis)
-    return heatmap
+    # Pillow computes in 32 bits, which a map of tiny values would leave
+    reach = float(np.abs(heatmap).max()) or 1.0
+    cells = Image.fromarray((heatmap / reach).astype(np.float32))
+    return reach * np.asarray(cells.resize((cols, rows), Image.Resampling.BILINEAR), dtype=np.float64)

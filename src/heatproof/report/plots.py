@@ -30,7 +30,7 @@ from heatproof.report.style import (
     styled,
     text_width,
 )
-from heatproof.results.table import Mean, interval
+from heatproof.results.table import Mean, mean_intervals
 
 TABLE = "Blues"
 """Unsigned tables: light, so that numbers are read and printed well."""
@@ -53,7 +53,7 @@ def curve_of(x: Any, means: Sequence[Mean]) -> Curve:
 
 def mean_curve(values: NDArray[Any], x: Any = None, seed: int = 0) -> Curve:
     """The mean over images of each column of ``[images, steps]`` with its 95% interval, as a curve to plot."""
-    ends = [interval(column, seed=seed) for column in np.asarray(values, dtype=np.float64).T]
+    ends = mean_intervals(values, seed=seed)
     x = np.arange(len(ends)) if x is None else x
     return Curve(x, [e.value for e in ends], [e.low for e in ends], [e.high for e in ends])
 

@@ -112,7 +112,11 @@ def _paths(name: str) -> list[Path]:
         return []
     # a folder's name may hold an @ as well, and a file of weights the name of what is chosen in it
     texts = {name} | {part for at, sign in enumerate(name) if sign == "@" for part in (name[:at], name[at + 1 :])}
-    texts |= {text.rpartition("#")[0] for text in texts} | {f"{text.rpartition('.py:')[0]}.py" for text in texts}
+    texts |= {text.removeprefix("hf:") for text in texts}
+    texts |= {text.rpartition("#")[0] for text in texts}
+    # of a name with braces, the folder of what it stands for
+    texts |= {os.path.dirname(text.partition("{")[0]) for text in texts if "{" in text}
+    texts |= {f"{text.rpartition('.py:')[0]}.py" for text in texts}
     return [literal(text).resolve() for text in sorted(texts) if text and "\0" not in text]
 
 

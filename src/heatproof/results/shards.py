@@ -24,7 +24,9 @@ def files_of(folder: Path) -> dict[str, int]:
     """The files of a run's parts, as they lie there, with their sizes in bytes."""
     found: dict[str, int] = {}
     for name in GATHERED:
-        for path in sorted((folder / name).iterdir()) if (folder / name).is_dir() else ():
+        within = folder / name
+        # a link would bring in files that are none of the run's
+        for path in sorted(within.iterdir()) if within.is_dir() and not within.is_symlink() else ():
             if not path.name.endswith(ASIDE):
                 found[f"{name}/{path.name}"] = path.lstat().st_size
     return found

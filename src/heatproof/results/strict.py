@@ -187,20 +187,17 @@ def tensors_of_parts(folder: Path, remedy: str = KEPT_ANEW) -> "Iterator[tuple[P
         yield path, part
 
 
-def gather_tensors(folder: Path, remedy: str = KEPT_ANEW) -> "dict[str, Tensor]":
-    """The tensors of all parts in a folder, one behind the other along the first dimension.
+def gather_tensor(folder: Path, name: str, remedy: str = KEPT_ANEW) -> "Tensor | None":
+    """The tensors of one name of all parts in a folder, one behind the other; the others are read and forgotten.
 
     Raises:
         RunError: as :func:`tensors_of_parts`.
     """
     import torch
 
-    found: dict[str, list[Tensor]] = {}
-    for _, part in tensors_of_parts(folder, remedy):
-        for name, value in part.items():
-            # what safetensors hands out is the whole file, mapped into memory
-            found.setdefault(name, []).append(value.clone())
-    return {name: torch.cat(values) for name, values in found.items()}
+    # what safetensors hands out is the whole file, mapped into memory
+    found = [part[name].clone() for _, part in tensors_of_parts(folder, remedy) if name in part]
+    return torch.cat(found) if found else None
 
 
 def read_images(folder: Path, remedy: str = ANEW) -> pl.DataFrame:

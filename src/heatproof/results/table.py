@@ -16,7 +16,7 @@ from heatproof.errors import InputError, did_you_mean
 
 LEVEL = 0.95
 """The share of bootstrap draws between the two ends of an interval."""
-_ELEMENTS = 4_000_000  # drawn at once; bounds the memory at about 100 MB
+_ELEMENTS = 1_000_000  # drawn at once; bounds the memory at about 30 MB
 
 Statistic = Callable[..., Any]
 """``statistic(values, axis)`` takes images along ``axis`` away and yields one number per draw."""
@@ -144,6 +144,41 @@ def interval(
     return Interval(value, float(low), float(high), len(known))
 
 
+def mean_intervals(values: ArrayLike, *, seed: int = 0, draws: int = 2000) -> list[Interval]:
+    """The mean of each column over images with its interval: :func:`interval` of every column, at once.
+
+    Columns without a gap share their draws, as equal calls of :func:`interval` do.
+
+    **Source** as :func:`interval`.
+    **Range** that of the values.
+
+    >>> [found.value for found in mean_intervals([[0.0, 4.0], [1.0, 6.0]])]
+    [0.5, 5.0]
+
+    Args:
+        values: ``[images, columns]``.
+        seed: of the draws.
+        draws: how often the images are drawn anew.
+
+    Raises:
+        InputError: ``values`` has other axes.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    if known.ndim != 2:
+        raise InputError(f"expected [images, columns], got {list(known.shape)}")
+    gaps = np.asarray(np.isnan(known).any(0))
+    if len(known) < 2 or gaps.all():
+        return [interval(column, seed=seed, draws=draws) for column in known.T]
+    whole = known[:, ~gaps]
+    drawn = [_times(chosen, len(known)) @ whole / len(known) for chosen in _draw(len(known), draws, seed)]
+    low, high = np.quantile(np.concatenate(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    ends = zip(whole.mean(0).tolist(), low.tolist(), high.tolist(), strict=True)
+    return [
+        interval(column, seed=seed, draws=draws) if gap else Interval(*next(ends), len(known))
+        for column, gap in zip(known.T, np.atleast_1d(gaps), strict=True)
+    ]
+
+
 def summarise(
     rows: pl.DataFrame,
     by: Sequence[str],
@@ -249,11 +284,17 @@ def _mean_intervals(
     # images without a value are taken out before drawing: metrics that miss equally many share their draws
     present = {name: np.flatnonzero(count) for name, count in counts.items()}
     for size in sorted({len(places) for places in present.values() if len(places) >= 2}):
-        sized = [name for name, places in present.items() if len(places) == size]
+        sized = {
+            name: (totals[name][places], counts[name][places])
+            for name, places in present.items()
+            if len(places) == size
+        }
         for chosen in _draw(size, draws, seed):
-            for name in sized:
-                places = present[name]
-                means[name].append(totals[name][places][chosen].sum(1) / counts[name][places][chosen].sum(1))
+            # how often each image is drawn says all that a mean needs, and is met in the images' order
+            times = _times(chosen, size)
+            for name, (total, count) in sized.items():
+                rows = size if (count == 1).all() else np.einsum("di,i->d", times, count)
+                means[name].append(np.einsum("di,i->d", times, total) / rows)
     ends = {}
     for name, drawn in means.items():
         if drawn:
@@ -293,6 +334,11 @@ def paired_test(a: ArrayLike, b: ArrayLike, *, seed: int = 0, draws: int = 2000)
         tested: Any = wilcoxon(differences, zero_method="pratt", method="approx", correction=True)
         p_value = float(tested.pvalue)
     return PairedTest(value, low, high, p_value, count)
+
+
+def _times(chosen: NDArray[np.int32], images: int) -> NDArray[np.float64]:
+    """How often each image is met in each draw, ``[draws, images]``."""
+    return np.stack([np.bincount(draw, minlength=images) for draw in chosen]).astype(np.float64)
 
 
 def _draw(images: int, draws: int, seed: int, width: int = 1):

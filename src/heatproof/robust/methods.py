@@ -46,15 +46,16 @@ class Hessian:
     **Source** Dombrowski et al. 2022 [paper].
 
     Args:
-        weight: of the squared Frobenius norm; with gradients by pixels in [0, 1] about 1e-7. Sources that differentiate
-            by normalised inputs give 1e-4, which is about 1e-7 for CIFAR-10's standard deviations [ours].
+        weight: of the squared Frobenius norm, with gradients by pixels in [0, 1]. By normalised inputs the source takes
+            1e-4, which is about 2e-7 for CIFAR-10's standard deviations; a network that was trained without must begin
+            with less [ours].
         beta: of the softplus; ``None``: the network bends without (SiLU, GELU).
 
     Raises:
         InputError: a number makes no sense; (when used) a network of ReLUs and no beta.
     """
 
-    weight: float = 1e-7
+    weight: float = 1e-8
     beta: float | None = 10.0
     labelled = False
     curved = True
@@ -130,7 +131,7 @@ class Thickness:
         InputError: a number makes no sense; (when used) a weight of the Hessian, a network of ReLUs and no beta.
     """
 
-    weight: float = 1e-3
+    weight: float = 1e-2
     k: float = 0.1
     pairs: int | None = None
     hessian: float = 0.0
@@ -179,7 +180,7 @@ class SSR:
     """
 
     alpha: float = 0.3
-    scale: float = 0.01
+    scale: float = 1e-3
     classes: int = 10
     labelled = False
     curved = False

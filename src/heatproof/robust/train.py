@@ -23,11 +23,14 @@ from heatproof.training.loop import TrainingLoop
 from heatproof.training.settings import FineTune
 from heatproof.training.setup import Feeds, Setup, device_of, images_per_step, set_up
 from heatproof.training.state import Checkpoint
+from heatproof.training.statistics import estimate_statistics
 from heatproof.training.terms import Loss
 from heatproof.types import Explainer
 
 FEWEST_PHOTOS = 50
 """With fewer, a tenth that is held out says nothing of the accuracy."""
+STATISTICS = 1024
+"""Photos by which the statistics of batch norm are estimated anew where the network was altered."""
 WATCHED = 32
 """Held-out photos that are attacked at every evaluation."""
 WATCHING = MapAttack(steps=5)
@@ -72,8 +75,9 @@ def train_robustly(
 ) -> Defended:
     """Train a copy of ``model`` so that the maps of ``explainer`` hold still; ``model`` is left alone.
 
-    Handed out is the last checkpoint whose accuracy on the held-out photos is inside the budget, so that a method and
-    its control (:class:`~heatproof.robust.methods.Plain`) are trainings of one length.
+    Where the method alters the network, batch norm's statistics are estimated anew first [ours]. Handed out is the last
+    checkpoint whose accuracy on the held-out photos is inside the budget, so that a method and its control
+    (:class:`~heatproof.robust.methods.Plain`) are trainings of one length.
 
     Args:
         explainer: whose maps; it must have a derivative in the weights.
@@ -128,6 +132,10 @@ def _prepared(
     alteration = method.alteration(model)
     assert isinstance(setup.model, Classifier)
     alter(setup.model, alteration)
+    if alteration != Alteration():
+        # what comes to each batch norm is no longer what it was made for
+        photos = setup.feeds.train.stream(setup.batch_size, STATISTICS // setup.batch_size, recipe.seed)
+        estimate_statistics(setup.model, photos, setup.hardware.place)
     if method.curved:
         check_curved(setup.model, method, feeds.held_out)
     clean = CleanModel(setup.clean, setup.explainer, setup.hardware, needs_logits=recipe.keep == "outputs")

@@ -47,17 +47,19 @@ from heatproof.types import Explainer, settings
 GIVEN, PLAIN = "given", "plain"
 METHODS: Mapping[str, Method] = {
     PLAIN: Plain(),
-    "alignment": Alignment(),
-    "thickness": Thickness(),
+    "softplus": Softplus(2.0),
+    "alignment": Alignment(l2=1e-4, cosine=1.0, beta=2.0),
+    "thickness": Thickness(beta=2.0),
+    "alignment-relu": Alignment(),
+    "thickness-relu": Thickness(),
     "hessian": Hessian(),
     "ssr": SSR(),
     "adversarial": Adversarial(),
     "adversarial-blur": Adversarial(blur=1.0),
     "weight-decay": WeightDecay(),
-    "softplus": Softplus(),
     "adversarial-pgd4": Adversarial(PGD(epsilon=4 / 255, steps=4, keep="last")),
 }
-"""Each method by one setting, as it was chosen."""
+"""Each method by one setting. ``softplus`` is the control of those that alter the network as it does."""
 EXPLAINERS: Mapping[str, Explainer] = {"simple_grad": SimpleGrad(), "gradcam": GradCAM()}
 
 
@@ -85,7 +87,7 @@ class RobustTraining:
     model: str = "shared:weights/zoo.py:resnet20"
     data: str = "shared:data/cifar10/train-50000.parquet"
     test: str = "shared:data/cifar10/test"
-    methods: tuple[str, ...] = (PLAIN, "alignment", "thickness")
+    methods: tuple[str, ...] = (PLAIN, "softplus", "alignment", "thickness")
     explainer: str = "simple_grad"
     photos: int = 10_000
     steps: int = 500
@@ -178,7 +180,7 @@ class RobustTraining:
             batch_size=self.batch_size,
             lr=self.lr,
             max_accuracy_drop=self.budget,
-            evaluate_every=max(1, self.steps // 8),
+            evaluate_every=max(1, self.steps // 4),
             seed=seed,
         )
 

@@ -5,6 +5,7 @@ What was compared with it is written down in docs/methods/audit.md.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from heatproof.metrics.agreement import patch_correlation
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.removal import together
 from heatproof.models.classifier import Classifier
+from heatproof.models.fused import FusedConvolutions
 from heatproof.types import Explainer, Heatmaps, Images, Logits, PerImage, Targets
 
 SIDES = (1 / 8, 1 / 4, 3 / 8)
@@ -133,7 +135,7 @@ def _covered(
     explainer: Explainer | None,
     targets: Targets | None,
 ) -> tuple[Float[Tensor, "batch patches classes"], Tensor | None]:
-    logits, maps = [], []
+    logits, maps, fused = [], [], FusedConvolutions()
     gone = covers.bool()[:, None]
     pairs = torch.arange(len(images) * len(covers), device=images.device)
     at_once = min(AT_ONCE, together(images)) if images.device.type == "cpu" else together(images)
@@ -142,9 +144,9 @@ def _covered(
         # channels last: a third faster on a CPU, and the weights may stay as they lie
         mixed = torch.where(gone[cover], filling[image], images[image]).contiguous(memory_format=torch.channels_last)
         if explainer is None or targets is None:
-            logits.append(ask(model, mixed))
+            logits.append(fused.run(partial(ask, model, mixed)))
         else:
-            explanation = explainer(model, mixed, targets[image])
+            explanation = fused.run(partial(explainer, model, mixed, targets[image]))
             logits.append(explanation.logits.detach().float())
             maps.append(explanation.heatmaps.detach().float())
     shape = (len(images), len(covers))

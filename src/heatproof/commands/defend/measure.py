@@ -54,10 +54,10 @@ def measure(
 ) -> None:
     """One row per network, epsilon and photo, into the run folder; what is there already is not done again."""
     for network in networks:
-        for epsilon in epsilons:
+        for place, epsilon in enumerate(epsilons):
             against = replace(attack, epsilon=epsilon)
             for number, batch in enumerate(batches(source, network.model.preprocessing, PART)):
-                part = f"{network.name}-{epsilon:.6f}-{number:06d}"
+                part = f"{network.name}-{place}-{number:06d}"
                 if not run.has_part(part):
                     run.append_rows(part, list(_rows(network, explainer, against, batch, hardware)))
                 advance(len(batch.ids))

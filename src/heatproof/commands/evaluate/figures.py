@@ -1,10 +1,9 @@
 """The figures of an evaluation: curves of the explainers side by side, likeness under randomisation and noise, maps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from torch import Tensor
 
 from heatproof.commands.evaluate.measure import Evaluate, curve_name
 from heatproof.commands.evaluate.summary import of_maps
@@ -18,7 +17,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.plots import Curve, curve_of, curves, mean_curve
 from heatproof.results.run import Run
-from heatproof.results.strict import gather_tensors
+from heatproof.results.strict import gather_tensor
 from heatproof.results.table import SummaryRow
 from heatproof.results.viewer import View, add_view
 from heatproof.types import is_signed
@@ -27,17 +26,14 @@ from heatproof.types import is_signed
 def draw_curves(settings: Evaluate, run: Run) -> None:
     """``figures/<column>.png`` of every metric with curves: a line with its interval per explainer."""
     drawn = {metric.columns[0].name: metric for metric in settings.plain if isinstance(metric, Curved)}
-    found = gather_tensors(run.path("curves")) if drawn else {}
     for name, metric in drawn.items():
         axes, better = metric.axes, metric.columns[0].better
         # a random order is the same for every explainer, and stands beside the order that it is compared with
         if better == "neither":
             continue
-        series = {
-            repr(explainer): _line(run, found, curve_name(explainer, metric), axes) for explainer in settings.explainers
-        }
+        series = {repr(explainer): _line(run, curve_name(explainer, metric), axes) for explainer in settings.explainers}
         if chance := drawn.get(f"{name}_random"):
-            series["random order"] = _line(run, found, curve_name(settings.explainers[0], chance), axes)
+            series["random order"] = _line(run, curve_name(settings.explainers[0], chance), axes)
         curves(
             series,
             run.path(f"figures/{name}.png"),
@@ -47,8 +43,8 @@ def draw_curves(settings: Evaluate, run: Run) -> None:
         )
 
 
-def _line(run: Run, found: Mapping[str, Tensor], name: str, axes: Axes) -> Curve:
-    values = found.get(name)
+def _line(run: Run, name: str, axes: Axes) -> Curve:
+    values = gather_tensor(run.path("curves"), name)
     if values is None or values.ndim != 2 or not values.is_floating_point() or bool(values.isinf().any()):
         raise RunError(
             f"{run.path('curves')} holds no curves {name}; delete it and parts, and give the same command again"

@@ -1,5 +1,6 @@
 """Layer-wise relevance propagation: where in the image, or in a layer, a logit comes from."""
 
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from heatproof.explainers.lrp.graph import Traced, compare, traced
 from heatproof.explainers.lrp.plan import Plan, make_plan
 from heatproof.explainers.lrp.walk import forward, walk
 from heatproof.explainers.scores import Output, explained
+from heatproof.models.altered import is_blurred
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, find_layer, layer_name, network_of
@@ -73,11 +75,19 @@ class LRP:
         check_images(model, images)
         layer = PIXELS if self.layer is None else layer_name(model, self.layer, images)
         network = network_of(model)
-        with torch.inference_mode(False), torch.set_grad_enabled(create_graph), evaluating(model):
+        with (
+            torch.inference_mode(False),
+            torch.set_grad_enabled(create_graph),
+            evaluating(model),
+            ExitStack() as inside,
+        ):
             if images.is_inference():
                 images = images.clone()
             pixels = _normalised(model, images)
             graph, plan = self._plan(model, network, layer, pixels)
+            if isinstance(model, Classifier):
+                # traced as it is written, walked as it is used
+                inside.enter_context(model.activation())
             values = forward(graph, plan, network, pixels)
             own = values[plan.end]
             logits = _logits(own, model, images)
@@ -100,6 +110,11 @@ class LRP:
             return Explanation(relevance.sum(1), logits, targets)
 
     def _plan(self, model: nn.Module, network: nn.Module, layer: str, pixels: Tensor) -> tuple[Traced, Plan]:
+        if is_blurred(network):
+            raise ModelError(
+                f"{type(network).__name__} was trained with a layer whose maps are blurred, for which LRP has no rule; "
+                "explain by gradients (gradcam, simple_grad, integrated_gradients) or by occlusion"
+            )
         composite = COMPOSITES[self.composite](self.stabilizer)
         graph = traced(network, pixels, own_types(composite))
         key = (self.composite, self.batch_norm, self.stabilizer, layer, _key(model))
