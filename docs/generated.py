@@ -10,7 +10,7 @@ import typer.main
 
 from heatproof.cli import STATUS
 from heatproof.cli.verbs import app
-from heatproof.report.glossary import ANYWHERE, GLOSSARY, OF_VERB, Term
+from heatproof.glossary import ANYWHERE, GLOSSARY, OF_VERB, Term
 
 MARK = re.compile(r"<!-- generated: (\w+) -->")
 

@@ -9,7 +9,7 @@ import heatproof
 
 ROOT = Path(heatproof.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
-GROUND = {"types", "errors", "vision", "shard", "processes", "tensor_files", "paths"}
+GROUND = {"types", "errors", "vision", "shard", "processes", "tensor_files", "paths", "glossary"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "processes": {"errors", "shard"},
     "tensor_files": {"paths"},
     "paths": set(),
+    "glossary": set(),
     "heatmaps": {"types", "errors"},
     "images": {"types"},
     "preprocessing": {"types", "errors"},
@@ -35,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "robust": GROUND
     | {"heatmaps", "images", "models", "data", "preprocessing", "attacks", "training", "manipulation", "metrics"},
     # a report is made from files: never a model
-    "report": {"types", "errors", "paths", "results"},
+    "report": {"types", "errors", "paths", "glossary", "results"},
     "commands": GROUND
     | {
         "heatmaps",

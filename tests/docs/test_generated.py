@@ -8,7 +8,7 @@ import typer.main
 from docs_world import docs_module
 from heatproof.cli import STATUS
 from heatproof.cli.verbs import app
-from heatproof.report.glossary import GLOSSARY
+from heatproof.glossary import GLOSSARY
 
 DOCS = Path(__file__).parents[2] / "docs"
 

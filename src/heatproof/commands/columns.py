@@ -1,6 +1,6 @@
 """The columns of a summary that a verb prints and a result shows; their heads are the glossary's."""
 
-from heatproof.report.glossary import heads
+from heatproof.glossary import heads
 
 AUDIT = heads("audit", "check", "number", "value", "threshold", "deviations", "verdict")
 COMPARE = heads(

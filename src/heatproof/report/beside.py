@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heatproof.report.glossary import term
+from heatproof.glossary import term
 from heatproof.report.words import cell, labels
 from heatproof.results import RunFiles
 from heatproof.results.strict import is_number

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from heatproof.glossary import term
 from heatproof.paths import read_file
-from heatproof.report.glossary import term
 from heatproof.results import RunFiles
 from heatproof.results.viewer import view_key
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from heatproof.report.glossary import term
+from heatproof.glossary import term
 from heatproof.results import RunFiles
 from heatproof.results.strict import is_number
 
