@@ -47,9 +47,11 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.explainers.lrp.propagation import LRP
     from heatproof.explainers.masking_cam import AblationCAM, ScoreCAM
     from heatproof.explainers.occlusion import RISE, Occlusion
+    from heatproof.explainers.relevance_cam import RelevanceCAM
     from heatproof.explainers.scores import Likeness, Output
     from heatproof.explainers.together import explain_at_layer, explain_together
     from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, resize, topk_mask
+    from heatproof.live.app import app
     from heatproof.manipulation.adversarial import train_adversarially
     from heatproof.manipulation.backdoor import Backdoor
     from heatproof.manipulation.fine_tune import fine_tune
@@ -124,6 +126,7 @@ __all__ = [
     "Panel",
     "RandomSign",
     "Randomisation",
+    "RelevanceCAM",
     "Result",
     "Run",
     "RunError",
@@ -143,6 +146,7 @@ __all__ = [
     "WeightEdit",
     "WeightNoise",
     "XGradCAM",
+    "app",
     "audit",
     "begin",
     "center_of_mass",
@@ -222,9 +226,11 @@ _HOMES = {
     "explainers.attention": "AttentionRollout Chefer",
     "explainers.masking_cam": "AblationCAM ScoreCAM",
     "explainers.occlusion": "RISE Occlusion",
+    "explainers.relevance_cam": "RelevanceCAM",
     "explainers.scores": "Likeness Output",
     "explainers.together": "explain_at_layer explain_together",
     "heatmaps": "center_of_mass is_empty mass normalise resize topk_mask",
+    "live.app": "app",
     "manipulation.adversarial": "train_adversarially",
     "manipulation.backdoor": "Backdoor",
     "manipulation.fine_tune": "fine_tune",

@@ -80,6 +80,7 @@ EXPLAINERS = Entries(
         "ablationcam": "heatproof.explainers.masking_cam:AblationCAM",
         "attention_rollout": "heatproof.explainers.attention:AttentionRollout",
         "chefer": "heatproof.explainers.attention:Chefer",
+        "relevancecam": "heatproof.explainers.relevance_cam:RelevanceCAM",
         "guided_backprop": "heatproof.explainers.guided:GuidedBackprop",
         "guided_gradcam": "heatproof.explainers.guided:GuidedGradCAM",
         "input_x_gradient": "heatproof.explainers.gradient:InputXGradient",

@@ -25,6 +25,7 @@ CHEAP: dict[str, dict[str, Any]] = {
     # random networks have maps that ReLU would empty, and an empty map has no relative error
     "scorecam": {"relu": False, "at_once": 8},
     "ablationcam": {"relu": False, "at_once": 8},
+    "relevancecam": {"relu": False},
     "smoothed": {"n": 3, "sigma": 0.05, "explainer": GradCAM(relu=False), "at_once": 4},
     "median_of_noisy": {"n": 6, "sigma": 0.05, "explainer": GradCAM(relu=False)},
     "sparsified": {"n": 12, "sigma": 0.05, "explainer": SimpleGrad(), "keep": 0.5, "flat": 0.1, "confidence": 0.5},

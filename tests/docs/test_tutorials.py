@@ -10,7 +10,10 @@ from tests.command_line import heatproof
 PAGES = Path(__file__).parents[2] / "docs" / "tutorials"
 WITH_COMMANDS = "audit"
 """Its commands and its Python use the same folders."""
-TUTORIALS = ("explain", "network", "attack", "fool", "take-the-lie-out", "faithful", "extend", "coming-from", "cluster")
+TUTORIALS = (
+    *("explain", "network", "attack", "live", "fool", "take-the-lie-out", "faithful", "extend", "coming-from"),
+    "cluster",
+)
 BLOCK = re.compile(r"^```python\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 EITHER = re.compile(
     r"^(?:<!-- (?P<mark>[^>]+) -->\n)?```(?P<kind>python|sh)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL

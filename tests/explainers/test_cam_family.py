@@ -1,5 +1,6 @@
 """Maps of one layer weighed in other ways: each against its formula by hand, and the laws that bind them."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -108,6 +109,52 @@ def test_ablationcam_takes_each_map_away(parts: Any) -> None:
         hp.AblationCAM("pixels")(model, images, TARGETS)
 
 
+def handed_down(layer: nn.Module, x: Tensor, relevance: Tensor) -> Tensor:
+    """Lee et al.'s step down to ``x``, which is not negative: x * d/dx z+ . (R / z+), only positive weights in z+."""
+    layer = copy.deepcopy(layer)
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor)
+    weight.data.clamp_(min=0)
+    if isinstance(bias, Tensor):
+        bias.data.zero_()
+    x = x.detach().requires_grad_()
+    z = layer(x)
+    share = torch.where(z > 0, relevance / torch.where(z > 0, z, 1), 0)
+    return x.detach() * torch.autograd.grad(z, x, share)[0]
+
+
+def test_relevancecam_weighs_by_what_is_handed_down() -> None:
+    torch.manual_seed(0)
+    first, second, head = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1), nn.Linear(8, 4)
+    network = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).double()
+    # where nothing positive goes into an output, theirs and ours differ
+    head.weight.data[:, 0] = head.weight.data[:, 0].abs() + 0.1
+    model, images = hp.Classifier(network, input_size=10), photos()
+    low = F.relu(first(model.normalised(images))).detach()
+    high = F.relu(second(low)).detach()
+    start = torch.full((3, 4), -1 / 3).double().scatter(1, TARGETS[:, None], 1.0)
+    pooled = handed_down(head, high.mean((2, 3)), start)
+    at_high = pooled[:, :, None, None] * high / high.sum((2, 3), keepdim=True).clamp(min=1e-30)
+    at_low = handed_down(second, low, at_high)
+    for layer, activation, relevance in (("3", high, at_high), ("1", low, at_low)):
+        weights = relevance.sum((2, 3))
+        assert weights.abs().max() > 0.01
+        wanted = torch.einsum("nk,nkij->nij", weights, activation)
+        found = hp.RelevanceCAM(layer, relu=False, stabilizer=1e-12)(model, images, TARGETS)
+        torch.testing.assert_close(found.heatmaps, wanted, rtol=1e-6, atol=1e-9)
+        both = hp.RelevanceCAM(layer, stabilizer=1e-12)(model, images, TARGETS).heatmaps
+        torch.testing.assert_close(both, wanted.clamp(min=0), rtol=1e-6, atol=1e-9)
+
+
+def test_relevancecam_refuses_what_lrp_does_not_know() -> None:
+    for settings, told in (
+        ({"composite": "lpr"}, "no composite 'lpr'"),
+        ({"score": "probability"}, "difference of logits"),
+    ):
+        with pytest.raises(hp.SpecError, match=told):
+            hp.RelevanceCAM(**settings)  # type: ignore[arg-type]
+
+
 def test_input_x_gradient_of_a_linear_network_is_the_score() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3, bias=False)).double()
     found = hp.InputXGradient()(hp.Classifier(network, input_size=4), photos(size=4), TARGETS)
@@ -118,7 +165,14 @@ def test_a_map_that_is_the_same_everywhere_gives_zeros_and_no_nan() -> None:
     model, images = small(), photos()
     for parameter in model.network.get_submodule("last").parameters():
         parameter.data.zero_()
-    for explainer in (hp.GradCAMPlusPlus(), hp.XGradCAM(), hp.EigenCAM(), hp.ScoreCAM(), hp.AblationCAM()):
+    for explainer in (
+        hp.GradCAMPlusPlus(),
+        hp.XGradCAM(),
+        hp.EigenCAM(),
+        hp.ScoreCAM(),
+        hp.AblationCAM(),
+        hp.RelevanceCAM(),
+    ):
         assert (explainer(model, images, TARGETS).heatmaps == 0).all(), explainer
 
 

@@ -1,34 +1,24 @@
 """The page in a real browser: what a reader sees, and what the page may not do."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from browsing import MARKS, opened, until
 from heatproof.report import page as page_module
 from heatproof.report import write_report
 from heatproof.report.overlay import Scale
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install heatproof[browser]"
-)
-CHROMIUM = os.environ.get("HEATPROOF_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed: apt-get install chromium"),
-]
-OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
-        yield opened
-        opened.close()
+    with opened() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +68,6 @@ def pixels(page):
 
 def drawn(page):
     until(page, "document.querySelector('.picture').getAttribute('aria-label').includes('Arrow keys')")
-
-
-def until(page, expression, arg=None):
-    """Ask again and again; Playwright's own waiting needs eval, which the page's policy forbids."""
-    for _ in range(200):
-        if page.evaluate(expression, arg):
-            return
-        page.wait_for_timeout(25)
-    pytest.fail(f"never came true: {expression}")
 
 
 def names(page):

@@ -21,6 +21,7 @@ from heatproof.cli import (
     shift,
     study,
 )
+from heatproof.cli import app as live
 
 app = typer.Typer(
     name="heatproof",
@@ -43,6 +44,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("repair")(repair.repair)
 app.command("merge")(merge.merge)
 app.command("defend")(defend.defend)
+app.command("app")(live.app)
 app.command("report")(report.report)
 app.command("study")(study.study)
 

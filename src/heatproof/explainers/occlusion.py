@@ -64,7 +64,7 @@ class Occlusion:
             )
         logits = predict(model, images, create_graph=create_graph)
         targets = resolve_targets(logits, targets, model)
-        filling = _filling(images, self.fill, patch)
+        filling = filling_of(images, self.fill, patch)
         total = torch.zeros_like(images[:, 0])
         start = explained(logits, targets, self.score)
         covered = torch.zeros_like(images[0, 0])
@@ -183,7 +183,12 @@ def masked_scores(
         yield some, scores.view(count, len(some))
 
 
-def _filling(images: Images, fill: float | str, patch: int) -> Images:
+def filling_of(images: Images, fill: float | str, patch: int) -> Images:
+    """What the pixels under a patch become, for every pixel: see ``fill`` of :class:`Occlusion`.
+
+    Raises:
+        InputError: a fill that is none.
+    """
     if isinstance(fill, int | float):
         if not 0 <= fill <= 1:
             raise InputError(f"the fill's grey value must lie in [0, 1], got {fill}")

@@ -167,30 +167,8 @@ class Viewer {
     const scale = photo.naturalWidth / width;
     brush.drawImage(photo, from * scale, 0, (to - from) * scale, photo.naturalHeight, from, 0, to - from, height);
     if (!map || this.state.strength === 0) return;
-    const [low, high] = reach(map, shared);
-    const area = brush.getImageData(from, 0, to - from, height);
-    const pixels = area.data;
-    const table = this.look.tables[map.signed ? 1 : 0];
-    const { floor, ceiling } = this.look;
-    const largest = Math.max(-low, high);
-    const smooth = !this.find(".cells").checked;
-    for (let y = 0, p = 0; y < height; y++) {
-      for (let x = from; x < to; x++, p += 4) {
-        const grey = 64 + 0.7 * (0.299 * pixels[p] + 0.587 * pixels[p + 1] + 0.114 * pixels[p + 2]);
-        let opacity = 0, place = 0;
-        if (largest > 0) {
-          const value = at(map, (x + 0.5) / width, (y + 0.5) / height, smooth);
-          const size = Math.min(1, Math.abs(value) / largest);
-          opacity = (floor + (ceiling - floor) * size) * (map.signed ? Math.min(1, 4 * size) : 1) * this.state.strength;
-          place = 3 * Math.max(0, Math.min(255, Math.round((255 * (value - low)) / (high - low))));
-        }
-        for (let c = 0; c < 3; c++) {
-          const under = pixels[p + c] + this.state.strength * (grey - pixels[p + c]);
-          pixels[p + c] = opacity * table[place + c] + (1 - opacity) * under;
-        }
-      }
-    }
-    brush.putImageData(area, from, 0);
+    const how = { strength: this.state.strength, smooth: !this.find(".cells").checked };
+    overlay(brush, map, reach(map, shared), this.look, how, [from, to, width, height]);
   }
 
   legend(sides, shared) {
@@ -198,16 +176,7 @@ class Viewer {
       const map = sides[i]?.map;
       box.hidden = !map;
       if (!map) return;
-      const limits = reach(map, shared);
-      const empty = limits[0] === limits[1];
-      const brush = box.querySelector(".bar").getContext("2d");
-      const line = brush.createImageData(256, 1);
-      const table = this.look.tables[map.signed ? 1 : 0];
-      for (let i = 0; i < 256; i++) line.data.set([table[3 * i], table[3 * i + 1], table[3 * i + 2], 255], 4 * i);
-      brush.putImageData(line, 0, 0);
-      const ends = box.querySelector(".ends").children;
-      ends[0].textContent = empty ? "empty map" : shown(limits[0]);
-      ends[1].textContent = empty ? "" : shown(limits[1]);
+      legend(box, map, reach(map, shared), this.look);
     });
   }
 
@@ -268,6 +237,45 @@ class Viewer {
   say(text) {
     this.find(".under").textContent = text;
   }
+}
+
+// The map over the part of the photo that lies between the columns `from` and `to`, in the figures' colours.
+function overlay(brush, map, [low, high], look, { strength, smooth }, [from, to, width, height]) {
+  const area = brush.getImageData(from, 0, to - from, height);
+  const pixels = area.data;
+  const table = look.tables[map.signed ? 1 : 0];
+  const { floor, ceiling } = look;
+  const largest = Math.max(-low, high);
+  for (let y = 0, p = 0; y < height; y++) {
+    for (let x = from; x < to; x++, p += 4) {
+      const grey = 64 + 0.7 * (0.299 * pixels[p] + 0.587 * pixels[p + 1] + 0.114 * pixels[p + 2]);
+      let opacity = 0, place = 0;
+      if (largest > 0) {
+        const value = at(map, (x + 0.5) / width, (y + 0.5) / height, smooth);
+        const size = Math.min(1, Math.abs(value) / largest);
+        opacity = (floor + (ceiling - floor) * size) * (map.signed ? Math.min(1, 4 * size) : 1) * strength;
+        place = 3 * Math.max(0, Math.min(255, Math.round((255 * (value - low)) / (high - low))));
+      }
+      for (let c = 0; c < 3; c++) {
+        const under = pixels[p + c] + strength * (grey - pixels[p + c]);
+        pixels[p + c] = opacity * table[place + c] + (1 - opacity) * under;
+      }
+    }
+  }
+  brush.putImageData(area, from, 0);
+}
+
+// The bar of colours under a picture, and its two ends.
+function legend(box, map, limits, look) {
+  const empty = limits[0] === limits[1];
+  const brush = box.querySelector(".bar").getContext("2d");
+  const line = brush.createImageData(256, 1);
+  const table = look.tables[map.signed ? 1 : 0];
+  for (let i = 0; i < 256; i++) line.data.set([table[3 * i], table[3 * i + 1], table[3 * i + 2], 255], 4 * i);
+  brush.putImageData(line, 0, 0);
+  const ends = box.querySelector(".ends").children;
+  ends[0].textContent = empty ? "empty map" : shown(limits[0]);
+  ends[1].textContent = empty ? "" : shown(limits[1]);
 }
 
 function at(map, x, y, smooth) {

@@ -22,6 +22,7 @@ TITLES = {
     "repair": "The lie taken out of a network",
     "defend": "A network trained so that its heatmaps hold still",
     "demo": "Demonstration",
+    "app": "What was seen on the live page",
 }
 
 

@@ -83,7 +83,7 @@ def add_view(
             raise InputError(f"expected a heatmap [rows, cols] for the viewer, got the shape {values.shape}")
         columns = {name: plain(value) for name, value in given.columns.items()}
         about = {"condition": given.condition, "signed": given.signed, "name": given.name, **columns}
-        shown = [[float(f"{value:.4g}") for value in row] for row in _reduced(values)]
+        shown = [[float(f"{value:.4g}") for value in row] for row in reduced(values)]
         entry["maps"].append({**about, "values": shown, "native": values.shape})
     run.write_bytes(f"viewer/{key}.webp", _webp(photo))
     if other_photo is not None:
@@ -113,7 +113,7 @@ def _webp(photo: NDArray[Any]) -> bytes:
     return file.getvalue()
 
 
-def _reduced(values: NDArray[Any]) -> NDArray[Any]:
+def reduced(values: NDArray[Any]) -> NDArray[Any]:
     """Means over equal blocks, so that no side has more than :data:`CELLS` cells; NaN where a block holds nothing."""
     for axis in (0, 1):
         size = values.shape[axis]

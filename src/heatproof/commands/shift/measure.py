@@ -90,7 +90,9 @@ class Shift:
                 raise InputError(
                     f"an attack needs a field epsilon, which is set to each of the epsilons; got {attack!r}"
                 )
-        conditions = [f"{_named(attack)} at {epsilon}" for attack in self.attacks for epsilon in self.levels(attack)]
+        conditions = [
+            f"{attack_name(attack)} at {epsilon}" for attack in self.attacks for epsilon in self.levels(attack)
+        ]
         for given in (conditions, list(map(repr, self.explainers))):
             twice = [entry for entry in given if given.count(entry) > 1]
             if twice:
@@ -134,9 +136,9 @@ def measure(
     """The rows of one batch: one per image, attack, epsilon and explainer."""
     conditions = attacked(settings, model, batch.images, batch.labels, hardware)
     clean = next(conditions)
-    yield from _rows(settings, name, model, batch, clean, clean, boxes)
+    yield from rows_of(settings, name, model, batch, clean, clean, boxes)
     for condition in conditions:
-        yield from _rows(settings, name, model, batch, clean, condition, boxes)
+        yield from rows_of(settings, name, model, batch, clean, condition, boxes)
 
 
 def attacked(
@@ -170,7 +172,7 @@ def attacked(
         goal = move_heatmap(
             model, settings.explainers[0], settings.penalty, targets=clean.targets[:, 0], draws=settings.draws
         )
-    yield Condition(CLEAN, 0.0, images, clean, _success(settings, goal, clean, clean))
+    yield Condition(CLEAN, 0.0, images, clean, succeeded(settings, goal, clean, clean))
     for attack in settings.attacks:
         with hardware.autocast():
             direction = _direction(attack, goal, images, clean)
@@ -181,7 +183,7 @@ def attacked(
                 adversarial = sized(goal, images) if direction is None else sized.along(images, direction)
                 targets = None if settings.explain == "adversarial" else clean.targets
                 grid = explain_together(model, adversarial, settings.explainers, targets)
-            yield Condition(_named(attack), epsilon, adversarial, grid, _success(settings, goal, clean, grid))
+            yield Condition(attack_name(attack), epsilon, adversarial, grid, succeeded(settings, goal, clean, grid))
 
 
 def _direction(attack: Attack, goal: Goal, images: Images, clean: Grid) -> Images | None:
@@ -191,7 +193,8 @@ def _direction(attack: Attack, goal: Goal, images: Images, clean: Grid) -> Image
     return attack.direction(goal, images) if isinstance(attack, DirectedAttack) else None
 
 
-def _success(settings: Shift, goal: Goal, clean: Grid, grid: Grid) -> Tensor:
+def succeeded(settings: Shift, goal: Goal, clean: Grid, grid: Grid) -> Tensor:
+    """Of each image, whether the attack got where it wanted, from what both passes said already."""
     if goal.of_logits is not None:
         return goal.of_logits(grid.logits).reached
     assert settings.penalty is not None
@@ -200,7 +203,7 @@ def _success(settings: Shift, goal: Goal, clean: Grid, grid: Grid) -> Tensor:
     return lowered & (grid.logits.argmax(1) == clean.logits.argmax(1))
 
 
-def _named(attack: Attack) -> str:
+def attack_name(attack: Attack) -> str:
     """The attack without its epsilon, which has a column of its own: ``PGD(steps=20)``."""
     default = type(attack).__dataclass_fields__["epsilon"].default  # type: ignore[attr-defined]
     return repr(replace(attack, epsilon=default))  # type: ignore[type-var]
@@ -211,7 +214,7 @@ def _known(labels: Labels, logits: Logits) -> Labels:
     return torch.where(labels < 0, logits.detach().argmax(1), labels)
 
 
-def _rows(
+def rows_of(
     settings: Shift,
     name: str,
     model: Classifier,
@@ -220,6 +223,7 @@ def _rows(
     condition: Condition,
     boxes: Mapping[str, Box],
 ) -> Iterator[dict[str, Any]]:
+    """The rows of one condition: one per image and explainer, measured against the clean one."""
     probabilities = condition.grid.logits.float().softmax(1)
     confidence, predictions = probabilities.max(1)
     same_label = predictions == clean.grid.logits.argmax(1)
@@ -276,7 +280,7 @@ def compare(
     area = (normalise(clean) > ON).float()
     for place, box in enumerate(boxes):
         if box is not None:
-            area[place] = _cells(box, area[place])
+            area[place] = cells_inside(box, area[place])
     return {
         # the clean rows' zero by definition: SSIM is the dearest of the metrics
         "nissim": torch.zeros(len(clean))
@@ -292,7 +296,7 @@ def compare(
     }
 
 
-def _cells(box: Box, like: Tensor) -> Tensor:
+def cells_inside(box: Box, like: Tensor) -> Tensor:
     """The share of each cell that a box covers."""
     sides = []
     for low, high, size in ((box[1], box[3], like.shape[0]), (box[0], box[2], like.shape[1])):

@@ -74,6 +74,14 @@ def paper(stabilizer: float) -> Composite:
     )
 
 
+def z_plus(stabilizer: float) -> Composite:
+    """Alpha1-beta0 on linear layers too: only what speaks for a unit hands its relevance on.
+
+    **Source** Montavon et al. 2017; Lee et al. 2021, code.
+    """
+    return ((LINEAR, partial(rules.z_plus, stabilizer=stabilizer)), *paper(stabilizer))
+
+
 def alpha2beta1(stabilizer: float) -> Composite:
     """Epsilon on linear layers, alpha2-beta1 on convolutions, with the bias in z+ and z-.
 
@@ -155,6 +163,7 @@ def attnlrp(stabilizer: float) -> Composite:
 COMPOSITES: dict[str, Callable[[float], Composite]] = {
     "lrp": paper,
     "alpha1beta0": paper,
+    "z_plus": z_plus,
     "alpha2beta1": alpha2beta1,
     "epsilon_plus": epsilon_plus,
     "epsilon_gamma_box": epsilon_gamma_box,

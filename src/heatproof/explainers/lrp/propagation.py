@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation: where in the image, or in a layer, a logit comes from."""
 
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,14 @@ from heatproof.types import Classes, Explanation, Images, Logits, Targets, setti
 
 LinearScore = Literal["logit", "contrast", "softmax_contrast"] | Output
 LINEAR = ("logit", "contrast", "softmax_contrast")
+
+
+class Relevance(NamedTuple):
+    """What arrives at the layer where the walk stops, its channels apart; their sum is the map."""
+
+    channels: Float[Tensor, "batch channels rows cols"]
+    logits: Logits
+    targets: Targets
 
 
 @settings
@@ -72,6 +80,27 @@ class LRP:
     def __call__(
         self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Explanation:
+        found = self.relevance(model, images, targets, create_graph=create_graph)
+        return Explanation(found.channels.sum(1), found.logits, found.targets)
+
+    def relevance(
+        self,
+        model: nn.Module,
+        images: Images,
+        targets: Classes | None = None,
+        *,
+        slopes: bool = False,
+        create_graph: bool = False,
+    ) -> Relevance:
+        """The relevance of each cell of each channel.
+
+        Args:
+            slopes: begin with the slope of the score in each output (1 for a class's logit) instead of the output's
+                share of the score (the logit): all classes then begin alike, whatever their logits are.
+
+        Raises:
+            LayerError: the layer puts out no map.
+        """
         check_images(model, images)
         layer = PIXELS if self.layer is None else layer_name(model, self.layer, images)
         network = network_of(model)
@@ -95,7 +124,8 @@ class LRP:
                 compare(network, pixels, own, _key(model))
                 graph.compared.add(pixels.shape)
             targets = resolve_targets(logits, targets, model)
-            relevance = _shares(own, model, images, targets, self.score)
+            relevance = _slopes(own, model, images, targets, self.score)
+            relevance = relevance if slopes else relevance * full(own)
             bounds = (
                 tuple(_normalised(model, torch.full_like(images[:1], pixel)) for pixel in (0.0, 1.0))
                 if isinstance(model, Classifier)
@@ -107,7 +137,7 @@ class LRP:
                     f"layer {self.layer!r} puts out {list(relevance.shape)}; a heatmap needs [batch, channels, rows, "
                     "cols]: `heatproof list layers` shows which layers have one"
                 )
-            return Explanation(relevance.sum(1), logits, targets)
+            return Relevance(relevance, logits, targets)
 
     def _plan(self, model: nn.Module, network: nn.Module, layer: str, pixels: Tensor) -> tuple[Traced, Plan]:
         if is_blurred(network):
@@ -163,14 +193,14 @@ def _logits(output: Any, model: nn.Module, images: Images) -> Logits:
     return read_logits(output, len(images), name, reading=model.reading if isinstance(model, Classifier) else None)
 
 
-def _shares(
+def _slopes(
     output: Float[Tensor, "batch *any"], model: nn.Module, images: Images, targets: Targets, score: LinearScore
 ) -> Float[Tensor, "batch *any"]:
-    """The relevance of each number that the network puts out: the score is a weighted sum of them, each term a share.
+    """d score / d each number that the network puts out; times the number it is that number's share of the score.
 
-    Of one logit z, read as the pair (0, z), all relevance is z's; of maps each cell of the region has its own.
+    Of one logit z, read as the pair (0, z), all of it is z's; of maps each cell of the region has its own.
     """
     with torch.enable_grad():
         leaf = full(output.detach()).requires_grad_()
-        (weights,) = torch.autograd.grad(explained(_logits(leaf, model, images), targets, score).sum(), leaf)
-    return weights * full(output)
+        (slopes,) = torch.autograd.grad(explained(_logits(leaf, model, images), targets, score).sum(), leaf)
+    return slopes

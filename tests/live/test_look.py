@@ -1,0 +1,185 @@
+"""What the page shows is what explainers, attacks and metrics say when they are called one by one."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+import heatproof as hp
+from heatproof.attacks.objectives import misclassify
+from heatproof.data.in_memory import open_tensors
+from heatproof.data.photos import fit
+from heatproof.data.sources import Source
+from heatproof.explainers.together import predict
+from heatproof.live.look import Live, Look, Wanted, map_of
+from heatproof.models.classifier import Classifier
+
+ATTACKED = Wanted(photo=1, explainer=hp.GradCAM(relu=False), attack=hp.FGSM(epsilon=8 / 255))
+
+
+def pixels(live: Live, place: int) -> torch.Tensor:
+    return fit(live.source[place].image, live.models[0].preprocessing)[None]
+
+
+def test_maps_labels_and_numbers_are_those_of_the_functions(live: Live) -> None:
+    (sight,) = live.look(ATTACKED).sights
+    model, images = live.models[0], pixels(live, 1)
+    clean = hp.GradCAM(relu=False)(model, images)
+    torch.testing.assert_close(map_of(sight.clean), clean.heatmaps, rtol=0, atol=0)
+    answer = clean.logits.argmax(1)
+    attacked = hp.FGSM(epsilon=8 / 255)(misclassify(model, answer), images)
+    torch.testing.assert_close(sight.attacked.images, attacked, rtol=0, atol=0)
+    moved = hp.GradCAM(relu=False)(model, attacked, answer)
+    torch.testing.assert_close(map_of(sight.attacked), moved.heatmaps)
+    assert sight.nissim == pytest.approx(float(hp.nissim(clean.heatmaps, moved.heatmaps, size=64)))
+    assert sight.nissim > 0
+    after = moved.logits[0].softmax(0)
+    assert sight.probability(sight.attacked) == pytest.approx(float(after[int(answer)]))
+    assert sight.answers(sight.attacked)[0] == (
+        model.class_name(int(after.argmax())),
+        pytest.approx(float(after.max())),
+    )
+
+
+def test_nothing_is_attacked_at_epsilon_zero_and_nothing_smoothed_in_silence(live: Live) -> None:
+    (plain,) = live.look(Wanted()).sights
+    assert plain.attacked is plain.clean
+    assert plain.nissim == 0
+    smoothed = hp.Smoothed(hp.GradCAM(), n=3, sigma=0.2)
+    (noisy,) = live.look(Wanted(explainer=smoothed)).sights
+    torch.testing.assert_close(map_of(noisy.clean), smoothed(live.models[0], pixels(live, 0)).heatmaps)
+    assert (map_of(noisy.clean) != map_of(plain.clean)).any()
+
+
+def passes(live: Live, wanted: Wanted) -> int:
+    """How often the networks are asked."""
+    counted: list[int] = []
+    hooks = [model.register_forward_hook(lambda *_: counted.append(1)) for model in live.models]
+    live.look(wanted)
+    for hook in hooks:
+        hook.remove()
+    return len(counted)
+
+
+def test_no_pass_is_made_twice(model: Classifier, source: Source) -> None:
+    live = Live([model], source)
+    assert passes(live, ATTACKED) > 1
+    assert passes(live, ATTACKED) == 0
+    # FGSM's direction is known: only the attacked photo is new
+    assert passes(live, replace(ATTACKED, attack=hp.FGSM(epsilon=2 / 255))) == 1
+    assert passes(live, ATTACKED) == 0
+    # the photo was attacked already, and is only explained in another way
+    assert passes(live, replace(ATTACKED, explainer=hp.LayerCAM())) == 2
+    target = live.look(ATTACKED).wanted.target
+    assert passes(live, replace(ATTACKED, target=target)) == 0
+
+
+def test_what_was_seen_long_ago_is_forgotten(
+    model: Classifier, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = Live([model], source)
+    monkeypatch.setattr("heatproof.live.look.KEPT", 8)
+    for epsilon in range(1, 9):
+        live.look(replace(ATTACKED, attack=hp.FGSM(epsilon=epsilon / 255)))
+    assert len(live._kept) == 8
+
+
+def test_the_attack_on_the_map_keeps_the_label(live: Live) -> None:
+    wanted = Wanted(explainer=hp.GradCAM(relu=False), attack=hp.PGD(epsilon=16 / 255), penalty=hp.TopK())
+    (sight,) = live.look(wanted).sights
+    assert sight.answers(sight.attacked)[0][0] == sight.answers(sight.clean)[0][0]
+    assert bool(sight.attacked.success)
+    before, after = map_of(sight.clean), map_of(sight.attacked)
+    assert float(hp.TopK()(after, before)) < float(hp.TopK()(before, before))
+    # who attacks does not know that the maps are smoothed: the photo is the same
+    smoothed = replace(wanted, explainer=hp.Smoothed(wanted.explainer, n=2, sigma=0.1))
+    assert torch.equal(live.look(smoothed).sights[0].attacked.images, sight.attacked.images)
+
+
+def test_two_networks_and_what_differs(both: Live) -> None:
+    look = both.look(ATTACKED)
+    first, second = (map_of(sight.clean) for sight in look.sights)
+    assert [int(sight.clean.grid.targets) for sight in look.sights] == [look.wanted.target] * 2
+    wanted = hp.normalise(first, "absmax") - hp.normalise(second, "absmax")
+    torch.testing.assert_close(look.differences[0], wanted)
+    assert look.apart[0] == pytest.approx(float(hp.nissim(first, second, size=64)))
+    assert look.apart[0] > 0
+    same = Live([both.models[0], both.models[0]], both.source)
+    look = same.look(ATTACKED)
+    assert same.names == ["demo", "demo#2"]
+    assert not torch.stack(look.differences).any()
+    assert look.apart == (0, 0)
+
+
+def test_the_square_that_is_covered(live: Live) -> None:
+    model, images = live.models[0], pixels(live, 0)
+    found = live.cover(Wanted(), 0, False, (0.5, 0.25), 0.25)
+    assert found.box == (24, 8, 40, 24)
+    covered = images.clone()
+    covered[:, :, 8:24, 24:40] = images.mean((2, 3), keepdim=True)
+    logits = torch.stack([predict(model, one)[0] for one in (images, covered)])
+    target = int(logits[0].argmax())
+    assert found.logits == pytest.approx(logits[:, target].tolist(), rel=1e-4)
+    assert found.probabilities == pytest.approx(logits.softmax(1)[:, target].tolist(), rel=1e-4)
+    assert found.area == pytest.approx(1 / 16)
+    # the quarters share out the whole map, and the square stays inside
+    quarters = [live.cover(Wanted(), 0, False, (x, y), 0.5).share for x in (0, 1) for y in (0, 1)]
+    assert sum(quarters) == pytest.approx(1, abs=1e-5)
+    assert live.cover(Wanted(), 0, False, (0.3, 0.9), 1).share == pytest.approx(1, abs=1e-5)
+    # of the attacked photo it is the attacked photo that is covered
+    attacked = live.cover(ATTACKED, 0, True, (0.5, 0.5), 0.25)
+    assert attacked.logits[0] == pytest.approx(
+        float(live.look(ATTACKED).sights[0].attacked.grid.logits[0, live.look(ATTACKED).wanted.target])
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (Wanted(photo=6), "there are 6 photos"),
+        (Wanted(photo=-1), "there are 6 photos"),
+        (Wanted(target=10), "there are 10 classes"),
+        (Wanted(explainer=hp.GradCAM(layer="fc")), "fc"),
+    ],
+)
+def test_what_is_not_there_is_said(live: Live, wanted: Wanted, told: str) -> None:
+    with pytest.raises(hp.HeatproofError, match=told):
+        live.look(wanted)
+
+
+def test_squares_that_are_none(live: Live) -> None:
+    for number, center, side in ((1, (0, 0), 0.5), (0, (1.5, 0), 0.5), (0, (0, 0), 0), (0, (0, float("nan")), 0.5)):
+        with pytest.raises(hp.InputError, match="square"):
+            live.cover(Wanted(), number, False, center, side)
+
+
+def test_networks_of_other_tasks_are_not_put_side_by_side(model: Classifier, source) -> None:
+    fewer = copy.deepcopy(model)
+    fewer.classes = [*reversed(model.classes or [])]
+    with pytest.raises(hp.InputError, match=r"class 0 is .* of demo and .* of demo"):
+        Live([model, fewer], source)
+    smaller = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    with pytest.raises(hp.InputError, match="demo has 10, four has 4"):
+        Live([model, Classifier(smaller, input_size=64, resize=model.resize, fit=model.fit, name="four")], source)
+    with pytest.raises(hp.InputError, match="come to"):
+        Live([model, Classifier(copy.deepcopy(model.network), input_size=32, resize=32, name="other")], source)
+
+
+def test_the_words_say_what_became_of_label_and_map(live: Live, both: Live) -> None:
+    assert live.look(Wanted()).sentences[0].startswith("demo answers ")
+    (told,) = live.look(ATTACKED).sentences
+    assert told.startswith("demo: the label ")
+    assert f"NISSIM {live.look(ATTACKED).sights[0].nissim:.3f}" in told
+    words = both.look(ATTACKED).sentences
+    assert len(words) == 3
+    assert "apart (NISSIM), attacked" in words[2]
+    assert isinstance(both.look(ATTACKED), Look)
+
+
+def test_grey_photos_and_empty_maps(model: Classifier) -> None:
+    live = Live([model], open_tensors(torch.full((1, 3, 64, 64), 0.5)))
+    found = live.cover(Wanted(explainer=hp.GradCAM(counterfactual=True)), 0, False, (0.5, 0.5), 0.5)
+    # covering grey by grey changes nothing
+    assert found.logits[0] == pytest.approx(found.logits[1], abs=1e-4)
+    assert 0 <= found.share <= 1
