@@ -186,7 +186,7 @@ def test_how_far_it_is_stands_on_a_terminal_once_a_second(
     monkeypatch.setattr("heatproof.answers.verbs.Pace", lambda total: Pace(total, clock=lambda: now))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with progress("shifting", 8) as advance:
-        for now, count in ((1.0, 1), (2.0, 1), (2.1, 2)):
+        for now, count in ((1.0, 1), (2.0, 1), (2.1, 2)):  # noqa: B007 the clock reads it
             advance(count)
     # a second each
     first, second, end = capsys.readouterr().err.split("\r")[1:4]
