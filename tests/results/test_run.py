@@ -68,6 +68,22 @@ def test_status_of_a_run_that_did_not_end(tmp_path, error, status, text):
     assert record(tmp_path / "out")["error"] == text
 
 
+def test_a_folder_that_was_made_for_nothing_goes_away(tmp_path):
+    # those above it that were made for it too, but nothing that was there
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(RunError), Run.start(tmp_path / "runs" / "new" / "out", **ASKED):
+        raise RunError("no such layer")
+    assert list((tmp_path / "runs").iterdir()) == []
+    (tmp_path / "runs" / "there").mkdir()
+    with pytest.raises(RunError), Run.start(tmp_path / "runs" / "there", **ASKED):
+        raise RunError("no such layer")
+    assert record(tmp_path / "runs" / "there")["status"] == "failed"
+    # what was interrupted goes on
+    with pytest.raises(KeyboardInterrupt), Run.start(tmp_path / "runs" / "stopped", **ASKED):
+        raise KeyboardInterrupt
+    assert record(tmp_path / "runs" / "stopped")["status"] == "interrupted"
+
+
 def test_resumes_what_was_begun_and_merges_in_one_order(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt), Run.start(out, **ASKED) as run:
