@@ -60,8 +60,9 @@ def test_record_of_a_complete_run(tmp_path):
     ],
 )
 def test_status_of_a_run_that_did_not_end(tmp_path, error, status, text):
+    # of a folder in which nothing was done nothing would be left
     with pytest.raises(type(error)), Run.start(tmp_path / "out", **ASKED) as run:
-        run.append_rows(0, [{"image": "a"}])
+        run.append_rows(1, [{"image": "a"}])
         raise error
     assert record(tmp_path / "out")["status"] == status
     assert record(tmp_path / "out")["error"] == text
