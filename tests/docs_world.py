@@ -1,7 +1,9 @@
-"""Photos, tables and networks of the names that the documentation's commands use, small."""
+"""What the tests of the documentation share: its Python files, and photos, tables and networks of the names it uses."""
 
 import csv
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -49,6 +51,16 @@ def segments():
     network = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 2, 1))
     return hp.Classifier(network, mean=(0.5,), std=(0.25,), classes=["ground", "square"], input_size=64)
 """
+
+
+def docs_module(name: str) -> ModuleType:
+    """A Python file of the documentation's folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def make_world(folder: Path) -> None:

@@ -30,3 +30,10 @@ def test_an_image_smaller_than_the_reach_repeats_its_border():
     for axis in (2, 3):
         expected = correlate1d(expected, line / line.sum(), axis=axis, mode="nearest")
     np.testing.assert_allclose(blurred(small, 2.0).numpy(), expected, rtol=0, atol=1e-14)
+
+
+def test_autocast_does_not_round_pixels():
+    images = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = blurred(images, 2.0)
+    assert torch.equal(found, blurred(images, 2.0))

@@ -32,5 +32,7 @@ def blurred(
     channels = images.shape[1]
     weights = (weights / weights.sum()).expand(channels, 1, -1)
     mode = border if reach < min(images.shape[2:]) else "replicate"
-    wide = F.conv2d(F.pad(images, (reach, reach, 0, 0), mode=mode), weights[:, :, None, :], groups=channels)
-    return F.conv2d(F.pad(wide, (0, 0, reach, reach), mode=mode), weights[:, :, :, None], groups=channels)
+    # pixels are no activations: in half precision they would be rounded, and oneDNN is slow with kernels of this length
+    with torch.autocast(images.device.type, enabled=False):
+        wide = F.conv2d(F.pad(images, (reach, reach, 0, 0), mode=mode), weights[:, :, None, :], groups=channels)
+        return F.conv2d(F.pad(wide, (0, 0, reach, reach), mode=mode), weights[:, :, :, None], groups=channels)

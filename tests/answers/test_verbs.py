@@ -15,6 +15,7 @@ from torch import nn
 
 import heatproof as hp
 from heatproof.answers.given import as_source, fooled_as_told
+from heatproof.answers.pace import Pace
 from heatproof.answers.scored import scored
 from heatproof.answers.verbs import progress
 from heatproof.cli.verbs import app
@@ -101,8 +102,8 @@ def test_tensors_are_data_as_well() -> None:
 def test_a_result_shows_itself() -> None:
     result = CALLS["shift"]()
     text = result._repr_html_()
-    assert "<th>MOD</th>" in text
-    assert f"{result.rows[-1]['mod']:.4g} [{result.rows[-1]['mod_low']:.4g}" in text
+    assert "<th>mean move (MOD)</th>" in text
+    assert f"<td>{result.rows[-1]['mod']:.3f} [{result.rows[-1]['mod_low']:.3f}, " in text
     assert result.answer[0] in repr(result)
     frame = result.to_pandas()
     assert frame["mod"].tolist()[-1] == result.rows[-1]["mod"]
@@ -181,14 +182,16 @@ def test_a_fooling_that_does_not_say_what_was_asked_is_refused(asked: str, tmp_p
 def test_how_far_it_is_stands_on_a_terminal_once_a_second(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    times = iter([0.0, 0.5, 2.0, 2.1])
-    monkeypatch.setattr("heatproof.answers.verbs.time.monotonic", lambda: next(times))
+    now = 0.0
+    monkeypatch.setattr("heatproof.answers.verbs.Pace", lambda total: Pace(total, clock=lambda: now))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with progress("shifting", 8) as advance:
-        for count in (1, 1, 2):
+        for now, count in ((1.0, 1), (2.0, 1), (2.1, 2)):  # noqa: B007 the clock reads it
             advance(count)
-    # two of eight took 2 s
-    assert capsys.readouterr().err == "\rshifting: 2 of 8, about 6 s left   \r" + " " * 60 + "\r"
+    # a second each
+    first, second, end = capsys.readouterr().err.split("\r")[1:4]
+    assert (first, second) == ("shifting: 1 of 8, about 7 s left", "shifting: 2 of 8, about 6 s left")
+    assert end == " " * len(first)
 
 
 def test_a_mask_in_a_file_fits_one_way_in_which_photos_come(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_explainers_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFix
     assert "aopc" in shown.out
     assert {path.name for path in (out / "figures").iterdir()} == {"aopc.png", "maps.png", "randomisation.png"}
     page = (out / "report.html").read_text()
-    for words in ("Explainers side by side", "What the metrics mean", "down is better", "FAILS the randomisation test"):
+    for words in ("Explainers side by side", "What the columns mean", "down is better", "FAILS the randomisation test"):
         assert words in page
 
 

@@ -25,8 +25,20 @@ SHARDED = {
     **VERBS,
     "shift": [*VERBS["shift"], "--model", "demo"],
     "explain": [*VERBS["explain"], "--heatmaps"],
+    "figures": ["explain", "demo", "--model", "demo", "--limit", "6", "--batch-size", "1", "--figures", "2"],
     "compare": [*VERBS["compare"], "--with", "demo"],
-    "pairs": ["compare", "demo", "demo", "demo", "--limit", "40", "--batch-size", "4", "--penalty", "swap(3, 4)"],
+    "pairs": [
+        "compare",
+        "demo",
+        "demo",
+        "demo",
+        "--limit",
+        "40",
+        "--batch-size",
+        "4",
+        "--penalty",
+        "active_swap(3, 4)",
+    ],
 }
 MADE = ("figures", "viewer", "heatmaps", "kept", "curves")
 
@@ -245,6 +257,18 @@ def test_shards_that_do_not_fit(
     assert "Traceback" not in words
     assert "shard-2" in words
     assert not (tmp_path / "all").exists()
+
+
+def test_precision_auto_is_what_the_shards_settled(
+    made: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in shards:
+        typed = f"{recorded(folder)['options']['typed']} --precision auto"
+        changed(folder, options={"typed": typed})
+    # another processor than that of the shards
+    monkeypatch.setattr("heatproof.commands.precision.computes_in_bf16", lambda _: pytest.fail("was settled anew"))
+    assert joined(shards, "--out", str(tmp_path / "all")) == 0
+    assert_as_one(tmp_path / "all", made / "one")
 
 
 def test_a_merge_works_in_one_process(made: Path, told: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def watched(*words: str) -> tuple[int, str, str, list[str], float]:
     [
         (["--help"], 0, "Can this network's heatmaps be trusted?"),
         (["--version"], 0, f"heatproof {package.__version__}"),
-        *(([verb, "--help"], 0, "layers of a model" if verb == "list" else "--out") for verb in map(str, VERBS)),
+        *(([verb, "--help"], 0, "or a model's layers" if verb == "list" else "--out") for verb in map(str, VERBS)),
         (["list"], 0, "  gradcam "),
         (["list", "studies"], 0, "Fooling rate against accuracy lost"),
         (["list", "models"], 0, "resnet50, "),

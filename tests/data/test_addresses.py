@@ -71,6 +71,7 @@ def memory(root: Path) -> str:
     for file in root.rglob("*"):
         if file.is_file():
             store.pipe_file(f"/store/{file.relative_to(root).as_posix()}", file.read_bytes())
+    store.pipe_file("/store/broken.parquet", b"PAR1 and no more")
     return "memory://store"
 
 
@@ -154,6 +155,7 @@ class TestWhatIsWrong:
             ("memory://nowhere/photos", "there is nothing at memory://nowhere/photos"),
             ("memory://nowhere/s-{000..002}.tar", r"there is no archive memory://nowhere/s-000\.tar"),
             ("memory://nowhere/t.parquet", r"there is nothing at memory://nowhere/t\.parquet"),
+            ("memory://store/broken.parquet", r"memory://store/broken\.parquet cannot be read as a table: parquet"),
             ("memory://nowhere/t.csv", r"there is nothing at memory://nowhere/t\.csv"),
             ("nosuch://bucket/x", "nosuch://bucket/x is an address of an unknown kind"),
             ("https://me:secret@host/x.tar", "an address with a password in it is not read"),

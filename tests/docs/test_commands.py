@@ -41,6 +41,7 @@ SMALLER = {
     "evaluate": "--limit 2",
     "repair": "--limit 8",
     "defend": "--limit 8 --steps 1",
+    "app": "--limit 2 --port 0",
 }
 
 
@@ -69,6 +70,12 @@ def fences() -> Iterator[Fence]:
 
 ALL = list(fences())
 RUN = sorted({fence.page for fence in ALL if not fence.mark and fence.page not in WITH_PYTHON})
+
+
+@pytest.fixture(autouse=True)
+def _no_page_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live page is opened and ended at once, instead of by an interrupt."""
+    monkeypatch.setattr("heatproof.live.server.Server.serve_forever", lambda server: None)
 
 
 def smaller(words: list[str]) -> list[str]:

@@ -1,12 +1,11 @@
 """What the documentation takes from the program: every verb with every option, every status, every column."""
 
-import importlib.util
 import re
 from pathlib import Path
-from typing import Any
 
 import typer.main
 
+from docs_world import docs_module
 from heatproof.cli import STATUS
 from heatproof.cli.verbs import app
 from heatproof.glossary import GLOSSARY
@@ -14,17 +13,8 @@ from heatproof.glossary import GLOSSARY
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def generated() -> Any:
-    spec = importlib.util.spec_from_file_location("generated", DOCS / "generated.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def page(name: str) -> str:
-    return generated().filled((DOCS / name).read_text(encoding="utf-8"))
+    return docs_module("generated").filled((DOCS / name).read_text(encoding="utf-8"))
 
 
 def test_every_verb_stands_with_every_option() -> None:
@@ -53,6 +43,6 @@ def test_no_mark_is_left_and_every_mark_is_known() -> None:
     marked = [path for path in DOCS.rglob("*.md") if "<!-- generated:" in path.read_text("utf-8")]
     assert len(marked) == 2
     for path in marked:
-        assert "<!-- generated:" not in generated().filled(path.read_text("utf-8"))
+        assert "<!-- generated:" not in docs_module("generated").filled(path.read_text("utf-8"))
         # a table is broken by a line that is none
-        assert "\n\n\n|" not in generated().filled(path.read_text("utf-8"))
+        assert "\n\n\n|" not in docs_module("generated").filled(path.read_text("utf-8"))

@@ -1,20 +1,12 @@
 """The notebook of the tutorials runs, and shows what it says it shows."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+from docs_world import docs_module
+
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-def runner() -> Any:
-    spec = importlib.util.spec_from_file_location("run_notebook", DOCS / "run_notebook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def kinds(cells: list[dict[str, Any]]) -> list[list[str]]:
@@ -29,7 +21,7 @@ def test_the_notebook_is_executed_and_runs(tmp_path: Path, monkeypatch: Any) -> 
     monkeypatch.chdir(tmp_path)
     text = (DOCS / "tutorials" / "notebook.ipynb").read_text(encoding="utf-8")
     kept, again = json.loads(text)["cells"], json.loads(text)["cells"]
-    runner().run(again, {"__name__": "notebook"})
+    docs_module("run_notebook").run(again, {"__name__": "notebook"})
     assert kinds(kept) == kinds(again)
     assert sum("image/png" in shown for shown in kinds(again)) == 1
     assert sum("text/html" in shown for shown in kinds(again)) == 3

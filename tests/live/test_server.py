@@ -108,7 +108,7 @@ def test_what_does_not_come_from_the_page_is_refused(
         name: value and value.replace("{port}", str(server.port)) for name, value in headers.items()
     }
     for question in ("/begin", "/look", "/save"):
-        found, _, answer = asked(server, question, BODY, **given)
+        found, _, answer = asked(server, question, BODY, **given)  # pyright: ignore[reportArgumentType]
         assert found == status
         assert list(answer) == ["error"]
     assert list(server.within.iterdir()) == []

@@ -60,10 +60,28 @@ def test_record_of_a_complete_run(tmp_path):
     ],
 )
 def test_status_of_a_run_that_did_not_end(tmp_path, error, status, text):
-    with pytest.raises(type(error)), Run.start(tmp_path / "out", **ASKED):
+    # of a folder in which nothing was done nothing would be left
+    with pytest.raises(type(error)), Run.start(tmp_path / "out", **ASKED) as run:
+        run.append_rows(1, [{"image": "a"}])
         raise error
     assert record(tmp_path / "out")["status"] == status
     assert record(tmp_path / "out")["error"] == text
+
+
+def test_a_folder_that_was_made_for_nothing_goes_away(tmp_path):
+    # those above it that were made for it too, but nothing that was there
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(RunError), Run.start(tmp_path / "runs" / "new" / "out", **ASKED):
+        raise RunError("no such layer")
+    assert list((tmp_path / "runs").iterdir()) == []
+    (tmp_path / "runs" / "there").mkdir()
+    with pytest.raises(RunError), Run.start(tmp_path / "runs" / "there", **ASKED):
+        raise RunError("no such layer")
+    assert record(tmp_path / "runs" / "there")["status"] == "failed"
+    # what was interrupted goes on
+    with pytest.raises(KeyboardInterrupt), Run.start(tmp_path / "runs" / "stopped", **ASKED):
+        raise KeyboardInterrupt
+    assert record(tmp_path / "runs" / "stopped")["status"] == "interrupted"
 
 
 def test_resumes_what_was_begun_and_merges_in_one_order(tmp_path):

@@ -1,5 +1,6 @@
 """``heatproof audit``: is this checkpoint's explanation honest? With a gate for pipelines."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,6 @@ from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
-    from heatproof.data.sources import Source
     from heatproof.models.classifier import Classifier
     from heatproof.models.hardware import Hardware
     from heatproof.results.run import Run
@@ -79,10 +79,8 @@ def audit(
     batch_size: options.BatchSize = 20,
 ) -> None:
     """Judge whether a model's heatmaps can be trusted: eight checks, a verdict, and the photos that disagree most."""
-    _check_flags(work, fail_on, calibrate, thresholds)
+    _check_flags(work, fail_on, calibrate, thresholds, quick, budget)
     if quick:
-        if budget != BUDGET:
-            raise SpecError("--quick chooses the budget: give one of --quick and --budget")
         budget, limit = QUICK, limit or QUICK_PHOTOS
     from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
@@ -100,12 +98,8 @@ def audit(
     asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     audited, *others = explained.models
     claimed = others.pop(0) if reference else None
-    everyone = [audited, *([claimed] if claimed else []), *others]
-
-    def source_of(model: "Classifier") -> "Source":
-        return open_photos(model, data, limit=limit, seed=work.seed)
-
-    hardware = work.settled(everyone, source_of, [asked.explainer])
+    source_of = partial(open_photos, name=data, limit=limit, seed=work.seed)
+    hardware = work.settled(explained.models, source_of, [asked.explainer])
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= photos.given() | explained.given()
@@ -142,12 +136,21 @@ def audit(
     _leave(run, fail_on)
 
 
-def _check_flags(work: options.Work, fail_on: str | None, calibrate: list[str] | None, thresholds: Path | None) -> None:
-    """Stop flags that are none, or do not go together, before anything is loaded."""
+def _check_flags(
+    work: options.Work,
+    fail_on: str | None,
+    calibrate: list[str] | None,
+    thresholds: Path | None,
+    quick: bool,
+    budget: int,
+) -> None:
+    """Stop flags that contradict each other, before anything loads."""
     if fail_on is not None and fail_on not in GATES:
         raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
     if calibrate and thresholds:
         raise SpecError("--calibrate makes thresholds and --thresholds reads them: give one of the two")
+    if quick and budget != BUDGET:
+        raise SpecError("--quick chooses the budget: give one of --quick and --budget")
     if calibrate:
         work.whole(
             "thresholds are made by one process; calibrate without it, and give the shards of an audit the file: "

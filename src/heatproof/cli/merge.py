@@ -55,6 +55,8 @@ def merge(
     if device is not None:
         words = [*words, "--device", device]
         context.params["device"] = device
+    # what auto came to where the shards ran, and not what it would come to here
+    context.params["precision"] = shards.record["settings"].get("precision", context.params.get("precision"))
     run = join(shards, out, overwrite=overwrite, inputs=_inputs(context))
     words = [*words, "--out", str(run.folder)]
     if out is None:

@@ -53,6 +53,7 @@ def scan_parquet(place: Place) -> tuple[pl.LazyFrame, dict[str, list[str]]]:
     Raises:
         InputError, AddressError: as :func:`tried`.
     """
+    named = place  # in messages, not the copy of it
     if isinstance(place, RemoteFile):
         place.check()
         place = place.by_stretches() if place.scheme in POLARS else place.copied()
@@ -62,13 +63,13 @@ def scan_parquet(place: Place) -> tuple[pl.LazyFrame, dict[str, list[str]]]:
         source, options["storage_options"] = place.address, {"max_retries": RETRIES}
     else:
         # polars would wait for a pipe for ever, where no signal reaches it
-        tried(place, lambda: open_regular(place).close())
+        tried(named, lambda: open_regular(place).close())
         # a name that is no text has to come as bytes
         name = os.path.abspath(place)
         source = name if os.fsencode(name).decode(errors="ignore") == name else io.BytesIO(read_file(place))
     # polars takes brackets, stars and a tilde in a path for patterns, and must not
-    frame = tried(place, lambda: pl.scan_parquet(source, glob=False, **options))
-    return frame, _class_names(tried(place, lambda: pl.read_parquet_metadata(source, **options)))
+    frame = tried(named, lambda: pl.scan_parquet(source, glob=False, **options))
+    return frame, _class_names(tried(named, lambda: pl.read_parquet_metadata(source, **options)))
 
 
 def _class_names(metadata: dict[str, str]) -> dict[str, list[str]]:

@@ -75,7 +75,7 @@ class Server(ThreadingHTTPServer):
             ) from error
         self.words, self.within, self.typed = words, within, typed
         self.token = secrets.token_urlsafe(24)
-        self.one_at_a_time = Lock()
+        self.one_at_a_time, self.ended = Lock(), False
         self.answers: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "/begin": lambda body: words.begin(),
             "/look": words.look,
@@ -114,7 +114,8 @@ class Server(ThreadingHTTPServer):
         return self
 
     def close(self) -> None:
-        """Stop serving, and give the port back."""
+        """Stop serving, and give the port back; connections that browsers hold open are answered no more."""
+        self.ended = True
         self.shutdown()
         self.server_close()
 
@@ -170,6 +171,8 @@ class _Request(BaseHTTPRequestHandler):
             self._send_json(200, found)
 
     def _check_host(self) -> None:
+        if self.server.ended:
+            raise _Refused(503, "the page was ended: start it again, and open its new address")
         if self.headers.get("Host", "") not in self.server.hosts:
             raise _Refused(403, f"the page answers to {ADDRESS}:{self.server.port} alone")
 

@@ -49,7 +49,7 @@ def smooth(model: nn.Module, beta: float) -> Any:
 def rectifies(model: Callable[[Images], object], images: Images) -> bool:
     """Whether a forward pass goes through a ReLU, ReLU6 or leaky ReLU.
 
-    >>> rectifies(torch.nn.ReLU(), torch.zeros(1)), rectifies(torch.nn.SiLU(), torch.zeros(1))
+    >>> rectifies(torch.nn.ReLU(), torch.zeros(1, 3, 2, 2)), rectifies(torch.nn.SiLU(), torch.zeros(1, 3, 2, 2))
     (True, False)
     """
     with _Listening() as heard, torch.no_grad():

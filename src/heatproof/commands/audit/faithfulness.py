@@ -1,5 +1,7 @@
 """How much of the answer goes in a map's order: the mean fall of probability and of log-odds (AOPC)."""
 
+from functools import partial
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from heatproof.metrics.confidence import ask
 from heatproof.metrics.removal import Order, check_region, filling, turns, unordered, watch
 from heatproof.models.classifier import Classifier
+from heatproof.models.fused import FusedConvolutions
 from heatproof.types import Heatmaps, Images, Logits, PerImage, Targets
 
 REGIONS = 8
@@ -55,7 +58,7 @@ def faithfulness(
         ("aopc_random", heatmaps, "random"),
         ("aopc_witness", witness, "most"),
     )
-    found = {}
+    found, fused = {}, FusedConvolutions()
     for name, maps, order in orders:
         turn = turns(maps, size, region, order, seed=seed, ragged=ragged)
         count = int(turn.amax()) + 1
@@ -63,7 +66,7 @@ def faithfulness(
         seen: list[Logits] = []
 
         def asked(mixed: Images, seen: list[Logits] = seen) -> Logits:
-            seen.append(ask(model, mixed))
+            seen.append(fused.run(partial(ask, model, mixed)))
             return seen[-1]
 
         fall = start[:, None] - watch(asked, images, fill, turn, levels, targets)
