@@ -78,6 +78,8 @@ def test_a_blurred_network_loads_with_its_blur(tmp_path: Path) -> None:
     assert "blurred by 1 cells" in " ".join(json.loads((out / "summary.json").read_text())["answer"])
 
 
+# one step of an attack through an untrained softplus may find no slope
+@pytest.mark.filterwarnings("ignore:the objective's gradient is zero")
 def test_outside_the_budget_the_network_is_as_it_was(tmp_path: Path) -> None:
     words = ["defend", "demo", "--model", "demo", "--limit", "60", "--steps", "1", "--lr", "10"]
     words += ["--max-accuracy-drop", "0", "--judged", "2", "--attack-steps", "1", "--explainer", "gradcam()"]

@@ -210,7 +210,7 @@ def in_line(row: Mapping[str, Any], key: str) -> str:
     """A value of a table in one line of plain letters, with its interval where the row has one.
 
     >>> in_line({"mod": 0.25, "mod_low": 0.214, "mod_high": 0.31}, "mod"), in_line({"epsilon": 8 / 255}, "epsilon")
-    ('0.25 [0.21, 0.31]', '8/255')
+    ('0.250 [0.214, 0.310]', '8/255')
     """
     value = row.get(key)
     if value is None:
