@@ -78,6 +78,8 @@ def make_world(folder: Path) -> None:
             photo(f"photos/{name}/{number}.png")
     photo("dog.jpg", 96)
     for number in range(2):
+        photo(f"scenes/{number}.png")
+    for number in range(2):
         grey = draw.integers(0, 4095, (120, 400), dtype=np.uint16)
         (folder / "scans").mkdir(exist_ok=True)
         Image.fromarray(grey).save(folder / f"scans/{number}.png")
