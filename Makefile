@@ -24,7 +24,7 @@ test-fuzz: .venv/.made-dev
 coverage: .venv/.made-dev
 	$(BIN)/coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers and not browser and not gpu and not fuzz and not zoo" -n 2 $(COVERED)
-	$(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu and not fuzz and not zoo" $(COVERED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not peers and not browser and not gpu and not fuzz and not zoo" -n 2 $(COVERED)
 	$(BIN)/coverage report
 
 test-peers: .venv/.made-peers
