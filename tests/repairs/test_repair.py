@@ -186,7 +186,7 @@ def test_a_planted_lie_goes_and_an_honest_network_keeps_its_maps() -> None:
     fooled, history = fine_tune(
         clean, GradCAM(), penalty, scenes(1000, 1, split="train"), RECIPE, held_out=scenes(200, 2)
     )
-    assert history.handed_out["fsr"] > 0.6
+    assert history.handed_out["fsr"] > 0.8
     seen = scenes(200, 0)
 
     def rate(model: Classifier) -> tuple[float, float, float]:
@@ -201,10 +201,10 @@ def test_a_planted_lie_goes_and_an_honest_network_keeps_its_maps() -> None:
     remedy = Truth(layer="stage7", steps=200, lr=0.01)
     found = repair(fooled, GradCAM(), scenes(200, 3).images, remedy)
     before, after = rate(fooled), rate(found.model)
-    assert before[0] > 0.6
+    assert before[0] > 0.8
     assert after[0] < 0.05
     assert after[1] > before[1] + 0.4
-    assert after[2] > before[2] - 0.04
+    assert after[2] > before[2] - 0.02
     # the honest network treated alike, and an honest fine-tuning of the same length
     kept = rate(repair(clean, GradCAM(), scenes(200, 3).images, remedy).model)
     assert kept[0] < 0.05
