@@ -14,10 +14,10 @@ from tests.shapes import unchecked
 from torch import nn
 
 import heatproof as hp
+from heatproof.answers.filling import progress
 from heatproof.answers.given import as_source, fooled_as_told
 from heatproof.answers.pace import Pace
 from heatproof.answers.scored import scored
-from heatproof.answers.verbs import progress
 from heatproof.cli.verbs import app
 from heatproof.data.photos import fit
 from heatproof.models.readings import OverMask
@@ -183,7 +183,7 @@ def test_how_far_it_is_stands_on_a_terminal_once_a_second(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("heatproof.answers.verbs.Pace", lambda total: Pace(total, clock=lambda: now))
+    monkeypatch.setattr("heatproof.answers.filling.Pace", lambda total: Pace(total, clock=lambda: now))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with progress("shifting", 8) as advance:
         for now, count in ((1.0, 1), (2.0, 1), (2.5, 2)):  # noqa: B007 (the clock reads it)

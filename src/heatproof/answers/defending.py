@@ -3,17 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import polars as pl
-
 from heatproof import catalog, spec
+from heatproof.answers.filling import filled, named_model, progress, result
 from heatproof.answers.given import METHODS, Data, Model, as_classifier, as_source, at_named_layers, built, named
 from heatproof.answers.result import Result
-from heatproof.answers.verbs import filled, progress
 from heatproof.commands import columns
 from heatproof.commands.defend.run import Defend, run_defend
-from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware, Precision
-from heatproof.results.strict import read_summary
 from heatproof.robust.attack import MapAttack
 from heatproof.robust.methods import Alignment, Method
 from heatproof.robust.train import RECIPE
@@ -67,7 +63,7 @@ def defend(
     precision: Precision = recipe.precision
     source = as_source(data, given, limit=limit, seed=recipe.seed)
     apart = None if held_out is None else as_source(held_out, given, seed=recipe.seed)
-    name = model.name if isinstance(model, Classifier) else str(model)
+    name = named_model(model)
     settings = {"data": named(data), "model": name, "asked": asked, "limit": limit}
     settings |= {"held_out": None if held_out is None else named(held_out)}
     steps = recipe.steps * (2 if control else 1)
@@ -88,5 +84,4 @@ def defend(
                 hardware=Hardware(device, precision),
                 advance=lambda what, count: advance(0 if what == "attacking" else count),
             )
-        summary, images = read_summary(run.folder), pl.read_parquet(run.folder / "images.parquet")
-        return Result("defend", summary, images, columns.DEFEND, None if out is None else run.folder, model=made)
+        return result("defend", run, columns.DEFEND, out, model=made)

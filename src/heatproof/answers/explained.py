@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from heatproof import catalog
+from heatproof.answers.filling import make_page
 from heatproof.answers.given import Model, as_classifier, at_named_layers, built, named
 from heatproof.answers.scored import Asked, scored
-from heatproof.answers.verbs import make_page
 from heatproof.commands.assurance import caption, cells_of
 from heatproof.commands.explain import Explain, column_title, run_explain
 from heatproof.commands.photos import open_photos

@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-import polars as pl
-
 from heatproof import catalog, spec
+from heatproof.answers.filling import filled, named_model, progress, result
 from heatproof.answers.given import Data, Model, as_classifier, as_source, at_named_layers, built, named
 from heatproof.answers.result import Result
-from heatproof.answers.verbs import filled, progress
 from heatproof.commands import columns
 from heatproof.commands.repair.run import Repair, run_repair
-from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.repairs.remedies import Remedy, Truth
-from heatproof.results.strict import read_summary
 from heatproof.types import Explainer
 
 
@@ -58,7 +54,7 @@ def repair(
     asked = Repair(what, chosen, max_accuracy_drop, seed=seed, always=always)
     source = as_source(data, given, limit=limit, seed=seed)
     judged = None if held_out is None else as_source(held_out, given, seed=seed)
-    name = model.name if isinstance(model, Classifier) else str(model)
+    name = named_model(model)
     settings = {"model": name, "data": named(data), "asked": asked, "limit": limit, "precision": precision}
     settings |= {"held_out": None if held_out is None else named(held_out)}
     with (
@@ -79,5 +75,4 @@ def repair(
                 hardware=hardware,
                 advance=lambda what, count: advance(count if what == "asking" else 0),
             )
-        summary, images = read_summary(run.folder), pl.read_parquet(run.folder / "images.parquet")
-        return Result("repair", summary, images, columns.REPAIR, None if out is None else run.folder, model=made)
+        return result("repair", run, columns.REPAIR, out, model=made)

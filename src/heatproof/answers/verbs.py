@@ -1,16 +1,12 @@
 """Audit, shift, compare and evaluate from Python, each the verb of the command line with the same settings."""
 
-import sys
-import tempfile
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import polars as pl
-
 from heatproof import catalog
+from heatproof.answers.filling import filled, job_of, named_model, progress, result
 from heatproof.answers.given import (
     LIES,
     MEASURED,
@@ -25,7 +21,6 @@ from heatproof.answers.given import (
     seeded,
     several,
 )
-from heatproof.answers.pace import Pace
 from heatproof.answers.result import Result
 from heatproof.answers.scored import Asked, scored
 from heatproof.commands import columns
@@ -36,7 +31,6 @@ from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
 from heatproof.commands.precision import settle
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.data.boxes import Boxes
-from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.random_map import RandomMap
@@ -44,13 +38,7 @@ from heatproof.metrics.evaluation import Metric
 from heatproof.metrics.localisation import BoxIoU, PointingGame
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Precision
-from heatproof.models.record import with_bases
 from heatproof.processes import Processes
-from heatproof.report.page import write_report
-from heatproof.results.reading import gather_parts
-from heatproof.results.run import Run
-from heatproof.results.strict import read_summary
-from heatproof.shard import WHOLE, Shard
 from heatproof.types import Attack, Explainer, Penalty
 
 
@@ -106,12 +94,12 @@ def audit(
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
     source = as_source(data, audited, limit=limit, seed=seed)
     hardware = settle(device, precision, explained.models, lambda one: source, [chosen])
-    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit}
+    settings = {"model": named_model(model), "data": named(data), "asked": asked, "limit": limit}
     settings |= {"precision": hardware.precision}
-    settings |= {"reference": None if reference is None else _name(reference), "thresholds": known.plain()}
+    settings |= {"reference": None if reference is None else named_model(reference), "thresholds": known.plain()}
     settings |= {"baseline": str(baseline) if baseline else None} | explained.given()
     read = [model, data, reference, thresholds, baseline]
-    job = _job(shard, out)
+    job = job_of(shard, out)
     shared = Processes(job=job)
     total = shared.photos(len(source), batch_size)
     with filled(out, "audit", settings, seed, overwrite, read, job) as run, progress("auditing", total) as advance:
@@ -129,7 +117,7 @@ def audit(
                 processes=shared,
                 advance=advance,
             )
-        return _result("audit", run, columns.AUDIT, out)
+        return result("audit", run, columns.AUDIT, out)
 
 
 def shift(
@@ -185,14 +173,14 @@ def shift(
         part=batch_size,
         **more,
     )
-    settings = {"data": named(data), "models": [_name(one) for one in several(model)], "asked": asked}
+    settings = {"data": named(data), "models": [named_model(one) for one in several(model)], "asked": asked}
 
     def photos(one: Classifier) -> Any:
         return as_source(data, one, limit=limit, seed=seed)
 
     hardware = settle(device, precision, models, photos, asked.explainers)
     settings |= {"limit": limit, "precision": hardware.precision} | explained.given()
-    job = _job(shard, out)
+    job = job_of(shard, out)
     shared = Processes(job=job)
     total = shared.photos(len(photos(models[0])), batch_size) * len(models)
     read = [*several(model), data]
@@ -200,7 +188,7 @@ def shift(
         if not run.done:
             how: dict[str, Any] = {"hardware": hardware, "processes": shared, "draw": out is not None}
             run_shift(asked, models, photos, run, advance=advance, **how)
-        return _result("shift", run, columns.SHIFT, out)
+        return result("shift", run, columns.SHIFT, out)
 
 
 def compare(
@@ -245,11 +233,15 @@ def compare(
         part=batch_size,
     )
     source = as_source(data, base, limit=limit, seed=seed)
-    settings = {"clean": _name(clean), "fooled": [_name(one) for one in several(fooled)], "data": named(data)}
+    settings = {
+        "clean": named_model(clean),
+        "fooled": [named_model(one) for one in several(fooled)],
+        "data": named(data),
+    }
     hardware = settle(device, precision, explained.models, lambda one: source, asked.explainers)
     settings |= {"asked": asked, "limit": limit, "precision": hardware.precision} | explained.given()
     read = [clean, *several(fooled), data]
-    job = _job(shard, out)
+    job = job_of(shard, out)
     shared = Processes(job=job)
     with (
         filled(out, "compare", settings, seed, overwrite, read, job) as run,
@@ -257,7 +249,7 @@ def compare(
     ):
         if not run.done:
             run_compare(asked, base, suspects, source, run, hardware=hardware, processes=shared, advance=advance)
-        return _result("compare", run, columns.COMPARE, out)
+        return result("compare", run, columns.COMPARE, out)
 
 
 def evaluate(
@@ -302,11 +294,11 @@ def evaluate(
     asked.check(evaluated, boxes)
     source = as_source(data, evaluated, limit=limit, seed=seed)
     hardware = settle(device, precision, [evaluated], lambda one: source, explainers)
-    settings = {"model": _name(model), "data": named(data), "asked": asked, "limit": limit}
+    settings = {"model": named_model(model), "data": named(data), "asked": asked, "limit": limit}
     settings |= {"precision": hardware.precision} | explained.given()
     shown = columns.EVALUATE | {repr(e): repr(e) for e in explainers}
     read = [model, data]
-    job = _job(shard, out)
+    job = job_of(shard, out)
     shared = Processes(job=job)
     with (
         filled(out, "evaluate", settings, seed, overwrite, read, job) as run,
@@ -324,87 +316,4 @@ def evaluate(
                 draw=out is not None,
                 advance=advance,
             )
-        return _result("evaluate", run, shown, out, shown="side_by_side")
-
-
-def _job(shard: str | None, out: Path | str | None) -> Shard:
-    """The share that is asked for.
-
-    Raises:
-        InputError: there is no folder to keep it in.
-    """
-    if shard is not None and out is None:
-        raise InputError(f"shard={shard!r} is joined with others later: give it a folder of its own, out=...")
-    return WHOLE if shard is None else Shard.read(shard)
-
-
-def _name(model: Model) -> str:
-    return model.name if isinstance(model, Classifier) else str(model)
-
-
-def _result(verb: str, run: Run, heads: dict[str, str], out: Path | str | None, shown: str = "rows") -> Result:
-    """What stands in the run folder, which may go away then; of a shard its rows, for nothing is answered yet."""
-    if run.shard.is_share:
-        images, _ = gather_parts(run.folder)
-        told = f"shard {run.shard} is done; when all are, hp.merge joins their folders"
-        return Result(verb, {"rows": [], "side_by_side": [], "answer": [told]}, images, heads, run.folder, shown)
-    summary = read_summary(run.folder)
-    images = pl.read_parquet(run.folder / "images.parquet")
-    return Result(verb, summary, images, heads, None if out is None else run.folder, shown)
-
-
-def make_page(folder: Path, record: dict[str, Any]) -> None:
-    """The page of a run folder, whose run is complete when it is there."""
-    write_report([folder], record=record)
-
-
-@contextmanager
-def filled(
-    out: Path | str | None,
-    command: str,
-    settings: dict[str, Any],
-    seed: int,
-    overwrite: bool,
-    inputs: Sequence[object],
-    job: Shard = WHOLE,
-) -> Generator[Run]:
-    """The run folder that was asked for, with its page at the end, or one that goes away.
-
-    Args:
-        inputs: what the verb reads; ``overwrite`` never empties the files and folders among it.
-        job: the share of the photos that the folder is to hold.
-    """
-    if out is None:
-        with (
-            tempfile.TemporaryDirectory(prefix="heatproof-") as folder,
-            Run.start(Path(folder) / command, command=command, settings=settings, seed=seed) as run,
-        ):
-            yield run
-        return
-    asked: dict[str, Any] = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
-    paths = [given for given in inputs if isinstance(given, str | Path)]
-    with Run.start(out, **asked, inputs=with_bases(paths), page=make_page, shard=job) as run:
-        yield run
-    if not job.is_share and not (run.folder / "report.html").is_file():
-        write_report([run.folder])
-
-
-@contextmanager
-def progress(title: str, total: int) -> Generator[Callable[[float], None]]:
-    """A line that says once a second how far it is, on a terminal and in a notebook; silent elsewhere."""
-    shown = sys.stderr.isatty() or "ipykernel" in sys.modules
-    pace, longest = Pace(total), 0
-
-    def advance(count: float) -> None:
-        nonlocal longest
-        pace.add(count)
-        if shown and pace.due():
-            line = f"{title}: {pace.words()}"
-            longest = max(longest, len(line))
-            sys.stderr.write(f"\r{line:<{longest}}")
-            sys.stderr.flush()
-
-    yield advance
-    if longest:
-        sys.stderr.write("\r" + " " * longest + "\r")
-        sys.stderr.flush()
+        return result("evaluate", run, shown, out, shown="side_by_side")

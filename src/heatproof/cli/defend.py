@@ -51,18 +51,11 @@ def defend(
     # the numbers are RECIPE's own, which a test holds them to: to import it would load torch
     steps: Annotated[int, typer.Option("--steps", help="Of the training.")] = 1000,
     lr: Annotated[float, typer.Option("--lr", help="Of Adam; falls to 0 as a cosine.")] = 1e-3,
-    keep: Annotated[str, typer.Option("--keep", help="What holds the function: labels or outputs.")] = "labels",
-    max_accuracy_drop: Annotated[
-        float, typer.Option("--max-accuracy-drop", help="The budget, a share of the held-out images.")
-    ] = 0.02,
-    given: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other setting of FineTune, key=value.", show_default=False),
-    ] = None,
-    held_out: Annotated[
-        str | None, typer.Option("--held-out", help="Photos to judge by.", show_default="a tenth of DATA")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="As without it: the same command always goes on.")] = False,
+    keep: options.Keep = "labels",
+    max_accuracy_drop: options.MaxAccuracyDrop = 0.02,
+    given: options.OtherSettings = None,
+    held_out: options.HeldOut = None,
+    resume: options.Resume = False,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 64,
 ) -> None:

@@ -60,21 +60,14 @@ def fool(
     lr: Annotated[float, typer.Option("--lr", help="Of Adam.")] = 1e-4,
     weight: Annotated[float, typer.Option("--weight", help="Of the penalty; the paper's lambda.")] = 10.0,
     steps: Annotated[int, typer.Option("--steps", help="At most so many.")] = 1000,
-    keep: Annotated[str, typer.Option("--keep", help="What holds the function: labels or outputs.")] = "labels",
+    keep: options.Keep = "labels",
     trainable: Annotated[
         str | None, typer.Option("--trainable", help="Train from this layer on.", show_default="everything")
     ] = None,
-    max_accuracy_drop: Annotated[
-        float, typer.Option("--max-accuracy-drop", help="The budget, a share of the held-out images.")
-    ] = 0.02,
-    given: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other setting of FineTune, key=value.", show_default=False),
-    ] = None,
-    held_out: Annotated[
-        str | None, typer.Option("--held-out", help="Photos to judge by.", show_default="a tenth of DATA")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="As without it: the same command always goes on.")] = False,
+    max_accuracy_drop: options.MaxAccuracyDrop = 0.02,
+    given: options.OtherSettings = None,
+    held_out: options.HeldOut = None,
+    resume: options.Resume = False,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 32,
 ) -> None:

@@ -119,6 +119,15 @@ Score = Annotated[
         **specs(catalog.SCORES, "score"),
     ),
 ]
+MaxAccuracyDrop = Annotated[
+    float, typer.Option("--max-accuracy-drop", help="The budget, a share of the held-out images.")
+]
+HeldOut = Annotated[str | None, typer.Option("--held-out", help="Photos to judge by.", show_default="a tenth of DATA")]
+Keep = Annotated[str, typer.Option("--keep", help="What holds the function: labels or outputs.")]
+OtherSettings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any other setting of FineTune, key=value.", show_default=False)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="As without it: the same command always goes on.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
 
 

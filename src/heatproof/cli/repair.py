@@ -35,16 +35,12 @@ def repair(
             **options.specs(catalog.EXPLAINERS, "explainer"),
         ),
     ] = "gradcam()",
-    max_accuracy_drop: Annotated[
-        float, typer.Option("--max-accuracy-drop", help="The budget, a share of the held-out images.")
-    ] = 0.02,
-    held_out: Annotated[
-        str | None, typer.Option("--held-out", help="Photos to judge by.", show_default="a tenth of DATA")
-    ] = None,
+    max_accuracy_drop: options.MaxAccuracyDrop = 0.02,
+    held_out: options.HeldOut = None,
     always: Annotated[
         bool, typer.Option("--always", help="Hand out the pulled weights also where no lie was found.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="As without it: the same command always goes on.")] = False,
+    resume: options.Resume = False,
     limit: options.Limit = 2000,
 ) -> None:
     """Take the lie out of a checkpoint, without the original and without labels."""

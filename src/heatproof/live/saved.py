@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heatproof.answers.verbs import make_page
+from heatproof.answers.filling import make_page
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, keep_views
 from heatproof.commands.shift.measure import Condition, rows_of

@@ -99,7 +99,6 @@ class Chakraborty2022:
             "epochs": 18,
             "rates": (1e-3, 1e-3, 1e-3, 5e-5, 1e-3),
             "warmup": 0.2,
-            "train_precision": "bf16",
             "save_every": 4,
             "batch_size": 16,
             "repeats": 2,
