@@ -136,6 +136,7 @@ PENALTIES = Entries(
         "center_mass": "heatproof.manipulation.penalties:CenterMass",
         "active_swap": "heatproof.manipulation.penalties:ActiveSwap",
         "target_map": "heatproof.manipulation.penalties:TargetMap",
+        "same_map": "heatproof.manipulation.penalties:SameMap",
         "backdoor": "heatproof.manipulation.backdoor:Backdoor",
     }
 )

@@ -184,8 +184,8 @@ def test_the_heatmap_moves_while_the_class_stays(model, images, penalty):
     assert torch.equal(done.success, lowered)
 
 
-def test_a_summed_heatmap_goal_is_bound_to_the_clean_images(model, images, labels):
-    goal = move_heatmap(model, GradCAM("4"), CenterMass()) + 0.1 * misclassify(model, labels)
+def test_a_summed_heatmap_goal_is_bound_to_the_clean_images(model, images):
+    goal = move_heatmap(model, GradCAM("4"), CenterMass()) + 0.1 * move_heatmap(model, GradCAM("4"), Location())
     started = begin(goal, images)
     assert started.start is None
     assert (started(images + 0.05) != goal(images + 0.05)).any()
@@ -252,16 +252,16 @@ def test_specs_are_what_python_builds():
     assert repr(PGD(epsilon=0.5, norm="l2")) == "PGD(epsilon=0.5, norm='l2')"
 
 
-def test_goals_climb_on_their_softened_copies_and_add_there_too(model, images, labels):
+def test_goals_climb_on_their_softened_copies_and_add_there_too(model, images):
     soft = move_heatmap(model, SimpleGrad(), TopK(), betas=(10, 100))
-    away = misclassify(model, labels)
+    away = move_heatmap(model, GradCAM("4"), Location())
     near = images + 0.01 * images.flip(3)
     bound = begin(0.5 * soft + away, images)
     alone = begin(soft, images)
     assert bound.climb is not None
     assert alone.climb is not None
     value = bound.climb(near, 0.5)
-    torch.testing.assert_close(value, 0.5 * alone.climb(near, 0.5) + away.look(near).value)
+    torch.testing.assert_close(value, 0.5 * alone.climb(near, 0.5) + begin(away, images).look(near).value)
     assert not torch.allclose(value, bound.look(near).value)  # which is judged on the network itself
     with pytest.raises(TypeError):
         _ = away + (lambda images: images.sum((1, 2, 3)))  # pyright: ignore[reportOperatorIssue]

@@ -44,6 +44,8 @@ class Goal:
         hint: what to do where the gradient is zero in every image.
         of_logits: the value from the model's logits, where it is a function of these alone.
         model, labels, targeted: what an attack of another library needs to know.
+        holds, leaves: the models whose clean prediction an image must keep, and must lose. No image does both, so that
+            such goals do not add.
     """
 
     look: Callable[[Images], Look]
@@ -54,15 +56,22 @@ class Goal:
     model: nn.Module | None = None
     labels: Targets | Int[Tensor, ""] | None = None
     targeted: bool = False
+    holds: tuple[nn.Module, ...] = ()
+    leaves: tuple[nn.Module, ...] = ()
 
     def __call__(self, images: Images) -> PerImage:
         """The value; a goal that was not started takes these images for the clean ones."""
         return begin(self, images).look(images).value
 
     def __add__(self, other: "Goal") -> "Goal":
-        """Values add; reached and allowed where both are."""
+        """Values add; reached and allowed where both are.
+
+        Raises:
+            InputError: one goal holds the predicted class of a model, and the other changes it.
+        """
         if not isinstance(other, Goal):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
+        _check_together(self, other)
 
         def look(images: Images) -> Look:
             a, b = self.look(images), other.look(images)
@@ -79,6 +88,8 @@ class Goal:
             start if self.start or other.start else None,
             climb if self.climb or other.climb else None,
             hint=self.hint or other.hint,
+            holds=self.holds + other.holds,
+            leaves=self.leaves + other.leaves,
         )
 
     def __rmul__(self, weight: float) -> "Goal":
@@ -93,6 +104,8 @@ class Goal:
             (lambda images: weight * begin(self, images)) if self.start else None,
             (lambda images, done: weight * _climbed(self, images, done)) if self.climb else None,
             hint=self.hint,
+            holds=self.holds,
+            leaves=self.leaves,
         )
 
 
@@ -127,6 +140,7 @@ def misclassify(model: nn.Module, labels: Targets) -> Goal:
         of_logits=of_logits,
         model=model,
         labels=torch.as_tensor(labels),
+        leaves=(model,),
     )
 
 
@@ -153,6 +167,7 @@ def reach(model: nn.Module, wanted: Targets | int) -> Goal:
         model=model,
         labels=torch.as_tensor(wanted),
         targeted=True,
+        leaves=(model,),
     )
 
 
@@ -186,25 +201,33 @@ def move_heatmap(
     penalty: Penalty,
     *,
     targets: Targets | None = None,
+    wanted: Targets | int | None = None,
     hold: float = 1.0,
     betas: tuple[float, float] | None = None,
     through: Explainer | None = None,
     draws: int = 0,
 ) -> Goal:
-    """Move the heatmap as a penalty wants it, while the predicted class stays.
+    """Move the heatmap as a penalty wants it, while the predicted class stays, or while it becomes a wanted one.
 
-    value = -penalty(h(x), h(clean)) - hold * max(0, strongest other logit - logit of the clean prediction): the second
-    part is zero as long as the class stays and pulls back where it was lost. An image is allowed where the prediction
-    is the clean one, and reached where, besides, its penalty is lower than the clean image's.
+    value = -penalty(h(x), h(clean)) - hold * max(0, strongest other logit - logit of the class held): the second
+    part is zero as long as that class is predicted, and pulls towards it elsewhere. An image is allowed where the
+    prediction is the class held, and reached where, besides, its penalty is lower than the clean image's.
+
+    The class held is the clean prediction; with ``wanted`` it is that class, and the attack is ADV^2: one perturbation
+    that changes the answer *and* shows a map that was planted (``target_map``, ``location``), or the clean one, so that
+    nothing is noticed (``same_map``).
 
     **Source** Ghorbani et al. 2019, algorithm 1 (top-k, center-mass and region are penalties here); Dombrowski et al.
     2019, eq. 5 (the target map) and section 4 (softplus). **Differs** Dombrowski holds all logits in place by their
-    squared error; here only the order at the top is held.
+    squared error; here only the order at the top is held. With ``wanted``: Zhang et al. 2020 ("Interpretable deep
+    learning under fire"), eq. 3, whose first part is the cross-entropy.
     **Range** that of the penalty, negated.
 
     Args:
-        targets: the class explained; ``None``: the clean prediction, throughout.
-        hold: logits to penalty; 0 leaves the class to chance and keeps the best image that kept it.
+        targets: the class explained; ``None``: the class held, throughout. The reference is always the clean image's
+            map of this class, with ``wanted`` that of its clean prediction.
+        wanted: a class for each image, or one for all, that is to be predicted.
+        hold: logits to penalty; 0 leaves the class to chance and keeps the best image that is of the class held.
         betas: climb on a softplus copy of the model whose beta grows from the first value to the second over the
             steps (Dombrowski: 10 to 100), and judge on the original. Needed where the map is a gradient of a network
             of ReLUs alone, whose second derivative is zero; Grad-CAM can do without.
@@ -228,20 +251,24 @@ def move_heatmap(
 
     def start(clean: Images) -> Goal:
         # explained once and for all at the clean image; its own graph is not needed
-        reference, logits, explained = explainer(model, clean, targets)
-        reference, predicted = reference.detach(), logits.detach().argmax(1)
-        before = penalty(reference, reference).detach()
-        aim = reference if through is None else climbed(model, clean, explained).heatmaps.detach()
+        reference, logits, explained = explainer(model, clean, targets if wanted is None else None)
+        reference, held = reference.detach(), logits.detach().argmax(1)
+        first, shown = reference, explained
+        if wanted is not None:
+            held = _classes(logits, wanted, "wanted classes")
+            first, _, explained = explainer(model, clean, held if targets is None else targets)
+        before = penalty(first.detach(), reference).detach()
+        aim = reference if through is None else climbed(model, clean, shown).heatmaps.detach()
 
         def at(network: nn.Module, images: Images, asked: Explainer = explainer, known: Heatmaps = reference) -> Look:
             heatmaps, logits, _ = asked(network, images, explained, create_graph=torch.is_grad_enabled())
             moved = penalty(heatmaps, known)
             value = -moved
             if hold:
-                own = logits.gather(1, predicted[:, None])[:, 0]
-                rival = logits.scatter(1, predicted[:, None], -torch.inf).amax(1)
+                own = logits.gather(1, held[:, None])[:, 0]
+                rival = logits.scatter(1, held[:, None], -torch.inf).amax(1)
                 value = value - hold * (rival - own).clamp(min=0)
-            allowed = logits.argmax(1) == predicted
+            allowed = logits.argmax(1) == held
             return Look(value, allowed & (moved < before), allowed)
 
         def climb(images: Images, done: float) -> PerImage:
@@ -252,9 +279,10 @@ def move_heatmap(
             return torch.stack(values).mean(0)
 
         other = betas is not None or through is not None or draws > 0
-        return Goal(lambda images: at(model, images), climb=climb if other else None, hint=_FLAT)
+        return Goal(lambda images: at(model, images), climb=climb if other else None, hint=_FLAT, **class_of)
 
-    return Goal(lambda images: start(images).look(images), start=start, hint=_FLAT)
+    class_of = {"holds" if wanted is None else "leaves": (model,)}
+    return Goal(lambda images: start(images).look(images), start=start, hint=_FLAT, **class_of)
 
 
 _FLAT = (
@@ -262,6 +290,16 @@ _FLAT = (
     "(center-mass) needs a random start. A gradient map of a ReLU network has no second derivative: climb on a "
     "softplus copy with move_heatmap(..., betas=(10, 100))"
 )
+
+
+def _check_together(one: Goal, other: Goal) -> None:
+    for holding, leaving in ((one, other), (other, one)):
+        if any(held is left for held in holding.holds for left in leaving.leaves):
+            raise InputError(
+                "no image keeps the predicted class, as move_heatmap(...) holds it, and loses it, as misclassify(...) "
+                "and reach(...) want: to change the class and the map at once say move_heatmap(..., wanted=CLASS), "
+                "alone or beside reach(model, CLASS)"
+            )
 
 
 def _climbed(goal: Goal, images: Images, done: float) -> PerImage:

@@ -265,6 +265,39 @@ class TargetMap:
         return _normalised(target[None], self.normalisation).expand_as(heatmaps)
 
 
+@settings
+class SameMap:
+    """The map stays what it was: for an attack that changes the answer and would not be noticed.
+
+    mean_j (h_j - r_j)^2 with r the reference. The test loss is (1 - r) / 2 with r Pearson's correlation of both maps.
+
+    **Source** Zhang et al. 2020, eq. 3 (the benign map as the target). **Differs** the test loss and its interval are
+    [ours], those of :class:`TargetMap`. **Range** penalty and test loss [0, 1].
+
+    Args:
+        normalisation: of both maps.
+        success: [ours]: a correlation of at least 0.5.
+
+    >>> clean = torch.tensor([[[0.0, 4.0], [1.0, 2.0]]])
+    >>> SameMap()(2 * clean, clean), SameMap().test_loss(2 * clean, clean)
+    (tensor([0.]), tensor([0.]))
+    """
+
+    normalisation: Normalisation = "max"
+    success: Success = (0.0, 0.25)
+    needs_reference = True
+
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        check_pair(heatmaps, reference)
+        kept = _normalised(reference.detach(), self.normalisation)
+        return (_normalised(heatmaps, self.normalisation) - kept).square().mean((1, 2))
+
+    def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        check_pair(heatmaps, reference)
+        now, before = (_normalised(maps.detach(), self.normalisation) for maps in (heatmaps, reference))
+        return (1 - pearson(now, before, constant=0.0)) / 2
+
+
 ORIGINAL: dict[str, dict[str, Penalty]] = {
     "paper": {"location": Location(), "top_k": TopK(power=1), "center_mass": CenterMass(), "active_swap": ActiveSwap()},
     "code": {"location": Location(), "top_k": TopK(), "center_mass": CenterMass(), "active_swap": ActiveSwap()},
