@@ -125,6 +125,10 @@ ATTACKS = Entries(
         "pgd": "heatproof.attacks.gradient:PGD",
         "random_sign": "heatproof.attacks.noise:RandomSign",
         "gaussian_noise": "heatproof.attacks.noise:GaussianNoise",
+        "patch": "heatproof.attacks.patch:Patch",
+        "nes": "heatproof.attacks.black_box:NES",
+        "genetic": "heatproof.attacks.black_box:Genetic",
+        "corruption": "heatproof.attacks.corruption:Corruption",
         "foreign": "heatproof.attacks.foreign:Foreign",
     }
 )
@@ -136,6 +140,7 @@ PENALTIES = Entries(
         "center_mass": "heatproof.manipulation.penalties:CenterMass",
         "active_swap": "heatproof.manipulation.penalties:ActiveSwap",
         "target_map": "heatproof.manipulation.penalties:TargetMap",
+        "hide": "heatproof.manipulation.penalties:Hide",
         "same_map": "heatproof.manipulation.penalties:SameMap",
         "backdoor": "heatproof.manipulation.backdoor:Backdoor",
     }

@@ -15,6 +15,8 @@ from heatproof.errors import InputError
 from heatproof.types import Heatmaps, PerImage
 
 Normalisation = Literal["max", "minmax", "absmax", "sum"]
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom (x1, y1, x2, y2), as shares of the sides of the image that the network sees."""
 
 
 def is_empty(heatmaps: Heatmaps) -> Bool[Tensor, "batch"]:
@@ -63,6 +65,30 @@ def mass(heatmaps: Heatmaps, mask: Float[Tensor, "rows cols"] | Float[Tensor, "b
     tensor([0.7500])
     """
     return (normalise(heatmaps, "sum") * mask).sum((1, 2))
+
+
+def check_box(box: Box) -> None:
+    """Stop what is no rectangle inside the image.
+
+    Raises:
+        InputError: says what is expected.
+    """
+    if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise InputError(f"a box is (left, top, right, bottom), shares of the image from 0 to 1, got {box}")
+
+
+def cells_inside(box: Box, like: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
+    """The share of each cell that a box covers.
+
+    >>> cells_inside((0.0, 0.0, 0.5, 0.75), torch.zeros(2, 2))
+    tensor([[1.0000, 0.0000],
+            [0.5000, 0.0000]])
+    """
+    sides = []
+    for low, high, size in ((box[1], box[3], like.shape[0]), (box[0], box[2], like.shape[1])):
+        cell = torch.arange(size, device=like.device)
+        sides.append(((cell + 1).clamp(max=high * size) - cell.clamp(min=low * size)).clamp(min=0))
+    return sides[0][:, None] * sides[1]
 
 
 def center_of_mass(heatmaps: Heatmaps) -> Float[Tensor, "batch 2"]:

@@ -235,6 +235,18 @@ class DirectedAttack(BallAttack, Protocol):
 
 
 @runtime_checkable
+class GradedAttack(Attack, Protocol):
+    """An attack with strengths of its own in place of a radius: the severities of ImageNet-C."""
+
+    @property
+    def levels(self) -> tuple[float, ...]: ...
+
+    def at(self, level: float) -> Attack:
+        """The same attack at one of them."""
+        ...
+
+
+@runtime_checkable
 class Penalty(Protocol):
     """How far heatmaps are from lying as wanted, one value per image; low is fooled.
 

@@ -109,7 +109,7 @@ class PGD:
         goal = begin(objective, clean)
         step_size = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
         point = random_start(clean, self.epsilon, self.norm, self.seed) if self.random_start else clean
-        best = _Best.none(clean)
+        best = Best.none(clean)
         for step in range(self.steps):
             slope, look = gradient(goal, point, step / self.steps, judge=self.keep == "best")
             if look is not None:
@@ -131,25 +131,25 @@ class Attacked(NamedTuple):
     l2: PerImage
 
 
-class _Best(NamedTuple):
+class Best(NamedTuple):
     """The best images met so far."""
 
     images: Images
     look: Look
 
     @classmethod
-    def none(cls, clean: Images) -> "_Best":
+    def none(cls, clean: Images) -> "Best":
         """The clean images, which any allowed image beats."""
         no = torch.zeros(len(clean), dtype=torch.bool, device=clean.device)
         return cls(clean, Look(torch.full((len(clean),), -torch.inf, device=clean.device), no, no))
 
-    def or_better(self, images: Images, look: Look) -> "_Best":
+    def or_better(self, images: Images, look: Look) -> "Best":
         value = look.value.detach().to(self.look.value.dtype)
         further = look.reached & ~self.look.reached
         higher = (look.reached == self.look.reached) & (value > self.look.value)
         take = look.allowed & (~self.look.allowed | further | higher)
         pairs = ((value, self.look.value), (look.reached, self.look.reached), (look.allowed, self.look.allowed))
-        return _Best(
+        return Best(
             torch.where(take.view(-1, 1, 1, 1), images, self.images),
             Look(*(torch.where(take, new, old) for new, old in pairs)),
         )

@@ -9,11 +9,10 @@ import polars as pl
 
 from heatproof.data.photos import as_preprocessing
 from heatproof.errors import InputError
+from heatproof.heatmaps import Box
 from heatproof.paths import read_file
 from heatproof.preprocessing import Preprocessing
 
-Box = tuple[float, float, float, float]
-"""x1, y1, x2, y2 as shares of the sides of the image that the network sees."""
 Boxes = Mapping[str, tuple[Box, ...]]
 """Of each annotated image, by its id."""
 CORNERS = ("x1", "y1", "x2", "y2")

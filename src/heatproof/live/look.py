@@ -10,7 +10,7 @@ import torch
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import Goal, misclassify, move_heatmap
 from heatproof.commands.photos import in_one_way
-from heatproof.commands.shift.measure import CLEAN, Condition, Shift, attack_name, cells_inside, succeeded
+from heatproof.commands.shift.measure import CLEAN, Condition, Shift, attack_name, succeeded
 from heatproof.data.batches import Batch
 from heatproof.data.listing import unique
 from heatproof.data.photos import fit
@@ -20,7 +20,7 @@ from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.occlusion import filling_of, patch_masks
 from heatproof.explainers.together import explain_together, predict
-from heatproof.heatmaps import mass, normalise, resize
+from heatproof.heatmaps import cells_inside, mass, normalise, resize
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware

@@ -17,7 +17,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.heatmaps import Normalisation, center_of_mass, normalise, pearson, ranks, topk_mask
+from heatproof.heatmaps import (
+    Box,
+    Normalisation,
+    cells_inside,
+    center_of_mass,
+    check_box,
+    mass,
+    normalise,
+    pearson,
+    ranks,
+    topk_mask,
+)
 from heatproof.manipulation.masks import Cells, drawn, written_out
 from heatproof.metrics.similarity import WINDOW, ssim
 from heatproof.types import Heatmaps, Penalty, PerImage, settings
@@ -263,6 +274,42 @@ class TargetMap:
         check_pair(heatmaps, reference)
         target = drawn(self.target, *heatmaps.shape[1:]).to(heatmaps)
         return _normalised(target[None], self.normalisation).expand_as(heatmaps)
+
+
+@settings
+class Hide:
+    """Nothing of the map lies in a box: what is there is not to be seen.
+
+    sum_j b_j h_j^+ / sum_j h_j^+, the share of the positive mass that lies in the box, b_j the share of cell j that it
+    covers. The test loss is the same number.
+
+    **Source** Subramanya, Pillai and Pirsiavash 2019, eq. 3 (the map at the patch). **Differs** the share, so that a
+    faint map does not pass for a hidden one, and the interval are [ours]. **Range** [0, 1], 0 for an empty map.
+
+    Args:
+        box: left, top, right and bottom, as shares of the image.
+        success: [ours]: at most a twentieth.
+
+    Raises:
+        InputError: a box that is none.
+
+    >>> Hide((0.0, 0.0, 0.5, 0.5))(torch.tensor([[[3.0, 1.0], [0.0, -1.0]]]), torch.zeros(1, 2, 2))
+    tensor([0.7500])
+    """
+
+    box: Box = (0.0, 0.0, 0.23, 0.23)
+    success: Success = (0.0, 0.05)
+    needs_reference = False
+
+    def __post_init__(self) -> None:
+        check_box(self.box)
+
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        check_pair(heatmaps, reference)
+        return mass(heatmaps, cells_inside(self.box, heatmaps[0]))
+
+    def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        return self(heatmaps.detach(), reference)
 
 
 @settings

@@ -20,7 +20,7 @@ from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.scores import Score, explained
 from heatproof.explainers.together import Grid, explain_together, predict
-from heatproof.heatmaps import is_empty, mass, normalise
+from heatproof.heatmaps import Box, cells_inside, is_empty, mass, normalise
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, topk_intersection
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
@@ -29,6 +29,7 @@ from heatproof.types import (
     BallAttack,
     DirectedAttack,
     Explainer,
+    GradedAttack,
     Heatmaps,
     Images,
     Labels,
@@ -38,8 +39,6 @@ from heatproof.types import (
     settings,
 )
 
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom of an object, as shares of the image that the network sees."""
 Explained = Literal["clean", "adversarial", "label"]
 CLEAN = "clean"
 """What the column ``attack`` says of the clean images."""
@@ -53,7 +52,8 @@ class Shift:
 
     Args:
         attacks: each at every epsilon, which takes the place of the attack's own.
-        epsilons: in pixel units of [0, 1]; Chakraborty et al.'s four. Empty: each attack at its own epsilon.
+        epsilons: in pixel units of [0, 1]; Chakraborty et al.'s four. Empty: each attack at its own epsilon. Attacks
+            with levels of their own (severities of corruptions) keep these.
         explainers: of the heatmaps.
         explain: the class explained: the ``clean`` prediction on both images, each image's own prediction
             (``adversarial``), or the ``label``.
@@ -86,9 +86,10 @@ class Shift:
         if not self.attacks or not self.explainers:
             raise InputError("shift needs at least one attack and one explainer")
         for attack in self.attacks:
-            if not isinstance(attack, BallAttack):
+            if not isinstance(attack, BallAttack | GradedAttack):
                 raise InputError(
-                    f"an attack needs a field epsilon, which is set to each of the epsilons; got {attack!r}"
+                    "an attack needs a field epsilon, which is set to each of the epsilons, or levels of its own; got "
+                    f"{attack!r}"
                 )
         conditions = [
             f"{attack_name(attack)} at {epsilon}" for attack in self.attacks for epsilon in self.levels(attack)
@@ -111,11 +112,13 @@ class Shift:
         if self.part < 1:
             raise InputError(f"a part has at least 1 photo, got {self.part}")
         for attack in self.attacks:
-            for epsilon in self.epsilons:
+            for epsilon in self.epsilons if isinstance(attack, BallAttack) else ():
                 check_epsilon(epsilon, getattr(attack, "norm", "linf"))
 
     def levels(self, attack: Attack) -> tuple[float, ...]:
-        """The epsilons of an attack."""
+        """The epsilons of an attack, or its own levels."""
+        if isinstance(attack, GradedAttack):
+            return attack.levels
         assert isinstance(attack, BallAttack)
         return self.epsilons or (attack.epsilon,)
 
@@ -177,7 +180,7 @@ def attacked(
         with hardware.autocast():
             direction = _direction(attack, goal, images, clean)
         for epsilon in settings.levels(attack):
-            sized: Any = replace(attack, epsilon=epsilon)  # pyright: ignore[reportArgumentType] (a dataclass, as all settings are)
+            sized: Any = at_level(attack, epsilon)
             with hardware.autocast():
                 # one sign map, or one pattern of noise, for all epsilons
                 adversarial = sized(goal, images) if direction is None else sized.along(images, direction)
@@ -203,8 +206,17 @@ def succeeded(settings: Shift, goal: Goal, clean: Grid, grid: Grid) -> Tensor:
     return lowered & (grid.logits.argmax(1) == clean.logits.argmax(1))
 
 
+def at_level(attack: Attack, level: float) -> Attack:
+    """The attack at one epsilon, or at one of its own levels."""
+    if isinstance(attack, GradedAttack):
+        return attack.at(level)
+    return replace(attack, epsilon=level)  # type: ignore[call-arg, type-var] (a dataclass, as all settings are)
+
+
 def attack_name(attack: Attack) -> str:
     """The attack without its epsilon, which has a column of its own: ``PGD(steps=20)``."""
+    if isinstance(attack, GradedAttack):
+        return repr(replace(attack, severity=None))  # type: ignore[call-arg, type-var]
     default = type(attack).__dataclass_fields__["epsilon"].default  # type: ignore[attr-defined]
     return repr(replace(attack, epsilon=default))  # type: ignore[type-var]
 
@@ -294,12 +306,3 @@ def compare(
         "empty_clean": is_empty(clean.clamp(min=0)),
         "empty": empty,
     }
-
-
-def cells_inside(box: Box, like: Tensor) -> Tensor:
-    """The share of each cell that a box covers."""
-    sides = []
-    for low, high, size in ((box[1], box[3], like.shape[0]), (box[0], box[2], like.shape[1])):
-        cell = torch.arange(size, device=like.device)
-        sides.append(((cell + 1).clamp(max=high * size) - cell.clamp(min=low * size)).clamp(min=0))
-    return sides[0][:, None] * sides[1]

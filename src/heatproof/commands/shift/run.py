@@ -14,7 +14,7 @@ import torch
 
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
-from heatproof.commands.shift.measure import Box, Condition, Shift, attacked, measure
+from heatproof.commands.shift.measure import Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import ShiftRow, answer, choose, paired, shift_rows
 from heatproof.commands.within import Within
 from heatproof.data.listing import unique
@@ -22,6 +22,7 @@ from heatproof.data.parts import parts
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
+from heatproof.heatmaps import Box
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
