@@ -106,7 +106,7 @@ def patched(patches: Any) -> Generator[None]:
         for kind, forward in before.items():
             kind.forward = forward  # type: ignore[method-assign]
             if "original_forward" in vars(kind):
-                del kind.original_forward
+                delattr(kind, "original_forward")
 
 
 def test_cp_lrp_as_lxts_own_patches_of_torchvisions_vit(patches: Any) -> None:
