@@ -61,7 +61,7 @@ def _ready(network: nn.Module, classes: Sequence[str], mean: Sequence[float], st
     return network.eval()
 
 
-def small(images: Images) -> Images:
+def small(images: Images) -> Float[Tensor, "batch channels rows cols"]:
     """Scenes at the size of these networks: each pixel the mean of four.
 
     >>> small(torch.rand(1, 3, 64, 64)).shape
