@@ -70,7 +70,7 @@ clean:
 
 .venv/.made-peers: .venv/.made-dev
 	$(PIP) --editable ".[test,peers]"
-	$(PIP) --no-deps torchattacks
+	$(PIP) --no-deps torchattacks lxt
 	touch $@
 
 .venv/.made-browser: .venv/.made-dev

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from
     from heatproof.answers.merging import merge
     from heatproof.answers.repairing import repair
     from heatproof.answers.result import Result
+    from heatproof.answers.tuning import tune_lrp
     from heatproof.answers.verbs import audit, compare, evaluate, shift
     from heatproof.attacks.balls import project
     from heatproof.attacks.gradient import FGSM, PGD, gradient
@@ -189,6 +190,7 @@ __all__ = [
     "topk_intersection",
     "topk_mask",
     "train_adversarially",
+    "tune_lrp",
     "vid",
     "vid_per_image",
     "write_report",
@@ -201,6 +203,7 @@ _HOMES = {
     "answers.merging": "merge",
     "answers.repairing": "repair",
     "answers.result": "Result",
+    "answers.tuning": "tune_lrp",
     "answers.verbs": "audit compare evaluate shift",
     "attacks.balls": "project",
     "attacks.gradient": "FGSM PGD gradient",

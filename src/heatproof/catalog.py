@@ -221,6 +221,7 @@ CONTROLS = Entries(
 
 STUDIES = Entries(
     {
+        "fooling-transformers": "heatproof.studies.fooling_transformers:FoolingTransformers",
         "fooling-frontier": "heatproof.studies.fooling_frontier:FoolingFrontier",
         "gradcam-layers": "heatproof.studies.gradcam_layers:GradCAMLayers",
         "adversarial-photo": "heatproof.studies.adversarial_photo:AdversarialPhoto",

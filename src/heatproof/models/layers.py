@@ -21,6 +21,7 @@ from heatproof.models.following import FollowAxes
 from heatproof.models.intact import evaluating
 from heatproof.models.layout import Layout, layout_of
 from heatproof.models.readings import Detection
+from heatproof.models.twice import twice_differentiable
 from heatproof.types import AtLayer, Explainer, Images, Layered, Logits, changed_inside, inside
 
 E = TypeVar("E")
@@ -99,7 +100,7 @@ def record(
                 return output
             layout = known.get(name, output)
             if layout is None:
-                raise LayerError(_no_maps(name, output))
+                raise LayerError(no_maps(name, output))
             if not create_graph and not torch.is_grad_enabled():
                 output = output.detach().requires_grad_()
                 torch.set_grad_enabled(True)
@@ -123,7 +124,8 @@ def record(
             images = images.clone()
         try:
             hooks = [find_layer(model, n).register_forward_hook(keep(n)) for n in names if n != PIXELS]
-            logits = model(images)
+            with twice_differentiable(create_graph):
+                logits = model(images)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -349,7 +351,8 @@ def logit_count(model: nn.Module) -> int:
         return model(_grey(model)).shape[1]
 
 
-def _no_maps(name: str, output: Any) -> str:
+def no_maps(name: str, output: Any) -> str:
+    """The sentence for a layer that puts out no maps."""
     if not isinstance(output, Tensor):
         return (
             f"layer {name!r} puts out {type(output).__name__}; a heatmap needs [batch, channels, rows, cols]: "

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heatproof.models.intact import evaluating
+from heatproof.models.twice import twice_differentiable
 from heatproof.training.terms import Batch, Shared
 from heatproof.types import Images, PerImage
 
@@ -138,7 +139,7 @@ class Informative:
 
     def __call__(self, batch: Batch) -> PerImage:
         setup, pixels = batch.images.setup, batch.images.pixels
-        with evaluating(setup.body), setup.hardware.autocast():
+        with evaluating(setup.body), setup.hardware.autocast(), twice_differentiable():
             logits = setup.body(pixels)
         # half precision is for convolutions
         logs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heatproof.errors import ModelError
+from heatproof.errors import InputError, ModelError
 from heatproof.explainers.lrp import attention
 from heatproof.explainers.lrp.affine import Call
 from heatproof.explainers.lrp.propagation import LRP
@@ -94,10 +94,13 @@ class ViT(nn.Module):
         return y.transpose(1, 2).reshape(x.shape[0], 5, 8)
 
 
+@pytest.mark.parametrize("composite", ["attnlrp", "cp_lrp"])
 @pytest.mark.parametrize("mask", ["", "causal", "mask", "added"])
-def test_one_call_is_what_is_written_out(mask: str) -> None:
+def test_one_call_is_what_is_written_out(mask: str, composite: str) -> None:
     images = photos(2)
-    maps = [LRP(composite="attnlrp")(ViT(way).double().eval(), images) for way in (mask, "written " + mask)]
+    # a mask of zeros that is added is stabilized, one that only allows is not
+    explain = LRP(composite=composite, stabilizer=1e-10)
+    maps = [explain(ViT(way).double().eval(), images) for way in (mask, "written " + mask)]
     torch.testing.assert_close(maps[0], maps[1])
     assert maps[0].heatmaps.abs().sum() > 0
 
@@ -151,3 +154,93 @@ def test_a_smaller_gate_takes_nothing_and_the_signal_all() -> None:
     layer: Any = None  # the rule reads the shapes alone
     assert attention.halves(layer, [signal, gate], relevance) == [relevance, None]
     assert attention.halves(layer, [gate, signal], relevance) == [None, relevance]
+
+
+def test_values_take_all_where_the_weights_are_held() -> None:
+    torch.manual_seed(2)
+    weights, value = torch.randn(3, 4).double().softmax(-1), torch.randn(4, 2).double()
+    r, o = torch.randn(3, 2).double(), weights @ value
+    layer: Any = Call("product", None, None, torch.matmul)  # type: ignore[arg-type]
+    nothing, found = attention.mixed(layer, [weights, value], r, stabilizer=0.01)
+    wanted = torch.zeros_like(value)
+    for i in range(3):
+        for j in range(4):
+            for k in range(2):
+                wanted[j, k] += weights[i, j] * value[j, k] * r[i, k] / signed(float(o[i, k]), 0.01)
+    assert nothing is None
+    torch.testing.assert_close(found, wanted)
+
+
+class Heads(nn.Module):
+    """Attention whose weights are mixed over the heads, moved and dropped out before they meet the values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.qkv, self.head = nn.Conv2d(3, 8, 5, stride=5), nn.Linear(8, 24), nn.Linear(8, 3)
+        self.mix, self.drop = nn.Linear(2, 2), nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(x).reshape(x.shape[0], 4, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        weights = (q @ k.transpose(-2, -1)).softmax(-1)
+        weights = self.drop(self.mix(weights.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        return self.head((weights @ v).transpose(1, 2).flatten(2).mean(1))
+
+
+def test_cp_lrp_is_gradient_times_input_with_the_weights_held() -> None:
+    """On a network that is linear beside its attention's weights; the pixels' relevance is that of the value path."""
+    network, images = Heads().double().eval(), photos(2)
+    found = LRP(composite="cp_lrp", stabilizer=1e-13)(network, images, torch.tensor([0, 2]))
+    pixels = images.clone().requires_grad_()
+    x = network.patches(pixels).flatten(2).transpose(1, 2)
+    q, k, v = network.qkv(x).reshape(2, 4, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+    weights = network.mix((q @ k.transpose(-2, -1)).softmax(-1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2).detach()
+    logits = network.head((weights @ v).transpose(1, 2).flatten(2).mean(1))
+    (slope,) = torch.autograd.grad(logits[0, 0] + logits[1, 2], pixels)
+    torch.testing.assert_close(found.heatmaps, (slope * pixels).sum(1).detach(), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("composite", ["attnlrp", "cp_lrp"])
+@pytest.mark.parametrize("way", ["", "added", "written added"])
+def test_without_constants_the_map_sums_to_the_logit(composite: str, way: str) -> None:
+    """No biases, positions or class token, no stabilizer: all relevance arrives.
+
+    What is conserved is told here exactly: of AttnLRP's softmax rule x * (R - s sum R), a product of the scores and
+    their slope, the relevance of a row of scores does not sum to that of the row of weights; its bias term does the
+    rest. With the weights held nothing goes through the softmax.
+    """
+    network = ViT(way).double().eval()
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias") or name in ("token", "position"):
+            nn.init.zeros_(parameter)
+    found = LRP(composite=composite, stabilizer=1e-14)(network, photos(2))
+    score = found.logits.gather(1, found.targets[:, None])[:, 0]
+    off = (found.heatmaps.sum((1, 2)) - score).abs() / score.abs()
+    assert (off < 1e-6).all() if composite == "cp_lrp" else (off > 1e-3).all()
+
+
+@pytest.mark.parametrize("composite", ["attnlrp", "epsilon", "lrp"])
+def test_gamma_of_zero_is_epsilon_and_a_layer_type_has_its_own(composite: str) -> None:
+    from networks import attending, small
+
+    model, images = (small() if composite == "lrp" else attending(), photos())
+    if composite == "epsilon":
+        model = small()
+    plain = LRP(composite=composite)(model, images).heatmaps
+    if composite != "lrp":
+        torch.testing.assert_close(
+            LRP(composite=composite, gamma_conv=0.0, gamma_linear=0.0)(model, images).heatmaps, plain
+        )
+    conv = LRP(composite=composite, gamma_conv=0.5)(model, images).heatmaps
+    linear = LRP(composite=composite, gamma_linear=0.5)(model, images).heatmaps
+    assert not torch.allclose(conv, plain)
+    assert not torch.allclose(linear, plain)
+    assert not torch.allclose(linear, conv)
+    assert repr(LRP(composite=composite, gamma_linear=0.05)).endswith("gamma_linear=0.05)")
+
+
+@pytest.mark.parametrize("gamma", [-0.1, math.inf, math.nan])
+def test_a_gamma_that_is_none(gamma: float) -> None:
+    with pytest.raises(InputError, match="gamma is 0 or more"):
+        LRP(gamma_linear=gamma)

@@ -54,23 +54,63 @@ def attention(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, stabi
     **Source** Achtibat et al. 2024, section 3.3.
     """
     query, key, value = inputs
-    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-    given: dict[str, Any] = dict(zip(names, layer.arguments, strict=False)) | dict(layer.named)
-    scale = given.get("scale")
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    mask = given.get("attn_mask")
-    scores = scale * (query @ key.transpose(-2, -1))
-    if given.get("is_causal"):
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    scaled, mask = _scores(layer, query, key)
+    scores = _masked(scaled, mask)
     weights = scores.softmax(-1)
     ratio = relevance / stabilized(2 * (weights @ value), stabilizer)
     of_weights, of_value = weights * (ratio @ value.transpose(-2, -1)), value * (weights.transpose(-2, -1) @ ratio)
     of_scores = _softmax(scores, weights, of_weights, -1)
-    # the scale and a mask are constants, through which relevance passes
+    if mask is not None and mask.dtype != torch.bool:
+        # a bias takes its share
+        of_scores = scaled * (of_scores / stabilized(scores, stabilizer))
     ratio = of_scores / stabilized(2 * (query @ key.transpose(-2, -1)), stabilizer)
     return [query * (ratio @ key), key * (ratio.transpose(-2, -1) @ query), of_value]
+
+
+def mixed(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
+    """R_V = V * (A^T (R_O / (O + stabilizer))) for O = A V: the weights A are held constant and get nothing.
+
+    In a derivative of the map they move, as they should.
+
+    **Source** Ali et al. 2022, section 3.1.
+    """
+    weights, value = inputs
+    ratio = relevance / stabilized(layer.function(weights, value), stabilizer)
+    (back,) = live_adjoint(lambda one: layer.function(weights, one), [value], ratio)
+    return [None, value * back]
+
+
+def held(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
+    """:func:`mixed` for scaled dot-product attention in one call: all to the values, nothing to queries and keys.
+
+    **Source** Ali et al. 2022, section 3.1.
+    """
+    query, key, value = inputs
+    weights = _masked(*_scores(layer, query, key)).softmax(-1)
+    ratio = relevance / stabilized(weights @ value, stabilizer)
+    return [None, None, value * (weights.transpose(-2, -1) @ ratio)]
+
+
+HOLDING = (mixed, held)
+"""Rules that hand relevance to the last of their inputs alone."""
+
+
+def _scores(layer: Call, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The scaled products of queries and keys, and the mask: a boolean one that allows, or numbers that are added."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given: dict[str, Any] = dict(zip(names, layer.arguments, strict=False)) | dict(layer.named)
+    scale = given.get("scale")
+    scaled = (1 / math.sqrt(query.shape[-1]) if scale is None else scale) * (query @ key.transpose(-2, -1))
+    if given.get("is_causal"):
+        return scaled, torch.ones(scaled.shape[-2:], dtype=torch.bool, device=scaled.device).tril()
+    return scaled, given.get("attn_mask")
+
+
+def _masked(scaled: Tensor, mask: Tensor | None) -> Tensor:
+    """What the softmax is taken of."""
+    if mask is None:
+        return scaled
+    return scaled.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scaled + mask
 
 
 def _softmax(x: Tensor, s: Tensor, relevance: Tensor, dim: int) -> Tensor:

@@ -34,6 +34,8 @@ from heatproof.explainers.lrp.kinds import (
     Gate,
     Kind,
     LinearMap,
+    Mixed,
+    Offset,
     Piece,
     Product,
     Scale,
@@ -148,15 +150,43 @@ def paper_w_square(stabilizer: float) -> Composite:
 def attnlrp(stabilizer: float) -> Composite:
     """AttnLRP: epsilon throughout, and rules for attention's products and softmax; for transformers.
 
-    **Source** Achtibat et al. 2024. **Differs** a class token beside the patches takes its share as a bias does.
+    **Source** Achtibat et al. 2024. A class token beside the patches, positions and relative biases take their share
+    as a bias does.
     """
     return (
+        ((Offset,), partial(rules.proportional, stabilizer=stabilizer)),
         ((nn.Softmax,), attention.softmax),
         ((Product,), partial(attention.product, stabilizer=stabilizer)),
         ((Attention,), partial(attention.attention, stabilizer=stabilizer)),
         ((Gate,), attention.halves),
         ((Beside,), rules.move),
         *epsilon(stabilizer),
+    )
+
+
+def cp_lrp(stabilizer: float) -> Composite:
+    """CP-LRP: attention's weights are held constant, relevance goes through the values alone; the rest as AttnLRP.
+
+    **Source** Ali et al. 2022; for vision transformers Achtibat et al. 2024, appendix A.2.3. **Differs** products of
+    two signals other than attention's weights and values (gates, linear attention) are shared as AttnLRP does.
+    """
+    return (
+        ((Mixed,), partial(attention.mixed, stabilizer=stabilizer)),
+        ((Attention,), partial(attention.held, stabilizer=stabilizer)),
+        *attnlrp(stabilizer),
+    )
+
+
+def with_gamma(composite: Composite, conv: float | None, linear: float | None, stabilizer: float) -> Composite:
+    """The composite with the gamma rule on convolutions (and batch norm), on linear layers, or on both.
+
+    **Source** Montavon et al. 2019; for transformers Achtibat et al. 2024, appendix A.2.3.
+    """
+    kinds = ((CONVOLUTION + NORM, conv), (LINEAR, linear))
+    chosen = [(types, gamma) for types, gamma in kinds if gamma is not None]
+    return (
+        *((types, partial(rules.gamma, gamma=gamma, stabilizer=stabilizer)) for types, gamma in chosen),
+        *composite,
     )
 
 
@@ -169,6 +199,7 @@ COMPOSITES: dict[str, Callable[[float], Composite]] = {
     "epsilon_gamma_box": epsilon_gamma_box,
     "epsilon": epsilon,
     "attnlrp": attnlrp,
+    "cp_lrp": cp_lrp,
     "lrp_flat": paper_flat,
     "lrp_w_square": paper_w_square,
 }

@@ -4,6 +4,7 @@ import inspect
 import linecache
 import traceback
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from heatproof.errors import ModelError
 from heatproof.explainers.lrp.kinds import Kind, writes_in_place
 from heatproof.explainers.lrp.openings import OPENED, module_opening, opening
 from heatproof.models.intact import evaluating, unchanged
-from heatproof.models.outputs import WITH_AUXILIARIES
+from heatproof.models.outputs import NAMES, WITH_AUXILIARIES
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,13 @@ class _Tracer(fx.Tracer):
         self.leaves = leaves
         self.outputs: dict[str, fx.Node] = {}
         self.constants: dict[str, Tensor] = {}
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        # the pixels alone, as a classifier calls its network: other arguments keep their defaults, and a decorated
+        # forward method (HuggingFace's) is called as it is
+        name = next(iter(inspect.signature(self.root.forward).parameters), "x")
+        pixels = self.create_proxy("placeholder", name, (), {})
+        return lambda network, x: _plain(network.forward(x)), [self.root, pixels]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, self.leaves):
@@ -216,12 +224,9 @@ def attribute(network: nn.Module, path: str) -> Any:
 
 
 def _trace(network: nn.Module, tracer: _Tracer) -> Traced:
-    parameters = list(inspect.signature(network.forward).parameters.values())[1:]
-    # arguments beside the images keep their defaults
-    fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
     # a forward method that keeps something for the next call would keep proxies
     with evaluating(network), unchanged(network):
-        graph = tracer.trace(network, fixed or None)
+        graph = tracer.trace(network)
         _make_functional(graph, network)
     return Traced(graph, tracer.outputs, tracer.constants, {}, set())
 
@@ -237,6 +242,14 @@ def _make_functional(graph: fx.Graph, network: nn.Module) -> None:
             graph.erase_node(node)
 
 
+def _plain(returned: Any) -> Any:
+    """What a graph may put out: objects that hold tensors (HuggingFace's outputs) as a dictionary of these."""
+    if isinstance(returned, tuple | list | Tensor | fx.Proxy) or type(returned) is dict:
+        return returned
+    held = returned if isinstance(returned, Mapping) else getattr(returned, "__dict__", {})
+    return {key: value for key, value in held.items() if isinstance(value, fx.Proxy)} or returned
+
+
 def output_of(returned: Any, key: str | int | None = None) -> Any:
     """The logits among what a forward method returned, as a classifier reads them: by its ``logits_key``, or else the
     only one of a tuple, ``logits`` or ``out`` of a dictionary.
@@ -248,9 +261,11 @@ def output_of(returned: Any, key: str | int | None = None) -> Any:
             return None
     if isinstance(returned, tuple | list):
         return returned[0] if len(returned) == 1 or type(returned).__name__ in WITH_AUXILIARIES else returned
-    if isinstance(returned, dict):
-        return next((returned[key] for key in ("logits", "out") if key in returned), None)
-    return returned
+    if isinstance(returned, Tensor | fx.Node):
+        return returned
+    if isinstance(returned, Mapping):
+        return next((returned[key] for key in NAMES if key in returned), None)
+    return next((getattr(returned, key) for key in NAMES if hasattr(returned, key)), returned)
 
 
 def compare(network: nn.Module, pixels: Tensor, logits: Tensor, key: str | int | None = None) -> None:

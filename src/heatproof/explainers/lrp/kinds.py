@@ -30,6 +30,10 @@ class Scale:
     """A signal times, plus or over something that is no signal: a number, a parameter, a length held constant."""
 
 
+class Offset(Scale):
+    """A signal plus or minus something that is no signal: positions, a relative bias, a mask."""
+
+
 class Move:
     """Cells moved, repeated, dropped or padded: slices, transposes, expansion."""
 
@@ -52,6 +56,10 @@ class Power:
 
 class Product:
     """A matrix product of two signals: attention's queries with keys, its weights with values."""
+
+
+class Mixed(Product):
+    """A matrix product of attention's weights, which come out of a softmax, with values; the weights come first."""
 
 
 class Attention:

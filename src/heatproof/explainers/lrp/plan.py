@@ -1,12 +1,13 @@
 """Which rule every node that relevance passes gets, and what the forward pass has to keep for it."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import fx, nn
 
 from heatproof.errors import LayerError, ModelError
-from heatproof.explainers.lrp import rules
+from heatproof.explainers.lrp import attention, rules
 from heatproof.explainers.lrp.composites import SHAPES_ONLY, Composite, Rule, own_types, rule_for
 from heatproof.explainers.lrp.graph import output_of
 from heatproof.explainers.lrp.kinds import (
@@ -27,6 +28,7 @@ from heatproof.explainers.lrp.kinds import (
     Concat,
     Gate,
     Kind,
+    Mixed,
     Piece,
     Product,
     Split,
@@ -129,8 +131,8 @@ def make_plan(
         )
         steps.append(step)
         if node in reached and not (kind is Gate and len(signals) > 1):
-            reached.update(signals)
-        for source in signals:
+            reached.update(_handed(step))
+        for source in _handed(step):
             users.setdefault(source, []).append(step)
     read_later = {source for step in steps if step.rule not in SHAPES_ONLY for source in step.signals}
     read_later |= {step.node for step in steps if step.recorded} | {start, end}
@@ -145,6 +147,12 @@ def make_plan(
         frozenset(overwriting),
         formatless=all(kind is not None and _torch_own(kind) for kind, _ in list(read.values())[1:]),
     )
+
+
+def _handed(step: Step) -> tuple[Node, ...]:
+    """The signals that the rule may hand relevance to."""
+    held = isinstance(step.rule, partial) and step.rule.func in attention.HOLDING
+    return step.signals[-1:] if held else step.signals
 
 
 def _logits(returned: Any, network: nn.Module, key: str | int | None) -> Node:
@@ -243,9 +251,9 @@ def _no_rule(node: Node, network: nn.Module, kind: Kind | None) -> str:
         what, way = f"the function {function_name(node)!r} (node {node.name!r})", "((MyModule,), rule)"
         way += f" for a module MyModule that calls {function_name(node)}"
     where = next((f", in {m[0]}" for m in reversed(list((node.meta.get("nn_module_stack") or {}).values()))), "")
-    attention = " here; composite='attnlrp' has one." if kind in (Attention, Beside, Product) else "."
+    other = " here; composite='attnlrp' has one." if kind in (Attention, Beside, Mixed, Product) else "."
     return (
-        f"LRP has no rule for {what}{where} of {type(network).__name__}{attention} Write one, "
+        f"LRP has no rule for {what}{where} of {type(network).__name__}{other} Write one, "
         f"(layer, inputs, relevance) -> relevance, and put {way} first into a composite "
         "(heatproof.explainers.lrp.composites)"
     )

@@ -1,5 +1,6 @@
 """Layer-wise relevance propagation: where in the image, or in a layer, a logit comes from."""
 
+import math
 from contextlib import ExitStack
 from typing import Any, Literal, NamedTuple
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from heatproof.errors import InputError, LayerError, ModelError, SpecError, did_you_mean
 from heatproof.explainers.lrp.affine import full
-from heatproof.explainers.lrp.composites import COMPOSITES, own_types
+from heatproof.explainers.lrp.composites import COMPOSITES, own_types, with_gamma
 from heatproof.explainers.lrp.graph import Traced, compare, traced
 from heatproof.explainers.lrp.plan import Plan, make_plan
 from heatproof.explainers.lrp.walk import forward, walk
@@ -17,7 +18,7 @@ from heatproof.explainers.scores import Output, explained
 from heatproof.models.altered import is_blurred
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
 from heatproof.models.intact import evaluating
-from heatproof.models.layers import PIXELS, find_layer, layer_name, network_of
+from heatproof.models.layers import PIXELS, find_layer, known_layouts, layer_name, network_of, no_maps
 from heatproof.models.outputs import read_logits
 from heatproof.types import Classes, Explanation, Images, Logits, Targets, settings
 
@@ -55,6 +56,8 @@ class LRP:
         score: the number that is explained: a class's logit, its difference to the others' (plain or softmax
             weighted) mean, or an :class:`~heatproof.explainers.scores.Output`.
         stabilizer: the small number in the denominators of weighted layers, in units of their outputs.
+        gamma_conv: the gamma rule with this gamma on convolutions, in place of the composite's own rule; 0 is epsilon.
+        gamma_linear: likewise on linear layers. :func:`heatproof.tune_lrp` chooses both.
     """
 
     layer: str | None = None
@@ -62,6 +65,8 @@ class LRP:
     batch_norm: Literal["fold", "pass"] = "fold"
     score: LinearScore = "logit"
     stabilizer: float = 0.01
+    gamma_conv: float | None = None
+    gamma_linear: float | None = None
     signed = True
 
     def __post_init__(self) -> None:
@@ -76,6 +81,9 @@ class LRP:
             )
         if not self.stabilizer > 0:
             raise InputError(f"the stabilizer must be positive, got {self.stabilizer}")
+        for gamma in (self.gamma_conv, self.gamma_linear):
+            if gamma is not None and not 0 <= gamma < math.inf:
+                raise InputError(f"gamma is 0 or more, or None for the composite's own rule, got {gamma}")
 
     def __call__(
         self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
@@ -132,12 +140,7 @@ class LRP:
                 else None
             )
             relevance = walk(plan, network, values, relevance, bounds)
-            if relevance.ndim != 4:
-                raise LayerError(
-                    f"layer {self.layer!r} puts out {list(relevance.shape)}; a heatmap needs [batch, channels, rows, "
-                    "cols]: `heatproof list layers` shows which layers have one"
-                )
-            return Relevance(relevance, logits, targets)
+            return Relevance(_maps(model, layer, relevance, images), logits, targets)
 
     def _plan(self, model: nn.Module, network: nn.Module, layer: str, pixels: Tensor) -> tuple[Traced, Plan]:
         if is_blurred(network):
@@ -145,15 +148,14 @@ class LRP:
                 f"{type(network).__name__} was trained with a layer whose maps are blurred, for which LRP has no rule; "
                 "explain by gradients (gradcam, simple_grad, integrated_gradients) or by occlusion"
             )
-        composite = COMPOSITES[self.composite](self.stabilizer)
+        gammas = self.gamma_conv, self.gamma_linear
+        composite = with_gamma(COMPOSITES[self.composite](self.stabilizer), *gammas, self.stabilizer)
         graph = traced(network, pixels, own_types(composite))
-        key = (self.composite, self.batch_norm, self.stabilizer, layer, _key(model))
+        key = (self.composite, *gammas, self.batch_norm, self.stabilizer, layer, _key(model))
         if key not in graph.plans:
             stop = None
             if layer != PIXELS:
-                module = find_layer(model, layer)
-                # a module that stands under several names is known by its first
-                first = next(name for name, known in network.named_modules() if known is module)
+                first = _first_name(model, layer)
                 if first not in graph.outputs:
                     raise LayerError(
                         f"layer {layer!r} is not reached by the forward pass of {type(network).__name__}, "
@@ -162,6 +164,26 @@ class LRP:
                 stop = graph.outputs[first]
             graph.plans[key] = make_plan(network, graph.graph, composite, self.batch_norm == "fold", stop, _key(model))
         return graph, graph.plans[key]
+
+
+def _maps(model: nn.Module, layer: str, relevance: Tensor, images: Images) -> Tensor:
+    """The relevance at a layer with its channels first, whatever the layer's layout.
+
+    Raises:
+        LayerError: rows and columns cannot be established.
+    """
+    if layer == PIXELS:
+        return relevance
+    layout = known_layouts(model, images).get(_first_name(model, layer), relevance)
+    if layout is None:
+        raise LayerError(no_maps(layer, relevance))
+    return layout.maps(relevance)
+
+
+def _first_name(model: nn.Module, layer: str) -> str:
+    """A module that stands under several names is known by its first."""
+    module = find_layer(model, layer)
+    return next(name for name, known in network_of(model).named_modules() if known is module)
 
 
 def _key(model: nn.Module) -> str | int | None:

@@ -12,9 +12,11 @@ from torch import fx, nn
 from heatproof.explainers.lrp.kinds import (
     AVERAGE,
     BOUNDED,
+    IDENTITY,
     MAXIMUM,
     MOVE,
     RESHAPE,
+    WEIGHTED,
     Add,
     Attention,
     Beside,
@@ -22,6 +24,8 @@ from heatproof.explainers.lrp.kinds import (
     Gate,
     Kind,
     LinearMap,
+    Mixed,
+    Offset,
     Piece,
     Product,
     Scale,
@@ -107,9 +111,12 @@ def _understood(
         if name == "addcmul" and len(signals) > 1:
             return Read(None, signals)
         if kind in (Add, Gate) and len(signals) == 1:
-            return Read(Scale, signals)
+            return Read(Offset if kind is Add else Scale, signals)
         return Read(kind, _without_gate(node, signals, read) if kind is Gate else signals)
     if kind is LinearMap and len(signals) == 2:
+        weights = [_attends(signal, read) for signal in signals]
+        if sorted(weights) == [False, True]:
+            return Read(Mixed, signals if weights[0] else signals[::-1])
         return Read(Product, signals)
     if kind is Attention:
         # a mask made from signals has no rule
@@ -172,6 +179,15 @@ def _without_gate(node: Node, signals: tuple[Node, ...], read: dict[Node, Read])
         if sorted(closing) == [False, True]:
             return (signals[closing.index(False)],)
     return signals
+
+
+def _attends(node: Node, read: dict[Node, Read]) -> bool:
+    """Whether a signal is attention's weights: a softmax, moved, rescaled, or mixed over the heads by weights."""
+    kind, signals = read[node]
+    while kind and issubclass(kind, (Scale, *IDENTITY, *RESHAPE, *MOVE, *WEIGHTED, Piece)) and len(signals) == 1:
+        node = signals[0]
+        kind, signals = read[node]
+    return bool(kind and issubclass(kind, nn.Softmax))
 
 
 def _closes(node: Node, read: dict[Node, Read], through: tuple[Kind, ...]) -> bool:

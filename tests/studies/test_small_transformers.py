@@ -1,0 +1,51 @@
+"""The small transformers: sizes, names on themselves, and a training on scenes that learns and goes on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import heatproof as hp
+from heatproof.data.scenes import scenes
+from heatproof.studies import small_transformers
+
+
+@pytest.mark.parametrize("name", ["vit", "swin", "vit_scenes", "swin_scenes"])
+def test_a_factory_is_a_model_by_name(name: str) -> None:
+    model = hp.load(f"{small_transformers.__file__}:{name}")
+    assert model.input_shape == (32, 32)
+    assert model.classes is not None
+    assert len(model.classes) == 10
+    grid = hp.GradCAM()(model, torch.rand(1, 3, 32, 32)).heatmaps
+    assert grid.shape == ((1, 8, 8) if "vit" in name else (1, 4, 4))
+
+
+def test_scenes_at_half_their_size_keep_their_mean() -> None:
+    drawn = scenes(2, seed=0).images
+    torch.testing.assert_close(small_transformers.small(drawn).mean((2, 3)), drawn.mean((2, 3)))
+
+
+@pytest.mark.slow
+def test_a_stopped_training_on_scenes_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    def train(file: Path, stop: str = "never") -> list[str]:
+        said: list[str] = []
+
+        def say(line: str) -> None:
+            said.append(line)
+            if stop in line:
+                raise KeyboardInterrupt
+
+        small_transformers.train_on_scenes(small_transformers.vit_scenes, file, steps=8, batch_size=16, say=say)
+        return said
+
+    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
+    said = train(whole)
+    assert len(said) == 8
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, stop="step 5")
+    assert 1 <= len(train(stopped)) < 8
+    for key, value in load_file(whole).items():
+        assert torch.equal(value, load_file(stopped)[key]), key
+    # what is made already is left
+    assert train(whole) == []
