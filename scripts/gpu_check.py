@@ -80,7 +80,6 @@ class Compared:
     """A box's values on the device against the processor's.
 
     Attributes:
-        kind: explainer, lrp, attack or penalty.
         error: the largest difference as a share of the largest value, over all images but a share of :data:`STRAYS`.
         worst: the same over all images.
         twice: whether the device gave equal bits twice.
@@ -102,8 +101,7 @@ class Timed:
     """How long a job takes, and how much of the device's memory.
 
     Attributes:
-        seconds: the median.
-        passes: how many plain forward passes of the same batch take as long.
+        seconds: the median; ``passes``: how many plain forward passes of the same batch take as long.
         mib: the peak of the device's memory; ``None`` on the processor.
         left_out: why it was not timed.
     """
@@ -117,7 +115,7 @@ class Timed:
 
 @dataclass
 class Report:
-    """All that was found; it is written as it stands."""
+    """All that was found, as it is written."""
 
     device: str
     name: str
@@ -133,7 +131,9 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether nothing that was compared differs, nothing differed when repeated, and no test failed."""
-        return all(c.passed is not False and c.twice is not False for c in self.compared) and "failed" not in self.tests
+        return all(c.passed is not False and c.twice is not False for c in self.compared) and not self.tests.startswith(
+            "failed"
+        )
 
 
 def scenes(count: int) -> tuple[Tensor, Tensor]:
@@ -143,11 +143,7 @@ def scenes(count: int) -> tuple[Tensor, Tensor]:
 
 
 def of_error(ours: Tensor, theirs: Tensor, share: bool = False) -> tuple[float, float]:
-    """``error`` and ``worst`` of values with one row per image.
-
-    Args:
-        share: of the cells that differ at all by more than rounding, instead of the largest difference.
-    """
+    """``error`` and ``worst`` of values with one row per image; with ``share``, of how many cells differ at all."""
     one, two = ours.detach().double().cpu().flatten(1), theirs.detach().double().cpu().flatten(1)
     scale = two.abs().amax(1).clamp_min(1e-12)
     differences = (one - two).abs() / scale[:, None]
@@ -161,9 +157,16 @@ def compared(kind: str, name: str, values: Callable[[str], Tensor], device: str,
     try:
         wanted, found, again = values("cpu"), values(device), values(device)
     except HeatproofError as error:
-        return Compared(kind, name, left_out=str(error).splitlines()[0])
+        return Compared(kind, name, left_out=first_line(error))
+    except Exception as error:
+        # what fails on the device alone is found here, and must not take the others with it
+        return Compared(kind, name, passed=False, left_out=first_line(error))
     error, worst = of_error(found, wanted, share)
     return Compared(kind, name, error, worst, bool(torch.equal(found, again)), error <= MOST)
+
+
+def first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip() or 'it says no more'}".splitlines()[0][:200]
 
 
 def maps_of(explainer: Explainer, model: Callable[[str], Classifier], images: Tensor) -> Callable[[str], Tensor]:
@@ -173,7 +176,7 @@ def maps_of(explainer: Explainer, model: Callable[[str], Classifier], images: Te
 def compare_all(device: str, model: Callable[[str], Classifier], report: Report, late: Callable[[], bool]) -> None:
     """Every explainer, composite of LRP, attack and penalty."""
     images, labels = scenes(2 if report.quick else 8)
-    jobs: list[Callable[[], Compared]] = []
+    jobs: list[partial[Compared]] = []
     for name in catalog.EXPLAINERS:
         explainer: Any = catalog.EXPLAINERS[name](**CHEAP.get(name, {}))
         values = maps_of(explainer, transformer_on if name in ATTENTION else model, images)
@@ -187,10 +190,7 @@ def compare_all(device: str, model: Callable[[str], Classifier], report: Report,
         for what in ("value", "slope"):
             values = penalised(name, model, images, what)
             jobs.append(partial(compared, f"penalty's {what}", name, values, device))
-    for job in jobs:
-        if late():
-            break
-        report.compared.append(job())
+    report.compared += [Compared(*job.args[:2], left_out="no time is left") if late() else job() for job in jobs]
 
 
 def attacked(name: str, model: Callable[[str], Classifier], images: Tensor, labels: Tensor) -> Callable[[str], Tensor]:
@@ -241,9 +241,8 @@ def transformer_on(device: str) -> Classifier:
     """A small transformer for photos, with random weights, on a device."""
     torch.manual_seed(0)
     network = torchvision.models.VisionTransformer(64, 16, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128).eval()
-    head = network.heads[-1]
-    assert isinstance(head, torch.nn.Linear)
-    torch.nn.init.normal_(head.weight)  # torchvision's begins with zeros
+    for weight in network.heads.parameters():
+        torch.nn.init.normal_(weight)  # torchvision's begin with zeros
     return Classifier(network, (0.5,) * 3, (0.5,) * 3, input_size=64, name="transformer").to(device)
 
 
@@ -298,27 +297,26 @@ def time_all(device: str, report: Report, late: Callable[[], bool]) -> None:
     try:
         for name, job in speed_jobs(device, report.batch, report.size, report.quick):
             if late():
-                raise HeatproofError(f"{MINUTES:g} minutes are over")
+                raise HeatproofError(f"no time is left of the {MINUTES:g} minutes")
             found = timed(name, job, device, runs=1 if report.quick else 5)
             plain = plain or found.seconds
             passes = found.seconds / plain if found.seconds and plain else None
             report.timed.append(replace(found, passes=passes))
     # the next job could not even be set up, or there is no time for it
-    except (torch.OutOfMemoryError, HeatproofError) as error:
-        report.timed.append(Timed("the rest", left_out=str(error).splitlines()[0]))
+    except Exception as error:
+        report.timed.append(Timed("the rest", left_out=first_line(error)))
 
 
 def timed(name: str, job: Callable[[], object], device: str, runs: int) -> Timed:
     """The median of some runs after one that warms up."""
     cuda = device.startswith("cuda")
+    wait = torch.cuda.synchronize if cuda else lambda: None
 
     def once() -> float:
-        if cuda:
-            torch.cuda.synchronize()
+        wait()
         start = time.perf_counter()
         job()
-        if cuda:
-            torch.cuda.synchronize()
+        wait()
         return time.perf_counter() - start
 
     gc.collect()
@@ -329,22 +327,22 @@ def timed(name: str, job: Callable[[], object], device: str, runs: int) -> Timed
         first = once()
         # what takes long by itself is told by fewer runs
         seconds = statistics.median(once() for _ in range(runs if first < 5 else 1))
-    except ImportError as error:
-        return Timed(name, left_out=f"{error.name} is not installed")
-    except (torch.OutOfMemoryError, HeatproofError) as error:
-        return Timed(name, left_out=str(error).splitlines()[0])
+    # a peer that is not installed, too little memory, or what only this device says
+    except Exception as error:
+        return Timed(name, left_out=first_line(error))
     return Timed(name, seconds, mib=torch.cuda.max_memory_allocated() / 2**20 if cuda else None)
 
 
-def run_tests() -> str:
-    """What pytest says of the tests marked ``gpu``."""
+def run_tests(seconds: float) -> str:
+    """What pytest says of the tests marked ``gpu``; begins with ``failed`` where not all of them passed."""
     words = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests"]
     try:
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        return "failed: not done after 4 minutes"
+        return f"failed: not done after {seconds:.0f} s"
     lines = [line for line in done.stdout.splitlines() if re.search(r"passed|failed|error|skipped|deselected", line)]
-    return lines[-1].strip("= ") if lines else f"failed to start: {done.stderr[-200:]}"
+    said = lines[-1].strip("= ") if lines else done.stderr[-200:]
+    return said if done.returncode == 0 else f"failed with status {done.returncode}: {said}"
 
 
 def markdown(report: Report) -> str:
@@ -368,7 +366,7 @@ def markdown(report: Report) -> str:
         "|---|---|---|---|",
         *(
             f"| {row.kind} {row.name} | {row.left_out or number(row.error, '.1e')}"
-            f"{' **too large**' if row.passed is False else ''} | {number(row.worst, '.1e')} | "
+            f"{' **fails**' if row.passed is False else ''} | {number(row.worst, '.1e')} | "
             f"{ {True: 'yes', False: '**no**', None: ''}[row.twice] } |"
             for row in report.compared
         ),
@@ -384,16 +382,15 @@ def check(device: str, quick: bool, tests: bool) -> Report:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     name = torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine()
     versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}, heatproof {hp.__version__}"
-    batch, size = (2, 96) if quick else (64, 224)
-    report = Report(device, name, versions, quick, batch, size)
+    report = Report(device, name, versions, quick, *((2, 96) if quick else (64, 224)))
 
-    def late(share: float) -> bool:
-        return time.perf_counter() - begin > 60 * MINUTES * share
+    def left(share: float = 1.0) -> float:
+        return begin + 60 * MINUTES * share - time.perf_counter()
 
-    compare_all(device, demo_on, report, partial(late, 0.4))
-    time_all(device, report, partial(late, 0.7 if tests else 0.9))
-    if tests and not late(0.7):
-        report.tests = run_tests()
+    compare_all(device, demo_on, report, lambda: left(0.4) < 0)
+    time_all(device, report, lambda: left(0.7 if tests else 0.9) < 0)
+    if tests:
+        report.tests = run_tests(max(10.0, left(0.98)))
     report.seconds = time.perf_counter() - begin
     return report
 

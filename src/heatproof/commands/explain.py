@@ -23,6 +23,7 @@ from heatproof.commands.assurance import (
 )
 from heatproof.commands.record import describe
 from heatproof.commands.shown import Figures, Shown, figure_count, told
+from heatproof.commands.undrawn import MOST, Undrawn, keep
 from heatproof.data.batches import Batch
 from heatproof.data.parts import parts
 from heatproof.data.sources import Source
@@ -124,7 +125,8 @@ def run_explain(
         check_layer(model, explainer)
     describe(run, [model], source)
     model = hardware.host(model)
-    shown = Shown(run, figure_names(source.ids), figure_count(settings.figures, len(source)))
+    count = figure_count(settings.figures, len(source))
+    shown = Shown(run, figure_names(source.ids), count, outdo=count < len(source) and count <= MOST)
     done = {number for number in range(-(-len(source) // batch_size)) if run.has_part(number)}
     advance(sum(min(batch_size, len(source) - number * batch_size) for number in done))
     waiting: deque[_Part] = deque()
@@ -138,10 +140,30 @@ def run_explain(
                 advance(waiting.popleft().keep(shown))
         for part in waiting:
             advance(part.keep(shown))
+        processes.wait()
+        _draw_waiting(settings, model, shown, processes, beside)
     processes.wait()
     if not processes.ends:
         return {}
     return _end(settings, source, run, shown)
+
+
+def _draw_waiting(
+    settings: Explain, model: Classifier, shown: Shown, processes: Processes, beside: DrawnBeside
+) -> None:
+    """This process's share of the figures that waited until all photos were seen."""
+    run, waiting = shown.run, Undrawn(shown.run)
+    images = shown.first(alone=processes.count == 1) if waiting else []
+    figures = [
+        _show(settings, model, run, image, *found, 0, shown, beside)
+        for image in images[processes.index :: processes.count]
+        if (found := waiting.of(image)) is not None
+    ]
+    for figure in figures:
+        figure.result()
+    processes.wait()
+    if processes.index == 0:
+        waiting.delete()
 
 
 class _Part(NamedTuple):
@@ -207,15 +229,35 @@ def _explain_part(
     rows = _rows(settings.explainers, model, batch, grid)
     wanted, outdone = shown.add(rows)
     run, figures = shown.run, []
-    for place, image in enumerate(batch.ids):
-        if image in wanted:
-            figure, title = run.path(shown.path(image)), f"{image} · {model.name}"
-            photo, explainers = batch.images[place], settings.explainers
-            figures.append(draw_grid(figure, model, photo, explainers, grid, place, title, settings.pdf, beside.draw))
-            add_grid_view(run, image, model, photo, explainers, grid, place)
+    if shown.outdo and not any_assurance(grid):
+        keep(run, part.number, batch, grid, wanted)
+    else:
+        figures = [
+            _show(settings, model, run, image, batch.images[place], grid, place, shown, beside)
+            for place, image in enumerate(batch.ids)
+            if image in wanted
+        ]
     if settings.keep_heatmaps:
         _write_heatmaps(run, part.number, batch, settings.explainers, grid)
     return part._replace(rows=rows, figures=figures, outdone=outdone)
+
+
+def _show(
+    settings: Explain,
+    model: Classifier,
+    run: Run,
+    image: str,
+    photo: Tensor,
+    grid: Grid,
+    place: int,
+    shown: Shown,
+    beside: DrawnBeside,
+) -> Future[None]:
+    """Begin the figure of photo ``place`` of ``grid``, and write what the viewer shows of it."""
+    figure, title = run.path(shown.path(image)), f"{image} · {model.name}"
+    begun = draw_grid(figure, model, photo, settings.explainers, grid, place, title, settings.pdf, beside.draw)
+    add_grid_view(run, image, model, photo, settings.explainers, grid, place)
+    return begun
 
 
 def _explained(settings: Explain, model: Classifier, batch: Batch, hardware: Hardware) -> Grid:

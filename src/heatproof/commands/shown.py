@@ -1,8 +1,8 @@
 """Which photos of a run are drawn and shown in its page: the most interesting ones, found while the photos go by.
 
-Mistakes first, the surest before the others, then what the network is least sure of. A photo is drawn when it is among
-the first so far, and its files are deleted when others outdo it: so neither maps nor photos are kept for later, and
-several processes need not know of each other.
+Mistakes first, the surest before the others, then what the network is least sure of. Of a photo that is among the first
+so far, what is to be drawn waits in the run folder, or it is drawn and its files are deleted when others outdo it: so
+neither maps nor photos stay in memory, and several processes need not know of each other.
 """
 
 import contextlib
@@ -63,11 +63,14 @@ class Shown:
         run: the run folder.
         names: of the pictures, by image (:func:`~heatproof.results.names.figure_names`).
         count: photos at most.
+        outdo: whether figures wait until it is known that no other photo outdoes theirs
+            (:mod:`heatproof.commands.undrawn`).
     """
 
     run: Run
     names: Mapping[str, str]
     count: int
+    outdo: bool = False
     _first: list[tuple[float, str]] | None = field(default=None, init=False)
 
     def path(self, image: str) -> str:
@@ -87,6 +90,15 @@ class Shown:
         self._first = sorted({*before, *own})[: self.count]
         kept = {image for _, image in self._first}
         return {image for _, image in own} & kept, [image for _, image in before if image not in kept]
+
+    def first(self, alone: bool = True) -> list[str]:
+        """The most interesting photos of all parts that are there, the most interesting first.
+
+        Args:
+            alone: no other process has measured any meanwhile.
+        """
+        known = self._first if alone and self._first is not None else self._begun()
+        return [image for _, image in known]
 
     def _begun(self) -> list[tuple[float, str]]:
         """The first of what earlier starts have measured."""
@@ -116,7 +128,8 @@ class Shown:
         remedy = "delete the files in it and give the same command again"
         check_columns(self.run.path("parts"), table, {"image": pl.String, **dict.fromkeys(COLUMNS[1:])}, remedy)
         first = [image for _, image in by_interest(table)[: self.count]]
-        pictures = {image: self.path(image) for image in first}
+        # of a shard that was stopped the rows may be there, and not the figure
+        pictures = {image: name for image in first if self.run.path(name := self.path(image)).is_file()}
         kept = {*pictures.values(), *(f"viewer/{view_key(image)}.json" for image in first)}
         for folder, kind in (("figures", ".png"), ("viewer", ".json")):
             for path in self.run.path(folder).glob(f"*{kind}"):

@@ -115,7 +115,6 @@ def _batches(
                 photos.append(photo)
             if photos and (taken % batch_size == 0 or taken == len(positions)):
                 yield _batch(photos)
-                photos = []
 
 
 def training_batches(
@@ -197,7 +196,6 @@ def _training(
             photos.append(photo)
             if len(photos) == len(places):
                 yield _batch(photos)
-                photos = []
 
 
 def _checked(batch_size: int, shard: tuple[int, int], start: int, workers: int | None) -> tuple[int, int]:
@@ -230,8 +228,14 @@ def _ahead(work: Callable[..., T], tasks: Iterable[Any], ahead: int, workers: in
 
 
 def _batch(photos: list[Photo]) -> Batch:
+    """The photos as a batch; the list is empty then, so that none is held twice while the batch is at work."""
     labels = torch.tensor([photo.label for photo in photos])
-    return Batch([photo.id for photo in photos], torch.stack([scaled(photo.image) for photo in photos]), labels)
+    names, pixels = [photo.id for photo in photos], [photo.image for photo in photos]
+    photos.clear()
+    # as bytes where all are: a quarter of the memory for the second copy
+    alike = len({image.dtype for image in pixels}) == 1
+    images = scaled(torch.stack(pixels)) if alike else torch.stack([scaled(image) for image in pixels])
+    return Batch(names, images, labels)
 
 
 def _shuffled(count: int, seed: int) -> Callable[[int, int], int]:

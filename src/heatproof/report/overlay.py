@@ -66,7 +66,9 @@ class Scale:
         colour = table.take(place.astype(np.intp), 0)
         if under is None:
             return colour
-        size = np.abs(values) / max(abs(self.low), abs(self.high))
+        # in 32 bits, which is enough for 8 and half of the time
+        under = under.astype(np.float32)
+        size = (np.abs(values) / max(abs(self.low), abs(self.high))).astype(np.float32)
         opacity = (FLOOR + (CEILING - FLOOR) * np.clip(size, 0, 1))[..., None]
         if self.signed:
             opacity = opacity * np.clip(4 * size, 0, 1)[..., None]  # white means zero, and need not veil the photo
@@ -77,7 +79,7 @@ class Scale:
 def _table(name: str) -> Array:
     """All colours of a map, ``[colours, 3]``, as matplotlib picks them from it."""
     colours = mpl.colormaps[name]
-    return colours(np.arange(colours.N))[:, :3]
+    return colours(np.arange(colours.N))[:, :3].astype(np.float32)
 
 
 def as_colours(photo: NDArray[Any]) -> NDArray[Any]:

@@ -83,14 +83,23 @@ class PhotoFeed:
 
     def in_memory(self) -> TensorFeed:
         """All photos that can be read, as whole grey levels where they have 8 bits."""
-        found = list(batches(self.source, self.size, 64, how=self.how))
-        if not found:
+        names: list[str] = []
+        labels: list[Tensor] = []
+        images = torch.empty(0, dtype=torch.uint8)
+        # batch by batch, since all photos as floats would take four times what is kept, and their copies as much again
+        for batch in batches(self.source, self.size, 64, how=self.how):
+            levels = (batch.images * 255).round()
+            if not names:
+                images = torch.empty((len(self), *levels.shape[1:]), dtype=torch.uint8)
+            if images.dtype == torch.uint8 and not torch.equal(levels / 255, batch.images):
+                images = images.float() / 255
+            kept = slice(len(names), len(names) + len(levels))
+            images[kept] = levels if images.dtype == torch.uint8 else batch.images
+            names += batch.ids
+            labels.append(batch.labels)
+        if not names:
             raise InputError("none of the photos can be read")
-        images = torch.cat([batch.images for batch in found])
-        levels = (images * 255).round()
-        images = levels.to(torch.uint8) if torch.equal(levels / 255, images) else images
-        names = [name for batch in found for name in batch.ids]
-        return TensorFeed(images, torch.cat([batch.labels for batch in found]), names)
+        return TensorFeed(images[: len(names)], torch.cat(labels), names)
 
 
 def feed_photos(

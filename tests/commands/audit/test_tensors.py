@@ -167,7 +167,7 @@ def test_an_audit_of_version_0_1_is_a_baseline_and_read_for_its_numbers() -> Non
     assert (drift.mod, drift.count) == (pytest.approx(0, abs=1e-6), 4)
     moved = drift_between({image: found.flip(0) for image, found in maps.items()}, earlier, 64)
     assert moved.mod > 0.05
-    found = numbers(table, tensors)
+    found = dict(numbers(table, tensors))
     # as its own summary.json has them
     for name, value in {"agreement": 0.5878, "faithfulness": 0.5067, "share": 1.378, "mosaic_swap": -0.1203}.items():
         values = [v for v in found[name] if v is not None]

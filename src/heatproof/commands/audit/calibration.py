@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from heatproof.commands.audit.measure import Audit
-from heatproof.commands.audit.numbers import numbers
+from heatproof.commands.audit.numbers import known, numbers
 from heatproof.commands.audit.run import read_audit, run_audit
 from heatproof.commands.audit.verdict import CALIBRATING, FEWEST, Thresholds, calibrate
 from heatproof.data.sources import Source
@@ -46,8 +46,8 @@ def run_calibration(
                     settings, model, source, own, thresholds=empty, draw=False, hardware=hardware, advance=advance
                 )
             table, tensors = read_audit(folder)
-        values = {name: [v for v in found if v is not None] for name, found in numbers(table, tensors).items()}
-        means.append({name: float(np.mean(found)) if found else None for name, found in values.items()})
+        values = ((name, known(found)) for name, found in numbers(table, tensors))
+        means.append({name: float(np.mean(found)) if found else None for name, found in values})
         trusts += table["trust"].drop_nulls().to_list()
     provenance = {"networks": [f"{m.name} {fingerprint(m)[:12]}" for m in honest], "data": source.name}
     provenance |= {"photos": len(source), "explainer": repr(settings.explainer), "budget": settings.budget}

@@ -1,5 +1,6 @@
 """The numbers of an audit: from the table and the tensors to the values whose means are judged."""
 
+from collections.abc import Iterator
 from math import isfinite
 
 import numpy as np
@@ -36,54 +37,57 @@ def with_joint_columns(table: pl.DataFrame, tensors: AuditTensors) -> pl.DataFra
     places = table["place"].to_list()
     columns = {"likeness": likeness(tensors.maps), "center_distance": center_distances(tensors.maps)}
     return table.with_columns(
-        pl.Series(name, [None if v != v else v for v in values[places].double().tolist()], dtype=pl.Float64)
+        pl.Series(name, values[places].double().numpy(), dtype=pl.Float64).fill_nan(None)
         for name, values in columns.items()
     )
 
 
-def numbers(table: pl.DataFrame, tensors: AuditTensors) -> dict[str, Values]:
-    """The values, mostly one per photo, whose mean is each of :data:`~heatproof.commands.audit.verdict.NUMBERS`."""
+def numbers(table: pl.DataFrame, tensors: AuditTensors) -> Iterator[tuple[str, Values]]:
+    """The values, mostly one per photo, whose mean is each of :data:`~heatproof.commands.audit.verdict.NUMBERS`.
+
+    One number after the other, with its name: a hundred thousand values as a list take megabytes each.
+    """
 
     def column(name: str) -> Values:
         return table[name].to_list() if name in table.columns else []
 
-    found: dict[str, Values] = {
-        "agreement": column("agreement"),
-        **_of_classes(tensors),
-        "faithfulness": gains(table, "aopc", odds=False),
-        "share": _share(table),
-        "center_spread": column("center_distance"),
-        **_of_mosaics(tensors),
-    }
+    yield "agreement", column("agreement")
+    yield from _of_classes(tensors)
+    yield "faithfulness", gains(table, "aopc", odds=False)
+    yield "share", _share(table)
+    yield "center_spread", column("center_distance")
+    yield from _of_mosaics(tensors)
     for name in ("likeness", "frame", "contrast", "softmax_contrast", "randomised", "noise", "fgsm"):
-        found[name] = column(name)
+        yield name, column(name)
     for name in ("reference_spearman", "reference_nissim"):
-        found[name] = column(name)
+        yield name, column(name)
     if tensors.likeness_to_reference is not None:
         likeness_by_class = tensors.likeness_to_reference.diagonal(dim1=1, dim2=2)
-        found["reference_worst_class"] = list(_worst(likeness_by_class, tensors.targets))
+        yield "reference_worst_class", list(_worst(likeness_by_class, tensors.targets))
         pair = swapped(tensors.likeness_to_reference, tensors.targets)
-        found["reference_swap"] = [] if pair is None else [pair[0]]
-    return found
+        yield "reference_swap", [] if pair is None else [pair[0]]
 
 
-def _of_classes(tensors: AuditTensors) -> dict[str, Values]:
+def known(values: Values) -> list[float]:
+    """Those that are known."""
+    return [value for value in values if value is not None]
+
+
+def _of_classes(tensors: AuditTensors) -> Iterator[tuple[str, Values]]:
     """Agreement of the maps of all explained classes: per photo, and per photo of the class that has it lowest."""
     values, classes = tensors.by_class.double(), tensors.targets
-    if classes.shape[1] < 2:
-        return {}
-    return {"all_classes": values.nanmean(1).tolist(), "worst_class": list(_worst(values, classes))}
+    if classes.shape[1] > 1:
+        yield "all_classes", values.nanmean(1).tolist()
+        yield "worst_class", list(_worst(values, classes))
 
 
-def _of_mosaics(tensors: AuditTensors) -> dict[str, Values]:
+def _of_mosaics(tensors: AuditTensors) -> Iterator[tuple[str, Values]]:
     if tensors.mosaics is None:
-        return {}
+        return
     pair = exchanged(tensors.mosaics.shares, tensors.mosaics.classes)
     own = pointing(tensors.mosaics.shares, tensors.mosaics.quarters)
-    return {
-        "mosaic": [None if value != value else value for value in own],
-        "mosaic_swap": [] if pair is None else list(pair[0]),
-    }
+    yield "mosaic", [None if value != value else value for value in own]
+    yield "mosaic_swap", [] if pair is None else list(pair[0])
 
 
 def _worst(values: Tensor, classes: Tensor) -> list[float]:
@@ -125,17 +129,18 @@ def checks_of(
         model: whose maps they are; without it nobody knows whether the thresholds are for such maps.
         skipped: photos that could not be read.
     """
-    found, why = numbers(table, tensors), _why_not(settings, table, tensors, thresholds, model)
+    found = {name: interval(known(values)) for name, values in numbers(table, tensors)}
+    why = _why_not(settings, table, tensors, thresholds, model)
     ground = unmet(table, skipped)
     why |= dict.fromkeys(NUMBERS, "; ".join(ground)) if ground else {}
-    share = interval([value for value in found["share"] if value is not None])
+    share = found["share"]
     # without thresholds nothing is judged at all
     free = bool(thresholds.limits) and not ground and not one_class(table) and isfinite(share.high)
     checks = []
     for name, about in NUMBERS.items():
         if about.check == "reference" and not with_reference:
             continue
-        own = interval([value for value in found.get(name, []) if value is not None])
+        own = found.get(name) or interval([])
         if name in COUNTED:
             checks.append(judge_called_out(table, thresholds, why.get(name, "")))
         elif name == "share" and free and (name in why or is_saturated(table)):

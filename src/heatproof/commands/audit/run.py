@@ -18,7 +18,6 @@ from heatproof.commands.audit.reference import beside, check_classes, comparison
 from heatproof.commands.audit.scope import outside
 from heatproof.commands.audit.summary import (
     MAPS,
-    VIEWED,
     AuditSummary,
     answer,
     disagreeing,
@@ -132,7 +131,7 @@ def run_audit(
     )
     if draw:
         show_mosaics(settings, model, run, tensors)
-        worst = [photo.image for photo in summary.disagree[:VIEWED]]
+        worst = [photo.image for photo in summary.disagree]
         show_disagreement(settings, model, source, run, table, tensors, worst, hardware)
     content = summary.plain(answer(settings, model, table, summary))
     content["finding"] = finding(verdict, checks, thresholds, table.height, summary.outside)

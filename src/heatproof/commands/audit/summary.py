@@ -104,7 +104,7 @@ class AuditSummary:
             "rows": [check.row() for check in self.checks],
             "speaks": [check.number for check in self.speaks],
             "cannot_see": list(BLIND),
-            "disagree": [asdict(photo) for photo in self.disagree[:VIEWED]],
+            "disagree": [asdict(photo) for photo in self.disagree],
             "queries": self.queries.forward,
             "backward": self.queries.backward,
             "outside": None if self.outside is None else asdict(self.outside),
@@ -138,9 +138,9 @@ def verdict_on(table: pl.DataFrame, checks: Sequence[Check]) -> tuple[str, list[
 
 
 def disagreeing(table: pl.DataFrame) -> list[Disagreement]:
-    """The photos whose trust is known, the lowest first."""
-    known = table.filter(pl.col("trust").is_not_null()).sort("trust", "image")
-    return [Disagreement(*row) for row in known.select("image", "trust").iter_rows()]
+    """The :data:`VIEWED` photos with the lowest trust, the lowest first, as far as it is known."""
+    known = table.select("image", "trust").filter(pl.col("trust").is_not_null()).sort("trust", "image").head(VIEWED)
+    return [Disagreement(*row) for row in known.iter_rows()]
 
 
 def read_baseline(folder: Path | str) -> Mapping[str, Tensor]:

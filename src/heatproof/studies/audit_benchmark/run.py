@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from heatproof.commands.audit.numbers import numbers
+from heatproof.commands.audit.numbers import known, numbers
 from heatproof.commands.audit.run import Audit, read_audit, run_audit
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.data.photos import fit
@@ -251,6 +251,6 @@ class AuditBenchmark:
 
 def _read(folder: Path) -> dict[str, Any]:
     table, tensors = read_audit(folder)
-    values = {name: [v for v in given if v is not None] for name, given in numbers(table, tensors).items()}
+    values = {name: known(given) for name, given in numbers(table, tensors)}
     means = {name: float(np.mean(given)) if given else None for name, given in values.items()}
     return {"values": values, "numbers": means, "trust": table["trust"].drop_nulls().to_list()}
