@@ -21,6 +21,7 @@ from heatproof.commands.assurance import (
     certified_cells,
     explanation_of,
 )
+from heatproof.commands.effort import Effort, rehearsal
 from heatproof.commands.record import describe
 from heatproof.commands.shown import Figures, Shown, figure_count, told
 from heatproof.data.batches import Batch
@@ -142,6 +143,17 @@ def run_explain(
     if not processes.ends:
         return {}
     return _end(settings, source, run, shown)
+
+
+def effort(
+    settings: Explain, model: Classifier, photos: int, hardware: Hardware = Hardware(), batch_size: int = 16
+) -> Effort | None:
+    """What the maps of so many photos take; figures are drawn meanwhile."""
+
+    def explained(model: Classifier, batch: Batch) -> None:
+        _rows(settings.explainers, model, batch, _explained(settings, model, batch, hardware))
+
+    return rehearsal([model], photos, explained, hardware, batch_size)
 
 
 class _Part(NamedTuple):

@@ -13,7 +13,6 @@ from heatproof.commands.audit.kept import PARTS, check_table, placed
 from heatproof.commands.audit.measure import Audit, map_cost, measure
 from heatproof.commands.audit.mosaic import look_at_mosaics
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
-from heatproof.commands.audit.passes import counting
 from heatproof.commands.audit.reference import beside, check_classes, comparison
 from heatproof.commands.audit.scope import outside
 from heatproof.commands.audit.summary import (
@@ -29,6 +28,7 @@ from heatproof.commands.audit.summary import (
 )
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import Thresholds
+from heatproof.commands.passes import counting
 from heatproof.commands.photos import in_one_way
 from heatproof.commands.record import describe
 from heatproof.commands.within import Within
