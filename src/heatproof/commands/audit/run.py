@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from heatproof.commands.audit.examples import Kept, draw_examples
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
 from heatproof.commands.audit.finding import finding, grouped
 from heatproof.commands.audit.kept import PARTS, check_table, placed
@@ -130,13 +131,15 @@ def run_audit(
         reference=None if reference is None else comparison(table, model, reference),
         drift=None if earlier is None else drift_between(StoredTensors(run.path(MAPS)), earlier, model.input_size),
     )
+    drawn: dict[str, str] = {}
     if draw:
+        drawn = draw_examples(Kept(settings, model, source, table, tensors), run, checks)
         show_mosaics(settings, model, run, tensors)
         worst = [photo.image for photo in summary.disagree[:VIEWED]]
         show_disagreement(settings, model, source, run, table, tensors, worst, hardware)
     content = summary.plain(answer(settings, model, table, summary))
     content["finding"] = finding(verdict, checks, thresholds, table.height, summary.outside)
-    content["checks"] = grouped(checks, thresholds)
+    content["checks"] = grouped(checks, thresholds, drawn)
     run.write_json("summary.json", content)
     return content
 
