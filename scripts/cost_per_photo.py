@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from heatproof import catalog, spec
-from heatproof.commands.audit.passes import counting
 from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.compare.run import Compare, run_compare
 from heatproof.commands.compare.summary import Fooled
 from heatproof.commands.evaluate.run import Evaluate, run_evaluate
+from heatproof.commands.passes import counting
 from heatproof.commands.photos import open_photos
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.data.batches import batches

@@ -12,6 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 T = TypeVar("T")
@@ -69,6 +70,10 @@ class Explanation(NamedTuple):
     heatmaps: Heatmaps
     logits: Logits
     targets: Targets
+
+    def numpy(self) -> NDArray[Any]:
+        """The heatmaps as an array ``[batch, rows, cols]``."""
+        return self.heatmaps.detach().float().cpu().numpy()
 
     @property
     def interval(self) -> Interval | None:

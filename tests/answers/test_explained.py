@@ -13,6 +13,7 @@ from PIL import Image
 
 import heatproof as hp
 from heatproof.data.photos import fit, read_photo
+from heatproof.errors import Remark
 from heatproof.results.reading import read_run
 from networks import photos, small
 
@@ -117,7 +118,9 @@ def test_a_map_of_one_cell_is_said(demo: hp.Classifier) -> None:
         torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)
     )
     model = hp.Classifier(network, input_size=8)
-    assert "1x1 says how much, not where" in repr(hp.explain(model, torch.rand(1, 3, 8, 8), explainer=hp.GradCAM("1")))
+    with pytest.warns(Remark, match="is 1x1"):
+        found = hp.explain(model, torch.rand(1, 3, 8, 8), explainer=hp.GradCAM("1"))
+    assert "1x1 says how much, not where" in repr(found)
     assert "1x1" not in repr(hp.explain(model, torch.rand(1, 3, 8, 8), explainer=hp.GradCAM("0")))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 from tests.command_line import heatproof
 
-from heatproof.cli import console
+from heatproof.cli import console, options
 from heatproof.cli.audit import BUDGET, QUICK
 from heatproof.commands.audit.covering import FEWEST
 from heatproof.commands.audit.measure import OVERHEAD, Audit
+from heatproof.errors import HeatproofError
 
 EXPLAIN = ["explain", "demo", "--model", "demo", "--limit", "2", "--top", "1", "--explainer", "gradcam()"]
 
@@ -102,11 +104,11 @@ def test_lines_of_progress_tell_the_time_left(monkeypatch: pytest.MonkeyPatch, c
 def test_long_work_is_told_beforehand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("heatproof.commands.audit.passes.seconds_per_pass", lambda model, hardware: 1.0)
+    monkeypatch.setattr("heatproof.commands.effort.seconds_per_pass", lambda model, hardware: 1.0)
     words = ["audit", "demo", "demo", "--limit", "2", "--budget", "40"]
     assert heatproof(*words, "--out", str(tmp_path / "out")) == 1
     assert "about 80 s, 80 passes (40 for each photo; --quick asks for 33 a photo)\n" in capsys.readouterr().err
-    monkeypatch.setattr("heatproof.commands.audit.passes.seconds_per_pass", lambda model, hardware: 0.1)
+    monkeypatch.setattr("heatproof.commands.effort.seconds_per_pass", lambda model, hardware: 0.1)
     assert heatproof(*words, "--out", str(tmp_path / "short")) == 1
     assert "passes" not in capsys.readouterr().err
 
@@ -140,3 +142,46 @@ def test_the_shell_completes(typed: str, wanted: str) -> None:
     )
     assert wanted in done.stdout.split()
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("verb", ["explain", "shift", "compare", "evaluate", "fool", "defend", "repair"])
+def test_verbs_that_can_take_long_tell_it(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Only the estimate is asked for: the work itself is left out."""
+    place = "heatproof.commands.explain" if verb == "explain" else f"heatproof.commands.{verb}.run"
+    begun: list[str] = []
+
+    def stop(*given: object, **more: object) -> None:
+        begun.append(verb)
+        raise HeatproofError("enough")
+
+    monkeypatch.setattr(f"{place}.run_{verb}", stop)
+    monkeypatch.setattr("heatproof.cli.console.LONG", 0)
+    models = ["demo", "demo"] if verb == "compare" else ["demo"] if verb == "evaluate" else []
+    words = [verb, *models, "demo", *([] if models else ["--model", "demo"]), "--limit", "60"]
+    words += ["--penalty", "location()"] if verb == "fool" else []
+    words += ["--metric", "aopc()"] if verb == "evaluate" else []
+    assert heatproof(*words, "--out", str(tmp_path / "out")) != 0
+    told = capsys.readouterr()
+    assert re.search(r"^about [\d.]+ (s|min|h), [\d,]+ passes", told.err, re.MULTILINE)
+    assert "passes" not in told.out
+    assert begun == [verb]
+
+
+@pytest.mark.parametrize("verb", ["shift", "evaluate", "compare"])
+def test_a_quick_look_says_so(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = {
+        "shift": ["demo", "--model", "demo", "--epsilon", "0.05"],
+        "evaluate": ["demo", "demo", "--metric", "pointing_game()", "--explainer", "gradcam()"],
+        "compare": ["demo", "demo", "demo", "--explainer", "gradcam()"],
+    }[verb]
+    assert heatproof(verb, *words, "--quick", "--out", str(tmp_path / "out")) == 0
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    photos = json.loads((tmp_path / "out/run.json").read_text())["data"]["count"]
+    assert photos == options.QUICK_PHOTOS
+    assert "This is a look at 60 of 400 photos, evenly spread" in summary["answer"][-1]
+    assert "2.6 times as wide" in summary["answer"][-1]
+    assert summary["answer"][-1] in capsys.readouterr().out
+    assert heatproof(verb, *words, "--quick", "--limit", "3", "--out", str(tmp_path / "few")) == 0
+    assert json.loads((tmp_path / "few/run.json").read_text())["data"]["count"] == 3

@@ -3,8 +3,11 @@
 import itertools
 
 import pytest
+from PIL import Image
 
 from heatproof.report.checks import WIDTH, finding, groups
+from heatproof.report.page import write_report
+from heatproof.results import Run
 
 CHECK = {
     "asks": "Do the maps stay off the frame?",
@@ -78,3 +81,16 @@ def test_a_banner_is_a_word_and_a_sentence_or_none():
     assert finding({"finding": {"word": 3, "sentence": "They are."}}) is None
     assert finding({"finding": {"word": "supported"}}) is None
     assert finding({}) is None
+
+
+def test_a_picture_is_taken_from_the_run_folder_alone(tmp_path):
+
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "outside.png")
+    with Run.start(tmp_path / "run", command="audit", settings={}) as run:
+        (run.path("figures/checks/frame.png")).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), "red").save(run.path("figures/checks/frame.png"))
+        places = ["figures/checks/frame.png", "../outside.png", "figures/checks/none.png", 7, None]
+        checks = [{**CHECK, "picture": place} for place in places]
+        run.write_json("summary.json", {"rows": [], "checks": [{"title": "Failed", "checks": checks}]})
+    page = write_report([tmp_path / "run"]).read_text()
+    assert page.count('<figure class="example">') == 1

@@ -88,7 +88,7 @@ class Explained:
 
     def numpy(self) -> NDArray[Any]:
         """The heatmaps as an array ``[batch, rows, cols]``."""
-        return self.heatmaps.float().cpu().numpy()
+        return Explanation(self.heatmaps, self.logits, self.targets).numpy()
 
     def picture(self) -> Image.Image:
         """Each photo, and beside it the map over it, with class, probability and the map's own scale."""

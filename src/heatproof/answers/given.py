@@ -126,7 +126,8 @@ def built(given: Any, entries: Mapping[str, Callable[..., Any]], kind: str) -> t
     found = [spec.build(one, entries, kind) if isinstance(one, str) else one for one in several(given)]
     for one in found:
         if isinstance(one, type) or not callable(one):
-            raise SpecError(f"{kind}: expected a text such as {next(iter(entries))!r} or an object, got {one!r}")
+            way = f"; did you mean {one.__name__}()?" if isinstance(one, type) else ""
+            raise SpecError(f"{kind}: expected a text such as {next(iter(entries))!r} or an object, got {one!r}{way}")
     return tuple(found)
 
 

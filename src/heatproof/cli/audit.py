@@ -8,14 +8,12 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import FAILED, GATE, options
-from heatproof.cli.console import progress, say, volume
+from heatproof.cli.console import foretell, progress, say
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
-    from heatproof.models.classifier import Classifier
-    from heatproof.models.hardware import Hardware
     from heatproof.results.run import Run
 
 GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
@@ -24,10 +22,6 @@ BUDGET = 180
 """Passes per photo, unless said otherwise."""
 QUICK = 33
 """Passes per photo: the fewest of which an audit can tell."""
-LONG = 10
-"""Seconds from which it is said beforehand how long it will take."""
-QUICK_PHOTOS = 60
-"""At most, unless ``--limit`` says otherwise: twice as many as the photos' own spread takes to be known."""
 
 
 @options.grouped
@@ -81,11 +75,12 @@ def audit(
     """Judge whether a model's heatmaps can be trusted: eight checks, a verdict, and the photos that disagree most."""
     _check_flags(work, fail_on, calibrate, thresholds, quick, budget)
     if quick:
-        budget, limit = QUICK, limit or QUICK_PHOTOS
+        budget, limit = QUICK, limit or options.QUICK_PHOTOS
     from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
     from heatproof.commands.audit.run import Audit, run_audit
     from heatproof.commands.audit.verdict import Thresholds
+    from heatproof.commands.effort import planned
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
 
@@ -114,7 +109,9 @@ def audit(
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
             source = source_of(audited)
-            _say_effort(audited, len(source) * (1 + len(calibrate or [])), asked.budget, hardware)
+            passes = len(source) * (1 + len(calibrate or [])) * budget
+            more = f"{budget} for each photo{f'; --quick asks for {QUICK} a photo' if budget > QUICK else ''}"
+            foretell(run, lambda: planned(audited, passes, hardware, more))
             shared = processes or Processes()
             total = shared.photos(len(source), batch_size) + len(source) * len(calibrate or [])
             with progress("auditing", total, run=run, sharers=shared.count) as advance:
@@ -156,20 +153,6 @@ def _check_flags(
             "thresholds are made by one process; calibrate without it, and give the shards of an audit the file: "
             "--thresholds thresholds.json"
         )
-
-
-def _say_effort(model: "Classifier", photos: int, budget: int, hardware: "Hardware") -> None:
-    """Before long work, how long it will take: the passes that are planned, times one that is timed."""
-    if volume.quiet:
-        return
-    from heatproof.commands.audit.passes import seconds_per_pass
-    from heatproof.report.words import duration
-
-    passes = photos * budget
-    seconds = passes * seconds_per_pass(hardware.host(model), hardware)
-    if seconds >= LONG or volume.verbose:
-        shorter = f"; --quick asks for {QUICK} a photo" if budget > QUICK else ""
-        say(f"about {duration(seconds)}, {passes:,} passes ({budget} for each photo{shorter})")
 
 
 def _leave(run: "Run", fail_on: str | None) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress
+from heatproof.cli.console import foretell, progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 
@@ -41,18 +41,19 @@ def compare(
         list[str] | None,
         typer.Option("--with", help="Further fooled models, rows of the transfer matrix.", show_default=False),
     ] = None,
+    quick: options.Quick = False,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 32,
 ) -> None:
     """Accuracy, agreement, fooling success rates and the likeness of heatmaps, of a clean and a fooled model."""
     from heatproof.answers.given import fooled_as_told
     from heatproof.answers.scored import scored
-    from heatproof.commands.compare.run import Compare, run_compare
+    from heatproof.commands.compare.run import Compare, effort, run_compare
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device, work.job)
+    processes, limit = Processes.here(work.device, work.job), options.looking(quick, limit)
     names = [fooled, *(more or [])]
     load = options.opening([clean, *names], architecture)
     suspects = [fooled_as_told(name, load(name)) for name in names]
@@ -75,7 +76,10 @@ def compare(
     with filling(out, "compare", settings, work.seed, work.overwrite, processes, inputs=[clean, *names, data]) as run:
         if not run.done:
             source = open_photos(base, data, limit=limit, seed=work.seed)
-            with progress("comparing", processes.photos(source.count, batch_size), sharers=processes.count) as advance:
+            total = processes.photos(source.count, batch_size)
+            own = total // processes.count
+            foretell(run, lambda: effort(asked, base, suspects, own, hardware), options.shorter(total))
+            with progress("comparing", total, sharers=processes.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
     show(run, work, columns.COMPARE)
 

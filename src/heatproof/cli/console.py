@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from heatproof.paths import as_text
 if TYPE_CHECKING:  # rich is loaded when there is something to say
     from rich.console import Console
 
+    from heatproof.commands.effort import Effort
     from heatproof.results.run import Run
 
 
@@ -32,6 +33,8 @@ class Volume:
     verbose: bool = False
 
 
+LONG = 10
+"""Seconds from which it is said beforehand how long work will take."""
 volume = Volume()
 """Of the command that runs."""
 
@@ -76,6 +79,20 @@ def fail(text: str, status: int) -> NoReturn:
     """One sentence on standard error, and out."""
     say(f"heatproof: {text}", always=True)
     sys.exit(status)
+
+
+def foretell(run: "Run", effort: "Callable[[], Effort | None]", shorter: str = "") -> None:
+    """Before long work, how long it will take and how many passes; of a run that goes on, progress tells.
+
+    Args:
+        effort: makes the estimate; asked only where it would be said.
+        shorter: what would take less time.
+    """
+    if volume.quiet or run.resumed or run.process:
+        return
+    found = effort()
+    if found is not None and (found.seconds >= LONG or volume.verbose):
+        say(f"{found.words()}{f'; {shorter}' if shorter else ''}")
 
 
 def open_page(page: Path) -> None:
@@ -130,6 +147,26 @@ def progress(
                 say(f"{title}: {pace.words(at_most=at_most)}{f', {known}' if known else ''}")
 
         yield tell
+
+
+@contextmanager
+def stages(totals: Mapping[str, tuple[int, int]], *, run: "Run") -> Generator[Callable[[str, int], None]]:
+    """Progress of work that has stages, each counted in its own unit and with its own time left.
+
+    Args:
+        totals: how many steps or photos, and after how many comes something that takes longer, by the stage's name.
+    """
+    begun: dict[str, Advance] = {}
+    with ExitStack() as stack:
+
+        def advance(what: str, count: int) -> None:
+            if what not in begun:
+                stack.close()
+                total, cycle = totals.get(what, (None, 1))
+                begun[what] = stack.enter_context(progress(what, total, run=run, cycle=cycle))
+            begun[what](count)
+
+        yield advance
 
 
 @contextmanager

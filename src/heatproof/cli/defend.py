@@ -6,7 +6,7 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress
+from heatproof.cli.console import foretell, stages
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 
@@ -66,7 +66,7 @@ def defend(
     )
     from dataclasses import replace
 
-    from heatproof.commands.defend.run import Defend, run_defend
+    from heatproof.commands.defend.run import Defend, effort, run_defend
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
     from heatproof.robust.attack import MapAttack
@@ -93,7 +93,12 @@ def defend(
         if not run.done:
             source = open_photos(clean, data, limit=limit, seed=work.seed, labels_needed=labels)
             apart = open_photos(clean, held_out, seed=work.seed, labels_needed=labels) if held_out else None
-            with progress("defending", None, run=run) as advance:
+            count = len(apart) if apart else round(asked.recipe.holdout * len(source))
+            foretell(run, lambda: effort(asked, clean, count, hardware))
+            trained = asked.recipe.steps, asked.recipe.evaluate_every
+            attacked = (2 + control) * len(asked.epsilons) * min(judged, count)
+            totals = {"training": trained, "control": trained, "attacking": (attacked, 1)}
+            with stages(totals, run=run) as advance:
                 run_defend(
                     asked,
                     clean,
@@ -102,6 +107,6 @@ def defend(
                     run,
                     held_out=apart,
                     hardware=hardware,
-                    advance=lambda what, count: advance(count, what),
+                    advance=advance,
                 )
     show(run, work, columns.DEFEND)

@@ -8,7 +8,7 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress
+from heatproof.cli.console import foretell, progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 from heatproof.errors import SpecError
@@ -84,19 +84,20 @@ def evaluate(
             show_default="none; demo has its own",
         ),
     ] = None,
+    quick: options.Quick = False,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 16,
 ) -> None:
     """Measure explainers side by side: do their maps name what decides, hold still, and need the weights?"""
     from heatproof.answers.given import seeded
     from heatproof.answers.scored import scored
-    from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
+    from heatproof.commands.evaluate.run import STANDARD, Evaluate, effort, run_evaluate
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
     from heatproof.metrics.localisation import BoxIoU, PointingGame
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device, work.job)
+    processes, limit = Processes.here(work.device, work.job), options.looking(quick, limit)
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
     explained = scored(score, explainers, [photos(options.opening([model], architecture)(model))])
@@ -120,6 +121,8 @@ def evaluate(
         if not run.done:
             source = source_of(evaluated)
             total = processes.photos(len(source), batch_size)
+            own = total // processes.count
+            foretell(run, lambda: effort(asked, evaluated, own, hardware, annotated), options.shorter(total))
             with progress("evaluating", total, run=run, sharers=processes.count) as advance:
                 run_evaluate(
                     asked,

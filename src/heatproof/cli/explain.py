@@ -6,7 +6,7 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress, say
+from heatproof.cli.console import foretell, progress, say
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 from heatproof.errors import SpecError
@@ -61,7 +61,7 @@ def explain(
 ) -> None:
     """Heatmaps of photos: a figure per photo with a row per class and a column per explainer and layer."""
     from heatproof.answers.scored import scored
-    from heatproof.commands.explain import STANDARD, Explain, at_layers, run_explain
+    from heatproof.commands.explain import STANDARD, Explain, at_layers, effort, run_explain
     from heatproof.commands.photos import open_photos
     from heatproof.models.layers import find_layer
     from heatproof.processes import Processes
@@ -90,6 +90,8 @@ def explain(
     with filling(out, "explain", given, work.seed, work.overwrite, processes, inputs=[model, *images]) as run:
         if not run.done:
             total = processes.photos(source.count, batch_size)
+            count = total // processes.count
+            foretell(run, lambda: effort(asked, classifier, count, hardware, batch_size))
             with progress("explaining", total, run=run, sharers=processes.count) as advance:
                 run_explain(
                     asked,

@@ -6,7 +6,7 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress
+from heatproof.cli.console import foretell, progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 from heatproof.errors import SpecError
@@ -132,20 +132,20 @@ def _fill(
     hardware: "Hardware",
 ) -> None:
     from heatproof.commands.fool.edit import Edit, run_edit
-    from heatproof.commands.fool.run import run_fool
+    from heatproof.commands.fool.run import effort, run_fool
+    from heatproof.training.history import Steps
 
     if isinstance(asked, Edit):
         with progress("measuring", source.count, run=run) as advance:
             run_edit(asked, clean, name, source, run, hardware=hardware, advance=advance)
         return
-    steps, cycle, done = asked.recipe.steps, asked.recipe.evaluate_every, 0
+    count = held_out.count if held_out else round(asked.recipe.holdout * source.count)
+    foretell(run, lambda: effort(asked, clean, count, hardware))
+    steps, cycle = asked.recipe.steps, asked.recipe.evaluate_every
     with progress("fooling", steps, run=run, cycle=cycle, at_most=bool(asked.recipe.patience)) as advance:
 
-        def step_done(row: dict[str, Any]) -> None:
-            nonlocal done
+        def told(count: int, row: dict[str, float]) -> None:
             shown = {"FSR": row.get("fsr"), "top-1": row.get("accuracy")}
-            # a run that goes on begins at the step where it was
-            more, done = row["step"] - done, row["step"]
-            advance(more, ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None))
+            advance(count, ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None))
 
-        run_fool(asked, clean, name, source, run, held_out=held_out, hardware=hardware, advance=step_done)
+        run_fool(asked, clean, name, source, run, held_out=held_out, hardware=hardware, advance=Steps(told))

@@ -128,6 +128,12 @@ OtherSettings = Annotated[
     list[str] | None, typer.Option("--set", help="Any other setting of FineTune, key=value.", show_default=False)
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="As without it: the same command always goes on.")]
+QUICK_PHOTOS = 60
+"""At most, unless ``--limit`` says otherwise: twice as many as the photos' own spread takes to be known."""
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="A first look: 60 photos, evenly spread, unless --limit says; intervals are wider."),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images, evenly spread.")]
 
 
@@ -299,6 +305,16 @@ def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[
     if architecture is not None and not any(name is not None and is_run(name) for name in names):
         raise SpecError("--architecture says how the network of a run folder is built, and none of the models is one")
     return lambda name: load(name, architecture=architecture if is_run(name) else None)
+
+
+def looking(quick: bool, limit: int | None) -> int | None:
+    """The limit that ``--quick`` means."""
+    return limit or QUICK_PHOTOS if quick else limit
+
+
+def shorter(photos: int) -> str:
+    """What would take less time, where photos are many."""
+    return f"--quick measures {QUICK_PHOTOS} of the {photos:,} photos" if photos > QUICK_PHOTOS else ""
 
 
 def of_pairs(score: str | None) -> bool:

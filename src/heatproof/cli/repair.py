@@ -6,7 +6,7 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress
+from heatproof.cli.console import foretell, stages
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 
@@ -49,7 +49,8 @@ def repair(
         "with --limit where the photos are many"
     )
     from heatproof.commands.photos import open_photos
-    from heatproof.commands.repair.run import Repair, run_repair
+    from heatproof.commands.repair.run import Repair, effort, run_repair
+    from heatproof.repairs.repair import EVALUATIONS
 
     hardware = work.hardware()
     asked = Repair(
@@ -66,7 +67,13 @@ def repair(
         if not run.done:
             source = open_photos(given, data, limit=limit, seed=work.seed, labels_needed=False)
             judged = open_photos(given, held_out, seed=work.seed, labels_needed=False) if held_out else None
-            with progress("repairing", None, run=run) as advance:
+            aside = len(judged) if judged else round(asked.holdout * len(source))
+            count = len(source) - (0 if judged else aside)
+            foretell(run, lambda: effort(asked, given, count, aside, hardware))
+            steps = asked.remedy.course.steps
+            totals = {"asking": (aside + count * bool(asked.remedy.course.pull), 1)}
+            totals["training"] = steps, max(1, steps // EVALUATIONS)
+            with stages(totals, run=run) as advance:
                 run_repair(
                     asked,
                     given,
@@ -75,6 +82,6 @@ def repair(
                     run,
                     held_out=judged,
                     hardware=hardware,
-                    advance=lambda what, count: advance(count, what),
+                    advance=advance,
                 )
     show(run, work, columns.REPAIR)

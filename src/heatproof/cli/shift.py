@@ -7,7 +7,7 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli import options
-from heatproof.cli.console import progress
+from heatproof.cli.console import foretell, progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
 
@@ -59,6 +59,7 @@ def shift(
         int,
         typer.Option("--draws", min=0, help="With --penalty: draws of a noisy explainer's noise, fresh in every step."),
     ] = 0,
+    quick: options.Quick = False,
     limit: options.Limit = None,
     batch_size: options.BatchSize = 16,
 ) -> None:
@@ -66,13 +67,13 @@ def shift(
     from heatproof.answers.scored import scored
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
-    from heatproof.commands.shift.run import Shift, run_shift
+    from heatproof.commands.shift.run import Shift, effort, run_shift
     from heatproof.commands.shift.verification import Verification, run_verification
     from heatproof.data.photo_pairs import PhotoPairs, open_pairs
     from heatproof.explainers.cam import GradCAM
     from heatproof.processes import Processes
 
-    processes = Processes.here(work.device, work.job)
+    processes, limit = Processes.here(work.device, work.job), options.looking(quick, limit)
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
@@ -112,7 +113,11 @@ def shift(
 
     with filling(out, "shift", settings, work.seed, work.overwrite, processes, inputs=[data, *model]) as run:
         if not run.done:
-            total = processes.photos(len(of_model(models[0])), batch_size) * len(models)
+            count = processes.photos(len(of_model(models[0])), batch_size)
+            total = count * len(models)
+            if not pairs:
+                own = count // processes.count
+                foretell(run, lambda: effort(asked, models, own, hardware), options.shorter(count))
             with progress("attacking", total, run=run, sharers=processes.count) as advance:
                 if verification is not None:
                     run_verification(asked, verification, models, opened, run, advance=advance, **more)

@@ -21,6 +21,7 @@ from heatproof.commands.assurance import (
     certified_cells,
     explanation_of,
 )
+from heatproof.commands.effort import Effort, rehearsal
 from heatproof.commands.record import describe
 from heatproof.commands.shown import Figures, Shown, figure_count, told
 from heatproof.commands.undrawn import MOST, Undrawn, keep
@@ -164,6 +165,17 @@ def _draw_waiting(
     processes.wait()
     if processes.index == 0:
         waiting.delete()
+
+
+def effort(
+    settings: Explain, model: Classifier, photos: int, hardware: Hardware = Hardware(), batch_size: int = 16
+) -> Effort | None:
+    """What the maps of so many photos take; figures are drawn meanwhile."""
+
+    def explained(model: Classifier, batch: Batch) -> None:
+        _rows(settings.explainers, model, batch, _explained(settings, model, batch, hardware))
+
+    return rehearsal([model], photos, explained, hardware, batch_size)
 
 
 class _Part(NamedTuple):

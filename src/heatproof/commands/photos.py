@@ -1,5 +1,6 @@
 """Photos opened for a model: with its classes, and in the channels that it takes."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from copy import copy
@@ -46,6 +47,16 @@ def in_one_way(models: Sequence[Classifier]) -> list[Classifier]:
             model.preprocessing = wanted
         found.append(model)
     return found
+
+
+def looked_at(source: Source) -> list[str]:
+    """Of how many photos some were looked at, in a sentence; nothing where it was all of them."""
+    some, everything = len(source), len(source.listing.ids)
+    if not 0 < some < everything:
+        return []
+    wider = math.sqrt(everything / some)
+    look = f"This is a look at {some:,} of {everything:,} photos, evenly spread over the data"
+    return [f"{look}: the intervals are about {wider:.1f} times as wide as those of all."]
 
 
 def open_photos(

@@ -12,6 +12,7 @@ from heatproof.explainers.scores import Score, explained
 from heatproof.models.classifier import check_images, resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, layer_name, record
+from heatproof.models.odd_images import remark_on_one_cell
 from heatproof.types import Classes, Explainer, Explanation, Heatmaps, Images, Layered, Logits, PerImage, Targets
 
 Map = Float[Tensor, "batch channels rows cols"]
@@ -80,6 +81,7 @@ def explain_at_layer(
         model, images, targets, layer, explainer.score, create_graph=create_graph
     )
     heatmaps = explainer.read(activation, gradient)
+    remark_on_one_cell(layer, *heatmaps.shape[1:])
     return Explanation(heatmaps if create_graph else heatmaps.detach(), logits, targets)
 
 
@@ -148,6 +150,7 @@ def explain_together(
                 if isinstance(explainer, LayerExplainer):
                     layer = layers[id(explainer)]
                     heatmaps = explainer.read(_full(recorded[layer]), _full(by_score[explainer.score][layer])).detach()
+                    remark_on_one_cell(layer, *heatmaps.shape[1:])
                 else:
                     said[place].append(explainer(model, images, column))
                     heatmaps = said[place][-1].heatmaps

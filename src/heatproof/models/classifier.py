@@ -2,14 +2,16 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, NoSuchClass, did_you_mean
+from heatproof.models.odd_images import check_channels, check_shape, remark_on_pixels
 from heatproof.models.outputs import read_logits, told_as_own
 from heatproof.models.smooth import softened
 from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
@@ -296,26 +298,23 @@ def check_images(model: nn.Module, images: Tensor) -> None:
             f"images must be a tensor [batch, channels, height, width], got {type(images).__name__}; "
             "hp.open_photo(photo, model) makes one, and hp.explain takes paths, pictures and arrays as they are"
         )
-    if images.ndim != 4 or not images.is_floating_point():
+    check_shape(images)
+    if not isinstance(model, Classifier):
+        remark_on_pixels(model, images)
+        return
+    # mean and std of three channels would make three of one, in silence
+    if len(model.mean) > 1:
+        check_channels(model.name, images.shape[1], len(model.mean))
+    elif images.shape[1] != 3:
+        # what the network does not say is left to its own pass
+        with suppress(ModelError):
+            check_channels(model.name, images.shape[1], model.channels)
+    low, high = images.detach().aminmax()
+    if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):
+        way = "; images / 255" if low >= 0 else ": give the pixels as they were before"
         raise InputError(
-            "images must be a floating-point batch [batch, channels, height, width], "
-            f"got {list(images.shape)} of {str(images.dtype).removeprefix('torch.')}"
+            f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]; normalisation belongs to the model{way}"
         )
-    if len(images) == 0:
-        raise InputError("there is no image in this batch")
-    if isinstance(model, Classifier):
-        # mean and std of three channels would make three of one, in silence
-        if len(model.mean) > 1 and images.shape[1] != len(model.mean):
-            grey = "; of a grey photo all channels are alike: images.expand(-1, 3, -1, -1)"
-            raise InputError(
-                f"{model.name} takes images of {len(model.mean)} channels, got {images.shape[1]}"
-                f"{grey if images.shape[1] == 1 and len(model.mean) == 3 else ''}"
-            )
-        low, high = images.detach().aminmax()
-        if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):
-            raise InputError(
-                f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]; normalisation belongs to the model"
-            )
 
 
 def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | None = None) -> Targets:
@@ -329,10 +328,11 @@ def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | 
     """
     if targets is None:
         return logits.detach().argmax(1)
-    if isinstance(targets, str):
-        targets = _class_index(model, targets)
-    elif not isinstance(targets, Tensor | int):
-        targets = torch.tensor([_class_index(model, one) if isinstance(one, str) else int(one) for one in targets])
+    if not isinstance(targets, Tensor | int):
+        given: Any = targets  # whatever came
+        several = isinstance(given, Iterable) and not isinstance(given, str)
+        found = [_class_index(model, one) for one in given] if several else _class_index(model, given)
+        targets = torch.tensor(found)
     targets = torch.as_tensor(targets, device=logits.device).long()
     if targets.is_inference():
         targets = targets.clone()
@@ -347,7 +347,16 @@ def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | 
     return targets
 
 
-def _class_index(model: nn.Module | None, name: str) -> int:
+def _class_index(model: nn.Module | None, name: Any) -> int:
+    """The class that is meant by a name, or by any whole number."""
+    if not isinstance(name, str):
+        try:
+            return index(name)
+        except TypeError:
+            raise InputError(
+                f"a target is a class, by its number or its name, got {type(name).__name__}; where other libraries "
+                "take ClassifierOutputTarget(281), give 281"
+            ) from None
     if isinstance(model, Classifier):
         return model.class_index(name)
     raise InputError(

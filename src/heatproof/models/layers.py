@@ -58,6 +58,11 @@ def layer_name(model: nn.Module, layer: Layered, images: Images | None = None) -
     """
     if isinstance(layer, nn.Module):
         return _name_of(model, layer)
+    if layer is not None and not isinstance(layer, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise LayerError(
+            f"a layer is a name or a module of the network, got {type(layer).__name__}; a map is of one layer: where "
+            "other libraries take target_layers=[module], give layer=module, and explain once for each"
+        )
     if layer is None or layer == DEFAULT:
         return default_layer(model, images)
     if layer != PIXELS:

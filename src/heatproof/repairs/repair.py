@@ -26,7 +26,7 @@ from heatproof.training.clean_model import CleanModel, held_out_outputs, referen
 from heatproof.training.data import as_feed, image_size, part_photos
 from heatproof.training.evaluation import Evaluated
 from heatproof.training.feeds import TensorFeed
-from heatproof.training.history import History
+from heatproof.training.history import History, Steps
 from heatproof.training.loop import TrainingLoop
 from heatproof.training.settings import FineTune
 from heatproof.training.setup import Feeds, Setup, device_of, set_up
@@ -218,9 +218,13 @@ class _Work(Generic[M]):
         for number, layer in enumerate(tried):
             attempt = self.attempt(layer, steps, evaluations=2)
             assert attempt.loop is not None
-            attempt.loop.run(self.means.at(f"trial-{number}"), lambda row: self.means.advance("training", 1))
+            attempt.loop.run(self.means.at(f"trial-{number}"), self.steps("trying"))
             scores.append(attempt.loop.state.key[0])
         return tried[scores.index(max(scores))]
+
+    def steps(self, what: str) -> Steps:
+        """Tells how many steps are done."""
+        return Steps(lambda count, row: self.means.advance(what, count))
 
     def attempt(self, layer: str | None, steps: int, evaluations: int = EVALUATIONS) -> Attempt:
         """Copy, change and prepare to train."""
@@ -270,7 +274,7 @@ class _Work(Generic[M]):
             found = attempt.evaluation.evaluate()
             inside = before.accuracy - found.accuracy <= self.budget + 1e-3 / len(self.aside)
         else:
-            history = loop.run(self.means.at("training"), lambda row: self.means.advance("training", 1))
+            history = loop.run(self.means.at("training"), self.steps("training"))
             inside = any(row.get("inside") for row in history.looks)
             found = attempt.evaluation.evaluate()
         changed = inside and (loop is None or history.best > 0 or found != before)

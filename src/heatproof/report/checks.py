@@ -2,8 +2,8 @@
 
 ``summary.json`` may hold a ``finding`` (``word``, ``tone``, ``sentence``, ``grounds``) and ``checks``: groups
 (``title``, ``open``, ``checks``) of checks with ``asks``, ``limits``, ``reason``, ``value``, ``low``, ``high``,
-``middle``, ``doubtful_from``, ``threshold``, ``bad`` (``low`` or ``high``) and ``decides``. Who writes them knows what
-is judged; this module draws.
+``middle``, ``doubtful_from``, ``threshold``, ``bad`` (``low`` or ``high``), ``decides`` and ``picture`` (a figure
+within the run folder, or none). Who writes them knows what is judged; this module draws.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,9 @@ def _check(check: Mapping[str, Any]) -> dict[str, Any]:
     if is_number(value):
         told = " ".join(with_interval(value, low, high)) if is_number(low) and is_number(high) else number(value)
     texts = {name: str(check.get(name) or "") for name in ("asks", "limits", "reason", "name")}
-    return {**texts, "value": told, "decides": check.get("decides") is True, "bar": _bar(check)}
+    picture = check.get("picture")
+    shown = {"value": told, "decides": check.get("decides") is True, "bar": _bar(check)}
+    return {**texts, **shown, "picture": picture if isinstance(picture, str) else None}
 
 
 def _bar(check: Mapping[str, Any]) -> dict[str, Any] | None:

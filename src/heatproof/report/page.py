@@ -160,6 +160,7 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "data": "",
     }
     listed: list[str] = []
+    _check_pictures(run, shown["checks"], room)
     if images is not None and shown["images"]:
         payload, shown["same"], shown["left_out"] = table_payload(
             images, run.summary, classes=class_names(run), verb=run.command
@@ -207,6 +208,21 @@ def _figures(run: RunFiles, room: _Room) -> dict[str, Any]:
             misses += figure is not None
             more.append({"name": path.stem, "source": room.link(path)})
     return {"figures": inside, "more_figures": more}
+
+
+def _check_pictures(run: RunFiles, groups: Sequence[dict[str, Any]], room: _Room) -> None:
+    """Each check's own picture in the place of its name, as far as they fit; from the run folder and nowhere else."""
+    folder = run.folder.resolve()
+    for check in (check for group in groups for check in group["checks"]):
+        path = (folder / (check["picture"] or "")).resolve()
+        known = check["picture"] is not None and path.is_relative_to(folder) and path.suffix == ".png"
+        check["picture"] = embed_figure(path) if known else None
+        if check["picture"] is not None:
+            size = len(check["picture"]["source"])
+            if size > FIGURES * room.left:
+                check["picture"] = None
+            else:
+                room.take(size)
 
 
 def _placed(run: RunFiles, order: Sequence[str], n: int, room: _Room, problems: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from heatproof.attacks.gradient import PGD
 from heatproof.attacks.noise import RandomSign
 from heatproof.attacks.objectives import move_heatmap
-from heatproof.commands.audit.passes import counting
+from heatproof.commands.passes import counting
 from heatproof.commands.photos import open_photos
 from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches

@@ -1,6 +1,6 @@
 """The course of a fine-tuning: the losses of every step, the numbers of every evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -72,6 +72,29 @@ class History:
     def frame(self) -> pl.DataFrame:
         """The table, as ``history.parquet`` holds it."""
         return frame(self.rows)
+
+
+@dataclass
+class Steps:
+    """Counts the steps of a training by the rows of its history: one that goes on begins at the step where it was.
+
+    Args:
+        advance: is told how many steps are done more, and the row.
+
+    >>> told = []
+    >>> steps = Steps(lambda count, row: told.append(count))
+    >>> for step in (51, 52):
+    ...     steps({"step": step})
+    >>> told
+    [51, 1]
+    """
+
+    advance: Callable[[int, dict[str, float]], None]
+    done: int = 0
+
+    def __call__(self, row: dict[str, float]) -> None:
+        more, self.done = int(row["step"]) - self.done, int(row["step"])
+        self.advance(more, row)
 
 
 def frame(rows: Sequence[dict[str, float]]) -> pl.DataFrame:

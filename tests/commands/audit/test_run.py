@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 from heatproof import catalog, spec
 from heatproof.commands.audit.calibration import run_calibration
+from heatproof.commands.audit.examples import EXAMPLES, Kept, draw_examples
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
+from heatproof.commands.audit.finding import grouped
 from heatproof.commands.audit.mosaic import Mosaics
 from heatproof.commands.audit.reference import beside
 from heatproof.commands.audit.run import Audit, read_audit, run_audit
-from heatproof.commands.audit.verdict import NUMBERS, Limits, Thresholds
+from heatproof.commands.audit.verdict import NUMBERS, Check, Limits, Thresholds
+from heatproof.commands.passes import counting
 from heatproof.data.batches import Batch
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
@@ -82,6 +85,9 @@ def test_a_planted_map_is_found_and_shuts_the_gate(edited: Path, honest: Path, t
     assert found["verdict"] == "manipulated"
     assert "contrast" in found["speaks"]
     assert found["drift"]["mod"] > 0.1
+    pictures = [check["picture"] for group in found["checks"] for check in group["checks"] if check["picture"]]
+    assert pictures
+    assert (out / "report.html").read_text().count('<figure class="example"><img src="data:image/webp') == len(pictures)
     # a complete run is judged again, and passes without the gate
     assert heatproof(*words) == 0
 
@@ -103,6 +109,31 @@ def test_figures_are_made_where_photos_are_to_be_shown(honest: Path, tmp_path: P
             show_mosaics(Audit(shown=shown), model, run, tensors)
         assert sorted(path.name for path in run.folder.glob("figures/*")) == wanted
         assert [path.name for path in run.folder.glob("viewer/*")]
+
+
+def test_checks_that_speak_against_the_maps_have_a_picture(honest: Path, tmp_path: Path) -> None:
+    table, tensors = read_audit(honest)
+    model = load("demo")
+    assert model.channels == 3  # asked by a pass, once
+    mosaics = Mosaics(
+        tiles=torch.zeros(3, 4, dtype=torch.int64),
+        classes=torch.tensor([[3, 5]] * 3),
+        shares=torch.tensor([[[0.0, 1.0], [1.0, 0.0]]] * 3),
+        quarters=torch.full((3,), 2),
+        maps=torch.rand(3, 2, 4, 4),
+    )
+    kept = Kept(Audit(), model, open_data("demo", limit=12), table, replace(tensors, mosaics=mosaics))
+    failed = [Check("c", name, 0.0, 0.0, 0.0, 0.0, 0.0, 4.0, "fail", "") for name in NUMBERS]
+    passed = [replace(check, verdict="pass") for check in failed]
+    with Run.start(tmp_path / "out", command="audit", settings={}) as run, counting(model) as passes:
+        assert draw_examples(kept, run, passed) == {}
+        drawn = draw_examples(kept, run, failed)
+    assert set(drawn) == set(EXAMPLES)
+    assert all((run.folder / place).is_file() for place in drawn.values())
+    # drawn from what was kept
+    assert (passes.forward, passes.backward) == (0, 0)
+    shown = grouped(failed, Thresholds.shipped(), drawn)[0]["checks"]
+    assert {check["picture"] for check in shown} == {None, *drawn.values()}
 
 
 def test_few_photos_give_no_verdict(tmp_path: Path) -> None:

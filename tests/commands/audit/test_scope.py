@@ -9,10 +9,10 @@ import torch
 from heatproof.commands.audit.called_out import is_called_out, judge_called_out, own_threshold, proportion
 from heatproof.commands.audit.faithfulness import log_odds
 from heatproof.commands.audit.measure import Audit, map_cost
-from heatproof.commands.audit.passes import counting
 from heatproof.commands.audit.premises import gains, is_saturated, one_class, unmet, witness_gains
 from heatproof.commands.audit.scope import MOVING, moved_by_budget, outside
 from heatproof.commands.audit.verdict import FAIL, Limits, Thresholds, conclude, judge, judge_share, with_share
+from heatproof.commands.passes import counting
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad

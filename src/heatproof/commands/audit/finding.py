@@ -1,6 +1,6 @@
 """What an audit found, for a reader who knows no statistics: a banner and the checks in groups."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heatproof.commands.audit.questions import QUESTIONS
@@ -59,14 +59,22 @@ def finding(
     }
 
 
-def grouped(checks: Sequence[Check], thresholds: Thresholds) -> list[dict[str, Any]]:
-    """The checks by verdict: what failed first, what passed last; those that decide lead each group."""
+def grouped(checks: Sequence[Check], thresholds: Thresholds, pictures: Mapping[str, str] = {}) -> list[dict[str, Any]]:
+    """The checks by verdict: what failed first, what passed last; those that decide lead each group.
+
+    Args:
+        pictures: a figure within the run folder, by the number's name.
+    """
     found = []
     for verdict, title, opened in GROUPS:
         own = sorted((check for check in checks if check.verdict == verdict), key=lambda check: not check.decides)
         if own:
             found.append(
-                {"title": f"{title} ({len(own)})", "open": opened, "checks": [_shown(c, thresholds) for c in own]}
+                {
+                    "title": f"{title} ({len(own)})",
+                    "open": opened,
+                    "checks": [{**_shown(c, thresholds), "picture": pictures.get(c.number)} for c in own],
+                }
             )
     return found
 

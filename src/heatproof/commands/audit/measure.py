@@ -15,8 +15,8 @@ from heatproof.commands.audit.covering import FEWEST, Answers, agreement, jump, 
 from heatproof.commands.audit.faithfulness import LEVELS, faithfulness, log_odds
 from heatproof.commands.audit.kept import Maps, in_parts
 from heatproof.commands.audit.mosaic import PER_PHOTO, tile
-from heatproof.commands.audit.passes import Passes, counting
 from heatproof.commands.audit.tensors import AuditTensors
+from heatproof.commands.passes import Passes, counting
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM

@@ -7,13 +7,13 @@ from typing import Any
 
 import polars as pl
 
+from heatproof.commands.audit.examples import Kept, draw_examples
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
 from heatproof.commands.audit.finding import finding, grouped
 from heatproof.commands.audit.kept import PARTS, check_table, placed
 from heatproof.commands.audit.measure import Audit, map_cost, measure
 from heatproof.commands.audit.mosaic import look_at_mosaics
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
-from heatproof.commands.audit.passes import counting
 from heatproof.commands.audit.reference import beside, check_classes, comparison
 from heatproof.commands.audit.scope import outside
 from heatproof.commands.audit.summary import (
@@ -28,6 +28,7 @@ from heatproof.commands.audit.summary import (
 )
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import Thresholds
+from heatproof.commands.passes import counting
 from heatproof.commands.photos import in_one_way
 from heatproof.commands.record import describe
 from heatproof.commands.within import Within
@@ -129,13 +130,15 @@ def run_audit(
         reference=None if reference is None else comparison(table, model, reference),
         drift=None if earlier is None else drift_between(StoredTensors(run.path(MAPS)), earlier, model.input_size),
     )
+    drawn: dict[str, str] = {}
     if draw:
+        drawn = draw_examples(Kept(settings, model, source, table, tensors), run, checks)
         show_mosaics(settings, model, run, tensors)
         worst = [photo.image for photo in summary.disagree]
         show_disagreement(settings, model, source, run, table, tensors, worst, hardware)
     content = summary.plain(answer(settings, model, table, summary))
     content["finding"] = finding(verdict, checks, thresholds, table.height, summary.outside)
-    content["checks"] = grouped(checks, thresholds)
+    content["checks"] = grouped(checks, thresholds, drawn)
     run.write_json("summary.json", content)
     return content
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from heatproof.commands.audit.called_out import is_called_out, own_threshold
 from heatproof.commands.audit.measure import Audit
-from heatproof.commands.audit.passes import Passes
 from heatproof.commands.audit.premises import one_class, unmet
 from heatproof.commands.audit.reference import Comparison, describe_moves
 from heatproof.commands.audit.scope import WAY_OUT, Outside
@@ -26,6 +25,7 @@ from heatproof.commands.audit.verdict import (
     conclude,
     score,
 )
+from heatproof.commands.passes import Passes
 from heatproof.errors import InputError, RunError
 from heatproof.metrics.shift import mod
 from heatproof.metrics.similarity import nissim

@@ -1,14 +1,16 @@
 """Does this model lie about what it looks at? A clean model and fooled ones on the same photos."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from heatproof.commands.compare.figures import draw_compared, draw_transfer
 from heatproof.commands.compare.measure import SORT, Compare, compared
 from heatproof.commands.compare.summary import METRICS, Fooled, answer, class_rows, transfer_rows
-from heatproof.commands.photos import in_one_way
+from heatproof.commands.effort import NOTHING, Effort, rehearsal
+from heatproof.commands.photos import in_one_way, looked_at
 from heatproof.commands.record import describe
+from heatproof.data.batches import Batch
 from heatproof.data.listing import unique
 from heatproof.data.pairs import two_class
 from heatproof.data.parts import parts
@@ -70,12 +72,31 @@ def run_compare(
         "classes": class_rows(table, clean),
         "transfer": [asdict(transfer) for transfer in transfers],
         "skipped": skipped,
-        "answer": answer(rows, told),
+        "answer": [*answer(rows, told), *looked_at(source)],
     }
     draw_transfer(transfers, run)
     draw_compared(settings, clean, hosted, source, run, hardware)
     run.write_json("summary.json", summary)
     return summary
+
+
+def effort(
+    settings: Compare, clean: Classifier, fooled: Sequence[Fooled], photos: int, hardware: Hardware = Hardware()
+) -> Effort | None:
+    """What so many photos take, of the clean model and of each fooled one; those of a swap are made of the others."""
+    base, whole = hardware.host(clean), NOTHING
+    for kind in _kinds(settings, clean):
+
+        def both(model: Classifier, batch: Batch, kind: _Kind = kind) -> None:
+            compared(base, model, model.name, batch, settings.explainers, kind.penalties, hardware, kind.swap)
+
+        count = settings.pairs if kind.swap else photos
+        found = rehearsal([entry.model for entry in fooled], count, both, hardware, settings.part)
+        if found is None:
+            return None
+        # the clean model's passes are as many, and the time is that of both
+        whole += replace(found, passes=2 * found.passes)
+    return whole
 
 
 def _check(clean: Classifier, fooled: Sequence[Fooled]) -> None:
@@ -101,15 +122,30 @@ class _Feed(NamedTuple):
         return f"{self.prefix}{number:06d}"
 
 
-def _feeds(settings: Compare, clean: Classifier, source: Source) -> Iterator[_Feed]:
-    """The data for the plain penalties, and for each swap of two classes images that show both."""
+class _Kind(NamedTuple):
+    """Penalties that are measured on the same photos: plain ones, or a swap of two classes."""
+
+    penalties: Sequence[Penalty]
+    swap: tuple[int, int] | None
+
+
+def _kinds(settings: Compare, clean: Classifier) -> Iterator[_Kind]:
     swaps = {penalty: swap for penalty in settings.penalties if (swap := swapped_classes(penalty, clean))}
     plain = [penalty for penalty in settings.penalties if penalty not in swaps]
     if plain:
-        yield _Feed(source, "photos-", plain, None)
+        yield _Kind(plain, None)
     for penalty, swap in swaps.items():
-        pairs = two_class(source, swap, clean.preprocessing, settings.pairs)
-        yield _Feed(pairs, f"pairs-{swap[0]}-{swap[1]}-", [penalty], swap)
+        yield _Kind([penalty], swap)
+
+
+def _feeds(settings: Compare, clean: Classifier, source: Source) -> Iterator[_Feed]:
+    """The data for the plain penalties, and for each swap of two classes images that show both."""
+    for penalties, swap in _kinds(settings, clean):
+        if swap is None:
+            yield _Feed(source, "photos-", penalties, None)
+        else:
+            pairs = two_class(source, swap, clean.preprocessing, settings.pairs)
+            yield _Feed(pairs, f"pairs-{swap[0]}-{swap[1]}-", penalties, swap)
 
 
 def _measure_all(

@@ -6,6 +6,7 @@ from typing import Any
 
 from heatproof.commands.defend.figures import draw_course, draw_maps, draw_trade
 from heatproof.commands.defend.measure import METRICS, SORT, Judged, measure
+from heatproof.commands.effort import Effort, of_training
 from heatproof.commands.record import describe
 from heatproof.data.sources import Source, limited, part_source
 from heatproof.errors import InputError
@@ -20,7 +21,8 @@ from heatproof.results.skipped import NotingCheckpoint, all_skipped
 from heatproof.results.table import SummaryRow, summarise
 from heatproof.robust.attack import MapAttack
 from heatproof.robust.methods import Alignment, Method, Plain
-from heatproof.robust.train import RECIPE, Defended, train_robustly
+from heatproof.robust.train import RECIPE, WATCHED, WATCHING, Defended, train_robustly
+from heatproof.training.history import Steps
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, settings
 
@@ -107,7 +109,7 @@ def run_defend(
             held_out=held_out,
             checkpoint=NotingCheckpoint(FileCheckpoint(run.path(f"scratch/{what}.pt")), run, (source, held_out)),
             scratch=run.folder / "scratch",
-            advance=lambda row: advance(what, 1),
+            advance=Steps(lambda count, row: advance(what, count)),
         )
 
     found = trained(settings.method, "training")
@@ -144,6 +146,26 @@ def run_defend(
     summary = _summary(settings, networks, rows, found, all_skipped(run, source, held_out))
     run.write_json("summary.json", summary)
     return found.model
+
+
+EXPLAINED = 2
+"""Maps of a photo in a step: of the photo, and of the photo moved."""
+
+
+def effort(settings: Defend, model: Classifier, held_out: int, hardware: Hardware = Hardware()) -> Effort | None:
+    """What a defence takes, roughly: every step, and the attacks that watch and that judge."""
+    recipe, judged = settings.recipe, min(settings.judged, held_out)
+    photo = of_training(model, settings.explainer, hardware)
+    if photo is None:
+        return None
+    trainings = 2 if settings.control else 1
+    trained = trainings * recipe.steps * recipe.batch_size * EXPLAINED
+    evaluations = trainings * (1 + recipe.steps // recipe.evaluate_every)
+    # a step of an attack on the map takes what a step of training takes
+    watched = evaluations * min(WATCHED, held_out) * WATCHING.steps
+    attacked = (1 + trainings) * len(settings.epsilons) * judged * settings.attack.steps
+    whole = photo.trained * (trained + watched + attacked) + photo.explained * (evaluations * held_out)
+    return replace(whole, more=f"roughly: {trainings * recipe.steps:,} steps of {recipe.batch_size} photos")
 
 
 @dataclass(frozen=True)

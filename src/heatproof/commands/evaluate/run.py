@@ -5,16 +5,20 @@ was, and several processes share the parts.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
+from heatproof.commands.effort import NOTHING, Effort, rehearsal
 from heatproof.commands.evaluate.answer import answer
 from heatproof.commands.evaluate.figures import draw_curves, draw_gallery, draw_randomisation, draw_weight_noise
 from heatproof.commands.evaluate.measure import STANDARD, Evaluate, measure
 from heatproof.commands.evaluate.summary import meanings, merged, side_by_side, summary_rows
+from heatproof.commands.photos import looked_at
 from heatproof.commands.record import describe
 from heatproof.commands.within import Within
+from heatproof.data.batches import Batch
 from heatproof.data.boxes import Box, Boxes
 from heatproof.data.parts import parts
 from heatproof.data.sources import Source
@@ -94,10 +98,28 @@ def run_evaluate(
         "side_by_side": side_by_side(settings, rows),
         "columns": meanings(settings),
         "skipped": skipped,
-        "answer": answer(settings, table, rows),
+        "answer": [*answer(settings, table, rows), *looked_at(source)],
     }
     run.write_json("summary.json", summary)
     return summary
+
+
+def effort(
+    settings: Evaluate, model: Classifier, photos: int, hardware: Hardware = Hardware(), boxes: Boxes | None = None
+) -> Effort | None:
+    """What so many photos take: all metrics of a map on each, those of changed weights on the first few."""
+    found = []
+    for metrics, count in ((settings.plain, photos), (settings.conditioned, min(photos, settings.randomised))):
+        if not metrics or not count:
+            continue
+        asked = replace(settings, metrics=metrics)
+
+        def measured(model: Classifier, batch: Batch, asked: Evaluate = asked) -> None:
+            measure(asked, model, batch, boxes, hardware, len(batch.ids))
+
+        found.append(rehearsal([model], count, measured, hardware, settings.part))
+    known = [one for one in found if one is not None]
+    return sum(known, NOTHING) if len(known) == len(found) else None
 
 
 def _draw(

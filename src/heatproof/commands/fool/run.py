@@ -1,12 +1,13 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from heatproof.commands.compare.summary import METRICS, class_rows
+from heatproof.commands.effort import Effort, of_training
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
 from heatproof.commands.record import describe
 from heatproof.data.pairs import TwoClass, two_class
@@ -113,6 +114,21 @@ def run_fool(
     draw_lie(lie, held_out, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
     return summary
+
+
+def effort(settings: Fool, model: Classifier, held_out: int, hardware: Hardware = Hardware()) -> Effort | None:
+    """What a fooling takes at most: every step, the clean model's outputs, and the evaluations on the held-out photos.
+
+    A swap's second kind of photos shares the steps with the first.
+    """
+    recipe = settings.recipe
+    photo = of_training(model, settings.explainer, hardware)
+    if photo is None:
+        return None
+    trained = recipe.steps * recipe.batch_size
+    evaluated = (3 + recipe.steps // recipe.evaluate_every) * held_out
+    whole = photo.trained * trained + photo.explained * evaluated
+    return replace(whole, more=f"at most: {recipe.steps:,} steps of {recipe.batch_size} photos")
 
 
 def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:

@@ -2,11 +2,12 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
+from heatproof.commands.effort import Effort, of_training
 from heatproof.commands.record import describe
 from heatproof.commands.repair.figures import draw_course, draw_maps
 from heatproof.commands.repair.measure import Found, found_in, measured
@@ -15,7 +16,8 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.repairs.remedies import Remedy, Truth
-from heatproof.repairs.repair import Means, Repaired, repair
+from heatproof.repairs.repair import BATCH, EVALUATIONS, TRIAL, Means, Repaired, repair
+from heatproof.repairs.witness import questions
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
@@ -74,6 +76,27 @@ class _Numbers:
     best: int
     steps: int
     seconds: float | None
+
+
+def effort(
+    settings: Repair, model: Classifier, photos: int, held_out: int, hardware: Hardware = Hardware()
+) -> Effort | None:
+    """What a repair takes at most: the witness of the photos, every step, and the evaluations.
+
+    Args:
+        photos: to train on.
+    """
+    course = settings.remedy.course
+    photo = of_training(model, settings.explainer, hardware)
+    if photo is None:
+        return None
+    asked = held_out + (photos if course.pull else 0)
+    trials = 1 + (TRIAL * course.thirds if course.thirds > 1 else 0.0)
+    trained = trials * course.steps * BATCH * (2 if course.views else 1)
+    evaluated = trials * EVALUATIONS * held_out + photos
+    whole = photo.asked * (asked * questions(*model.input_shape))
+    whole += photo.trained * trained + photo.explained * evaluated
+    return replace(whole, more=f"at most: {asked:,} photos are asked about, {course.steps:,} steps of {BATCH}")
 
 
 def run_repair(

@@ -12,11 +12,14 @@ from typing import Any
 import polars as pl
 import torch
 
+from heatproof.commands.effort import Effort, rehearsal
+from heatproof.commands.photos import looked_at
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import ShiftRow, answer, choose, paired, shift_rows
 from heatproof.commands.within import Within
+from heatproof.data.batches import Batch
 from heatproof.data.listing import unique
 from heatproof.data.parts import parts
 from heatproof.data.photos import fit
@@ -102,11 +105,23 @@ def run_shift(
         "rows": [row.plain() for row in rows],
         "paired": [test.plain() for test in tests],
         "skipped": skipped,
-        "answer": [*_lowered(settings), *answer(table, rows, tests)],
+        "answer": [*_lowered(settings), *answer(table, rows, tests), *looked_at(sources[0])],
         "classes": models[0].classes,
     }
     run.write_json("summary.json", summary)
     return summary
+
+
+def effort(
+    settings: Shift, models: Sequence[Classifier], photos: int, hardware: Hardware = Hardware()
+) -> Effort | None:
+    """What the attacks on so many photos take, for every model."""
+
+    def attack(model: Classifier, batch: Batch) -> None:
+        for _ in measure(settings, model.name, model, batch, hardware):
+            pass
+
+    return rehearsal(models, photos, attack, hardware, settings.part)
 
 
 def _lowered(settings: Shift) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an audit really asks of a network: the photos that went through it, forwards and backwards."""
+"""What is really asked of a network: the photos that went through it, forwards and backwards."""
 
 import time
 from collections.abc import Callable, Generator

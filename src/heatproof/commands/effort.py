@@ -1,0 +1,157 @@
+"""How long work will take, told before it begins: one photo or one step is rehearsed, and counted up."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+
+from heatproof.commands.passes import counting, seconds_per_pass
+from heatproof.data.batches import Batch
+from heatproof.errors import HeatproofError
+from heatproof.models.classifier import Classifier
+from heatproof.models.hardware import Hardware
+from heatproof.models.layers import default_layer, known_layouts
+from heatproof.training.terms import without_relu
+from heatproof.types import Explainer, Explanation
+
+FEWEST = 8
+"""Photos from which on one of them is rehearsed: of fewer, the rehearsal itself would be much of the work."""
+TRAINED = 4
+"""Photos of a step that is rehearsed."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What work takes.
+
+    Attributes:
+        seconds: on this machine, by a rehearsal.
+        passes: photos through the network, forwards and backwards.
+        more: in words, what stands behind the passes.
+    """
+
+    seconds: float
+    passes: float
+    more: str = ""
+
+    def __mul__(self, times: float) -> "Effort":
+        return Effort(self.seconds * times, self.passes * times, self.more)
+
+    def __add__(self, other: "Effort") -> "Effort":
+        return Effort(self.seconds + other.seconds, self.passes + other.passes, self.more or other.more)
+
+    def words(self) -> str:
+        """``about 6 min, 2,880 passes``."""
+        from heatproof.report.words import duration  # which loads polars
+
+        return f"about {duration(self.seconds)}, {self.passes:,.0f} passes{f' ({self.more})' if self.more else ''}"
+
+
+NOTHING = Effort(0.0, 0.0)
+
+
+def rehearsal(
+    models: Sequence[Classifier],
+    photos: int,
+    measure: Callable[[Classifier, Batch], object],
+    hardware: Hardware,
+    part: int,
+) -> Effort | None:
+    """What ``photos`` photos take with all models: a photo of noise is measured with each, and counted up.
+
+    What a metric or an attack costs follows from its settings and the network, hardly from what a photo shows; files
+    are not read. Where there is an accelerator, which is as fast with many photos as with one, a whole part is
+    measured.
+
+    Args:
+        measure: all that is done with a batch of a model's photos; what it hands out is forgotten.
+        part: photos that are measured together.
+
+    Returns:
+        ``None`` for fewer than :data:`FEWEST` photos, or where it cannot be rehearsed: the work itself says why.
+    """
+    count = 1 if hardware.place.type == "cpu" else min(part, photos)
+    if photos < FEWEST * count:
+        return None
+    whole = NOTHING
+    for model in models:
+        hosted = hardware.host(model)
+        # what is asked once for all photos
+        with suppress(HeatproofError):
+            default_layer(hosted)
+            known_layouts(hosted, hardware.bring(noise(hosted, 1).images))
+        try:
+            whole += timed(hosted, hardware, lambda: measure(hosted, noise(hosted, count)))  # noqa: B023 called at once
+        except HeatproofError:
+            return None
+    return whole * (photos / count)
+
+
+def planned(model: Classifier, passes: int, hardware: Hardware, more: str = "") -> Effort:
+    """What so many passes forward take, by one that is timed."""
+    return Effort(passes * seconds_per_pass(hardware.host(model), hardware), passes, more)
+
+
+def timed(model: Classifier, hardware: Hardware, work: Callable[[], object]) -> Effort:
+    """What the work takes when the network is warm."""
+    seconds_per_pass(model, hardware)
+    with counting(model) as passes:
+        begun = time.perf_counter()
+        work()
+    return Effort(time.perf_counter() - begun, passes.forward + passes.backward)
+
+
+def noise(model: Classifier, count: int) -> Batch:
+    """Photos of noise, the same always."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(count, model.channels, *model.input_shape, generator=generator)
+    return Batch([f"noise-{place}" for place in range(count)], images, torch.zeros(count, dtype=torch.long))
+
+
+@dataclass(frozen=True)
+class OfPhoto:
+    """What one photo takes in a training.
+
+    Attributes:
+        trained: in a step: its map with a graph, and the gradient in all weights.
+        explained: its map alone.
+        asked: the answer alone.
+    """
+
+    trained: Effort
+    explained: Effort
+    asked: Effort
+
+
+def of_training(model: Classifier, explainer: Explainer, hardware: Hardware) -> OfPhoto | None:
+    """What one photo of a training takes, where everything is trained.
+
+    Returns:
+        ``None`` where the explainer cannot be trained: the work itself says why.
+    """
+    own = deepcopy(hardware.host(model)).eval()
+    weights = [value for value in own.parameters() if value.is_floating_point()]
+    for value in weights:
+        value.requires_grad_()
+    images = hardware.bring(noise(own, TRAINED).images)
+
+    def explain(create_graph: bool = False) -> Explanation:
+        with hardware.autocast():
+            return without_relu(explainer)(own, images, create_graph=create_graph)
+
+    def step() -> None:
+        found = explain(create_graph=True)
+        loss = found.heatmaps.float().square().sum() + found.logits.float().square().sum()
+        gradients = torch.autograd.grad(loss, weights, materialize_grads=True, allow_unused=True)
+        # a number on the host: the device is done
+        float(torch.stack([gradient.sum() for gradient in gradients]).sum())
+
+    try:
+        step()
+        trained, explained = (timed(own, hardware, work) * (1 / TRAINED) for work in (step, explain))
+    except (HeatproofError, RuntimeError):
+        return None
+    return OfPhoto(trained, explained, planned(own, 1, hardware))
