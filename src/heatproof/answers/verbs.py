@@ -130,6 +130,7 @@ def shift(
     score: Asked | None = None,
     explain: Literal["clean", "adversarial", "label"] = "clean",
     penalty: str | Penalty | None = None,
+    wanted: int | str | None = None,
     draws: int = 0,
     limit: int | None = None,
     batch_size: int = 16,
@@ -149,6 +150,7 @@ def shift(
             Of one that is no class's (an output, a likeness) attacks lower it.
         explain: the class that is explained.
         penalty: attack the map itself.
+        wanted: reach this class (``"second"``, each photo's second most likely; a name; a number), with a penalty both.
         draws: with a penalty, for an attacker who knows a noisy explainer: draws of its noise, fresh in every step.
         limit: at most so many photos, evenly spread.
         out: the run folder, with its page; without it nothing is left on the disk.
@@ -169,6 +171,7 @@ def shift(
         attacks=built(attack, catalog.ATTACKS, "attack"),
         explainers=at_named_layers(explained.explainers, models[0]),
         explain=explain,
+        wanted=wanted,
         draws=draws,
         part=batch_size,
         **more,

@@ -55,6 +55,14 @@ def shift(
             **options.specs(catalog.PENALTIES, "penalty"),
         ),
     ] = None,
+    wanted: Annotated[
+        str | None,
+        typer.Option(
+            "--wanted",
+            help="Reach this class: second, each photo's second most likely, or a name. With --penalty both at once.",
+            show_default=False,
+        ),
+    ] = None,
     draws: Annotated[
         int,
         typer.Option("--draws", min=0, help="With --penalty: draws of a noisy explainer's noise, fresh in every step."),
@@ -91,6 +99,7 @@ def shift(
         explainers=at_layers(explained.explainers, layer or []),
         explain=explain,  # type: ignore[arg-type]
         draws=draws,
+        wanted=int(wanted) if wanted is not None and wanted.isdecimal() else wanted,
         part=batch_size,
         **given,
     )

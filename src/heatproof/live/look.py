@@ -273,7 +273,7 @@ class Live:
         with self.hardware.autocast():
             images = self._once(("images", attack, *about), lambda: self._moved(attack, goal, clean.images, about))
             grid = explain_together(model, images, [wanted.explainer], clean.grid.targets)
-        reached = succeeded(shift_of(wanted), goal, clean.grid, grid)
+        reached = succeeded(shift_of(wanted), goal, clean.grid, grid, images)
         return Condition(attack_name(attack), attack.epsilon, images, grid, reached)
 
     def _moved(self, attack: BallAttack, goal: Goal, images: Images, about: tuple[Any, ...]) -> Images:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from heatproof.attacks.balls import check_epsilon, distance, steepest
 from heatproof.attacks.gradient import FGSM, check_gradient
-from heatproof.attacks.objectives import Goal, begin, lower_score, misclassify, move_heatmap
+from heatproof.attacks.objectives import Goal, begin, lower_score, misclassify, move_heatmap, reach
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
@@ -42,6 +42,8 @@ from heatproof.types import (
 Explained = Literal["clean", "adversarial", "label"]
 CLEAN = "clean"
 """What the column ``attack`` says of the clean images."""
+SECOND = "second"
+"""What ``wanted`` says of each image's second most likely class."""
 ON = 0.15
 """Where the clean map exceeds this share of its maximum it is taken for the object: Selvaraju et al.'s box rule."""
 
@@ -58,6 +60,9 @@ class Shift:
         explain: the class explained: the ``clean`` prediction on both images, each image's own prediction
             (``adversarial``), or the ``label``.
         penalty: raise a moved heatmap of the first explainer, while the class stays, instead of the cross-entropy.
+        wanted: reach this class instead of leaving the label: ``second``, each image's second most likely, or a class
+            by number or name. With a penalty the map of that class is moved (ADV^2), against the map of the clean
+            prediction; ``explain`` is then ``adversarial``, as the victim sees it.
         lower: lower this score instead, one that is no class's (an output, a likeness to a photo).
         draws: with a penalty: climb the mean over so many draws of a noisy explainer's noise, fresh in every step, as
             an attacker does who knows it; 0: climb the explainer as it is.
@@ -75,6 +80,7 @@ class Shift:
     explainers: tuple[Explainer, ...] = (GradCAM(),)
     explain: Explained = "clean"
     penalty: Penalty | None = None
+    wanted: int | str | None = None
     lower: Score | None = None
     draws: int = 0
     normalisation: Literal["max", "minmax"] = "max"
@@ -109,6 +115,15 @@ class Shift:
             raise InputError(f"normalisation is max or minmax, got {self.normalisation!r}")
         if self.penalty is not None and self.lower is not None:
             raise InputError("an attack moves the map (penalty) or lowers a score (lower): give one of the two")
+        if self.wanted is not None and self.lower is not None:
+            raise InputError(
+                "an attack reaches a class (wanted) or lowers a score that is none (lower): give one of the two"
+            )
+        if self.wanted is not None and self.penalty is not None and self.explain != "adversarial":
+            raise InputError(
+                "a map that is to be moved while the class becomes another is that of the class seen: with wanted and "
+                f"a penalty say explain='adversarial' (--explain adversarial), got {self.explain!r}"
+            )
         if self.part < 1:
             raise InputError(f"a part has at least 1 photo, got {self.part}")
         for attack in self.attacks:
@@ -160,7 +175,8 @@ def attacked(
     with hardware.autocast():
         if settings.explain == "label" and (labels < 0).any():
             labels = _known(labels, predict(model, images))
-        straight = settings.penalty is None and any(isinstance(attack, FGSM) for attack in settings.attacks)
+        plainly = settings.penalty is None and settings.wanted is None
+        straight = plainly and any(isinstance(attack, FGSM) for attack in settings.attacks)
         clean = explain_together(
             model,
             images,
@@ -169,13 +185,16 @@ def attacked(
             climb=raised if straight else None,
         )
     goal = misclassify(model, _known(labels, clean.logits))
+    wanted = None if settings.wanted is None else _wanted(settings.wanted, model, clean.logits)
+    if wanted is not None:
+        goal = reach(model, wanted)
     if settings.lower is not None:
         goal = begin(lower_score(model, partial(explained, score=settings.lower), clean.logits.argmax(1)), images)
     if settings.penalty is not None:
-        goal = move_heatmap(
-            model, settings.explainers[0], settings.penalty, targets=clean.targets[:, 0], draws=settings.draws
-        )
-    yield Condition(CLEAN, 0.0, images, clean, succeeded(settings, goal, clean, clean))
+        held = {"targets": clean.targets[:, 0]} if wanted is None else {"wanted": wanted}
+        goal = move_heatmap(model, settings.explainers[0], settings.penalty, draws=settings.draws, **held)
+        goal = goal if wanted is None else begin(goal, images)
+    yield Condition(CLEAN, 0.0, images, clean, succeeded(settings, goal, clean, clean, images))
     for attack in settings.attacks:
         with hardware.autocast():
             direction = _direction(attack, goal, images, clean)
@@ -186,7 +205,15 @@ def attacked(
                 adversarial = sized(goal, images) if direction is None else sized.along(images, direction)
                 targets = None if settings.explain == "adversarial" else clean.targets
                 grid = explain_together(model, adversarial, settings.explainers, targets)
-            yield Condition(attack_name(attack), epsilon, adversarial, grid, succeeded(settings, goal, clean, grid))
+            reached = succeeded(settings, goal, clean, grid, adversarial)
+            yield Condition(attack_name(attack), epsilon, adversarial, grid, reached)
+
+
+def _wanted(wanted: int | str, model: Classifier, logits: Logits) -> Labels:
+    """The class that each image is to be taken for."""
+    if wanted == SECOND:
+        return logits.detach().topk(2).indices[:, 1]
+    return torch.full((len(logits),), model.class_index(wanted), device=logits.device)
 
 
 def _direction(attack: Attack, goal: Goal, images: Images, clean: Grid) -> Images | None:
@@ -196,11 +223,14 @@ def _direction(attack: Attack, goal: Goal, images: Images, clean: Grid) -> Image
     return attack.direction(goal, images) if isinstance(attack, DirectedAttack) else None
 
 
-def succeeded(settings: Shift, goal: Goal, clean: Grid, grid: Grid) -> Tensor:
-    """Of each image, whether the attack got where it wanted, from what both passes said already."""
+def succeeded(settings: Shift, goal: Goal, clean: Grid, grid: Grid, images: Images) -> Tensor:
+    """Of each image, whether the attack got where it wanted, as far as it goes from what both passes said already."""
     if goal.of_logits is not None:
         return goal.of_logits(grid.logits).reached
     assert settings.penalty is not None
+    if settings.wanted is not None:
+        with torch.no_grad():
+            return goal.look(images).reached
     before, after = clean.heatmaps[0][:, 0], grid.heatmaps[0][:, 0]
     lowered = settings.penalty(after, before) < settings.penalty(before, before)
     return lowered & (grid.logits.argmax(1) == clean.logits.argmax(1))

@@ -16,7 +16,7 @@ from heatproof.commands.effort import Effort, rehearsal
 from heatproof.commands.photos import looked_at
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
-from heatproof.commands.shift.measure import Condition, Shift, attacked, measure
+from heatproof.commands.shift.measure import SECOND, Condition, Shift, attacked, measure
 from heatproof.commands.shift.summary import ShiftRow, answer, choose, paired, shift_rows
 from heatproof.commands.within import Within
 from heatproof.data.batches import Batch
@@ -105,7 +105,7 @@ def run_shift(
         "rows": [row.plain() for row in rows],
         "paired": [test.plain() for test in tests],
         "skipped": skipped,
-        "answer": [*_lowered(settings), *answer(table, rows, tests), *looked_at(sources[0])],
+        "answer": [*_aim(settings), *answer(table, rows, tests), *looked_at(sources[0])],
         "classes": models[0].classes,
     }
     run.write_json("summary.json", summary)
@@ -124,7 +124,11 @@ def effort(
     return rehearsal(models, photos, attack, hardware, settings.part)
 
 
-def _lowered(settings: Shift) -> list[str]:
+def _aim(settings: Shift) -> list[str]:
+    if settings.wanted is not None:
+        aim = "each photo's second most likely class" if settings.wanted == SECOND else f"the class {settings.wanted!r}"
+        shown = "" if settings.penalty is None else f", and at once to a map as {settings.penalty!r} wants it"
+        return [f"Attacks lead to {aim}{shown}; success says which got there."]
     if settings.lower is None:
         return []
     return [f"Attacks lower {settings.lower!r}, not the probability of a class."]
