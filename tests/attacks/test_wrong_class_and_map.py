@@ -73,4 +73,4 @@ def test_to_hold_and_to_change_the_class_at_once_is_refused(model, images, label
     # beside the wanted class, and with another model, they add
     both = move_heatmap(model, EXPLAINER, PLANTED, wanted=labels) + reach(model, labels)
     assert torch.isfinite(begin(both, images).look(images).value).all()
-    holding + other(torch.nn.Flatten(), labels)
+    assert (holding + other(torch.nn.Flatten(), labels)).holds == (model,)

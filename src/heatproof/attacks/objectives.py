@@ -248,6 +248,7 @@ def move_heatmap(
         raise InputError(f"betas grow from a positive number, for example (10, 100); got {betas}")
     explainer = at_named_layer(model, explainer)  # betas climb on a copy
     climbed = explainer if through is None else at_named_layer(model, through)
+    holds, leaves = ((model,), ()) if wanted is None else ((), (model,))
 
     def start(clean: Images) -> Goal:
         # explained once and for all at the clean image; its own graph is not needed
@@ -279,10 +280,11 @@ def move_heatmap(
             return torch.stack(values).mean(0)
 
         other = betas is not None or through is not None or draws > 0
-        return Goal(lambda images: at(model, images), climb=climb if other else None, hint=_FLAT, **class_of)
+        return Goal(
+            lambda images: at(model, images), climb=climb if other else None, hint=_FLAT, holds=holds, leaves=leaves
+        )
 
-    class_of = {"holds" if wanted is None else "leaves": (model,)}
-    return Goal(lambda images: start(images).look(images), start=start, hint=_FLAT, **class_of)
+    return Goal(lambda images: start(images).look(images), start=start, hint=_FLAT, holds=holds, leaves=leaves)
 
 
 _FLAT = (

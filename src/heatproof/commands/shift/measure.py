@@ -191,9 +191,9 @@ def attacked(
     if settings.lower is not None:
         goal = begin(lower_score(model, partial(explained, score=settings.lower), clean.logits.argmax(1)), images)
     if settings.penalty is not None:
-        held = {"targets": clean.targets[:, 0]} if wanted is None else {"wanted": wanted}
-        goal = move_heatmap(model, settings.explainers[0], settings.penalty, draws=settings.draws, **held)
-        goal = goal if wanted is None else begin(goal, images)
+        moved = partial(move_heatmap, model, settings.explainers[0], settings.penalty, draws=settings.draws)
+        # of a wanted class success is not seen in the maps that are made anyway, but at the clean maps it is bound to
+        goal = moved(targets=clean.targets[:, 0]) if wanted is None else begin(moved(wanted=wanted), images)
     yield Condition(CLEAN, 0.0, images, clean, succeeded(settings, goal, clean, clean, images))
     for attack in settings.attacks:
         with hardware.autocast():
