@@ -192,6 +192,7 @@ METRICS = Entries(
         "infidelity": "heatproof.metrics.robustness:Infidelity",
         "sensitivity_max": "heatproof.metrics.robustness:SensitivityMax",
         "stability": "heatproof.metrics.stability:Stability",
+        "input_invariance": "heatproof.metrics.invariance:InputInvariance",
         "weight_noise": "heatproof.metrics.weight_noise:WeightNoise",
         "pointing_game": "heatproof.metrics.localisation:PointingGame",
         "box_iou": "heatproof.metrics.localisation:BoxIoU",
