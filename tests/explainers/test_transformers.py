@@ -132,7 +132,7 @@ def test_positions_take_their_share_between_tokens_and_pixels() -> None:
     model, images = named(), photos(3, size=6)
     nn.init.zeros_(model.network.get_parameter("inner.stem.bias"))
     kept: list[Tensor] = []
-    hook = model.network.get_submodule("tokens").register_forward_hook(lambda module, given, out: kept.append(out))
+    hook = model.network.get_submodule("tokens").register_forward_hook(lambda *given: kept.append(given[2]))
     model(images)
     hook.remove()
     relevance = LRP("tokens", "cp_lrp", stabilizer=1e-13).relevance(model, images, TARGETS).channels
