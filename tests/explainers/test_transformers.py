@@ -132,7 +132,7 @@ def test_positions_take_their_share_between_tokens_and_pixels() -> None:
     model, images = named(), photos(3, size=6)
     nn.init.zeros_(model.network.get_parameter("inner.stem.bias"))
     kept: list[Tensor] = []
-    hook = model.network.get_submodule("tokens").register_forward_hook(lambda module, given, out: kept.append(out))
+    hook = model.network.get_submodule("tokens").register_forward_hook(lambda *given: kept.append(given[2]))
     model(images)
     hook.remove()
     relevance = LRP("tokens", "cp_lrp", stabilizer=1e-13).relevance(model, images, TARGETS).channels
@@ -192,3 +192,15 @@ def test_networks_of_huggingface() -> None:
         assert ATTNLRP(model, images).heatmaps.shape == (2, 32, 32)
         for explainer in (hp.GradCAM(), LRP("default", "attnlrp"), hp.AttentionRollout(), hp.Chefer()):
             assert explainer(model, images).heatmaps.shape == (2, 4, 4), kind
+
+
+def test_attention_over_five_dimensions_is_followed() -> None:
+    """Twins hands torch's attention windows beside batch and heads, for which torch takes another softmax."""
+    import timm
+
+    torch.manual_seed(0)
+    network = timm.create_model("twins_svt_small", img_size=64, depths=[1, 1, 1, 1], wss=[4, 4, 2, 2], num_classes=5)
+    model = hp.Classifier(network.eval(), (0.5,) * 3, (0.5,) * 3, input_size=64)
+    known = {layer.name: layer.layout for layer in hp.list_layers(model)}
+    assert str(known["blocks.0.0"]) == "NLC, 16x16 tokens"
+    assert hp.default_layer(model) == "pos_block.3"

@@ -310,10 +310,10 @@ _ELEMENT_WISE = """
 alias clone contiguous copy_ detach dropout alpha_dropout lift_fresh native_dropout _to_copy native_layer_norm
 native_group_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training batch_norm
 cudnn_batch_norm miopen_batch_norm _batch_norm_with_update layer_norm group_norm rms_norm _fused_rms_norm _softmax
-_log_softmax native_channel_shuffle channel_shuffle masked_fill masked_fill_ where elu elu_ celu celu_ selu selu_
-gelu gelu_ hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ leaky_relu leaky_relu_ log_sigmoid mish
-mish_ prelu _prelu_kernel relu relu_ relu6 relu6_ rrelu rrelu_with_noise silu silu_ softplus threshold threshold_
-sigmoid_ tanh_ clamp_ clamp_min_ clamp_max_ add_ sub_ mul_ div_ pow_ sqrt_ rsqrt_ exp_ neg_ abs_
+_safe_softmax _log_softmax native_channel_shuffle channel_shuffle masked_fill masked_fill_ where elu elu_ celu celu_
+selu selu_ gelu gelu_ hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ leaky_relu leaky_relu_
+log_sigmoid mish mish_ prelu _prelu_kernel relu relu_ relu6 relu6_ rrelu rrelu_with_noise silu silu_ softplus
+threshold threshold_ sigmoid_ tanh_ clamp_ clamp_min_ clamp_max_ add_ sub_ mul_ div_ pow_ sqrt_ rsqrt_ exp_ neg_ abs_
 """
 SAME = set(_ELEMENT_WISE.split())
 """Operators that are element-wise but for a normalisation, beside those that torch itself marks as such."""

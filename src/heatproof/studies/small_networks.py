@@ -88,7 +88,7 @@ def _ready(network: SmallNetwork) -> SmallNetwork:
 
 
 def train(
-    build: Callable[[], nn.Sequential],
+    build: Callable[[], nn.Module],
     file: Path,
     feed: Feed,
     *,
