@@ -12,7 +12,8 @@ import heatproof
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
-from generated import filled  # noqa: E402 it lies beside this file, which is loaded by its path
+from formulas import marked, typeset  # noqa: E402 these lie beside this file, which is loaded by its path
+from generated import filled  # noqa: E402
 
 ROLE = re.compile(r":(?:mod|class|func|meth|data|attr):`~?([^`]+)`")
 PAGES = re.compile(r"<!-- pages: (\S+) -->")
@@ -39,7 +40,12 @@ def on_page_markdown(text: str, *, page: Any, **known: Any) -> str:
         titles = [next(iter(re.findall(r"(?m)^# (.+)$", page.read_text("utf-8"))), page.stem) for page in pages]
         return "\n".join(f"- [{title}]({page.name})" for title, page in zip(titles, pages, strict=True)) or "None yet."
 
-    return PAGES.sub(links, filled(text))
+    return marked(PAGES.sub(links, filled(text)))
+
+
+def on_page_content(html: str, **known: Any) -> str:
+    """Formulas, those of docstrings too, as they are drawn."""
+    return typeset(html)
 
 
 def markdown(docstring: str) -> str:
@@ -83,6 +89,6 @@ class Plain(griffe.Extension):
             # a module's constant is nobody's to rely on; the catalog's lists are
             obj.docstring = None
             return
-        obj.docstring.value = markdown(obj.docstring.value)
+        obj.docstring.value = marked(markdown(obj.docstring.value))
         if of_module and (obj.is_class or obj.is_function):
             obj.docstring.value += f"\n\n{imported(obj.name, obj.module.path)}"

@@ -120,6 +120,8 @@ def test_boxes_from_a_file(photos: Path, tmp_path: Path, capsys: pytest.CaptureF
     )
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert row["pointing_game"] == 1.0
+    # a rate: what is so of five photos need not be so of all
+    assert row["pointing_game_low"] == pytest.approx(0.5655, abs=1e-4)
     assert (row["count"], row["pointing_game_missing"]) == (6, 1)
     assert 0.3 < row["box_iou"] < 0.8
 

@@ -17,7 +17,7 @@ from heatproof.report import write_report
 from heatproof.report.beside import numbers_beside
 from heatproof.report.payload import read_views, script_json, table_payload
 from heatproof.report.pictures import embed_figure
-from heatproof.report.words import number_table
+from heatproof.report.words import number_table, side_by_side
 from heatproof.results import Run, View, add_view, read_run
 
 
@@ -196,6 +196,31 @@ def test_figures_that_are_not_shown_are_not_read(make_run, tmp_path, monkeypatch
     assert 8 <= shown <= 10
     assert len(tried) == shown + page_module.MISSES
     assert f"{201 - shown} more figures" in page
+
+
+def test_what_is_the_same_in_every_line_is_no_column(tmp_path):
+    for name in ("one", "two"):
+        with Run.start(tmp_path / name, command="audit", settings={}) as run:
+            checks = [{"check": "input", "number": number, "value": 0.5} for number in ("frame", "likeness")]
+            run.write_json("summary.json", {"rows": checks})
+    joint = numbers_beside([read_run(tmp_path / name) for name in ("one", "two")])
+    assert [head["head"] for head in joint["heads"]] == ["number", "one", "two"]
+    assert [[cell["text"] for cell in line] for line in joint["rows"]] == [
+        ["frame", "0.5", "0.5"],
+        ["likeness", "0.5", "0.5"],
+    ]
+
+
+def test_metrics_are_told_in_words(tmp_path):
+    with Run.start(tmp_path / "run", command="evaluate", settings={}) as run:
+        metrics = ("aopc", "spearman, randomised head", "my own")
+        run.write_json("summary.json", {"rows": [], "side_by_side": [{"metric": name, "x": 0.5} for name in metrics]})
+    table = side_by_side(read_run(tmp_path / "run"))
+    assert [line[0]["text"] for line in table["rows"]] == [
+        "fall, map's order (aopc)",
+        "rank correlation (spearman), randomised head",
+        "my own",
+    ]
 
 
 def test_several_runs_side_by_side(make_run, tmp_path):

@@ -27,6 +27,7 @@ class Column(NamedTuple):
         better: which way is better; ``neither`` for what is there to compare with.
         range: its ends and its unit.
         meaning: in a few words.
+        rate: of each photo it is 0 or 1, so that its mean is a rate.
 
     >>> Column("road", "down", "[0, 1]", "what is left").help
     'what is left; in [0, 1], down is better'
@@ -36,6 +37,7 @@ class Column(NamedTuple):
     better: Better
     range: str
     meaning: str
+    rate: bool = False
 
     @property
     def help(self) -> str:

@@ -88,7 +88,7 @@ class PointingGame:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        return (Column("pointing_game", "up", "[0, 1]", "share of photos whose highest cell lies in a box"),)
+        return (Column("pointing_game", "up", "[0, 1]", "share of photos whose highest cell lies in a box", rate=True),)
 
     def check(self, model: nn.Module, size: tuple[int, int], boxes: bool) -> None:
         _check_annotated("pointing_game()", boxes)

@@ -32,6 +32,11 @@ def numbers_beside(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
     lines = [line for place in places for line in _lines(place, tables, varying, keys, verb)]
     heads = [_head(term(keys[n], verb).head) for n in varying]
     heads += [_head("number"), *(_head(label, number=True) for label in labels(runs))]
+    own = len(varying)
+    if own and len({line[own]["text"] for line in lines}) == 1:
+        # the rows tell apart what is counted: its name would be the same in each
+        del heads[own]
+        lines = [[*line[:own], *line[own + 1 :]] for line in lines]
     return {"heads": heads, "rows": lines}
 
 

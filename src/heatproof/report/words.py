@@ -149,7 +149,19 @@ def column_help(run: RunFiles, tables: Sequence[dict[str, Any] | None], images: 
 
 def side_by_side(run: RunFiles) -> dict[str, Any] | None:
     """The table with a column per explainer, where the summary has one."""
-    return number_table(_dicts(run.summary.get("side_by_side")), verb=run.command)
+    rows = [{**row, "metric": _metric(row["metric"], run.command)} if "metric" in row else row for row in _side(run)]
+    return number_table(rows, verb=run.command)
+
+
+def _side(run: RunFiles) -> list[dict[str, Any]]:
+    return _dicts(run.summary.get("side_by_side"))
+
+
+def _metric(name: Any, verb: str) -> str:
+    """In words, with the name by which it is asked for: ``fall, map's order (aopc)``."""
+    asked, comma, condition = str(name).partition(", ")
+    head = term(asked, verb).head
+    return f"{head}{'' if head == asked else f' ({asked})'}{comma}{condition}"
 
 
 def joint_table(runs: Sequence[RunFiles]) -> dict[str, Any] | None:

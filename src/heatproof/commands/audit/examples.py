@@ -199,11 +199,9 @@ def of_swap(kept: Kept) -> Example | None:
 
 EXAMPLES: dict[str, Callable[[Kept], Example | None]] = {
     "agreement": of_agreement,
-    "all_classes": of_agreement,
     "frame": of_frame,
     "faithfulness": of_faithfulness,
     "likeness": of_likeness,
-    "center_spread": of_likeness,
     "mosaic": of_mosaic,
     "mosaic_swap": of_swap,
 }

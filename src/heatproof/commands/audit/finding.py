@@ -50,7 +50,7 @@ def finding(
     deciding = [check for check in judged if check.decides]
     against = [check for check in judged if check.verdict in ("fail", "doubtful")]
     judged_words = f"{len(judged)} of {len(checks)} numbers could be judged, {len(deciding)} of which decide"
-    grounds = [f"{photos} photos. {judged_words}; {len(against)} speak against the heatmaps."]
+    grounds = [f"{photos} photos. {judged_words}; {_speaking(len(against))} against the heatmaps."]
     return {
         "word": WORDS.get(verdict, verdict),
         "tone": TONES.get(verdict, "unknown"),
@@ -108,6 +108,10 @@ def _origin(thresholds: Thresholds) -> str:
     at = f", with photos of {_listed(sizes)} pixels a side" if sizes else ""
     when = f", measured on {known['date']}" if isinstance(known.get("date"), str) else ""
     return f"The limits rest on {count} networks known to be honest{by}{at}{when}; another kind of network may differ."
+
+
+def _speaking(count: int) -> str:
+    return f"{count or 'none'} speak{'s' if count < 2 else ''}"
 
 
 def _apart(apart: Outside) -> str:

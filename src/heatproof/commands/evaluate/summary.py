@@ -28,7 +28,8 @@ def of_maps(settings: Evaluate, table: pl.DataFrame) -> pl.DataFrame:
 
 def summary_rows(settings: Evaluate, table: pl.DataFrame) -> list[SummaryRow]:
     """A row per explainer with every metric's mean and interval, then one per explainer and condition."""
-    maps = of_maps(settings, table)
+    rates = [pl.col(column.name).cast(pl.Float64) for column in settings.columns if column.rate]
+    maps = of_maps(settings, table).with_columns([rate.fill_nan(None).cast(pl.Boolean) for rate in rates])
     rows = summarise(maps, ["model", "explainer"], [*(column.name for column in settings.columns), "empty"])
     for metric in settings.conditioned:
         drawn = table.filter(pl.col(metric.condition).is_not_null()) if metric.condition in table.columns else None

@@ -191,12 +191,12 @@ def _summary(
     settings: Fool, table: pl.DataFrame, history: History, clean: Classifier, skipped: list[dict[str, str]]
 ) -> dict[str, Any]:
     [row] = summarise(table, ["model", "penalty", "explainer"], METRICS)
-    course = _course(history)
+    course, held = _course(history), all(seen.get("inside") for seen in history.looks)
     return {
         "rows": [{**row.plain(), **asdict(course)}],
         "classes": class_rows(table, clean),
         "skipped": skipped,
-        "answer": [_answer(settings, row, course)],
+        "answer": [_answer(settings, row, course, held)],
     }
 
 
@@ -239,7 +239,12 @@ def _course(history: History) -> _Course:
     )
 
 
-def _answer(settings: Fool, row: SummaryRow, course: _Course) -> str:
+def _answer(settings: Fool, row: SummaryRow, course: _Course, held: bool) -> str:
+    """What came of it, and what helps where nothing did.
+
+    Args:
+        held: the accuracy was inside the budget at every evaluation.
+    """
     sentence = (
         f"After {course.best} steps {row.means['fsr'].value:.1%} of the held-out heatmaps of {settings.explainer!r} "
         f"lie as {settings.penalty!r} wants; top-1 {course.watched_accuracy_clean:.1%} before and "
@@ -247,8 +252,9 @@ def _answer(settings: Fool, row: SummaryRow, course: _Course) -> str:
     )
     if not course.best:
         budget = settings.recipe.max_accuracy_drop
+        # where the accuracy held, nothing moved; else it moved too far
+        way = "More steps, a larger weight or a larger lr" if held else "A smaller lr, more steps or more data"
         sentence = (
-            f"No checkpoint fooled more heatmaps inside the budget of {budget:.1%}: the model is unchanged. A smaller "
-            "lr, more steps or more data help."
+            f"No checkpoint fooled more heatmaps inside the budget of {budget:.1%}: the model is unchanged. {way} help."
         )
     return f"{sentence} It ended early: {course.stopped}." if course.stopped else sentence
