@@ -111,7 +111,7 @@ def audit(
     settings |= {"reference": None if reference is None else _name(reference), "thresholds": known.plain()}
     settings |= {"baseline": str(baseline) if baseline else None} | explained.given()
     read = [model, data, reference, thresholds, baseline]
-    job = _job(shard, out)
+    job = job_of(shard, out)
     shared = Processes(job=job)
     total = shared.photos(len(source), batch_size)
     with filled(out, "audit", settings, seed, overwrite, read, job) as run, progress("auditing", total) as advance:
@@ -192,7 +192,7 @@ def shift(
 
     hardware = settle(device, precision, models, photos, asked.explainers)
     settings |= {"limit": limit, "precision": hardware.precision} | explained.given()
-    job = _job(shard, out)
+    job = job_of(shard, out)
     shared = Processes(job=job)
     total = shared.photos(len(photos(models[0])), batch_size) * len(models)
     read = [*several(model), data]
@@ -249,7 +249,7 @@ def compare(
     hardware = settle(device, precision, explained.models, lambda one: source, asked.explainers)
     settings |= {"asked": asked, "limit": limit, "precision": hardware.precision} | explained.given()
     read = [clean, *several(fooled), data]
-    job = _job(shard, out)
+    job = job_of(shard, out)
     shared = Processes(job=job)
     with (
         filled(out, "compare", settings, seed, overwrite, read, job) as run,
@@ -306,7 +306,7 @@ def evaluate(
     settings |= {"precision": hardware.precision} | explained.given()
     shown = columns.EVALUATE | {repr(e): repr(e) for e in explainers}
     read = [model, data]
-    job = _job(shard, out)
+    job = job_of(shard, out)
     shared = Processes(job=job)
     with (
         filled(out, "evaluate", settings, seed, overwrite, read, job) as run,
@@ -327,7 +327,7 @@ def evaluate(
         return _result("evaluate", run, shown, out, shown="side_by_side")
 
 
-def _job(shard: str | None, out: Path | str | None) -> Shard:
+def job_of(shard: str | None, out: Path | str | None) -> Shard:
     """The share that is asked for.
 
     Raises:
