@@ -1,8 +1,13 @@
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from heatproof.errors import RunError
-from heatproof.processes import Processes, launched
+from heatproof.processes import BINDING, Processes, launched, pin
 
 
 @pytest.mark.parametrize(
@@ -75,3 +80,65 @@ def test_gradients_are_summed_with_what_goes_along_and_a_missing_one_is_zero(mon
     assert missing.grad is not None
     assert missing.grad.tolist() == [0, 0, 0, 0]
     assert Processes().sum_gradients([given], more) is more
+
+
+LOCAL = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "3"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "allowed", "cores"),
+    [
+        (LOCAL, range(8), {2, 3, 4}),
+        ({**LOCAL, "LOCAL_RANK": "2"}, range(8), {5, 6, 7}),
+        ({**LOCAL, "OMP_PROC_BIND": "false"}, range(8), None),
+        ({**LOCAL, "KMP_AFFINITY": "compact"}, range(8), None),
+        # taskset, SLURM or a container has narrowed it
+        (LOCAL, range(4), None),
+        ({**LOCAL, "LOCAL_WORLD_SIZE": "9"}, range(8), None),
+        ({"LOCAL_RANK": "1"}, range(8), None),
+        ({"LOCAL_WORLD_SIZE": "3"}, range(8), None),
+        ({"LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "3"}, range(8), None),
+    ],
+)
+def test_each_process_has_cores_of_its_own_unless_the_user_chose(environment, allowed, cores, monkeypatch):
+    pinned = []
+    for name in (*BINDING, *LOCAL):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(allowed), raising=False)
+    monkeypatch.setattr("os.sched_setaffinity", lambda _, own: pinned.append(own), raising=False)
+    monkeypatch.setattr("os.path.isdir", lambda _: True)
+    monkeypatch.setattr("os.listdir", lambda _: ["7", "9"])
+    assert pin() == cores
+    assert pinned == ([] if cores is None else [cores, cores])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cores are chosen on Linux alone")
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [])(0)) < (os.cpu_count() or 1), reason="narrowed")
+def test_all_threads_are_pinned_those_that_were_there_too():
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core cannot be shared")
+    code = (
+        "import os, threading\n"
+        "stop = threading.Event()\n"
+        "threading.Thread(target=stop.wait).start()\n"
+        "from heatproof.processes import pin\n"
+        "own = pin()\n"
+        "found = [os.sched_getaffinity(int(thread)) for thread in os.listdir('/proc/self/task')]\n"
+        "assert len(found) > 1 and all(cores == own for cores in found), (own, found)\n"
+        "print(sorted(own))\n"
+        "stop.set()\n"
+    )
+    told = []
+    for place in ("0", "1"):
+        environment = {**os.environ, "LOCAL_RANK": place, "LOCAL_WORLD_SIZE": "2"}
+        for name in BINDING:
+            environment.pop(name, None)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        told += json.loads(done.stdout)
+    assert sorted(told) == sorted(os.sched_getaffinity(0))

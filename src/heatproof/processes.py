@@ -3,6 +3,7 @@
 ``accelerate launch -m heatproof ...`` or ``torchrun -m heatproof ...`` starts them; a single process needs nothing.
 """
 
+import contextlib
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class Processes:
         own = torch.device(own_device(str(device)))
         if count == 1:
             return cls(device=own, job=job)
+        pin()
         # loads slowly, and only several processes need it
         from accelerate import PartialState
 
@@ -153,6 +155,37 @@ def launched() -> tuple[int, int]:
             "torchrun or accelerate launch, or unset WORLD_SIZE"
         )
     return rank, count
+
+
+BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+"""Variables by which a user says on which cores threads run; any of them, whatever it says, leaves that to the user."""
+
+
+def pin() -> set[int] | None:
+    """Keep this process to its own share of the machine's cores, beside the others that were launched with it here.
+
+    Threads that wander between cores leave their caches behind, and those of several processes meet on one. Nothing is
+    done where somebody has chosen already (:data:`BINDING`, or fewer cores than the machine has: ``taskset``, SLURM, a
+    container), where the launcher does not say how many processes are here, or where there are fewer cores than
+    processes.
+
+    Returns:
+        The cores; ``None`` where nothing was done.
+    """
+    place, count = _whole_number("LOCAL_RANK"), _whole_number("LOCAL_WORLD_SIZE")
+    if place is None or count is None or place >= count or any(name in os.environ for name in BINDING):
+        return None
+    if not hasattr(os, "sched_setaffinity") or not os.path.isdir("/proc/self/task"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < max(count, os.cpu_count() or 1):
+        return None
+    own = set(cores[place * len(cores) // count : (place + 1) * len(cores) // count])
+    for thread in os.listdir("/proc/self/task"):
+        # one that ends meanwhile needs no core; where it is forbidden all stay where they are
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(int(thread), own)
+    return own
 
 
 def _whole_number(name: str) -> int | None:

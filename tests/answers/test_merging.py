@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.command_line import heatproof
 
 import heatproof as hp
@@ -60,3 +61,25 @@ def test_a_shard_needs_a_folder(tmp_path: Path) -> None:
         hp.compare("demo", "demo", "demo", limit=2, shard="1/2")
     with pytest.raises(hp.SpecError, match="a shard is k/n"):
         hp.shift("demo", "demo", limit=2, shard="3/2", out=tmp_path / "out")
+
+
+def test_shards_of_maps_are_one_call(tmp_path: Path) -> None:
+    asked = {"limit": 7, "batch_size": 2, "target": [3, 3, 1, 3, 1, 3, 3], "figures": 2}
+    whole = hp.explain("demo", "demo", **asked, out=tmp_path / "one")
+    parts = [hp.explain("demo", "demo", **asked, shard=f"{k}/2", out=tmp_path / f"part-{k}") for k in (1, 2)]
+    # the photos of a share are those of its parts, each with its own class
+    assert [part.ids for part in parts] == [[whole.ids[n] for n in own] for own in ((0, 1, 4, 5), (2, 3, 6))]
+    assert parts[1].targets.tolist() == [1, 3, 3]
+    assert torch.equal(parts[1].heatmaps, whole.heatmaps[[2, 3, 6]])
+    folder = hp.merge([tmp_path / "part-1", tmp_path / "part-2"], out=tmp_path / "whole")
+    hp.explain("demo", "demo", **asked, out=folder)
+    for name in ("images.parquet", "summary.json"):
+        assert (folder / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    figures = [{path.name: path.read_bytes() for path in run.glob("figures/*")} for run in (folder, tmp_path / "one")]
+    assert figures[0] == figures[1]
+    assert len(figures[0]) == 2
+
+
+def test_a_shard_of_what_is_in_memory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(hp.InputError, match="is for photos by name or opened data"):
+        hp.explain("demo", torch.rand(2, 3, 64, 64), shard="1/2", out=tmp_path / "out")

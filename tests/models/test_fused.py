@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heatproof.explainers.cam import GradCAM
+from heatproof.models import fused as fused_module
 from heatproof.models.classifier import Classifier
 from heatproof.models.fused import FusedConvolutions
 
@@ -154,3 +155,51 @@ def test_half_precision_is_no_further_from_the_truth() -> None:
             found = fused.run(lambda: network(images)).float()
     assert fused.count == 2
     assert (found - exact).abs().mean() < 2 * (plain - exact).abs().mean()
+
+
+class Framing(nn.Module):
+    """TensorFlow's padding of a convolution of stride 2, and others."""
+
+    def __init__(self, sides: tuple[int, ...], **how) -> None:
+        super().__init__()
+        self.sides, self.how = sides, how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.sides, **self.how)
+
+
+@pytest.mark.parametrize(
+    ("sides", "how", "ours"),
+    [
+        ((0, 1, 0, 1), {}, True),
+        ((2, 0, 1, 3), {"value": 0.0}, True),
+        ((0, 0, 0, 0), {}, True),
+        ((1, 1, 1, 1), {"value": 1.5}, False),
+        ((1, 1, 1, 1), {"mode": "reflect"}, False),
+        ((-1, 1, 0, 0), {}, False),
+        ((0, 0, 0, 0, 1, 2), {}, False),
+        ((1, 2), {}, False),
+    ],
+)
+@pytest.mark.parametrize("last", [torch.channels_last, torch.contiguous_format])
+def test_zeros_round_images(sides, how, ours, last, monkeypatch: pytest.MonkeyPatch) -> None:
+    framed, calls = fused_module._framed, []
+    monkeypatch.setattr(fused_module, "_framed", lambda *given: (calls.append(given), framed(*given))[1])
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Framing(sides, **how), nn.Flatten())
+    first, second, fused = passes(network, torch.randn(2, 3, 9, 7).contiguous(memory_format=last))
+    assert fused.count == 1
+    assert len(calls) == ours
+    torch.testing.assert_close(second, first, atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_convolved_and_taken_in_a_list_is_seen() -> None:
+    layer, images = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 9, 9) - 1
+    fused = FusedConvolutions()
+    with torch.no_grad():
+        fused.run(lambda: F.relu(layer(images)))
+        # computed with the activation in the plan, and taken without it
+        found = fused.run(lambda: torch.cat([layer(images), images[:, :, 2:, 2:].sum(1, keepdim=True)], 1))
+        assert fused.count == 1
+        wanted = torch.cat([layer(images), images[:, :, 2:, 2:].sum(1, keepdim=True)], 1)
+    torch.testing.assert_close(found, wanted)
+    assert bool((found < 0).any())

@@ -3,7 +3,7 @@
 import io
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from heatproof import catalog
-from heatproof.answers.filling import make_page
+from heatproof.answers.filling import job_of, make_page
 from heatproof.answers.given import Model, as_classifier, at_named_layers, built, named
 from heatproof.answers.scored import Asked, scored
 from heatproof.commands.assurance import caption, cells_of
@@ -29,9 +29,11 @@ from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.preprocessing import Preprocessing
+from heatproof.processes import Processes
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.style import percent
 from heatproof.results.run import Run
+from heatproof.shard import Shard
 from heatproof.types import (
     Certified,
     Explainer,
@@ -149,6 +151,7 @@ def explain(
     device: str = "auto",
     precision: Precision = "fp32",
     figures: Figures = None,
+    shard: str | None = None,
     out: Path | str | None = None,
     overwrite: bool = False,
 ) -> Explained:
@@ -161,6 +164,8 @@ def explain(
         limit: of data by name, at most so many photos.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the device computes in it and the maps bear it.
         figures: in the run folder so many photos are drawn, or ``"all"``; ``None``: all of at most 50, else 20.
+        shard: ``"2/8"``: the second of eight shares of photos by name, into a folder that :func:`merge` joins; only its
+            photos are handed back.
         out: also write a run folder, with its page.
 
     Raises:
@@ -171,13 +176,21 @@ def explain(
     found = at_named_layers(scoring.explainers, classifier)
     if len(found) != 1:
         raise InputError(f"hp.explain shows one explainer, got {len(found)}; call it once for each")
-    ids, images = _images(photos, classifier, limit)
-    targets = _targets(classifier, target, len(images))
+    job, called, source = job_of(shard, out), _called(photos), _opened(photos, classifier, limit)
+    if job.is_share and source is None:
+        raise InputError(f"shard={shard!r} is for photos by name or opened data: tensors and pictures are here already")
+    ids, images = _images(photos if source is None else _share(source, job, batch_size), classifier)
+    targets = _targets(classifier, target, len(source if job.is_share and source is not None else images))
+    classes = _classes(targets)
+    if job.is_share and source is not None and targets is not None:
+        places = {image: place for place, image in enumerate(source.ids)}
+        targets = targets[[places[image] for image in ids]]
     folder = None if out is None else Path(out)
     hardware = settle(device, precision, [classifier], lambda one: open_tensors(images), found)
     if folder is not None:
-        asked = Explain(explainers=found, targets=_classes(targets), top=1, figures=figures)
-        _write(folder, asked, classifier, photos, images, hardware, batch_size, overwrite)
+        asked = Explain(explainers=found, targets=classes, top=1, figures=figures)
+        data = open_tensors(images, name=called) if source is None else source
+        _write(folder, asked, classifier, called, data, hardware, batch_size, overwrite, job)
     hosted = hardware.host(classifier)
     parts = []
     for start in range(0, len(images), batch_size):
@@ -222,17 +235,30 @@ def open_photo(photo: Picture, model: Model | None = None) -> Images:
     return fit(pixels_of(photo), as_classifier(model).preprocessing)[None]
 
 
-def _images(photos: Any, model: Classifier, limit: int | None) -> tuple[list[str], Images]:
-    """Names and pixels: a batch as it is, all else fitted to the model."""
-    if isinstance(photos, Tensor) and photos.ndim == 4 and photos.is_floating_point():
-        width = len(str(max(len(photos) - 1, 0)))
-        return [f"{place:0{width}d}" for place in range(len(photos))], photos
+def _opened(photos: Any, model: Classifier, limit: int | None) -> Source | None:
+    """Photos by name, or opened already; ``None`` for what is in memory."""
     texts = isinstance(photos, str | Path) or (
         isinstance(photos, list | tuple) and all(isinstance(photo, str | Path) for photo in photos)
     )
     if texts:
-        named_photos: Any = photos
-        photos = open_photos(model, named_photos, limit=limit, labels_needed=False)
+        return open_photos(model, photos, limit=limit, labels_needed=False)
+    return photos if isinstance(photos, Source) else None
+
+
+def _share(source: Source, job: Shard, batch_size: int) -> Source:
+    """The photos of the parts that are this shard's."""
+    if not job.is_share:
+        return source
+    parts = job.parts(-(-len(source) // batch_size))
+    places = [place for n in parts for place in range(n * batch_size, min((n + 1) * batch_size, len(source)))]
+    return replace(source, positions=[source.positions[place] for place in places])
+
+
+def _images(photos: Any, model: Classifier) -> tuple[list[str], Images]:
+    """Names and pixels: a batch as it is, all else fitted to the model."""
+    if isinstance(photos, Tensor) and photos.ndim == 4 and photos.is_floating_point():
+        width = len(str(max(len(photos) - 1, 0)))
+        return [f"{place:0{width}d}" for place in range(len(photos))], photos
     if isinstance(photos, Source):
         found = list(batches(photos, model.preprocessing, 16))
         if not found:
@@ -261,19 +287,21 @@ def _write(
     folder: Path,
     asked: Explain,
     model: Classifier,
-    photos: Any,
-    images: Images,
+    called: str,
+    source: Source,
     hardware: Hardware,
     batch_size: int,
     overwrite: bool,
+    job: Shard,
 ) -> None:
     """The run folder of ``heatproof explain``, with the classes that were asked for."""
-    source = photos if isinstance(photos, Source) else open_tensors(images, name=_called(photos))
-    settings = {"images": _called(photos), "model": model.name, "asked": asked, "batch_size": batch_size}
+    settings = {"images": called, "model": model.name, "asked": asked, "batch_size": batch_size}
     settings |= {} if hardware.precision == "fp32" else {"precision": hardware.precision}
-    with Run.start(folder, command="explain", settings=settings, overwrite=overwrite, page=make_page) as run:
+    with Run.start(folder, command="explain", settings=settings, overwrite=overwrite, page=make_page, shard=job) as run:
         if not run.done:
-            run_explain(asked, model, source, run, hardware=hardware, batch_size=batch_size)
+            run_explain(
+                asked, model, source, run, hardware=hardware, processes=Processes(job=job), batch_size=batch_size
+            )
 
 
 def _called(photos: Any) -> str:

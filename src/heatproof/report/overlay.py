@@ -52,7 +52,7 @@ class Scale:
         """matplotlib's map from values to [0, 1]; zero of a signed map lands on one half."""
         return Normalize(self.low, self.high)
 
-    def paint(self, values: Array, under: Array | None = None) -> Array:
+    def paint(self, values: Array, under: Array | None = None) -> NDArray[np.floating[Any]]:
         """Colours of ``values`` over the grey levels ``under``, both ``[rows, cols]``, as RGB in [0, 1].
 
         Opacity grows with the size of a value, so that what the map is silent about shows the photo. With nothing
@@ -67,16 +67,16 @@ class Scale:
         if under is None:
             return colour
         # in 32 bits, which is enough for 8 and half of the time
-        under = under.astype(np.float32)
+        grey = under.astype(np.float32)[..., None]
         size = (np.abs(values) / max(abs(self.low), abs(self.high))).astype(np.float32)
         opacity = (FLOOR + (CEILING - FLOOR) * np.clip(size, 0, 1))[..., None]
         if self.signed:
             opacity = opacity * np.clip(4 * size, 0, 1)[..., None]  # white means zero, and need not veil the photo
-        return under[..., None] + opacity * (colour - under[..., None])
+        return grey + opacity * (colour - grey)
 
 
 @functools.cache
-def _table(name: str) -> Array:
+def _table(name: str) -> NDArray[np.float32]:
     """All colours of a map, ``[colours, 3]``, as matplotlib picks them from it."""
     colours = mpl.colormaps[name]
     return colours(np.arange(colours.N))[:, :3].astype(np.float32)
@@ -133,7 +133,7 @@ def greyed(photo: Array) -> Array:
     return 0.25 + 0.7 * (photo @ np.array([0.299, 0.587, 0.114]))
 
 
-def as_bytes(picture: Array) -> NDArray[np.uint8]:
+def as_bytes(picture: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """A picture in [0, 1] in 8 bits.
 
     >>> as_bytes(np.array([0.0, 0.5, 1.0]))

@@ -37,7 +37,7 @@ def encoded(pixels: NDArray[np.uint8], dpi: float, texts: PngInfo) -> bytes:
         (b"IHDR", struct.pack(">IIBBBBB", cols, rows, 8, 2, 0, 0, 0)),
         (b"pHYs", struct.pack(">IIB", metre, metre, 1)),
         *((kind, content) for kind, content, *_ in texts.chunks),
-        (b"IDAT", deflate.compress(lines) + deflate.flush()),
+        (b"IDAT", deflate.compress(lines.data) + deflate.flush()),
         (b"IEND", b""),
     ]
     framed = (

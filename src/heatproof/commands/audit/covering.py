@@ -115,12 +115,14 @@ def question(
     rows, cols = images.shape[2:]
     logits = ask(model, images) if logits is None else logits
     found: list[tuple[Covers, Tensor]] = []
-    maps = None
+    maps, asked = None, FusedConvolutions()
     for size, (share, along) in enumerate(zip(SIDES, places(questions), strict=True)):
         side = max(1, round(share * min(rows, cols)))
         covers = squares(rows, cols, side, along).to(images)
         middle = explainer if size == MIDDLE and targets is not None else None
-        after, own = _covered(model, images, blurred(images, side / 2), covers, middle, targets)
+        # maps are read from a layer, which is then computed otherwise than where nobody reads it
+        fused = asked if middle is None else FusedConvolutions()
+        after, own = _covered(model, images, blurred(images, side / 2), covers, middle, targets, fused)
         found.append((covers, after))
         maps = own if middle is not None else maps
     covers, covered = torch.cat([c for c, _ in found]), torch.cat([s for _, s in found], 1)
@@ -134,8 +136,9 @@ def _covered(
     covers: Covers,
     explainer: Explainer | None,
     targets: Targets | None,
+    fused: FusedConvolutions,
 ) -> tuple[Float[Tensor, "batch patches classes"], Tensor | None]:
-    logits, maps, fused = [], [], FusedConvolutions()
+    logits, maps = [], []
     gone = covers.bool()[:, None]
     pairs = torch.arange(len(images) * len(covers), device=images.device)
     at_once = min(AT_ONCE, together(images)) if images.device.type == "cpu" else together(images)
