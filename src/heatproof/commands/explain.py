@@ -112,8 +112,7 @@ def run_explain(
 ) -> dict[str, Any]:
     """Explain every photo of ``source`` into the run folder; photos that cannot be read are skipped and listed.
 
-    A run that was killed goes on after its last whole part of ``batch_size`` photos, which it must keep. Several
-    processes share the parts; process 0 merges.
+    Killed, it goes on after its last whole part of ``batch_size`` photos, which it must keep; processes share parts.
 
     Returns:
         The summary (of processes other than 0 an empty one), as written to ``summary.json``: a row per explainer with
