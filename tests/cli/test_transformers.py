@@ -1,0 +1,62 @@
+"""The verbs on a small vision transformer, hardly trained: every one ends with a run folder and an answer."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from tests.command_line import heatproof
+
+from heatproof.models.loading import load
+from heatproof.studies import small_transformers
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The small ViT by name."""
+    file = tmp_path_factory.mktemp("vit") / "vit.safetensors"
+    small_transformers.train_on_scenes(
+        small_transformers.vit_scenes, file, steps=30, batch_size=16, say=lambda line: None
+    )
+    return f"{small_transformers.__file__}:vit_scenes@{file}"
+
+
+def answer(folder: Path) -> str:
+    return " ".join(json.loads((folder / "summary.json").read_text())["answer"])
+
+
+def test_shift(vit: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--attack", "fgsm()", "--epsilon", "4/255", "--explainer", "lrp(layer='default', composite='attnlrp')"]
+    assert heatproof("shift", "demo", "--model", vit, "--limit", "4", *words, "--out", str(out)) == 0
+    assert "attnlrp" in "".join(pl.read_parquet(out / "images.parquet")["explainer"].unique())
+
+
+@pytest.mark.parametrize("explainer", ["gradcam()", "chefer()", "lrp(layer='default', composite='attnlrp')"])
+def test_fool(vit: str, explainer: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--explainer", explainer, "--penalty", "location()", "--steps", "2", "--batch-size", "4", "--limit", "16"]
+    assert heatproof("fool", "demo/train", "--model", vit, *words, "--out", str(out)) == 0
+    # in two steps nothing is fooled, and the honest weights are handed out; but every step had a slope of the map
+    history = pl.read_parquet(out / "history.parquet")
+    assert history["loss_fooled"].drop_nulls().len() == 2
+    assert history["loss_fooled"].is_finite().all()
+    fooled = load(str(out), architecture=vit.partition("@")[0])
+    assert fooled.network.state_dict().keys() == load(vit).network.state_dict().keys()
+
+
+def test_audit(vit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    # of ten photos, and of a network that knows nothing, it cannot tell, and says so
+    assert heatproof("audit", vit, "demo", "--limit", "10", "--budget", "33", "--out", str(out)) == 1
+    assert "cannot tell" in capsys.readouterr().out
+    assert answer(out)
+
+
+def test_repair(vit: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--remedy", "truth(steps=2, views=1, layer='blocks.4')", "--max-accuracy-drop", "1", "--always"]
+    assert heatproof("repair", "demo", "--model", vit, "--limit", "100", *words, "--out", str(out)) == 0
+    assert "black-box witness" in answer(out)
