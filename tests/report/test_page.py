@@ -204,6 +204,7 @@ def test_what_is_the_same_in_every_line_is_no_column(tmp_path):
             checks = [{"check": "input", "number": number, "value": 0.5} for number in ("frame", "likeness")]
             run.write_json("summary.json", {"rows": checks})
     joint = numbers_beside([read_run(tmp_path / name) for name in ("one", "two")])
+    assert joint is not None
     assert [head["head"] for head in joint["heads"]] == ["number", "one", "two"]
     assert [[cell["text"] for cell in line] for line in joint["rows"]] == [
         ["frame", "0.5", "0.5"],
@@ -216,6 +217,7 @@ def test_metrics_are_told_in_words(tmp_path):
         metrics = ("aopc", "spearman, randomised head", "my own")
         run.write_json("summary.json", {"rows": [], "side_by_side": [{"metric": name, "x": 0.5} for name in metrics]})
     table = side_by_side(read_run(tmp_path / "run"))
+    assert table is not None
     assert [line[0]["text"] for line in table["rows"]] == [
         "fall, map's order (aopc)",
         "rank correlation (spearman), randomised head",

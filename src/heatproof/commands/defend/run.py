@@ -152,6 +152,10 @@ EXPLAINED = 2
 """Maps of a photo in a step: of the photo, and of the photo moved."""
 
 
+ATTACKED = 2.5
+"""A step of an attack on the map of a photo, in maps of a step of training, as measured on the demo network."""
+
+
 def effort(settings: Defend, model: Classifier, held_out: int, hardware: Hardware = Hardware()) -> Effort | None:
     """What a defence takes, roughly: every step, and the attacks that watch and that judge."""
     recipe, judged = settings.recipe, min(settings.judged, held_out)
@@ -161,10 +165,9 @@ def effort(settings: Defend, model: Classifier, held_out: int, hardware: Hardwar
     trainings = 2 if settings.control else 1
     trained = trainings * recipe.steps * recipe.batch_size * EXPLAINED
     evaluations = trainings * (1 + recipe.steps // recipe.evaluate_every)
-    # a step of an attack on the map takes what a step of training takes
     watched = evaluations * min(WATCHED, held_out) * WATCHING.steps
     attacked = (1 + trainings) * len(settings.epsilons) * judged * settings.attack.steps
-    whole = photo.trained * (trained + watched + attacked) + photo.explained * (evaluations * held_out)
+    whole = photo.trained * (trained + ATTACKED * (watched + attacked)) + photo.explained * (evaluations * held_out)
     return replace(whole, more=f"roughly: {trainings * recipe.steps:,} steps of {recipe.batch_size} photos")
 
 
