@@ -107,6 +107,7 @@ def test_every_verb_takes_them(words: list[str], names: dict[str, str], tmp_path
             "memory://digits/digits.parquet#image=imgs",
             "lacks imgs and label: did you mean img? Its columns are name, img",
         ),
+        ("memory://digits/digits.parquet#image=img,label=zzzz", "lacks zzzz: its columns are name, img"),
         ("hf:nosuch folder", "there is no data set 'nosuch folder'"),
         ("ftps3://digits", "ftps3://digits is an address of an unknown kind"),
     ],

@@ -138,7 +138,8 @@ def _opened(place: Place, chosen: Chosen, labels: bool) -> _Table:
 def _lacking(place: Place, missing: Sequence[str], columns: Sequence[str], chosen: Chosen) -> str:
     told = f"{place.name} lacks {' and '.join(missing)}: "
     if chosen.said:
-        return f"{told}{did_you_mean(missing[0], columns)} Its columns are {', '.join(columns) or 'none'}"
+        near, own = did_you_mean(missing[0], columns), f"columns are {', '.join(columns) or 'none'}"
+        return f"{told}{near} Its {own}" if near.endswith("?") else f"{told}its {own}"
     return (
         f"{told}expected the columns path (or image, with bytes) and label (empty where unknown), got "
         f"{', '.join(columns) or 'none'}; columns of other names are chosen with {place.name}#image=img,label=class"
