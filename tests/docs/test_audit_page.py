@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heatproof.commands.audit import called_out, covering, faithfulness, measure, mosaic, premises, scope, verdict
+from heatproof.commands.audit import called_out, covering, faithfulness, measure, mosaic, plan, premises, scope, verdict
 from heatproof.commands.audit.verdict import NUMBERS, Thresholds
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs/methods/audit.md").read_text().split())
@@ -46,9 +46,11 @@ def test_the_population_is_that_of_the_shipped_thresholds() -> None:
         f"have an interval above {called_out.FAILING:.0%}. Fewer than {called_out.PHOTOS} photos",
         f"at most {mosaic.PHOTOS} photos, spread evenly over the data, and of classes that at least five",
         f"`--budget` ({measure.Audit().budget} by default)",
-        f"all checks together: {measure.OVERHEAD} for the map",
+        f"all checks together: {plan.OVERHEAD} for the map",
         f"The witness gets what the maps leave, at least {covering.FEWEST} questions.",
-        f"Where c is at most {measure.AFFORDED} the map is made under the middle squares",
+        f"Where c is at most {plan.AFFORDED} the map is made under the middle squares",
+        f"maps under at least {plan.ALONG[-1]} x {plan.ALONG[-1]} squares (at most {plan.ALONG[0]} x {plan.ALONG[0]})",
+        f"trust** = pooled agreement - {covering.JUMP} jump - {covering.UNSEEN:g} unseen",
         "with fewer than 5 classes",
         "30 to 67 and 30 to 180 passes",
         f"there are fewer than {verdict.FEWEST} photos",
