@@ -89,7 +89,7 @@ def audit(
         budget, limit = QUICK, limit or QUICK_PHOTOS
     from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
-    from heatproof.commands.audit.own_reference import SELF, passes
+    from heatproof.commands.audit.own_reference import SELF
     from heatproof.commands.audit.run import Audit, run_audit
     from heatproof.commands.audit.verdict import Thresholds
     from heatproof.commands.photos import open_photos
@@ -124,8 +124,7 @@ def audit(
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
             source = source_of(audited)
-            further = passes(audited, len(source)) if own else 0
-            _say_effort(audited, len(source) * (1 + len(calibrate or [])), asked.budget, hardware, further)
+            _say_effort(audited, len(source) * (1 + len(calibrate or [])), asked.budget, hardware, own)
             shared = processes or Processes()
             total = shared.photos(len(source), batch_size) + len(source) * len(calibrate or [])
             with progress("auditing", total, run=run, sharers=shared.count) as advance:
@@ -169,17 +168,19 @@ def _check_flags(
         )
 
 
-def _say_effort(model: "Classifier", photos: int, budget: int, hardware: "Hardware", further: int = 0) -> None:
+def _say_effort(model: "Classifier", photos: int, budget: int, hardware: "Hardware", own: bool = False) -> None:
     """Before long work, how long it will take: the passes that are planned, times one that is timed.
 
     Args:
-        further: passes for a reference of the checkpoint's own.
+        own: whether a reference of the checkpoint's own is made, from as many photos.
     """
     if volume.quiet:
         return
+    from heatproof.commands.audit.own_reference import passes as repairing
     from heatproof.commands.audit.passes import seconds_per_pass
     from heatproof.report.words import duration
 
+    further = repairing(model, photos) if own else 0
     passes = photos * budget + further
     seconds = passes * seconds_per_pass(hardware.host(model), hardware)
     if seconds >= LONG or volume.verbose:

@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from heatproof.commands.audit.singled_out import FEWEST, PLACES, PRIOR, hidden_place, predicted_class
+from heatproof.commands.audit.singled_out import FEWEST, PLACES, PRIOR, hidden_place, predicted_class, predicted_worst
 
 
 def test_a_lie_about_one_class_is_found_where_its_mean_over_photos_is_lowest() -> None:
     draw = torch.Generator().manual_seed(0)
     agreement = 0.3 + 0.1 * torch.randn(60, 4, generator=draw)
     targets = torch.tensor([[place % 6, 6, 7, 8] for place in range(60)])
-    calm = predicted_class(agreement, targets)
+    calm = predicted_worst(agreement, targets)
     assert calm is not None
     assert abs(sum(calm[0]) / len(calm[0])) < 0.1
     lying = targets[:, 0] == 4
     agreement[lying, 0] -= 0.9
-    found = predicted_class(agreement, targets)
+    found = predicted_worst(agreement, targets)
     assert found is not None
     values, worst = found
     assert worst == 4
@@ -23,7 +23,7 @@ def test_a_lie_about_one_class_is_found_where_its_mean_over_photos_is_lowest() -
     wanted = (10 * lead[lying].mean() + PRIOR * lead.mean()) / (10 + PRIOR)
     assert sum(values) / len(values) == pytest.approx(float(wanted))
     # that all maps are bad is no lie about the predicted class
-    together = predicted_class(agreement * 0, targets)
+    together = predicted_worst(agreement * 0, targets)
     assert together is not None
     assert sum(together[0]) == 0
 
@@ -31,11 +31,13 @@ def test_a_lie_about_one_class_is_found_where_its_mean_over_photos_is_lowest() -
 def test_a_class_of_few_photos_is_not_looked_at() -> None:
     agreement = torch.tensor([[-1.0, 0.0]] * (FEWEST - 1) + [[0.0, 0.0]] * FEWEST)
     targets = torch.tensor([[0, 1]] * (FEWEST - 1) + [[1, 0]] * FEWEST)
-    found = predicted_class(agreement, targets)
+    found = predicted_worst(agreement, targets)
     assert found is not None
     assert found[1] == 1
+    assert predicted_class(agreement)[:1] == [-1.0]
     # without other classes there is no control
-    assert predicted_class(agreement[:, :1], targets[:, :1]) is None
+    assert predicted_class(agreement[:, :1]) == []
+    assert predicted_worst(agreement[:, :1], targets[:, :1]) is None
 
 
 @pytest.mark.parametrize("place", list(PLACES))

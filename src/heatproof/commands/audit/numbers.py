@@ -13,7 +13,7 @@ from heatproof.commands.audit.permutation import agreements, permuted, ranks
 from heatproof.commands.audit.premises import SATURATED, Values, gains, is_saturated, one_class, unmet, witness_gains
 from heatproof.commands.audit.reference import swapped
 from heatproof.commands.audit.scope import moved_by_budget, outside
-from heatproof.commands.audit.singled_out import hidden_place, predicted_class
+from heatproof.commands.audit.singled_out import hidden_place, predicted_class, predicted_worst
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import (
     COUNTED,
@@ -34,6 +34,8 @@ from heatproof.results.table import interval
 
 CLASSES_APART = 5
 """Classes without which the map of a logit's lead over the others is not the logit's."""
+PHOTOS_OF_PLACES = 30
+"""Photos without which a place can be missing in the maps by chance."""
 
 
 def with_joint_columns(table: pl.DataFrame, tensors: AuditTensors) -> pl.DataFrame:
@@ -80,11 +82,12 @@ def _of_classes(tensors: AuditTensors) -> dict[str, Values]:
     values, classes = tensors.by_class.double(), tensors.targets
     if classes.shape[1] < 2:
         return {}
-    lead = predicted_class(tensors.by_class, classes)
+    worst = predicted_worst(tensors.by_class, classes)
     return {
         "all_classes": values.nanmean(1).tolist(),
         "worst_class": list(_worst(values, classes)),
-        "predicted_class": [] if lead is None else list(lead[0]),
+        "predicted_class": [None if value != value else value for value in predicted_class(tensors.by_class)],
+        "predicted_worst": [] if worst is None else list(worst[0]),
     }
 
 
@@ -192,10 +195,12 @@ def _why_not(
     if "contrast" not in table.columns:
         text = f"{settings.explainer!r} cannot be told to explain differences of logits"
         why |= dict.fromkeys(("contrast", "softmax_contrast"), text)
+    if table.height < PHOTOS_OF_PLACES:
+        why["hidden_place"] = f"of {table.height} photos one place is always shown least; give {PHOTOS_OF_PLACES}"
     if "self_spearman" not in table.columns:
         stuck = "no step of the repair came closer to the witness at what accuracy it may cost"
         why |= dict.fromkeys(("self_spearman", "self_worst_class"), stuck)
     if not isinstance(settings.explainer, LayerExplainer):
         text = f"{settings.explainer!r} takes passes of its own for every map"
-        why |= dict.fromkeys(("all_classes", "worst_class", "predicted_class"), text)
+        why |= dict.fromkeys(("all_classes", "worst_class", "predicted_class", "predicted_worst"), text)
     return why

@@ -23,7 +23,7 @@ from heatproof.types import Explainer
 
 SELF = "self"
 """The name by which the repaired checkpoint is asked for as a reference."""
-STEPS = 60
+STEPS = 150
 """Of the training; a quarter of them twice, where two layers to train from are tried."""
 BUDGET = 0.05
 """Of the accuracy on the audited photos: a reference need not be as good as what it is made of."""

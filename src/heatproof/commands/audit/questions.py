@@ -33,7 +33,11 @@ QUESTIONS = {
         "A lie laid over an honest map leaves the honest part in, and fits its photo as well.",
     ),
     "predicted_class": Question(
-        "Is the map of the predicted class, class by class, as good as the maps of the others?",
+        "Is the map of the predicted class at least as good as the maps of the others?",
+        "A lie about all classes alike does not show here.",
+    ),
+    "predicted_worst": Question(
+        "Is it so for every class that photos are taken for?",
         "With few photos of a class the worst one is low by chance.",
     ),
     "faithfulness": Question(

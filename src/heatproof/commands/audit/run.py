@@ -98,11 +98,12 @@ def run_audit(
     earlier = None if baseline is None else read_baseline(baseline)
     describe(run, [model, reference] if isinstance(reference, Classifier) else [model], source)
     model = hardware.host(model)
+    name = SELF if own else None if reference is None else "reference"
     other = hardware.host(reference) if isinstance(reference, Classifier) else None
     if own:
         other = own_reference(model, settings.explainer, source, run, seed=settings.seed)
     planned = plan(settings.explainer, settings.budget, model, hardware)
-    beside_it = None if other is None else (SELF if own else "reference", other)
+    beside_it = None if other is None or name is None else (name, other)
     _audit_parts(settings, planned, model, beside_it, source, run, hardware, processes, advance)
     processes.wait()
     if not processes.ends:
@@ -118,15 +119,8 @@ def run_audit(
     table = with_joint_columns(table, tensors)
     run.write_parquet("images.parquet", table)
     run.write_maps(MAPS, table.sort("place")["image"].to_list(), tensors.maps)
-    checks = checks_of(
-        settings,
-        table,
-        tensors,
-        thresholds,
-        model=model,
-        skipped=len(all_skipped(run, source)),
-        reference=SELF if own else None if other is None else "reference",
-    )
+    skipped = all_skipped(run, source)
+    checks = checks_of(settings, table, tensors, thresholds, model=model, skipped=len(skipped), reference=name)
     verdict, speaks = verdict_on(table, checks)
     summary = AuditSummary(
         verdict,
@@ -136,7 +130,7 @@ def run_audit(
         queries=queries_per_photo(table, passes),
         outside=outside(settings, model, thresholds),
         thresholds=thresholds,
-        skipped=all_skipped(run, source),
+        skipped=skipped,
         reference=None if other is None else comparison(table, model, other),
         drift=None if earlier is None else drift_between(StoredTensors(run.path(MAPS)), earlier, model.input_size),
     )

@@ -29,31 +29,43 @@ PLACES = {
 """Rows and columns of a grid, and which of its cells. Smaller places, corners above all, honest maps leave out too."""
 
 
-def predicted_class(
-    agreement: Float[Tensor, "photos classes"], targets: Int[Tensor, "photos classes"]
-) -> tuple[list[float], int] | None:
-    """Of the class that does it worst: how much better the predicted class's map agrees than the other classes' maps.
+def predicted_class(agreement: Float[Tensor, "photos classes"]) -> list[float]:
+    """Per photo, how much better the predicted class's map agrees than the other classes' maps do on average.
 
-    Per photo, the agreement of the predicted class's map with the fall of its lead, minus the mean of that of the other
-    explained classes; of the photos taken for one class, each drawn to the mean of all as if that had been seen
-    :data:`PRIOR` times more. A lie that is told of the predicted class, or of one class, while all other maps stay as
-    they were, has it low. [ours] **Range** [-2, 2], 0: as well.
+    The agreement is that of a class's map with the fall of its lead. A lie that is told of the predicted class while
+    all other maps stay as they were has it low; one that is told of all classes has not. [ours] **Range** [-2, 2], 0:
+    as well; NaN where one side is not known.
 
     Args:
         agreement: the predicted class first.
 
+    >>> predicted_class(torch.tensor([[0.5, 0.25, 0.25]]))
+    [0.25]
+    """
+    known = agreement.double()
+    if known.shape[1] < 2:
+        return []
+    return (known[:, 0] - known[:, 1:].nanmean(1)).tolist()
+
+
+def predicted_worst(
+    agreement: Float[Tensor, "photos classes"], targets: Int[Tensor, "photos classes"]
+) -> tuple[list[float], int] | None:
+    """The same of the photos taken for the class that does it worst: a lie told of one class.
+
+    Each class with :data:`FEWEST` photos is drawn to the mean of all as if that had been seen :data:`PRIOR` times more.
+
     Returns:
-        The values of that class's photos, whose mean is the number, and the class; ``None`` where only one class was
-        explained, or no class has :data:`FEWEST` photos.
+        The values of that class's photos, whose mean is the number, and the class; ``None`` where no class has enough.
 
     >>> low = torch.tensor([[0.0, 0.5]] * 5 + [[0.5, 0.5]] * 5)
-    >>> values, worst = predicted_class(low, torch.tensor([[3, 5]] * 5 + [[5, 3]] * 5))
+    >>> values, worst = predicted_worst(low, torch.tensor([[3, 5]] * 5 + [[5, 3]] * 5))
     >>> round(values[0], 3), worst
     (-0.375, 3)
     """
-    if targets.shape[1] < 2:
+    lead = torch.tensor(predicted_class(agreement), dtype=torch.float64)
+    if not len(lead):
         return None
-    lead = agreement[:, 0].double() - agreement[:, 1:].double().nanmean(1)
     known = ~lead.isnan()
     lead, predicted = lead[known], targets[known, 0]
     found: dict[int, Tensor] = {}
