@@ -1,4 +1,4 @@
-"""A reference of the checkpoint's own: made once, kept, cheap to go on with; a lie travels farther than honest maps."""
+"""A reference of the checkpoint's own: made once, kept, cheap to go on with; honest maps stay."""
 
 import json
 from pathlib import Path
@@ -31,14 +31,16 @@ def audited(model: Classifier, folder: Path) -> dict[str, float | None]:
 
 
 @pytest.mark.slow
-def test_the_maps_of_a_lie_travel_farther(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_honest_maps_stay_and_so_does_a_lie_that_the_repair_cannot_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(made_here, "STEPS", 24)
     honest = load_demo()
     lie = WeightEdit("corner")(honest)
     near, far = audited(honest, tmp_path / "honest"), audited(lie, tmp_path / "lie")
     assert near["self_spearman"] is not None
     assert far["self_spearman"] is not None
-    assert near["self_spearman"] > 0.5 > far["self_spearman"] + 0.1
+    assert near["self_spearman"] > 0.5
+    # the edit lies behind the layers that are trained; docs/methods/audit.md says that it is not seen here
+    assert far["self_spearman"] > 0.5
     # a reference of one's own is no reference: its limits are others
     assert "reference_spearman" not in near
     assert "self_worst_class" in near
