@@ -31,7 +31,9 @@ def audited(model: Classifier, folder: Path) -> dict[str, float | None]:
 
 
 @pytest.mark.slow
-def test_honest_maps_stay_and_so_does_a_lie_that_the_repair_cannot_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_honest_maps_stay_and_so_does_a_lie_that_the_repair_cannot_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(made_here, "STEPS", 24)
     honest = load_demo()
     lie = WeightEdit("corner")(honest)
