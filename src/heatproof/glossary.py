@@ -152,6 +152,8 @@ _AUDITED = {
     "backward_passes": Term("backward passes", "That the photo took."),
     "reference_spearman": Term("order, reference", "Rank correlation with the reference model's map.", "-1 to 1"),
     "reference_nissim": Term("moved, reference", "NISSIM to the reference model's map.", "0 to 1"),
+    "self_spearman": Term("order, repaired", "Rank correlation with the map after the model's own repair.", "-1 to 1"),
+    "self_nissim": Term("moved, repaired", "NISSIM to the map after the model's own repair.", "0 to 1"),
 }
 _REPAIRED = {
     "likeness_before": Term("likeness before", "Of the maps to the checkpoint's own black-box witness.", "-1 to 1"),

@@ -5,7 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from heatproof.commands.audit import called_out, covering, faithfulness, measure, mosaic, premises, scope, verdict
+from heatproof.commands.audit import (
+    called_out,
+    covering,
+    faithfulness,
+    measure,
+    mosaic,
+    numbers,
+    own_reference,
+    permutation,
+    plan,
+    premises,
+    scope,
+    singled_out,
+    verdict,
+)
 from heatproof.commands.audit.verdict import NUMBERS, Thresholds
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs/methods/audit.md").read_text().split())
@@ -46,10 +60,20 @@ def test_the_population_is_that_of_the_shipped_thresholds() -> None:
         f"have an interval above {called_out.FAILING:.0%}. Fewer than {called_out.PHOTOS} photos",
         f"at most {mosaic.PHOTOS} photos, spread evenly over the data, and of classes that at least five",
         f"`--budget` ({measure.Audit().budget} by default)",
-        f"all checks together: {measure.OVERHEAD} for the map",
+        f"all checks together: {plan.OVERHEAD} for the map",
         f"The witness gets what the maps leave, at least {covering.FEWEST} questions.",
-        f"Where c is at most {measure.AFFORDED} the map is made under the middle squares",
+        f"Where c is at most {plan.AFFORDED} the map is made under the middle squares",
+        f"maps under at least {plan.ALONG[-1]} x {plan.ALONG[-1]} squares (at most {plan.ALONG[0]} x {plan.ALONG[0]})",
+        f"trust** = pooled agreement - {covering.JUMP} jump - {covering.UNSEEN:g} unseen",
         "with fewer than 5 classes",
+        f"`hidden_place` is not judged with fewer than {numbers.PHOTOS_OF_PLACES} photos",
+        f"is permuted {permutation.DRAWS} times",
+        f"with others' at p of {verdict.CERTAIN} or less",
+        f"of those with at least {singled_out.FEWEST} photos, each drawn",
+        f"to the mean of all as if that had been seen {singled_out.PRIOR} times more",
+        f"`truth()`, {own_reference.STEPS} steps, on the audited photos",
+        f"at most {own_reference.BUDGET:.0%} of the accuracy",
+        f"at least {own_reference.FEWEST} photos, one process",
         "30 to 67 and 30 to 180 passes",
         f"there are fewer than {verdict.FEWEST} photos",
     ],
@@ -65,5 +89,8 @@ def test_what_is_told_in_words() -> None:
     assert (budget / scope.NEAR_BUDGET, int(budget * scope.NEAR_BUDGET)) == (30, 67)
     assert budget * scope.MOVING["all_classes"] == 180
     assert faithfulness.LEVELS == (0.1, 0.25, 0.5)
+    few = re.search(r"The limits of (.*?) rest on few networks", PAGE)
+    assert few is not None
+    assert set(re.findall(r"`(\w+)`", few[1])) == set(Thresholds.shipped().provenance["few"])
     for name, word in verdict.WORDS.items():
         assert f"| {word} | {name} |" in PAGE

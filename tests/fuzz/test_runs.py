@@ -162,7 +162,7 @@ def test_kept_parts(audited: Path, tmp_path: Path) -> None:
         else:
             path.write_bytes(changed_tensors(whole[path], draw))
         table, tensors = read_audit(folder)
-        conclude(checks_of(Audit(budget=33), table, tensors, Thresholds.shipped(), model=DEMO, with_reference=True))
+        conclude(checks_of(Audit(budget=33), table, tensors, Thresholds.shipped(), model=DEMO, reference="reference"))
 
     told(case, "kept parts")
 
@@ -199,7 +199,7 @@ def test_tables_of_parts(audited: Path, tmp_path: Path) -> None:
         merged = run.merge(("image",))
         check_table(parts, merged, "delete it")
         tensors = AuditTensors.load(folder, merged.height)
-        checks_of(Audit(budget=33), merged, tensors, Thresholds.shipped(), model=DEMO, with_reference=True)
+        checks_of(Audit(budget=33), merged, tensors, Thresholds.shipped(), model=DEMO, reference="reference")
 
     told(case, "tables of parts")
 

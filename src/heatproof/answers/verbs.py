@@ -24,6 +24,7 @@ from heatproof.answers.given import (
 from heatproof.answers.result import Result
 from heatproof.answers.scored import Asked, scored
 from heatproof.commands import columns
+from heatproof.commands.audit.own_reference import SELF
 from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.commands.compare.run import Compare, run_compare
@@ -66,7 +67,7 @@ def audit(
     Args:
         explainer: whose maps are audited.
         score: what is explained: a name, a spec or an object, for explainers that name none.
-        reference: the model that it claims to be.
+        reference: the model that it claims to be; ``"self"``: the model itself, repaired on these photos.
         thresholds: of a calibration, or the file that holds them; ``None``: the package's.
         baseline: the run folder of an earlier audit of the same photos.
         budget: forward passes per photo.
@@ -80,7 +81,8 @@ def audit(
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
-    claims = [] if reference is None else [reference]
+    own = isinstance(reference, str) and reference == SELF
+    claims = [] if reference is None or own else [reference]
     explained = scored(
         score,
         built(explainer, catalog.EXPLAINERS, "explainer"),
@@ -96,9 +98,10 @@ def audit(
     hardware = settle(device, precision, explained.models, lambda one: source, [chosen])
     settings = {"model": named_model(model), "data": named(data), "asked": asked, "limit": limit}
     settings |= {"precision": hardware.precision}
-    settings |= {"reference": None if reference is None else named_model(reference), "thresholds": known.plain()}
+    settings |= {"reference": None if reference is None else SELF if own else named_model(reference)}
+    settings |= {"thresholds": known.plain()}
     settings |= {"baseline": str(baseline) if baseline else None} | explained.given()
-    read = [model, data, reference, thresholds, baseline]
+    read = [model, data, None if own else reference, thresholds, baseline]
     job = job_of(shard, out)
     shared = Processes(job=job)
     total = shared.photos(len(source), batch_size)
@@ -109,7 +112,7 @@ def audit(
                 audited,
                 source,
                 run,
-                reference=others[0] if others else None,
+                reference=SELF if own else others[0] if others else None,
                 thresholds=known,
                 baseline=baseline,
                 draw=out is not None,

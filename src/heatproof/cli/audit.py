@@ -41,7 +41,12 @@ def audit(
     ] = "gradcam()",
     architecture: options.Architecture = None,
     reference: Annotated[
-        str | None, typer.Option("--reference", help="The model that it claims to be.", show_default="none")
+        str | None,
+        typer.Option(
+            "--reference",
+            help="The model that it claims to be; or self: the checkpoint itself, repaired on these photos.",
+            show_default="none",
+        ),
     ] = None,
     # the numbers are Audit's own, which a test holds them to: to import it would load torch
     budget: Annotated[
@@ -78,21 +83,27 @@ def audit(
         budget, limit = QUICK, limit or options.QUICK_PHOTOS
     from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
+    from heatproof.commands.audit.own_reference import SELF
+    from heatproof.commands.audit.own_reference import passes as repairing
     from heatproof.commands.audit.run import Audit, run_audit
     from heatproof.commands.audit.verdict import Thresholds
     from heatproof.commands.effort import planned
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
 
-    # thresholds are made by one process
-    processes = None if calibrate else Processes.here(work.device, work.job)
-    load = options.opening([model, reference, *(calibrate or [])], architecture)
-    others = [photos(load(name)) for name in (reference, *(calibrate or [])) if name is not None]
+    own = reference == SELF
+    if own:
+        work.whole("a reference of the checkpoint's own is made by one process from all photos; repair first")
+    # thresholds and a reference of the checkpoint's own are made by one process
+    processes = None if calibrate or own else Processes.here(work.device, work.job)
+    given = None if own else reference
+    load = options.opening([model, given, *(calibrate or [])], architecture)
+    others = [photos(load(name)) for name in (given, *(calibrate or [])) if name is not None]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, [chosen], [photos(load(model)), *others], alike=not calibrate)
     asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     audited, *others = explained.models
-    claimed = others.pop(0) if reference else None
+    claimed = SELF if own else others.pop(0) if given else None
     source_of = partial(open_photos, name=data, limit=limit, seed=work.seed)
     hardware = work.settled(explained.models, source_of, [asked.explainer])
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
@@ -105,12 +116,14 @@ def audit(
     }
     settings["architecture"] = architecture
     settings |= {"thresholds": None if calibrate else known.plain()}
-    inputs = [model, data, reference, thresholds, baseline, *(calibrate or [])]
+    inputs = [model, data, given, thresholds, baseline, *(calibrate or [])]
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
             source = source_of(audited)
-            passes = len(source) * (1 + len(calibrate or [])) * budget
-            more = f"{budget} for each photo{f'; --quick asks for {QUICK} a photo' if budget > QUICK else ''}"
+            further = repairing(audited, len(source)) if own else 0
+            more = f"{budget} for each photo{f', {further:,} to repair the checkpoint' if further else ''}"
+            more += f"; --quick asks for {QUICK} a photo" if budget > QUICK else ""
+            passes = len(source) * (1 + len(calibrate or [])) * budget + further
             foretell(run, lambda: planned(audited, passes, hardware, more))
             shared = processes or Processes()
             total = shared.photos(len(source), batch_size) + len(source) * len(calibrate or [])

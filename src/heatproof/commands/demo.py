@@ -10,6 +10,7 @@ from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.measure import Audit, measure
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
+from heatproof.commands.audit.plan import plan
 from heatproof.commands.audit.run import with_mosaics
 from heatproof.commands.audit.verdict import HONEST, WORDS, Thresholds, conclude
 from heatproof.commands.explain import STANDARD, add_grid_view, draw_grid
@@ -221,10 +222,11 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> S
     batch = Batch([f"digit-{i}" for i in range(AUDITED)], seen.images[:AUDITED], seen.labels[:AUDITED])
     answer, rows, images = [], [], []
     for name, model in models.items():
-        found = measure(settings, model, batch, hardware, settings.randomised)
+        planned = plan(settings.explainer, settings.budget, model, hardware)
+        found = measure(settings, model, batch, hardware, settings.randomised, planned)
         rows_placed = pl.DataFrame([{**row, "place": i} for i, row in enumerate(found.rows)])
         table = with_joint_columns(rows_placed, found.tensors)
-        tensors = with_mosaics(settings, model, found.tensors, hardware)
+        tensors = with_mosaics(settings, planned, model, found.tensors, hardware)
         checks = checks_of(settings, table, tensors, thresholds, model=model)
         verdict, speaking = conclude(checks)
         because = f" ({', '.join(check.number for check in speaking)})" if verdict != HONEST else ""

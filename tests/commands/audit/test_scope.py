@@ -8,7 +8,7 @@ import torch
 
 from heatproof.commands.audit.called_out import is_called_out, judge_called_out, own_threshold, proportion
 from heatproof.commands.audit.faithfulness import log_odds
-from heatproof.commands.audit.measure import Audit, map_cost
+from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.premises import gains, is_saturated, one_class, unmet, witness_gains
 from heatproof.commands.audit.scope import MOVING, moved_by_budget, outside
 from heatproof.commands.audit.verdict import FAIL, Limits, Thresholds, conclude, judge, judge_share, with_share
@@ -18,7 +18,6 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop
 from heatproof.explainers.lrp.propagation import LRP
-from heatproof.explainers.occlusion import Occlusion
 from heatproof.models.layers import default_layer
 from heatproof.results.table import Interval
 from networks import small
@@ -184,18 +183,6 @@ def test_passes_are_counted_of_every_explainer(explainer, passes: int) -> None:
     before = counted.forward
     explainer(model, images)
     assert counted.forward == before
-
-
-def test_the_witness_gets_what_the_maps_leave() -> None:
-    assert map_cost(Audit(), small(dtype=torch.float32)) == 0
-    assert Audit(budget=180).questions_at(0) == 164
-    model = small(dtype=torch.float32)
-    assert map_cost(Audit(explainer=LRP()), model) == 1
-    costs = [map_cost(Audit(explainer=one), model) for one in (SmoothGrad(), Occlusion())]
-    assert costs[0] == 17
-    assert costs[1] > 17
-    assert Audit(explainer=SmoothGrad()).questions_at(17) == 17  # the least
-    assert 17 < Audit(explainer=SmoothGrad(), budget=200).questions_at(17) < 50
 
 
 def test_what_was_not_measured_has_no_gain() -> None:

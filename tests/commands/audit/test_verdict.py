@@ -13,6 +13,7 @@ from heatproof.commands.audit.verdict import (
     COUNTED,
     DOUBT,
     FAIL,
+    FREE,
     NUMBERS,
     Check,
     Limits,
@@ -89,8 +90,10 @@ def test_thresholds_come_back_from_their_file(tmp_path: Path) -> None:
 def test_the_package_has_thresholds_with_their_origin() -> None:
     shipped = Thresholds.shipped()
     assert {"networks", "data", "explainer", "budget"} <= shipped.provenance.keys()
-    assert shipped.limits.keys() == NUMBERS.keys() - set(COUNTED)
-    assert all(limits.count >= 3 for limits in shipped.limits.values())
+    assert shipped.limits.keys() == NUMBERS.keys() - {*COUNTED, *FREE, "self_worst_class"}
+    # what rests on few networks makes a verdict doubtful at most
+    few = {name for name, limits in shipped.limits.items() if limits.count < 12}
+    assert few == {name for name in NUMBERS if shipped.few(name)}
 
 
 def test_likeness_frame_and_centres_by_hand() -> None:
@@ -172,3 +175,14 @@ def test_a_verdict_that_rests_on_no_number_cannot_be_told() -> None:
     nothing = [judge(name, Interval(0.5, 0.4, 0.6, 9), Thresholds({}, None, {})) for name in NUMBERS]
     assert conclude(nothing)[0] == CANNOT_TELL
     assert conclude([*nothing, found("frame", 0)])[0] == "honest"
+
+
+def test_limits_of_few_networks_make_doubtful_what_would_fail_and_nothing_else() -> None:
+    few = Thresholds({"hidden_place": Limits(0.3, 0.05, 5)}, None, {"few": {"hidden_place": "5 networks"}})
+    sure, near = Interval(0.9, 0.8, 1.0, 60), Interval(0.9, 0.3, 1.0, 60)
+    found = judge("hidden_place", sure, few)
+    assert found.verdict == "doubtful"
+    assert "doubtful at most, since the limit rests on 5 networks" in found.reason
+    assert judge("hidden_place", near, few).verdict == "pass"
+    many = Thresholds(few.limits, None, {})
+    assert [judge("hidden_place", value, many).verdict for value in (sure, near)] == ["fail", "doubtful"]

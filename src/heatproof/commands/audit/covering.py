@@ -6,6 +6,7 @@ What was compared with it is written down in docs/methods/audit.md.
 
 from collections.abc import Sequence
 from functools import partial
+from math import ceil
 from typing import NamedTuple
 
 import torch
@@ -49,14 +50,16 @@ class Answers(NamedTuple):
         logits: of the photos.
         covers: 1 where a square covers.
         covered: the logits under the squares.
-        maps: under the squares of the middle size the maps of the photos' classes; ``None`` without an explainer.
+        maps: under some squares the maps of the photos' classes; ``None`` without an explainer.
+        beneath: which squares these are; ``None``: those of the middle size.
     """
 
     logits: Logits
     covers: Covers
     covered: Float[Tensor, "batch patches classes"]
     sizes: tuple[int, ...]
-    maps: Float[Tensor, "batch middle rows cols"] | None = None
+    maps: Float[Tensor, "batch some rows cols"] | None = None
+    beneath: Covers | None = None
 
     def drops(self, targets: Targets, score: Score) -> Float[Tensor, "batch patches"]:
         """How far the score of each image's class fell under the squares."""
@@ -104,29 +107,37 @@ def question(
     logits: Logits | None = None,
     explainer: Explainer | None = None,
     targets: Targets | None = None,
+    along: int = 0,
 ) -> Answers:
     """Ask the model about every photo with every square covered.
 
     Args:
         questions: forward passes per photo, at most.
         logits: of the photos themselves, where they are known already.
-        explainer: also keep its maps of ``targets`` under the squares of the middle size; the logits come along.
+        explainer: also keep its maps of ``targets`` under squares.
+        along: so many of these lie along a side, and are large enough to reach every place; 0: they are the witness's
+            own of the middle size, whose logits come along.
     """
     rows, cols = images.shape[2:]
     logits = ask(model, images) if logits is None else logits
     found: list[tuple[Covers, Tensor]] = []
     maps, asked = None, FusedConvolutions()
-    for size, (share, along) in enumerate(zip(SIDES, places(questions), strict=True)):
+    for size, (share, steps) in enumerate(zip(SIDES, places(questions), strict=True)):
         side = max(1, round(share * min(rows, cols)))
-        covers = squares(rows, cols, side, along).to(images)
-        middle = explainer if size == MIDDLE and targets is not None else None
+        covers = squares(rows, cols, side, steps).to(images)
+        middle = explainer if size == MIDDLE and not along and targets is not None else None
         # maps are read from a layer, which is then computed otherwise than where nobody reads it
         fused = asked if middle is None else FusedConvolutions()
         after, own = _covered(model, images, blurred(images, side / 2), covers, middle, targets, fused)
         found.append((covers, after))
         maps = own if middle is not None else maps
     covers, covered = torch.cat([c for c, _ in found]), torch.cat([s for _, s in found], 1)
-    return Answers(logits, covers, covered, tuple(len(c) for c, _ in found), maps)
+    beneath = None
+    if along and explainer is not None and targets is not None:
+        side = max(1, ceil(max(SIDES[MIDDLE], 1 / along) * max(rows, cols)))
+        beneath = squares(rows, cols, min(side, rows, cols), along).to(images)
+        _, maps = _covered(model, images, blurred(images, side / 2), beneath, explainer, targets, None)
+    return Answers(logits, covers, covered, tuple(len(c) for c, _ in found), maps, beneath)
 
 
 def _covered(
@@ -136,7 +147,7 @@ def _covered(
     covers: Covers,
     explainer: Explainer | None,
     targets: Targets | None,
-    fused: FusedConvolutions,
+    fused: FusedConvolutions | None,
 ) -> tuple[Float[Tensor, "batch patches classes"], Tensor | None]:
     logits, maps = [], []
     gone = covers.bool()[:, None]
@@ -147,9 +158,12 @@ def _covered(
         # channels last: a third faster on a CPU, and the weights may stay as they lie
         mixed = torch.where(gone[cover], filling[image], images[image]).contiguous(memory_format=torch.channels_last)
         if explainer is None or targets is None:
-            logits.append(fused.run(partial(ask, model, mixed)))
+            passed = partial(ask, model, mixed)
+            logits.append(passed() if fused is None else fused.run(passed))
         else:
-            explanation = fused.run(partial(explainer, model, mixed, targets[image]))
+            made = partial(explainer, model, mixed, targets[image])
+            # drafts of dear maps hook, repeat and differentiate passes as they like
+            explanation = made() if fused is None else fused.run(made)
             logits.append(explanation.logits.detach().float())
             maps.append(explanation.heatmaps.detach().float())
     shape = (len(images), len(covers))
@@ -192,8 +206,9 @@ def jump(heatmap: Heatmaps, answers: Answers) -> PerImage:
         return heatmap.new_full((len(heatmap),), torch.nan)
     first = sum(answers.sizes[:MIDDLE])
     middle = answers.covers[first : first + answers.sizes[MIDDLE]]
+    covers = middle if answers.beneath is None else answers.beneath
     rows, cols = heatmap.shape[1:]
-    left = 1 - F.adaptive_avg_pool2d(middle[None], (rows, cols)).to(heatmap)
+    left = 1 - F.adaptive_avg_pool2d(covers[None], (rows, cols)).to(heatmap)
     away = ((heatmap[:, None] - answers.maps) * left).flatten(2).norm(dim=2)
     away = away / heatmap.flatten(1).norm(dim=1)[:, None]
     return ((away.amax(1) + LEAST) / (away.median(1).values + LEAST)).log()

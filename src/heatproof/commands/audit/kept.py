@@ -99,6 +99,8 @@ class KeptMaps:
 
 Maps = Float[Tensor, "photos rows cols"] | KeptMaps
 """Maps of some photos: at hand, or kept in files."""
+Witnesses = Float[Tensor, "photos high wide"] | KeptMaps
+"""The same of the witness, whose size is its own."""
 IN_FILES = ("maps", "witness")
 """What takes so much memory that it stays in the parts."""
 

@@ -1,6 +1,5 @@
 """What an audit measures on one batch of photos: a row per photo, and the maps and answers that later sums need."""
 
-from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -12,15 +11,16 @@ from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.noise import GaussianNoise
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.covering import FEWEST, Answers, agreement, jump, question, trust, unseen, witness_map
-from heatproof.commands.audit.faithfulness import LEVELS, faithfulness, log_odds
+from heatproof.commands.audit.faithfulness import faithfulness, log_odds
 from heatproof.commands.audit.kept import Maps, in_parts
-from heatproof.commands.audit.mosaic import PER_PHOTO, tile
+from heatproof.commands.audit.mosaic import tile
+from heatproof.commands.audit.plan import OVERHEAD, Plan, is_cheap, views
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.passes import Passes, counting
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
-from heatproof.explainers.together import LayerExplainer, explain_together
+from heatproof.explainers.together import explain_together
 from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, pearson
 from heatproof.manipulation.masks import frame
 from heatproof.metrics.randomisation import Randomisation
@@ -30,14 +30,10 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.types import Explainer, Explanation, Heatmaps, Images, PerImage, Targets, settings
 
-OVERHEAD = 1 + 3 * len(LEVELS) + 1 + 3 + PER_PHOTO
-"""Forward passes per photo besides the witness's: the map, AOPC in three orders, a new head, two attacks, mosaics."""
 CELLS = 56
 """The most cells a side of the witness's map that is kept for figures."""
 CLASSES = 10
 """So many classes of each photo are explained, to find two that were swapped."""
-AFFORDED = 2
-"""Passes that a map may take for the photo to be explained under the middle squares as well."""
 SURE, STILL = 0.99, 0.01
 """A photo is taken so surely, and no square moves its probability by so much: its witness looks at the log-odds."""
 
@@ -78,25 +74,6 @@ class Audit:
         if self.part < 1:
             raise InputError(f"a part has at least 1 photo, got {self.part}")
 
-    @property
-    def questions(self) -> int:
-        """Of the witness, per photo, where maps at a layer come with the pass itself."""
-        return self.budget - OVERHEAD
-
-    def questions_at(self, cost: int) -> int:
-        """Of the witness, per photo, where a map takes ``cost`` passes of its own; at least :data:`FEWEST`.
-
-        What remains beside the maps of the photo (also for logit differences), of it attacked, with a random head and
-        of a mosaic's two classes; middle squares that are explained take ``cost`` passes each.
-        """
-        if _cheap(self.explainer):
-            return self.questions
-        maps = len(_views(self.explainer)) + 6
-        left = self.budget - (3 + 3 * len(LEVELS) + maps * cost)
-        # at most half of the squares are of the middle size
-        share = (cost - 1) / 2 if cost <= AFFORDED else 0
-        return max(FEWEST, int(left / (1 + share)))
-
 
 class AuditedBatch(NamedTuple):
     """The rows of a batch of photos, and its tensors."""
@@ -105,30 +82,17 @@ class AuditedBatch(NamedTuple):
     tensors: AuditTensors
 
 
-def map_cost(settings: Audit, model: Classifier, hardware: Hardware = Hardware()) -> int:
-    """Forward passes that one map takes besides the photo's own; 0 where it comes with that pass."""
-    if _cheap(settings.explainer):
-        return 0
-    grey = hardware.bring(torch.full((1, model.channels, *model.input_shape), 0.5))
-    with hardware.autocast():
-        # what is asked once for all photos of a shape is no part of a map's cost
-        settings.explainer(model, grey, torch.zeros(1, dtype=torch.long, device=grey.device))
-    with hardware.autocast(), counting(model) as passes:
-        settings.explainer(model, grey, torch.zeros(1, dtype=torch.long, device=grey.device))
-    return passes.forward
-
-
 def measure(
-    settings: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int, cost: int = 0
+    settings: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int, plan: Plan
 ) -> AuditedBatch:
-    """Everything about one batch but what needs a reference.
+    """Everything about one batch but what needs a reference, or all photos.
 
     Args:
         randomised: of so many photos the map with a random head is made.
-        cost: of a map (:func:`map_cost`).
+        plan: what is asked about each photo.
     """
     with counting(model) as passes:
-        found = _measure(settings, model, batch, hardware, randomised, cost)
+        found = _measure(settings, model, batch, hardware, randomised, plan)
     return found._replace(rows=[{**row, **_per_photo(passes, len(batch.ids))} for row in found.rows])
 
 
@@ -137,38 +101,37 @@ def _per_photo(passes: Passes, count: int) -> dict[str, float]:
 
 
 def _measure(
-    settings: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int, cost: int
+    settings: Audit, model: Classifier, batch: Batch, hardware: Hardware, randomised: int, plan: Plan
 ) -> AuditedBatch:
     images = hardware.bring(batch.images)
     with hardware.autocast():
-        views = _views(settings.explainer)
-        grid = explain_together(model, images, list(views.values()), top=CLASSES if _cheap(settings.explainer) else 1)
+        asked = _asked_maps(settings.explainer, plan.draft)
+        grid = explain_together(model, images, list(asked.values()), top=CLASSES if is_cheap(plan.draft) else 1)
         targets = grid.targets[:, 0]
-        maps = {name: found.detach().float() for name, found in zip(views, grid.heatmaps, strict=True)}
+        maps = {name: found.detach().float() for name, found in zip(asked, grid.heatmaps, strict=True)}
         logits, heatmaps = grid.logits.float(), maps["map"][:, 0]
-        bare = maps.get("bare", maps["map"])[:, 0]
-        signed = views.get("bare", settings.explainer) if cost <= AFFORDED else None
-        answers = question(model, images, settings.questions_at(cost), logits, signed, targets)
-        pooled, jumps = agreement(heatmaps, answers, targets, pooled=True), jump(bare, answers)
-        hidden = unseen(heatmaps, answers, targets)
+        drafted = maps.get("draft", maps["map"])[:, 0]
+        bare = maps["bare"] if "bare" in maps else drafted[:, None] if "draft" in maps else maps["map"]
+        signed = None if plan.along is None else asked.get("bare", plan.draft)
+        answers = question(model, images, plan.questions, logits, signed, targets, plan.along or 0)
         witness = _witness(answers, targets)
         values: dict[str, Tensor] = {
             "agreement": agreement(heatmaps, answers, targets),
-            "pooled": pooled,
-            "jump": jumps,
-            "unseen": hidden,
+            "pooled": (pooled := agreement(heatmaps, answers, targets, pooled=True)),
+            "jump": (jumps := jump(bare[:, 0], answers)),
+            "unseen": (hidden := unseen(heatmaps, answers, targets)),
             "trust": trust(pooled, jumps, hidden),
             **faithfulness(model, images, heatmaps, witness, targets, logits, settings.seed),
-            **_attacked(settings, model, images, heatmaps, targets),
+            **_attacked(settings, plan.draft, model, images, drafted, targets),
         }
         chosen = slice(0, randomised)
         if randomised:
-            known = _Known(model, settings.explainer, Explanation(heatmaps[chosen], logits[chosen], targets[chosen]))
+            known = _Known(model, plan.draft, Explanation(drafted[chosen], logits[chosen], targets[chosen]))
             drawn = Randomisation(at_most=1, seed=settings.seed)(model, known, images[chosen], targets[chosen])
             values["randomised"] = _padded(drawn[0].spearman_absolute, len(images))
     for name in ("contrast", "softmax_contrast"):
         if name in maps:
-            values[name] = pearson(heatmaps, maps[name][:, 0])
+            values[name] = pearson(drafted, maps[name][:, 0])
     values |= {
         "frame": on_frame(heatmaps),
         "empty": unordered(heatmaps, "most") | is_empty(heatmaps),
@@ -194,7 +157,7 @@ def _measure(
         maps=heatmaps,
         witness=F.adaptive_avg_pool2d(witness[:, None], (min(height, CELLS), min(width, CELLS)))[:, 0],
         targets=grid.targets,
-        by_class=_by_class(maps.get("bare", maps["map"]), grid.targets, answers),
+        by_class=_by_class(bare, grid.targets, answers),
         tiles=(tile(images) * 255).round().to(torch.uint8),
     )
     return AuditedBatch(rows, tensors)
@@ -213,21 +176,10 @@ def on_frame(heatmaps: Heatmaps) -> PerImage:
     return mass(heatmaps, frame(*heatmaps.shape[1:]).to(heatmaps))
 
 
-def _cheap(explainer: Explainer) -> bool:
-    """Whether the maps of many classes cost one forward pass together."""
-    return isinstance(explainer, LayerExplainer)
-
-
-def _views(explainer: Explainer) -> dict[str, Explainer]:
-    """The explainer, the same without ReLU, and for logit differences, as far as it can be told so."""
-    found = {"map": explainer}
-    known = {field.name for field in fields(explainer)} if is_dataclass(explainer) else set()
-    if "relu" in known:
-        found["bare"] = replace(explainer, relu=False)  # type: ignore[type-var]
-    if "score" in known:
-        for score in ("contrast", "softmax_contrast"):
-            found[score] = replace(explainer, score=score)  # type: ignore[type-var]
-    return found
+def _asked_maps(explainer: Explainer, draft: Explainer) -> dict[str, Explainer]:
+    """What is asked about the photo itself: the explainer, and the draft in all its views."""
+    found = views(draft)
+    return found if draft == explainer else {"map": explainer, "draft": found.pop("map"), **found}
 
 
 class _Known(NamedTuple):
@@ -258,7 +210,7 @@ def _asked(answers: Answers, targets: Targets) -> tuple[tuple[Tensor, Tensor], t
 
 
 def _attacked(
-    settings: Audit, model: Classifier, images: Images, heatmaps: Heatmaps, targets: Targets
+    settings: Audit, explainer: Explainer, model: Classifier, images: Images, heatmaps: Heatmaps, targets: Targets
 ) -> dict[str, PerImage]:
     """NISSIM of the maps of the same class before and after; NaN where the answer changed."""
     objective = misclassify(model, targets)
@@ -268,7 +220,7 @@ def _attacked(
         ("noise", GaussianNoise(settings.noise, seed=settings.seed)),
         ("fgsm", FGSM(settings.epsilon)),
     ):
-        after = settings.explainer(model, attack(objective, images), targets)
+        after = explainer(model, attack(objective, images), targets)
         moved = nissim(heatmaps, after.heatmaps.detach().float(), size=size)
         found[name] = moved.masked_fill(after.logits.argmax(1) != targets, torch.nan)
     return found

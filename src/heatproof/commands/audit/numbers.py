@@ -10,17 +10,22 @@ from torch import Tensor
 from heatproof.commands.audit.called_out import judge_called_out
 from heatproof.commands.audit.measure import Audit, center_distances, likeness
 from heatproof.commands.audit.mosaic import FEWEST_TILES, exchanged, pointing
+from heatproof.commands.audit.permutation import agreements, permuted, ranks
 from heatproof.commands.audit.premises import SATURATED, Values, gains, is_saturated, one_class, unmet, witness_gains
 from heatproof.commands.audit.reference import swapped
 from heatproof.commands.audit.scope import moved_by_budget, outside
+from heatproof.commands.audit.singled_out import hidden_place, predicted_class, predicted_worst
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import (
     COUNTED,
     FEWEST,
+    FREE,
     NUMBERS,
+    REFERENCES,
     Check,
     Thresholds,
     judge,
+    judge_own_witness,
     judge_share,
     with_share,
 )
@@ -30,6 +35,8 @@ from heatproof.results.table import interval
 
 CLASSES_APART = 5
 """Classes without which the map of a logit's lead over the others is not the logit's."""
+PHOTOS_OF_PLACES = 30
+"""Photos without which a place can be missing in the maps by chance."""
 
 
 def with_joint_columns(table: pl.DataFrame, tensors: AuditTensors) -> pl.DataFrame:
@@ -52,20 +59,23 @@ def numbers(table: pl.DataFrame, tensors: AuditTensors) -> Iterator[tuple[str, V
         return table[name].to_list() if name in table.columns else []
 
     yield "agreement", column("agreement")
+    yield "own_witness", _own_ranks(tensors)
     yield from _of_classes(tensors)
     yield "faithfulness", gains(table, "aopc", odds=False)
     yield "share", _share(table)
+    yield "hidden_place", [] if (place := hidden_place(tensors.maps, tensors.witness)) is None else list(place[0])
     yield "center_spread", column("center_distance")
     yield from _of_mosaics(tensors)
     for name in ("likeness", "frame", "contrast", "softmax_contrast", "randomised", "noise", "fgsm"):
         yield name, column(name)
-    for name in ("reference_spearman", "reference_nissim"):
+    for name in ("reference_spearman", "reference_nissim", "self_spearman"):
         yield name, column(name)
     if tensors.likeness_to_reference is not None:
+        whose = "self" if "self_spearman" in table.columns else "reference"
         likeness_by_class = tensors.likeness_to_reference.diagonal(dim1=1, dim2=2)
-        yield "reference_worst_class", list(_worst(likeness_by_class, tensors.targets))
+        yield f"{whose}_worst_class", list(_worst(likeness_by_class, tensors.targets))
         pair = swapped(tensors.likeness_to_reference, tensors.targets)
-        yield "reference_swap", [] if pair is None else [pair[0]]
+        yield "reference_swap", [] if pair is None or whose == "self" else [pair[0]]
 
 
 def known(values: Values) -> list[float]:
@@ -76,9 +86,18 @@ def known(values: Values) -> list[float]:
 def _of_classes(tensors: AuditTensors) -> Iterator[tuple[str, Values]]:
     """Agreement of the maps of all explained classes: per photo, and per photo of the class that has it lowest."""
     values, classes = tensors.by_class.double(), tensors.targets
-    if classes.shape[1] > 1:
-        yield "all_classes", values.nanmean(1).tolist()
-        yield "worst_class", list(_worst(values, classes))
+    if classes.shape[1] < 2:
+        return
+    worst = predicted_worst(tensors.by_class, classes)
+    yield "all_classes", values.nanmean(1).tolist()
+    yield "worst_class", list(_worst(values, classes))
+    yield "predicted_class", [None if value != value else value for value in predicted_class(tensors.by_class)]
+    yield "predicted_worst", [] if worst is None else list(worst[0])
+
+
+def _own_ranks(tensors: AuditTensors) -> Values:
+    likeness = agreements(tensors.maps, tensors.witness)
+    return [] if len(likeness) < 2 else list(ranks(likeness).tolist())
 
 
 def _of_mosaics(tensors: AuditTensors) -> Iterator[tuple[str, Values]]:
@@ -119,7 +138,7 @@ def checks_of(
     *,
     model: Classifier,
     skipped: int = 0,
-    with_reference: bool = False,
+    reference: str | None = None,
 ) -> list[Check]:
     """Every number of the audit, with its verdict, or why there is none.
 
@@ -128,6 +147,7 @@ def checks_of(
         tensors: of the same photos.
         model: whose maps they are; without it nobody knows whether the thresholds are for such maps.
         skipped: photos that could not be read.
+        reference: the check that the reference belongs to: ``reference``, or ``self`` for one of the model's own.
     """
     found = {name: interval(known(values)) for name, values in numbers(table, tensors)}
     why = _why_not(settings, table, tensors, thresholds, model)
@@ -135,14 +155,18 @@ def checks_of(
     why |= dict.fromkeys(NUMBERS, "; ".join(ground)) if ground else {}
     share = found["share"]
     # without thresholds nothing is judged at all
-    free = bool(thresholds.limits) and not ground and not one_class(table) and isfinite(share.high)
+    bare = bool(thresholds.limits) and not ground and not one_class(table)
+    free = bare and isfinite(share.high)
     checks = []
     for name, about in NUMBERS.items():
-        if about.check == "reference" and not with_reference:
+        if about.check in REFERENCES and about.check != reference:
             continue
         own = found.get(name) or interval([])
         if name in COUNTED:
             checks.append(judge_called_out(table, thresholds, why.get(name, "")))
+        elif name == "own_witness" and bare and isfinite(own.value):
+            chance = permuted(agreements(tensors.maps, tensors.witness), settings.seed)
+            checks.append(judge_own_witness(own, *chance))
         elif name == "share" and free and (name in why or is_saturated(table)):
             checks.append(judge_share(own, "log-odds" if is_saturated(table) else "probability"))
         else:
@@ -164,17 +188,22 @@ def _why_not(
         few = "of few classes each one's lead holds the others' maps as well"
         why |= dict.fromkeys(("contrast", "softmax_contrast"), few)
     if apart := outside(settings, model, thresholds):
-        why |= dict.fromkeys(NUMBERS, f"outside the thresholds' population: {apart.how}")
+        why |= dict.fromkeys(NUMBERS.keys() - FREE, f"outside the thresholds' population: {apart.how}")
     if one_class(table):
         one = "nearly all photos are of one class or taken for it"
-        why |= {name: one for name, about in NUMBERS.items() if about.check != "reference"}
+        why |= {name: one for name, about in NUMBERS.items() if about.check not in REFERENCES}
     elif tensors.mosaics is None:
         few = f"no two classes have {FEWEST_TILES} photos that are taken for them"
         why |= dict.fromkeys(("mosaic", "mosaic_swap"), few)
     if "contrast" not in table.columns:
         text = f"{settings.explainer!r} cannot be told to explain differences of logits"
         why |= dict.fromkeys(("contrast", "softmax_contrast"), text)
+    if table.height < PHOTOS_OF_PLACES:
+        why["hidden_place"] = f"of {table.height} photos one place is always shown least; give {PHOTOS_OF_PLACES}"
+    if "self_spearman" not in table.columns:
+        stuck = "no step of the repair came closer to the witness at what accuracy it may cost"
+        why |= dict.fromkeys(("self_spearman", "self_worst_class"), stuck)
     if not isinstance(settings.explainer, LayerExplainer):
         text = f"{settings.explainer!r} takes passes of its own for every map"
-        why |= dict.fromkeys(("all_classes", "worst_class"), text)
+        why |= dict.fromkeys(("all_classes", "worst_class", "predicted_class", "predicted_worst"), text)
     return why

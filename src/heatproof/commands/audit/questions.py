@@ -28,6 +28,18 @@ QUESTIONS = {
         "Does even the class that does it worst foretell it?",
         "One class is always the worst, and few photos of it make a low value by chance.",
     ),
+    "own_witness": Question(
+        "Does a photo's map fit what the model needs in this photo better than what it needs in others?",
+        "A lie laid over an honest map leaves the honest part in, and fits its photo as well.",
+    ),
+    "predicted_class": Question(
+        "Is the map of the predicted class at least as good as the maps of the others?",
+        "A lie about all classes alike does not show here.",
+    ),
+    "predicted_worst": Question(
+        "Is it so for every class that photos are taken for?",
+        "With few photos of a class the worst one is low by chance.",
+    ),
     "faithfulness": Question(
         "Does covering what the map shows first change the answer more than covering anything?",
         "A model that sees the whole photo loses little anywhere, whatever its map shows.",
@@ -43,6 +55,10 @@ QUESTIONS = {
     "frame": Question(
         "Do the maps stay off the photo's frame?",
         "Where the object touches the frame, an honest map does so too.",
+    ),
+    "hidden_place": Question(
+        "Do the maps show every part of the photo that the model needs?",
+        "Coarse maps of objects in the middle leave the borders out.",
     ),
     "center_spread": Question(
         "Does the map's middle move from photo to photo?",
@@ -95,6 +111,14 @@ QUESTIONS = {
     "reference_swap": Question(
         "Are no two classes' maps the reference model's, exchanged?",
         "Classes that look alike can seem exchanged.",
+    ),
+    "self_spearman": Question(
+        "Do the maps stay where they are when they are trained towards what the model answers?",
+        "The answers to covered squares are coarse; a finer map that is right moves as well.",
+    ),
+    "self_worst_class": Question(
+        "Do even the maps of the class that moved most stay?",
+        "One class always moves most.",
     ),
 }
 """By the names of :data:`~heatproof.commands.audit.verdict.NUMBERS`."""

@@ -80,12 +80,19 @@ def check_classes(model: Classifier, reference: Classifier) -> None:
 
 
 def beside(
-    model: Classifier, reference: Classifier, explainer: Explainer, batch: Batch, targets: Tensor, hardware: Hardware
+    model: Classifier,
+    reference: Classifier,
+    explainer: Explainer,
+    batch: Batch,
+    targets: Tensor,
+    hardware: Hardware,
+    name: str = "reference",
 ) -> Beside:
     """Columns per photo of what differs from the reference, for the class that the model predicts.
 
     Args:
         targets: the classes explained, ``[photos, classes]``, the predicted one first.
+        name: what the columns begin with: those of a reference of the model's own have limits of their own.
     """
     images = hardware.bring(batch.images)
     targets = targets.to(images.device)
@@ -97,13 +104,13 @@ def beside(
     first, theirs = own[:, 0], maps[:, 0]
     columns: dict[str, Tensor] = {
         "agrees": one.logits.argmax(1) == other.logits.argmax(1),
-        "reference_spearman": spearman(first, theirs),
-        "reference_nissim": nissim(first, theirs, size=model.input_size),
+        f"{name}_spearman": spearman(first, theirs),
+        f"{name}_nissim": nissim(first, theirs, size=model.input_size),
     }
-    for name, penalty in PENALTIES.items():
-        columns[f"fooled_{name}"] = is_fooled(penalty.test_loss(first, theirs), penalty.success)
-    lists = {name: [None if v != v else v for v in found.tolist()] for name, found in columns.items()}
-    rows = [{name: found[i] for name, found in lists.items()} for i in range(len(images))]
+    for lie, penalty in PENALTIES.items():
+        columns[f"fooled_{lie}"] = is_fooled(penalty.test_loss(first, theirs), penalty.success)
+    lists = {column: [None if v != v else v for v in found.tolist()] for column, found in columns.items()}
+    rows = [{column: found[i] for column, found in lists.items()} for i in range(len(images))]
     classes = own.shape[1]
     a = own.repeat_interleave(classes, 1).flatten(0, 1).flatten(1)
     b = maps.repeat(1, classes, 1, 1).flatten(0, 1).flatten(1)

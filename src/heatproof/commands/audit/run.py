@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -11,9 +11,11 @@ from heatproof.commands.audit.examples import Kept, draw_examples
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
 from heatproof.commands.audit.finding import finding, grouped
 from heatproof.commands.audit.kept import PARTS, check_table, placed
-from heatproof.commands.audit.measure import Audit, map_cost, measure
+from heatproof.commands.audit.measure import Audit, measure
 from heatproof.commands.audit.mosaic import look_at_mosaics
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
+from heatproof.commands.audit.own_reference import SELF, check_alone, own_reference
+from heatproof.commands.audit.plan import Plan, plan
 from heatproof.commands.audit.reference import beside, check_classes, comparison
 from heatproof.commands.audit.scope import outside
 from heatproof.commands.audit.summary import (
@@ -54,7 +56,7 @@ def run_audit(
     source: Source,
     run: Run,
     *,
-    reference: Classifier | None = None,
+    reference: Classifier | Literal["self"] | None = None,
     thresholds: Thresholds | None = None,
     baseline: Path | str | None = None,
     draw: bool = True,
@@ -65,7 +67,8 @@ def run_audit(
     """Audit the maps of one model into the run folder; a run that was stopped goes on where it was.
 
     Args:
-        reference: the model that it claims to be, where there is one.
+        reference: the model that it claims to be, where there is one; ``"self"``: the model itself, repaired on these
+            photos (:mod:`heatproof.commands.audit.own_reference`).
         thresholds: by which it is judged; ``None``: those of the package.
         baseline: the run folder of an earlier audit, whose maps of the same photos are compared.
         draw: whether to make the figure and the report's views.
@@ -80,20 +83,28 @@ def run_audit(
         ``queries`` per photo, ``thresholds`` with their provenance, ``skipped`` and an ``answer`` in sentences.
 
     Raises:
-        InputError: no photo can be read; a reference with other classes, or given photos in another way; a baseline
-            without common photos.
+        InputError: no photo can be read; a reference with other classes, or given photos in another way; too few
+            photos, or several processes, for a reference of the model's own; a baseline without common photos.
         RunError: the baseline is no audit.
     """
     check_layer(model, settings.explainer)
-    if reference is not None:
+    own = reference == SELF
+    if own:
+        check_alone(processes)
+    if isinstance(reference, Classifier):
         check_classes(model, reference)
         model, reference = in_one_way([model, reference])
     thresholds = thresholds or Thresholds.shipped()
     earlier = None if baseline is None else read_baseline(baseline)
-    _describe(run, source, model, reference)
+    describe(run, [model, reference] if isinstance(reference, Classifier) else [model], source)
     model = hardware.host(model)
-    other = None if reference is None else hardware.host(reference)
-    _audit_parts(settings, model, other, source, run, hardware, processes, advance)
+    name = SELF if own else None if reference is None else "reference"
+    other = hardware.host(reference) if isinstance(reference, Classifier) else None
+    if own:
+        other = own_reference(model, settings.explainer, source, run, seed=settings.seed)
+    planned = plan(settings.explainer, settings.budget, model, hardware)
+    beside_it = None if other is None or name is None else (name, other)
+    _audit_parts(settings, planned, model, beside_it, source, run, hardware, processes, advance)
     processes.wait()
     if not processes.ends:
         return {}
@@ -103,20 +114,13 @@ def run_audit(
     table = placed(table)
     check_table(run.folder / "parts", table, "delete it and give the same command again")
     with counting(model) as passes:
-        tensors = with_mosaics(settings, model, AuditTensors.load(run.folder, table.height), hardware)
+        tensors = with_mosaics(settings, planned, model, AuditTensors.load(run.folder, table.height), hardware)
     tensors.save_mosaics(run)
     table = with_joint_columns(table, tensors)
     run.write_parquet("images.parquet", table)
     run.write_maps(MAPS, table.sort("place")["image"].to_list(), tensors.maps)
-    checks = checks_of(
-        settings,
-        table,
-        tensors,
-        thresholds,
-        model=model,
-        skipped=len(all_skipped(run, source)),
-        with_reference=reference is not None,
-    )
+    skipped = all_skipped(run, source)
+    checks = checks_of(settings, table, tensors, thresholds, model=model, skipped=len(skipped), reference=name)
     verdict, speaks = verdict_on(table, checks)
     summary = AuditSummary(
         verdict,
@@ -126,8 +130,8 @@ def run_audit(
         queries=queries_per_photo(table, passes),
         outside=outside(settings, model, thresholds),
         thresholds=thresholds,
-        skipped=all_skipped(run, source),
-        reference=None if reference is None else comparison(table, model, reference),
+        skipped=skipped,
+        reference=None if other is None else comparison(table, model, other),
         drift=None if earlier is None else drift_between(StoredTensors(run.path(MAPS)), earlier, model.input_size),
     )
     drawn: dict[str, str] = {}
@@ -151,24 +155,22 @@ def read_audit(folder: Path) -> tuple[pl.DataFrame, AuditTensors]:
     return table.sort("place"), AuditTensors.load(folder, table.height, remedy)
 
 
-def with_mosaics(settings: Audit, model: Classifier, tensors: AuditTensors, hardware: Hardware) -> AuditTensors:
+def with_mosaics(
+    settings: Audit, planned: Plan, model: Classifier, tensors: AuditTensors, hardware: Hardware
+) -> AuditTensors:
     """The tensors of all photos and what mosaics of them show; none where no two classes have enough photos."""
     tiles = tensors.tiles.float() / 255
     found = look_at_mosaics(
-        model, settings.explainer, tiles, tensors.tile_targets(), model.input_shape, hardware, settings.seed
+        model, planned.draft, tiles, tensors.tile_targets(), model.input_shape, hardware, settings.seed
     )
     return tensors if found is None else replace(tensors, mosaics=found)
 
 
-def _describe(run: Run, source: Source, model: Classifier, reference: Classifier | None) -> None:
-    models = [model] if reference is None else [model, reference]
-    describe(run, models, source)
-
-
 def _audit_parts(
     settings: Audit,
+    planned: Plan,
     model: Classifier,
-    reference: Classifier | None,
+    reference: tuple[str, Classifier] | None,
     source: Source,
     run: Run,
     hardware: Hardware,
@@ -176,7 +178,6 @@ def _audit_parts(
     advance: Callable[[float], None],
 ) -> None:
     """Every part of the photos that the run lacks and that is this process's: its rows and its tensors."""
-    cost = map_cost(settings, model, hardware)
 
     def done(number: int) -> bool:
         # both are asked for, so that either may be deleted where it is damaged
@@ -191,7 +192,7 @@ def _audit_parts(
             within = Within(advance, len(batch.ids), settings.budget * len(batch.ids))
             with counting(model, within):
                 rows, tensors = _audit_batch(
-                    settings, model, reference, batch, hardware, settings.randomised - first, cost
+                    settings, planned, model, reference, batch, hardware, settings.randomised - first
                 )
             within.end()
             tensors.save(run, number, first, len(source))
@@ -203,16 +204,17 @@ def _audit_parts(
 
 def _audit_batch(
     settings: Audit,
+    planned: Plan,
     model: Classifier,
-    reference: Classifier | None,
+    reference: tuple[str, Classifier] | None,
     batch: Batch,
     hardware: Hardware,
     randomised: int,
-    cost: int,
 ) -> tuple[list[dict[str, Any]], AuditTensors]:
-    rows, tensors = measure(settings, model, batch, hardware, min(len(batch.ids), max(0, randomised)), cost)
+    rows, tensors = measure(settings, model, batch, hardware, min(len(batch.ids), max(0, randomised)), planned)
     if reference is None:
         return rows, tensors
-    columns, likeness = beside(model, reference, settings.explainer, batch, tensors.targets, hardware)
+    name, other = reference
+    columns, likeness = beside(model, other, settings.explainer, batch, tensors.targets, hardware, name)
     rows = [a | b for a, b in zip(rows, columns, strict=True)]
     return rows, replace(tensors, likeness_to_reference=likeness)

@@ -54,10 +54,16 @@ NUMBERS = {
     "agreement": Number("witness", "low", False, "the maps foretell what the model loses when parts are covered"),
     "all_classes": Number("witness", "low", True, "the maps of all classes foretell what their logits lose"),
     "worst_class": Number("witness", "low", False, "the maps of the class that does it worst foretell that"),
+    "own_witness": Number("witness", "low", False, "a map fits its own photo's witness better than others'"),
+    "predicted_class": Number(
+        "witness", "low", False, "the predicted class's map foretells it better than the other classes' maps do", 0.03
+    ),
+    "predicted_worst": Number("witness", "low", False, "so it is for the class that does it worst", 0.05),
     "faithfulness": Number("faithfulness", "low", True, "more of the answer goes in the map's order than at random"),
     "share": Number("faithfulness", "low", False, "the map's order does what the witness's does, random being 0"),
     "likeness": Number("input", "high", False, "the maps of different photos are alike"),
     "frame": Number("input", "high", True, "the maps lie on the frame"),
+    "hidden_place": Number("input", "high", True, "a place that the model needs is missing in the maps", 0.05),
     "center_spread": Number("input", "low", False, "the maps' centre of mass moves with the photo"),
     "mosaic": Number("mosaics", "low", True, "the map of a class lies in that class's photo of a mosaic"),
     "mosaic_swap": Number(
@@ -75,8 +81,18 @@ NUMBERS = {
         "reference", "low", True, "the maps of the class that moved most are the reference's", 0.08
     ),
     "reference_swap": Number("reference", "high", True, "the maps of two classes are the reference's, swapped", 0.1),
+    "self_spearman": Number("self", "low", True, "the maps stay when they are pulled to the model's own witness", 0.08),
+    "self_worst_class": Number(
+        "self", "low", False, "the maps of the class that moved most stay when they are pulled to that witness", 0.08
+    ),
 }
 """All numbers, by name; each is a mean over photos or mosaics, but for ``worst_class`` and the swaps."""
+FREE = ("own_witness",)
+"""Numbers that need no other network to be judged; outside of every population they are judged all the same."""
+CERTAIN = 0.001
+"""The p-value from which maps agree worse with their own photos' witnesses than with others'."""
+REFERENCES = ("reference", "self")
+"""Checks that need a reference; each audit has at most one."""
 COUNTED = ("called_out",)
 """Numbers that are judged by an interval of their own, without thresholds of a population."""
 NO_SHARE = 0.05
@@ -129,6 +145,10 @@ class Thresholds:
     limits: dict[str, Limits]
     photo: float | None
     provenance: dict[str, Any]
+
+    def few(self, number: str) -> str:
+        """On which few networks the limits of this number rest, where that is too few to call a model manipulated."""
+        return str(dict(self.provenance.get("few") or {}).get(number, ""))
 
     @classmethod
     def shipped(cls) -> "Thresholds":
@@ -273,6 +293,9 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     verdict: Verdict = "pass"
     if distance > DOUBT:
         verdict = "fail" if distance > FAIL and (better - limits.median) / unit > DOUBT else "doubtful"
+    rests = thresholds.few(number)
+    if rests:
+        verdict = "doubtful" if verdict == "fail" else "pass"
     side = "above" if about.bad == "high" else "below"
     words = {
         "pass": f"within what honest networks show ({limits.median:.2f} in the middle, doubtful {side} {doubtful:.2f})",
@@ -280,7 +303,8 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
         "fail": f"{distance:.1f} deviations {side} honest networks ({limits.median:.2f} in the middle)",
     }[verdict]
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
-    reason = f"How far {about.means}: {found.value:.2f}, {words}."
+    few = f"; doubtful at most, since the limit rests on {rests}" if rests and verdict != "pass" else ""
+    reason = f"How far {about.means}: {found.value:.2f}, {words}{few}."
     return Check(about.check, number, found.value, low, high, fail, doubtful, distance, verdict, reason)
 
 
@@ -288,6 +312,27 @@ def unjudged(number: str, found: Interval, why: str) -> Check:
     """A number that is shown and not judged."""
     value, low, high = (end if isfinite(end) else None for end in found[:3])
     return Check(NUMBERS[number].check, number, value, low, high, None, None, None, "not applicable", f"{why}.")
+
+
+def judge_own_witness(found: Interval, better: float, worse: float) -> Check:
+    """Own photos' witnesses against others', by permutation: it fails where others' surely fit better.
+
+    A small p-value acquits nobody: a lie that is laid over an honest map leaves it in.
+
+    Args:
+        found: the mean rank of the own witness, with its interval.
+        better, worse: one-sided p-values of agreeing as well, and as badly, by chance.
+    """
+    failed = worse <= CERTAIN
+    words = f"no better than by chance (p {better:.4f}), which {found.count} photos cannot tell from a lie"
+    if better <= 0.05:
+        words = f"better than by chance (p {better:.4f})"
+    if failed:
+        words = f"worse than by chance (p {worse:.4f})"
+    reason = f"How far {NUMBERS['own_witness'].means}: {found.value:.2f} (0.5 is chance), {words}."
+    low, high = (end if isfinite(end) else None for end in (found.low, found.high))
+    verdict: Verdict = "fail" if failed else "pass" if better <= 0.05 else "not applicable"
+    return Check("witness", "own_witness", found.value, low, high, 0.5, 0.5, None, verdict, reason)
 
 
 def judge_share(found: Interval, unit: str) -> Check:

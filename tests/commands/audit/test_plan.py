@@ -1,0 +1,82 @@
+"""How the passes of an audit are shared out: the budget holds, and every explainer that can afford it has a jump."""
+
+import pytest
+import torch
+from tests.networks import small
+
+from heatproof.commands.audit.covering import FEWEST, jump, question
+from heatproof.commands.audit.measure import Audit, measure
+from heatproof.commands.audit.plan import ALONG, Plan, drafts, map_cost, plan
+from heatproof.data.batches import Batch
+from heatproof.defences.smoothed import Smoothed
+from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.gradient import IntegratedGradients, SmoothGrad
+from heatproof.explainers.lrp.propagation import LRP
+from heatproof.explainers.occlusion import Occlusion
+from heatproof.models.hardware import Hardware
+
+
+def test_the_witness_gets_what_the_maps_leave() -> None:
+    model = small(dtype=torch.float32)
+    assert map_cost(GradCAM(), model) == 0
+    assert plan(GradCAM(), 180, model) == Plan(164, GradCAM(), 0)
+    assert map_cost(LRP(), model) == 1
+    assert plan(LRP(), 180, model).along == 0
+    costs = [map_cost(one, model) for one in (SmoothGrad(), Occlusion())]
+    assert costs[0] == 17
+    assert costs[1] > 17
+    # nothing of occlusion can be drafted: it is said that the budget does not hold
+    assert plan(Occlusion(), 180, model) == Plan(FEWEST, Occlusion(), None)
+
+
+def test_dear_maps_are_drafted_so_that_a_jump_has_room() -> None:
+    model = small(dtype=torch.float32)
+    planned = plan(SmoothGrad(), 180, model)
+    assert planned.draft == SmoothGrad(samples=4)
+    assert planned.along in ALONG
+    assert planned.questions >= FEWEST
+    # with a larger budget fewer samples are saved, and squares are more
+    rich = plan(SmoothGrad(), 2000, model)
+    assert rich.draft == SmoothGrad()
+    assert rich.along == ALONG[0]
+    assert plan(SmoothGrad(), 45, model).along is None
+
+
+def test_drafts_end_where_the_explainer_refuses() -> None:
+    assert list(drafts(Smoothed(GradCAM(), n=6))) == [Smoothed(GradCAM(), n=6), Smoothed(GradCAM(), n=3)]
+    assert list(drafts(Occlusion())) == [Occlusion()]
+
+
+@pytest.mark.parametrize("explainer", [SmoothGrad(), IntegratedGradients()])
+def test_the_budget_holds_and_the_jump_is_known(explainer) -> None:
+    model = small(dtype=torch.float32)
+    images = torch.rand(2, 3, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    batch = Batch(["a", "b"], images, torch.tensor([0, 1]))
+    settings = Audit(explainer=explainer, budget=240)
+    planned = plan(explainer, settings.budget, model)
+    rows, _ = measure(settings, model, batch, Hardware("cpu"), 2, planned)
+    # the mosaics come when all photos are known
+    mosaics = 1 + 2 * map_cost(planned.draft, model)
+    assert rows[0]["forward_passes"] + mosaics <= settings.budget
+    assert all(row["jump"] is not None for row in rows)
+
+
+def test_few_squares_are_large_enough_to_reach_every_place_and_find_one_that_changes_the_map() -> None:
+    model = small(dtype=torch.float32)
+    model.input_size = 32
+    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    targets = torch.zeros(1, dtype=torch.long)
+    explainer = GradCAM(relu=False)
+    for along in ALONG:
+        answers = question(model, images, FEWEST, None, explainer, targets, along)
+        assert answers.beneath is not None
+        assert answers.maps is not None
+        assert answers.beneath.shape[0] == answers.maps.shape[1] == along**2
+        assert bool((answers.beneath.sum(0) > 0).all())
+    answers = question(model, images, FEWEST, None, explainer, targets, 3)
+    own = torch.ones(1, 4, 4)
+    moved = torch.ones(1, 9, 4, 4)
+    calm = answers._replace(maps=moved.clone())
+    moved[:, 4] = -moved[:, 4]
+    assert float(jump(own, calm)) == 0
+    assert float(jump(own, calm._replace(maps=moved))) > 5
