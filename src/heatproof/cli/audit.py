@@ -109,22 +109,16 @@ def audit(
     known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= photos.given() | explained.given()
-    settings |= {
-        "precision": hardware.precision,
-        "calibrate": calibrate,
-        "baseline": str(baseline) if baseline else None,
-    }
-    settings["architecture"] = architecture
+    settings |= {"precision": hardware.precision, "calibrate": calibrate, "architecture": architecture}
+    settings |= {"baseline": str(baseline) if baseline else None}
     settings |= {"thresholds": None if calibrate else known.plain()}
     inputs = [model, data, given, thresholds, baseline, *(calibrate or [])]
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
             source = source_of(audited)
             further = repairing(audited, len(source)) if own else 0
-            more = f"{budget} for each photo{f', {further:,} to repair the checkpoint' if further else ''}"
-            more += f"; --quick asks for {QUICK} a photo" if budget > QUICK else ""
             passes = len(source) * (1 + len(calibrate or [])) * budget + further
-            foretell(run, lambda: planned(audited, passes, hardware, more))
+            foretell(run, lambda: planned(audited, passes, hardware, _of_what(budget, further)))
             shared = processes or Processes()
             total = shared.photos(len(source), batch_size) + len(source) * len(calibrate or [])
             with progress("auditing", total, run=run, sharers=shared.count) as advance:
@@ -144,6 +138,12 @@ def audit(
                 )
     show(run, work, columns.AUDIT)
     _leave(run, fail_on)
+
+
+def _of_what(budget: int, further: int) -> str:
+    """What the planned passes are for."""
+    repair = f", {further:,} to repair the checkpoint" if further else ""
+    return f"{budget} for each photo{repair}{f'; --quick asks for {QUICK} a photo' if budget > QUICK else ''}"
 
 
 def _check_flags(

@@ -85,9 +85,7 @@ def shift(
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
-    given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
-    if penalty:
-        given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
+    given = _aim(epsilon, penalty, wanted)
     pairs = options.of_pairs(score)
     asked_score = "output()" if pairs else score
     explained = scored(asked_score, explainers or [GradCAM()], [photos(load(name)) for name in model])
@@ -99,7 +97,6 @@ def shift(
         explainers=at_layers(explained.explainers, layer or []),
         explain=explain,  # type: ignore[arg-type]
         draws=draws,
-        wanted=int(wanted) if wanted is not None and wanted.isdecimal() else wanted,
         part=batch_size,
         **given,
     )
@@ -133,3 +130,13 @@ def shift(
                 else:
                     run_shift(asked, models, of_model, run, advance=advance, **more)
     show(run, work, columns.SHIFT)
+
+
+def _aim(epsilon: list[str] | None, penalty: str | None, wanted: str | None) -> dict[str, Any]:
+    """What the attacks want, as far as flags say it."""
+    given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
+    if penalty:
+        given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
+    if wanted is not None:
+        given["wanted"] = int(wanted) if wanted.isdecimal() else wanted
+    return given
