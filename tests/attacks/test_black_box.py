@@ -115,3 +115,8 @@ def test_the_probability_that_a_map_moves(model, images, labels) -> None:
     assert (often >= seldom).all()
     assert (often > -3).any()
     assert torch.isfinite(misclassify(model, labels)(images)).all()
+
+
+@pytest.mark.parametrize("attack", [NES(0.0), Genetic(0.0)], ids=repr)
+def test_a_ball_of_no_size_holds_the_clean_image(images, attack) -> None:
+    assert torch.equal(attack(lambda images: images.mean((1, 2, 3)), images), images)

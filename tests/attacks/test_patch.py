@@ -70,3 +70,11 @@ def test_no_box_is_refused(box) -> None:
 def test_a_patch_smaller_than_a_pixel_is_refused(model, images, labels) -> None:
     with pytest.raises(InputError, match="no pixel"):
         Patch((0.0, 0.0, 0.01, 0.01))(misclassify(model, labels), images)
+
+
+def test_hidden_is_judged_by_the_share_that_is_trained_on() -> None:
+    maps = torch.tensor([[[3.0, 1.0], [0.0, -1.0]]], requires_grad=True)
+    hide = Hide((0.0, 0.0, 0.5, 0.5))
+    judged = hide.test_loss(maps, torch.zeros(1, 2, 2))
+    assert judged.tolist() == [0.75]
+    assert not judged.requires_grad

@@ -229,3 +229,10 @@ def test_the_servers_of_these_tests_are_what_they_say(root: Path) -> None:
         with served(root, kind) as (address, _):
             fs, path = fsspec.core.url_to_fs(f"{address}/{file}")
             assert len(fs.cat_file(path, start=3, end=7)) == length
+
+
+def test_tables_of_several_kinds_are_refused(root: Path) -> None:
+    tables = [path.as_posix() for path in sorted(root.iterdir()) if path.suffix == ".csv"][:1]
+    photo = next((root / "classes").rglob("*.png")).as_posix()
+    with pytest.raises(InputError, match="several names must be photos, or all be shards"):
+        open_data([f"file://{name}" for name in (*tables, photo)], classes=CLASSES)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -161,6 +162,23 @@ class TestWhatIsWrong:
         made().remove_columns("img").save_to_disk(tmp_path / "s")
         with pytest.raises(InputError, match="has no column of photos; label are its columns"):
             open_data(f"hf:{tmp_path / 's'}")
+
+    def test_what_was_saved_by_itself_has_nothing_to_choose(self, tmp_path: Path) -> None:
+        made().save_to_disk(tmp_path / "s")
+        with pytest.raises(InputError, match="has no configurations to choose from"):
+            open_data(f"hf:{tmp_path / 's'}#config=large", classes=MODEL)
+        with pytest.raises(InputError, match="saved as a single split, and 'test' cannot be chosen"):
+            open_data(f"hf:{tmp_path / 's'}#split=test", classes=MODEL)
+
+    def test_a_number_beyond_the_names(self, tmp_path: Path) -> None:
+        table = pl.DataFrame({"image": [{"bytes": png(1)}], "label": [7]})
+        named = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+        arrow = table.to_arrow().replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": named.to_dict()}})}
+        )
+        pq.write_table(arrow, tmp_path / "t.parquet")
+        with pytest.raises(InputError, match="has the label 7, and the table names 3 classes"):
+            open_data(str(tmp_path / "t.parquet"), classes=MODEL)
 
     def test_a_class_that_the_model_has_not(self, hub: Path) -> None:
         with pytest.raises(InputError, match=r"row 1 of hf:.*: 'cat' is none of the model's 2 classes"):

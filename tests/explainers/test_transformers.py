@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import heatproof as hp
 from heatproof.errors import LayerError
+from heatproof.explainers.attention import _Opened
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.relevance_cam import RelevanceCAM
 from heatproof.types import Explainer
@@ -204,3 +206,25 @@ def test_attention_over_five_dimensions_is_followed() -> None:
     known = {layer.name: layer.layout for layer in hp.list_layers(model)}
     assert str(known["blocks.0.0"]) == "NLC, 16x16 tokens"
     assert hp.default_layer(model) == "pos_block.3"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"is_causal": True},
+        {"attn_mask": torch.ones(5, 5, dtype=torch.bool).tril(1)},
+        {"attn_mask": torch.linspace(-1, 1, 25).view(5, 5)},
+        {"enable_gqa": True},
+        {"scale": 0.3},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_attention_written_out_is_torch_s(more: dict) -> None:
+    draw = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 4, 5, 8, generator=draw)
+    heads = 2 if "enable_gqa" in more else 4
+    key, value = (torch.randn(2, heads, 5, 8, generator=draw) for _ in range(2))
+    expected = F.scaled_dot_product_attention(query, key, value, **more)
+    with torch.no_grad():
+        written = _Opened()._attention(query, key, value, **more)
+    torch.testing.assert_close(written, expected)

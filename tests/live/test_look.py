@@ -15,6 +15,7 @@ from heatproof.commands.photos import open_photos
 from heatproof.data.in_memory import open_tensors
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
+from heatproof.errors import InputError
 from heatproof.explainers.together import predict
 from heatproof.live.look import Live, Look, Wanted, map_of
 from heatproof.models.classifier import Classifier
@@ -202,3 +203,8 @@ def test_squeezenet_answers_within_a_second(shared: Path) -> None:
         took.append(time.process_time() - start)
     # of processor time, which others on the machine do not change; measured 0.1 to 0.2 s
     assert median(took) < 1
+
+
+def test_a_source_without_photos_is_refused(model: Classifier, source: Source) -> None:
+    with pytest.raises(InputError, match="holds no photo to look at"):
+        Live([model], replace(source, positions=[]))

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 import heatproof as hp
+from heatproof.defences.smoothed import Smoothed
+from heatproof.explainers.cam import GradCAM
+from heatproof.live.look import Live
 from heatproof.live.server import LARGEST, Server
 from heatproof.live.wire import Words
 from heatproof.report import write_report
@@ -258,3 +261,11 @@ def test_the_page_from_python(model, tmp_path) -> None:
         socket.create_connection(("127.0.0.1", served.port))
     with pytest.raises(hp.InputError, match="two side by side, got 3"):
         hp.app(["demo"] * 3, "demo")
+
+
+def test_smoothing_and_covering_are_read_from_the_page(live: Live) -> None:
+    words = Words(live)
+    smoothed = words.wanted({**BODY, "sigma": 0.1, "copies": 4}).explainer
+    assert smoothed == Smoothed(GradCAM(relu=False), n=4, sigma=0.1)
+    covered = words.cover({**BODY, "model": 0, "attacked": False, "x": 0.5, "y": 0.5, "side": 0.25})
+    assert covered == live.cover(words.wanted(BODY), 0, False, (0.5, 0.5), 0.25)

@@ -56,3 +56,9 @@ def test_what_makes_no_sense_is_refused() -> None:
             wrong()
     with pytest.raises(HeatproofError, match="Classifier"):
         InputInvariance().check(nn.Flatten(), (8, 8), False)
+
+
+def test_the_column_says_which_way_is_better() -> None:
+    (column,) = InputInvariance(by="nissim").columns
+    assert column.name == "invariance_nissim"
+    assert column.better == "down"

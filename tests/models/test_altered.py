@@ -144,3 +144,12 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     for alteration in (Alteration(softplus=5.0), Alteration(blur=1.0, layer="stage3")):
         (tmp_path / ALTERED).write_text(json.dumps(alteration.plain()))
         assert alteration_of(tmp_path) == alteration
+
+
+def test_a_classifier_with_a_forward_of_its_own_takes_no_softplus() -> None:
+    class Own(hp.Classifier):
+        def forward(self, images):
+            return super().forward(images)
+
+    with pytest.raises(InputError, match="runs its network in a way of its own"):
+        alter(Own(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()), input_size=8), Alteration(softplus=10.0))

@@ -114,3 +114,9 @@ def test_a_bare_network_says_its_channels_and_whether_one_is_transparency() -> N
     odd = as_classifier(nn.Sequential(nn.Flatten(), nn.Linear(10, 2)))  # what it takes is asked where it is needed
     with pytest.raises(ModelError, match=r"Sequential takes images of none of .* channels at 224x224 pixels; say what"):
         _ = odd.channels
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("inf")])
+def test_a_beta_that_is_none_is_refused(beta: float) -> None:
+    with pytest.raises(ModelError, match="beta of softplus"):
+        hp.Classifier(nn.Flatten(), softplus=beta)

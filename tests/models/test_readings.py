@@ -360,3 +360,11 @@ def test_a_mask_smaller_than_any_cell_is_refused() -> None:
 
 def test_a_mask_by_file_is_shown_by_its_name() -> None:
     assert repr(OverMask("mask.png")) == "OverMask('mask.png')"
+
+
+def test_a_mask_is_told_by_its_size_and_its_digits(tmp_path):
+    assert repr(OverMask()) == "OverMask()"
+    mask = torch.zeros(4, 6, dtype=torch.bool)
+    mask[1, 2] = True
+    assert repr(OverMask(mask)).startswith("OverMask(<4x6, 1 cells inside, sha256 ")
+    assert repr(OverMask(mask)) != repr(OverMask(mask.flip(0)))

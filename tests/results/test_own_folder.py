@@ -6,6 +6,7 @@ import pytest
 
 from heatproof.results.folder import own_folder
 from heatproof.results.run import Run
+from heatproof.shard import Shard
 
 SETTINGS = {"model": "weights/resnet50@mine.pth", "limit": 3}
 
@@ -28,3 +29,8 @@ def test_strange_folders_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "shift-demo-1" / "notes.txt").write_text("mine")
     (tmp_path / "shift-demo-2").write_text("a file")
     assert own_folder("shift", {"models": ["demo", "other"]}, 0, tmp_path).name == "shift-demo-3"
+
+
+def test_a_shard_has_its_number_in_the_name(tmp_path: Path) -> None:
+    found = own_folder("shift", {"models": ["demo"]}, 0, tmp_path, Shard(2, 8))
+    assert found.name == "shift-demo-shard-2-of-8-1"

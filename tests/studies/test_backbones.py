@@ -8,7 +8,8 @@ from torch import nn
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError, ModelError
 from heatproof.models.classifier import Classifier
-from heatproof.studies.backbones import new_head, split
+from heatproof.results.run import Run
+from heatproof.studies.backbones import Training, new_head, split, train
 
 
 class Auxiliary(nn.Module):
@@ -41,3 +42,15 @@ def test_photos_without_classes_are_not_split(tmp_path) -> None:
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
     with pytest.raises(InputError, match=r"4 photos of .* have no class; expected a folder per class"):
         split(open_data(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path) -> None:
+    for label in "ab":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (40 * number, 90, 20)).save(tmp_path / "photos" / label / f"{number}.png")
+    source = open_data(str(tmp_path / "photos"))
+    model = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), input_size=8)
+    run = Run.start(tmp_path / "run", command="study", settings={}, seed=0)
+    with pytest.raises(ModelError, match=r"own: the training loss is nan at step 1; give a smaller lr"), run as into:
+        train(model, source, Training(epochs=1, batch_size=4, lr=1e37), into, "own")

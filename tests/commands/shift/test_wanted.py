@@ -1,7 +1,10 @@
 """Attacks that lead to a class: targeted ones, and those that plant or keep a map at once (ADV^2)."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from tests.command_line import heatproof
 
 from heatproof.attacks.gradient import FGSM, PGD
 from heatproof.commands.shift.measure import Shift, attacked
@@ -60,3 +63,12 @@ def test_what_does_not_go_together_is_refused(wrong: dict, words: str) -> None:
 def test_a_class_that_the_model_does_not_have_is_refused() -> None:
     with pytest.raises(HeatproofError, match="class"):
         conditions(Shift(wanted=99))
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["shift", "demo", "--model", "demo", "--limit", "4", "--epsilon", "16/255", "--wanted", "second"]
+    assert heatproof(*words, "--out", str(tmp_path / "run")) == 0
+    assert "Attacks lead to each photo's second most likely class" in " ".join(capsys.readouterr().out.split())
+    both = [*words[:-1], "3", "--penalty", "same_map()", "--explain", "adversarial", "--attack", "pgd(steps=2)"]
+    assert heatproof(*both, "--json", "--out", str(tmp_path / "both")) == 0
+    assert "Attacks lead to the class 3, and at once to a map as SameMap()" in capsys.readouterr().out
