@@ -72,7 +72,15 @@ CHEAP: dict[str, dict[str, Any]] = {
 }
 """Settings that make the explainers that repeat themselves short; the arithmetic is the same."""
 ATTENTION = ("attention_rollout", "chefer")  # explainers of transformers
-ATTACKS: dict[str, dict[str, Any]] = {"pgd": {"steps": 4}, "foreign": {"name": "torchattacks.FGSM"}}
+ATTACKS: dict[str, dict[str, Any]] = {
+    "pgd": {"steps": 4},
+    "patch": {"steps": 4},
+    "nes": {"steps": 2, "draws": 2},
+    "genetic": {"population": 4, "generations": 2},
+    "corruption": {"severity": 2},
+    "foreign": {"name": "torchattacks.FGSM"},
+}
+"""The same of attacks; the last two need packages of their own."""
 
 
 @dataclass(frozen=True)
