@@ -138,7 +138,7 @@ class Genetic:
 
 
 def _fitness(goal: Goal, images: Images) -> PerImage:
-    """The value; images that may not be handed out come last, nearest to the border first."""
+    """The value; images that may not be handed out come after all that may."""
     look = goal.look(images)
     return torch.where(look.allowed, look.value, look.value - 1e6)
 
@@ -149,4 +149,4 @@ def _value(goal: Goal, images: Images) -> PerImage:
 
 def _of_each(alive: Tensor, order: Tensor) -> Tensor:
     """Of each image the members of its own order, [members, batch, ...]."""
-    return torch.stack([alive[order[:, place], place] for place in range(alive.shape[1])], 1)
+    return alive[order, torch.arange(alive.shape[1], device=alive.device)]

@@ -99,7 +99,7 @@ class SubsetSimulation:
     ) -> tuple[Tensor, Tensor]:
         """As many images as before, all at or above the bar, each some moves away from one that was."""
         places = torch.arange(alive.shape[1], device=alive.device)
-        parents = torch.stack([alive[chosen, places] for chosen in order])
+        parents = alive[order, places]
         spread, factor = parents.std(0), torch.ones(len(places), device=alive.device)
         made, values = [], []
         for number in range(self.samples):
