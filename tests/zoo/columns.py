@@ -1,11 +1,13 @@
 """The columns of the zoo: of one architecture, what each family of explainers makes of a square that moves.
 
 A cell *works* where the map follows the square in networks that see it, is *refused* where a sentence says why, and
-*cannot tell* where no draw of random weights sees the square. What is left is *wrong*: there must be none.
+*cannot tell* where no draw of random weights sees the square. What is left is *wrong*: there must be none. Gradients of
+pixels and occlusion have a definition that can be worked out anew: there a cell works where the map equals it.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -21,11 +23,14 @@ from heatproof.explainers.occlusion import Occlusion
 from heatproof.explainers.together import explain_together
 from heatproof.models.layers import find_layer, known_layouts
 from heatproof.types import Explainer
+from zoo import definitions
 from zoo.measure import Misread, Places, Shift, changes, followed, held, misreadings, mover, seen
 from zoo.networks import CLASSES, CORNERS, PLACES, build, squares, taken
 
 DRAWS = 10
 """Random weights that do not see the square are drawn again, so often at most."""
+SAME = 1e-4
+"""The largest error of a map that equals its definition, in float32."""
 TOGETHER = 2
 """So many draws that see the square are judged together, and each one more as long as the map does not follow."""
 SMALL = 96
@@ -57,6 +62,8 @@ class Cell:
     """What LRP's first call costs, tracing among it, in forward and backward passes of the same image."""
     controls: dict[str, float] = field(default_factory=dict)
     """Planted faults: the lesser of their two correlations."""
+    error: float | None = None
+    """Where the map has a definition: the largest difference from it, as a share of its largest value."""
 
 
 @dataclass
@@ -131,11 +138,11 @@ def cam_columns(name: str) -> Judged:
     return found
 
 
-GRADIENTS = {
+GRADIENTS: dict[str, Explainer] = {
     "simple_grad": SimpleGrad(),
     "input_x_gradient": InputXGradient(),
-    "smooth_grad": SmoothGrad(samples=2),
-    "integrated_gradients": IntegratedGradients(steps=2),
+    "smooth_grad": SmoothGrad(samples=definitions.SAMPLES),
+    "integrated_gradients": IntegratedGradients(steps=definitions.STEPS),
     "guided_backprop": GuidedBackprop(),
 }
 COMPOSITES: dict[str, Explainer] = {"lrp": LRP(), "attnlrp": LRP(composite="attnlrp")}
@@ -143,7 +150,7 @@ COMPOSITES: dict[str, Explainer] = {"lrp": LRP(), "attnlrp": LRP(composite="attn
 
 def gradient_columns(name: str) -> Judged:
     """The pixels' gradients."""
-    return _pixels(name, GRADIENTS)
+    return _defined(name, GRADIENTS)
 
 
 def lrp_columns(name: str) -> Judged:
@@ -176,7 +183,7 @@ def _passes(model: hp.Classifier) -> float:
 def occlusion_columns(name: str) -> Judged:
     """What is covered. RISE asks the network by the same function, but needs thousands of masks."""
     side = _side(_built(name, 0))
-    return _pixels(name, {"occlusion": Occlusion(patch=-(-side // 3), stride=side // 3)})
+    return _defined(name, {"occlusion": Occlusion(patch=-(-side // 3), stride=side // 3)})
 
 
 def _pixels(name: str, explainers: dict[str, Explainer]) -> Judged:
@@ -193,26 +200,69 @@ def _pixels(name: str, explainers: dict[str, Explainer]) -> Judged:
             continue
         draws += 1
         images = torch.cat([images[:1], images[2:]])
-        attributes = [dict(vars(module)) for module in model.modules()]
-        for key in tallies.keys() - refused.keys():
-            try:
-                found = explainers[key](model, images, torch.full((len(images),), target))
-            except hp.HeatproofError as error:
-                refused[key] = str(error)
-                continue
-            assert found.heatmaps.isfinite().all(), f"{key}: a map that is not finite"
-            maps = found.heatmaps.detach()[:, None]
-            tallies[key].add(changes(maps[1:], maps[:1]))
-        for before, module in zip(attributes, model.modules(), strict=True):
-            after = vars(module)
-            assert list(before) == list(after), "attributes of the network came or went"
-            assert all(after[key] is value for key, value in before.items()), "an attribute of the network changed"
+        with _untouched(model):
+            for key in tallies.keys() - refused.keys():
+                try:
+                    found = explainers[key](model, images, torch.full((len(images),), target))
+                except hp.HeatproofError as error:
+                    refused[key] = str(error)
+                    continue
+                assert found.heatmaps.isfinite().all(), f"{key}: a map that is not finite"
+                maps = found.heatmaps.detach()[:, None]
+                tallies[key].add(changes(maps[1:], maps[:1]))
         if all(tallies[key].shift.follows for key in tallies.keys() - refused.keys()):
             break
     return {
         key: Cell("refused", reason=refused[key], drawn=drawn) if key in refused else _judged(tally.shift, draws, drawn)
         for key, tally in tallies.items()
     }
+
+
+def _defined(name: str, explainers: dict[str, Explainer]) -> Judged:
+    """Each map against its definition, in the first draw whose scores move."""
+    found: Judged = {key: Cell("cannot tell", reason="no score moves", drawn=DRAWS) for key in explainers}
+    for drawn, model in enumerate(_drawn(name), 1):
+        images = squares(_side(model), CORNERS, 0.2)
+        with torch.no_grad():
+            target = mover(model(images))
+        if target is None:
+            continue
+        for key, explainer in explainers.items():
+            found[key] = _held_to(getattr(definitions, key), explainer, model, images[1:3], target)
+            found[key].drawn = drawn
+        if all(cell.status != "cannot tell" for cell in found.values()):
+            break
+    return found
+
+
+def _held_to(
+    definition: Callable[[definitions.Bare, Tensor, int], Tensor],
+    explainer: Explainer,
+    model: hp.Classifier,
+    images: Tensor,
+    target: int,
+) -> Cell:
+    right = definition(definitions.bare(model), images, target)
+    try:
+        with _untouched(model):
+            maps = explainer(model, images, torch.full((len(images),), target)).heatmaps.detach()
+    except hp.HeatproofError as error:
+        return Cell("refused", reason=str(error))
+    if not right.any():
+        return Cell("cannot tell", reason="its definition is zero everywhere")
+    off = float(((maps - right).abs().amax((1, 2)) / right.abs().amax((1, 2))).max())
+    return Cell("works" if off <= SAME else "wrong", draws=1, error=off)
+
+
+@contextmanager
+def _untouched(model: hp.Classifier) -> Generator[None]:
+    """The attributes of all modules are the same objects afterwards."""
+    attributes = [dict(vars(module)) for module in model.modules()]
+    yield
+    for before, module in zip(attributes, model.modules(), strict=True):
+        after = vars(module)
+        assert list(before) == list(after), "attributes of the network came or went"
+        assert all(after[key] is value for key, value in before.items()), "an attribute of the network changed"
 
 
 def _side(model: hp.Classifier) -> int:

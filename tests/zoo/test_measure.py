@@ -9,8 +9,8 @@ from torch import Tensor, nn
 import heatproof as hp
 from heatproof.models.layers import known_layouts
 from heatproof.models.layout import Layout
-from zoo import columns
-from zoo.columns import DRAWS, cam_columns, gradient_columns
+from zoo import columns, definitions
+from zoo.columns import COLUMNS, DRAWS, MADE_BY, cam_columns
 from zoo.measure import followed, held, mover, seen
 from zoo.networks import PLACES, squares
 
@@ -97,24 +97,31 @@ def test_a_layer_that_the_scores_read_elsewhere_is_wrong(monkeypatch: pytest.Mon
     assert judge(monkeypatch, Corner).status == "wrong"
 
 
-def test_gradients_of_pixels_that_are_moved_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Rolled(Small):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x)
-
+@pytest.mark.parametrize("column", ["gradients", "occlusion"])
+def test_maps_of_pixels_that_are_not_their_definition_are_wrong(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
     def built(name: str, seed: int) -> hp.Classifier:
-        return hp.Classifier(Rolled(seed, between=torch.tanh).eval(), input_size=SIDE, name=name)
+        network = nn.Sequential(Small(seed, between=torch.relu), nn.ReLU6(inplace=True))
+        return hp.Classifier(network.eval(), (0.5,) * 3, (0.25,) * 3, input_size=SIDE, name=name)
 
     monkeypatch.setattr(columns, "_built", built)
-    monkeypatch.setattr(columns, "GRADIENTS", {"right": hp.SimpleGrad(), "turned": _turned})
     monkeypatch.setattr(columns, "SMALL", SIDE)
-    found = gradient_columns("small")
-    assert {key: cell.status for key, cell in found.items()} == {"right": "works", "turned": "wrong"}
+    found = COLUMNS[column]("small")
+    assert {cell.status for cell in found.values()} == {"works"}, found
+    for key in MADE_BY[column]:
+        own = getattr(definitions, key)
+        for fault in (lambda maps: maps.mT, lambda maps: maps * 1.001):
+            with monkeypatch.context() as planted:
+                planted.setattr(definitions, key, lambda *given, own=own, fault=fault: fault(own(*given)))
+                found = COLUMNS[column]("small")
+            assert {name for name, cell in found.items() if cell.status == "wrong"} == {key}
 
 
-def _turned(model: nn.Module, images: Tensor, targets: Tensor | None = None, *, create_graph: bool = False) -> object:
-    found = hp.SimpleGrad()(model, images, targets, create_graph=create_graph)
-    return hp.Explanation(found.heatmaps.mT, found.logits, found.targets)
+def test_guided_backprop_is_not_the_plain_gradient() -> None:
+    """Else its column would hold one against the other's definition."""
+    network = Small(0, between=torch.relu).eval()
+    images = squares(SIDE)[:2]
+    plain, guided = (definitions.gradient(network, images, 0, guided) for guided in (False, True))
+    assert not torch.allclose(plain, guided)
 
 
 def test_the_correlation_is_numpys() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from heatproof.attacks.balls import Norm, check_epsilon, distance, project, random_start, steepest
 from heatproof.attacks.objectives import Goal, Look, begin
 from heatproof.errors import InputError, ModelError
+from heatproof.models.finite import check_finite
 from heatproof.types import Images, Objective, PerImage, settings
 
 
@@ -184,29 +185,13 @@ def gradient(goal: Goal, images: Images, done: float, *, judge: bool = False) ->
             "the objective has no gradient with respect to the pixels: the model detaches its input, runs under "
             "no_grad, is quantised, or leaves torch; gradient attacks need a differentiable model"
         )
-    check_gradient(slope)
+    check_finite(slope)
     if goal.hint and done == 0 and not slope.any():
         warnings.warn(f"the objective's gradient is zero at every pixel of every image; {goal.hint}", stacklevel=3)
     if judge and look is None:
         with torch.no_grad():
             look = goal.look(images)
     return slope, look if judge else None
-
-
-def check_gradient(slope: Images) -> None:
-    """Stop a gradient that is not finite.
-
-    Raises:
-        ModelError: with the images of the batch it happens in.
-    """
-    finite = torch.isfinite(slope).flatten(1).all(1)
-    if not finite.all():
-        places = (~finite).nonzero()[:, 0].tolist()
-        raise ModelError(
-            f"the gradient with respect to the pixels is NaN or infinite for {len(places)} of {len(slope)} images "
-            f"(the first is number {places[0]} of the batch); look for a division by zero or an overflow in the model, "
-            "or use --precision float32"
-        )
 
 
 def examine(objective: Objective, images: Images, clean: Images) -> Attacked:

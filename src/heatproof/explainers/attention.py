@@ -16,6 +16,7 @@ from heatproof.errors import ModelError
 from heatproof.explainers.lrp.openings import multi_head_attention
 from heatproof.explainers.scores import Score, explained
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
+from heatproof.models.finite import check_finite
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import known_layouts
 from heatproof.models.layout import Layout
@@ -156,6 +157,9 @@ def attend(
             f"the score of {_name(model)} does not depend on the attention of {len(asked) - len(kept)} of "
             f"{len(asked)} blocks, or the forward pass cuts the gradient; explain by gradcam() or occlusion()"
         )
+    if not create_graph:
+        for slope in kept:
+            check_finite(slope, "the score's gradient")
     return Attended([_full(one) for one in opened.found], [_full(one) for one in kept], layout, logits, targets)
 
 

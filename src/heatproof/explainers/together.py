@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from heatproof.errors import ModelError
 from heatproof.explainers.scores import Score, explained
 from heatproof.models.classifier import check_images, resolve_targets
+from heatproof.models.finite import ANSWER, check_finite
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, layer_name, record
 from heatproof.models.odd_images import remark_on_one_cell
@@ -86,9 +87,16 @@ def explain_at_layer(
 
 
 def predict(model: nn.Module, images: Images, *, create_graph: bool = False) -> Logits:
-    """The logits in eval mode, with a graph only on request."""
+    """The logits in eval mode, with a graph only on request.
+
+    Raises:
+        ModelError: they are not finite.
+    """
     with torch.inference_mode(False), evaluating(model), torch.set_grad_enabled(create_graph):
-        return model(images.clone() if images.is_inference() else images)
+        logits = model(images.clone() if images.is_inference() else images)
+    if not create_graph:
+        check_finite(logits, ANSWER)
+    return logits
 
 
 class Grid(NamedTuple):
@@ -182,6 +190,9 @@ def _gradients(
             "the forward pass cuts the gradient (no_grad, detach, argmax, quantised layers). Name a layer that lies "
             "behind the cut (`heatproof list layers`), or explain by occlusion(), which needs none"
         )
+    if not create_graph:  # a training notices it in its loss, and goes back
+        for gradient in gradients:
+            check_finite(gradient, "the score's gradient")
     return gradients
 
 

@@ -17,6 +17,7 @@ from heatproof.models.choice import WHOLE, Choice, candidates, check_read, choos
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.ending import ending_of
 from heatproof.models.fields import receptive_fields
+from heatproof.models.finite import ANSWER, check_finite
 from heatproof.models.following import FollowAxes
 from heatproof.models.intact import evaluating
 from heatproof.models.layout import Layout, layout_of
@@ -93,6 +94,7 @@ def record(
 
     Raises:
         LayerError: for a layer that is missing, is not reached, or puts out no map whose rows and columns are known.
+        ModelError: the logits are not finite, with ``create_graph=False`` (a training notices it in its loss).
     """
     names = list(dict.fromkeys(layers))
     recorded: dict[str, Tensor] = {}
@@ -137,6 +139,8 @@ def record(
     for name in names:
         if name not in recorded:
             raise LayerError(f"layer {name!r} is not reached by the forward pass of {_title(model)}")
+    if not create_graph:
+        check_finite(logits.detach(), ANSWER)
     return logits, recorded
 
 

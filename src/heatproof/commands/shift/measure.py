@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from heatproof.attacks.balls import check_epsilon, distance, steepest
-from heatproof.attacks.gradient import FGSM, check_gradient
+from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import Goal, begin, lower_score, misclassify, move_heatmap, reach
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
@@ -23,6 +23,7 @@ from heatproof.explainers.together import Grid, explain_together, predict
 from heatproof.heatmaps import Box, cells_inside, is_empty, mass, normalise
 from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, topk_intersection
 from heatproof.models.classifier import Classifier
+from heatproof.models.finite import check_finite
 from heatproof.models.hardware import Hardware
 from heatproof.types import (
     Attack,
@@ -218,7 +219,7 @@ def _wanted(wanted: int | str, model: Classifier, logits: Logits) -> Labels:
 
 def _direction(attack: Attack, goal: Goal, images: Images, clean: Grid) -> Images | None:
     if isinstance(attack, FGSM) and clean.slope is not None:
-        check_gradient(clean.slope)
+        check_finite(clean.slope)
         return steepest(clean.slope)
     return attack.direction(goal, images) if isinstance(attack, DirectedAttack) else None
 

@@ -17,6 +17,7 @@ from heatproof.explainers.lrp.walk import forward, walk
 from heatproof.explainers.scores import Output, explained
 from heatproof.models.altered import is_blurred
 from heatproof.models.classifier import Classifier, check_images, resolve_targets
+from heatproof.models.finite import ANSWER, check_finite
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import PIXELS, find_layer, known_layouts, layer_name, network_of, no_maps
 from heatproof.models.outputs import read_logits
@@ -128,6 +129,8 @@ class LRP:
             values = forward(graph, plan, network, pixels)
             own = values[plan.end]
             logits = _logits(own, model, images)
+            if not create_graph:
+                check_finite(logits, ANSWER)
             if pixels.shape not in graph.compared:
                 compare(network, pixels, own, _key(model))
                 graph.compared.add(pixels.shape)
