@@ -194,6 +194,14 @@ def test_networks_of_huggingface() -> None:
         assert ATTNLRP(model, images).heatmaps.shape == (2, 32, 32)
         for explainer in (hp.GradCAM(), LRP("default", "attnlrp"), hp.AttentionRollout(), hp.Chefer()):
             assert explainer(model, images).heatmaps.shape == (2, 4, 4), kind
+    torch.manual_seed(0)
+    sizes = {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4, "num_labels": 5}
+    windows = transformers.SwinConfig(image_size=64, patch_size=4, **sizes)
+    network = transformers.SwinForImageClassification(windows).eval()
+    model, images = hp.Classifier(network, (0.5,) * 3, (0.5,) * 3, input_size=64), photos(2, size=64).float()
+    assert hp.default_layer(model) == "swin.layernorm"
+    for explainer in (hp.GradCAM(), LRP("default", "attnlrp")):
+        assert explainer(model, images).heatmaps.shape == (2, 8, 8)
 
 
 def test_attention_over_five_dimensions_is_followed() -> None:

@@ -106,6 +106,7 @@ def choose(image: Tensor, logits: Tensor, maps: Sequence[Candidate], title: str)
             "rows and columns can be established; heatmaps at a layer need a convolutional network or tokens on a "
             "grid. Explain the pixels instead: simplegrad(), occlusion()"
         )
+    closing = [entry for entry in maps if _closing(entry)][-1:]
     maps = [entry for entry in maps if not _closing(entry)][-CANDIDATES:] or list(maps)[-CANDIDATES:]
     reached = [entry for entry, good in zip(maps, _with_gradient(logits, maps), strict=True) if good]
     if not reached:
@@ -117,6 +118,9 @@ def choose(image: Tensor, logits: Tensor, maps: Sequence[Candidate], title: str)
     last = reached[-1]
     whole = next((entry for entry in reversed(reached) if not _bypassed(image, logits, entry.output)), None)
     # a map more than twice as fine a side is no summary of what comes after it
+    if whole is not last and closing and _with_gradient(logits, closing)[0] and closing[0].cells == last.cells:
+        # blocks that put out more than one tensor are no maps; what closes the last of them is
+        whole = next((entry for entry in closing if not _bypassed(image, logits, entry.output)), whole)
     if whole is not None and (whole is last or whole.cells <= 4 * last.cells):
         return Choice(whole.name, WHOLE)
     if any(entry.layout.dims != "NCHW" for entry in reached):
