@@ -115,6 +115,18 @@ def test_each_process_has_cores_of_its_own_unless_the_user_chose(environment, al
     assert pinned == ([] if cores is None else [cores, cores])
 
 
+def test_where_threads_cannot_be_listed_nothing_is_pinned(monkeypatch):
+    for name in BINDING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in LOCAL.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: pytest.fail("pinned"), raising=False)
+    monkeypatch.setattr("os.path.isdir", lambda path: path != "/proc/self/task")
+    assert pin() is None
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cores are chosen on Linux alone")
 @pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [])(0)) < (os.cpu_count() or 1), reason="narrowed")
 def test_all_threads_are_pinned_those_that_were_there_too():

@@ -1,6 +1,7 @@
 """Gammas chosen by a measure: the best by it, whichever side is better, and what cannot be tuned."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,3 +73,9 @@ def test_by_a_measure_of_the_catalog() -> None:
 def test_what_cannot_be_tuned(asked: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         hp.tune_lrp(attending(dtype=torch.float32), torch.rand(1, 3, 10, 10), **asked)
+
+
+def test_photos_of_which_none_can_be_read_tune_nothing(tmp_path: Path) -> None:
+    (tmp_path / "torn.png").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"none of the photos of .* can be read"):
+        hp.tune_lrp(attending(dtype=torch.float32), str(tmp_path))

@@ -170,6 +170,9 @@ def test_objectives_add(model, images, labels):
 def test_any_function_is_an_objective(images):
     brighter = PGD(0.1, 2)(lambda x: x.flatten(1).mean(1), images)
     torch.testing.assert_close(brighter, images + 0.1)
+    value, reached, allowed = begin(lambda x: x.flatten(1).mean(1), images).look(brighter)
+    torch.testing.assert_close(value, images.flatten(1).mean(1) + 0.1)
+    assert (reached.tolist(), allowed.tolist()) == ([False] * 6, [True] * 6)
 
 
 @pytest.mark.parametrize("penalty", [Location(), TopK(), CenterMass(), TargetMap("corner")], ids=repr)

@@ -510,3 +510,13 @@ def test_the_end_goes_on_once_what_is_wrong_is_mended(
     assert f"this goes on: heatproof {' '.join(SHIFT)} --out {out}" in said
     assert heatproof(*SHIFT, "--out", str(out)) == 0
     assert_as_one(out, made / "one")
+
+
+def test_a_folder_that_is_not_named_is_one_of_its_own_and_told(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[], str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert joined(shards) == 0
+    (found,) = (tmp_path / "runs").iterdir()
+    assert f"into {found.relative_to(tmp_path)}" in told()
+    assert read_run(found).status == "complete"

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import polars as pl
 import pytest
 from tests.command_line import heatproof
 
+from heatproof import cli
 from heatproof.results.reading import read_run
 
 WORDS = ["shift", "demo", "--model", "demo", "--limit", "6", "--batch-size", "2", "--epsilon", "0.05", "--out"]
@@ -61,3 +63,16 @@ def test_a_signal_while_torch_is_loaded(number: int, status: int, tmp_path: Path
     stopped = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (stopped.returncode, stopped.stdout, stopped.stderr) == (status, "", "")
     assert not (tmp_path / "out").exists()
+
+
+def test_outside_the_main_thread_a_signal_is_left_to_whoever_has_it() -> None:
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def terminable() -> None:
+        with cli._terminable() as came:
+            found.append((came, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=terminable)
+    thread.start()
+    thread.join()
+    assert found == [([], before)]

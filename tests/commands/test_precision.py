@@ -130,3 +130,20 @@ def test_other_verbs_refuse_it(verb: str, tmp_path: Path, capsys: pytest.Capture
     words = {"fool": ["fool", "demo", "--model", "demo", "--penalty", "location()"], "demo": ["demo"]}[verb]
     assert heatproof(*words, "--precision", "auto", "--out", str(tmp_path / "out")) != 0
     assert "here give fp32 or bf16" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_model_whose_photos_cannot_be_read_has_no_say(native: None, tmp_path: Path) -> None:
+    (tmp_path / "torn.png").write_bytes(b"torn")
+    source = open_data(str(tmp_path), labels=False)
+    hardware, said = settled(load("demo"), [GradCAM()], source)
+    assert (hardware, "no map of the first photos has an order" in said) == (Hardware("cpu"), True)
+
+
+def test_which_devices_compute_in_bf16_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    for known in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda known=known, **how: asked.append(how) or known)
+        assert computes_in_bf16(torch.device("cuda")) is known
+    # a card that imitates it is slower than in full precision
+    assert asked == [{"including_emulation": False}] * 2
+    assert not computes_in_bf16(torch.device("mps"))

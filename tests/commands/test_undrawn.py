@@ -3,9 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 from tests.command_line import heatproof
 
 from heatproof.commands import explain, undrawn
+from heatproof.data.batches import Batch
+from heatproof.errors import RunError
+from heatproof.explainers.together import Grid
+from heatproof.results.run import Run
+from heatproof.results.viewer import view_key
 
 WORDS = ["explain", "demo", "--model", "demo", "--limit", "24", "--figures", "3", "--batch-size", "4", "--pdf"]
 
@@ -75,3 +81,24 @@ def test_a_damaged_file_is_named(
     said = capsys.readouterr().err
     assert "000000.safetensors is no whole safetensors file" in said
     assert "give the same command again" in said
+
+
+def test_what_waits_is_what_was_kept_and_nothing_else(tmp_path: Path) -> None:
+    images = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5) / 255
+    grid = Grid([torch.rand(2, 1, 3, 3), torch.rand(2, 1, 2, 2)], torch.rand(2, 7), torch.tensor([[1], [6]]))
+    with Run.start(tmp_path / "out", command="explain", settings={}) as run:
+        undrawn.keep(run, 0, Batch(["a", "b"], images, torch.tensor([0, 0])), grid, {"b"})
+        waiting = undrawn.Undrawn(run)
+        assert waiting.of("a") is None
+        found = waiting.of("b")
+        assert found is not None
+        photo, own = found
+        torch.testing.assert_close(photo, images[1])
+        assert [torch.equal(one, maps[1:]) for one, maps in zip(own.heatmaps, grid.heatmaps, strict=True)] == [True] * 2
+        assert torch.equal(own.logits, grid.logits[1:])
+        assert own.targets.tolist() == [[6]]
+        run.write_tensors(f"{undrawn.FOLDER}/000000.safetensors", {f"{view_key('b')}/photo": torch.zeros(3, 4, 5)})
+        with pytest.raises(
+            RunError, match=r"000000\.safetensors is damaged \(.*logits.*delete the folder .*out and give"
+        ):
+            undrawn.Undrawn(run).of("b")

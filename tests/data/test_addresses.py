@@ -12,7 +12,10 @@ from PIL import Image
 
 from data.web import Stretches, Whole, served
 from heatproof.data import addresses
+from heatproof.data.addresses import RemoteFile, at_address
 from heatproof.data.batches import batches
+from heatproof.data.encoded import tried
+from heatproof.data.manifests import from_tables
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import AddressError, InputError, Remark
 
@@ -188,6 +191,52 @@ class TestWhatIsWrong:
         with pytest.raises((InputError, AddressError), match=r"127\.0\.0\.1:9/x\.tar"):
             open_data("http://127.0.0.1:9/x.tar")
 
+    def test_a_store_that_says_no_length(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = fsspec.filesystem("memory")
+        monkeypatch.setattr(store, "info", lambda path: {"name": path, "type": "file", "size": None})
+        with pytest.raises(InputError, match="the server does not say how long memory://a/b is"):
+            _ = RemoteFile("memory://a/b", store, "/a/b").size
+
+    def test_keys_that_are_refused_are_not_asked_for_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        store, asked = fsspec.filesystem("memory"), []
+
+        def refuses(path: str, **_: object) -> bytes:
+            asked.append(path)
+            raise PermissionError("Forbidden")
+
+        monkeypatch.setattr(store, "cat_file", refuses)
+        with pytest.raises(
+            AddressError, match=r"memory://a/b may not be read \(Forbidden\); give the keys as the store"
+        ):
+            RemoteFile("memory://a/b", store, "/a/b").read()
+        assert asked == ["/a/b"]
+
+    def test_an_address_that_its_store_cannot_make_anything_of(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def odd(text: str) -> None:
+            raise RuntimeError("no such region\nand more of it")
+
+        monkeypatch.setattr("fsspec.core.url_to_fs", odd)
+        with pytest.raises(InputError, match=r"memory://a/b cannot be opened: no such region$"):
+            at_address("memory://a/b")
+
+    def test_a_table_whose_store_does_not_answer(self) -> None:
+        place = RemoteFile("memory://a/t.parquet", fsspec.filesystem("memory"), "/a/t.parquet")
+
+        def reset() -> None:
+            raise ConnectionResetError("reset by peer")
+
+        with pytest.raises(
+            AddressError, match=r"t\.parquet cannot be read as a table: reset by peer; the same command"
+        ):
+            tried(place, reset)
+        with pytest.raises(InputError, match=r"a/t\.csv cannot be read as a table: reset by peer$"):
+            tried(Path("a/t.csv"), reset)
+
+    def test_tables_that_name_files_are_not_joined(self, root: Path, tmp_path: Path) -> None:
+        pl.DataFrame({"image": [png(1)], "label": [0]}).write_parquet(tmp_path / "t.parquet")
+        with pytest.raises(InputError, match=r"photos\.parquet holds no photos but names files: give it by itself"):
+            from_tables([tmp_path / "t.parquet", root / "photos.parquet"], CLASSES)
+
     def test_a_secret_is_remarked(self, root: Path) -> None:
         with served(root) as (address, _), pytest.warns(Remark, match="what stands after \\? is recorded"):
             open_data(f"{address}/shards/s-001.tar?token=1", classes=CLASSES)
@@ -215,6 +264,23 @@ def test_a_photo_that_is_gone_is_skipped_and_a_store_that_fails_stops(
     with pytest.raises(AddressError, match=r"asked 3 times: no answer; .* then give the same command again"):
         list(batches(source, 6, 2))
     assert asked.count("/gone/0.png") == 3
+
+
+def test_a_store_that_fails_in_the_middle_of_a_shard_stops(
+    root: Path, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "PAUSE", 0.0)
+    store, source = fsspec.filesystem("memory"), open_data(f"{memory}/shards/s-000.tar", classes=CLASSES)
+
+    def fails(path: str, *_: object, **__: object) -> bytes:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(store, "cat_file", fails)
+    monkeypatch.setattr(store, "open", fails)
+    # neither a damaged archive nor a photo to be left out
+    for step in (lambda: list(source), lambda: open_data(f"{memory}/shards/s-001.tar", classes=CLASSES)):
+        with pytest.raises(AddressError, match=r"shards/s-00\d\.tar cannot be read, asked 3 times: no answer"):
+            step()
 
 
 def _has(name: str) -> bool:

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from heatproof.data.chosen import Chosen
 from heatproof.data.classes import named_indices
+from heatproof.data.huggingface import _columns
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError
 
@@ -112,6 +114,21 @@ class TestReads:
     def test_photos_without_labels(self, hub: Path) -> None:
         assert open_data(f"hf:{hub}#split=test", labels=False).labels == [-1] * 6
 
+    def test_a_column_of_bytes(self, tmp_path: Path) -> None:
+        made(raw=([png(30), None, *[png(30 + n) for n in range(2, 6)]], datasets.Value("binary"))).save_to_disk(
+            tmp_path / "s"
+        )
+        source = open_data(f"hf:{tmp_path / 's'}#image=raw", classes=MODEL)
+        assert shown(source)[:2] == [("row-1", 2, 30), ("row-3", 0, 32)]
+        assert source.skipped == [{"image": "row-2", "reason": "cannot be read: the data set holds no bytes for it"}]
+
+    def test_bars_are_drawn_on_a_screen_alone(self, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        datasets.enable_progress_bars()
+        for screen in (True, False):
+            monkeypatch.setattr("sys.stderr.isatty", lambda screen=screen: screen)
+            open_data(f"hf:{hub}#split=test", classes=MODEL)
+            assert datasets.are_progress_bars_disabled() is not screen
+
     def test_rows_that_cannot_be_decoded_are_skipped(self, tmp_path: Path) -> None:
         import pyarrow
         import pyarrow.parquet
@@ -162,6 +179,18 @@ class TestWhatIsWrong:
         made().remove_columns("img").save_to_disk(tmp_path / "s")
         with pytest.raises(InputError, match="has no column of photos; label are its columns"):
             open_data(f"hf:{tmp_path / 's'}")
+
+    def test_no_rows(self) -> None:
+        # as the hub holds them: what save_to_disk writes of none cannot be opened
+        with pytest.raises(InputError, match="hf:owner/name has no rows: expected one per photo"):
+            _columns("owner/name", made().select([]), Chosen(), labels=True)
+
+    def test_several_configurations(self, hub: Path) -> None:
+        configs = "".join(f"- config_name: {name}\n  data_files: data/{name}-*.parquet\n" for name in ("train", "test"))
+        (hub / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+        with pytest.raises(InputError, match=r"several configurations, choose one with #config=\.\.\.: train, test"):
+            open_data(f"hf:{hub}", classes=MODEL)
+        assert shown(open_data(f"hf:{hub}#config=test", classes=MODEL)) == ROWS
 
     def test_what_was_saved_by_itself_has_nothing_to_choose(self, tmp_path: Path) -> None:
         made().save_to_disk(tmp_path / "s")

@@ -141,6 +141,11 @@ def test_redrawn_draws_anew_at_every_depth() -> None:
     assert redrawn(nested, 5) == drawn != redrawn(nested, 6)
     assert redrawn(nested, 0) == nested
     assert redrawn(GradCAM(), 5) == GradCAM()
+
+    def plain(model, images, targets=None, *, create_graph=False) -> Explanation:
+        return GradCAM()(model, images, targets, create_graph=create_graph)
+
+    assert redrawn(plain, 5) is plain
     model, images = small(), photos()
     assert not torch.equal(drawn(model, images).heatmaps, nested(model, images).heatmaps)
 

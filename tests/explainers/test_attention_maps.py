@@ -175,9 +175,16 @@ class Cut(Attending):
         return super().attend(x).detach()
 
 
-def test_a_cut_gradient_is_said() -> None:
+class Closed(Attending):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Cut, Closed])
+def test_a_cut_gradient_is_said(kind: type[Attending]) -> None:
     with pytest.raises(ModelError, match="does not depend on the attention of 2 of 2 blocks"):
-        hp.Chefer()(Cut(10).double().eval(), photos())
+        hp.Chefer()(kind(10).double().eval(), photos())
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

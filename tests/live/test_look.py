@@ -20,6 +20,7 @@ from heatproof.explainers.together import predict
 from heatproof.live.look import Live, Look, Wanted, map_of
 from heatproof.models.classifier import Classifier
 from heatproof.models.loading import load
+from heatproof.report.style import percent
 
 ATTACKED = Wanted(photo=1, explainer=hp.GradCAM(relu=False), attack=hp.FGSM(epsilon=8 / 255))
 
@@ -181,6 +182,18 @@ def test_the_words_say_what_became_of_label_and_map(live: Live, both: Live) -> N
     assert len(words) == 3
     assert "apart (NISSIM), attacked" in words[2]
     assert isinstance(both.look(ATTACKED), Look)
+
+
+def test_a_label_that_turned_is_told_with_both_classes(live: Live) -> None:
+    sights = [live.look(Wanted(photo=place)).sights[0] for place in range(len(live.source))]
+    one = sights[0]
+    other = next(sight for sight in sights if sight.answers(sight.clean)[0][0] != one.answers(one.clean)[0][0])
+    [(before, sure), *_], [(after, surer), *_] = one.answers(one.clean), other.answers(other.clean)
+    told = replace(one, attacked=other.clean, nissim=0.9).sentence
+    assert told == (
+        f"demo: the label turns from {before} ({percent(sure)}) into {after} ({percent(surer)}); the map moves, NISSIM "
+        "0.900."
+    )
 
 
 def test_grey_photos_and_empty_maps(model: Classifier) -> None:

@@ -186,6 +186,24 @@ def test_a_connection_that_says_nothing_does_not_hold_the_page_up(server: Server
         one.close()
 
 
+def test_a_page_that_is_being_ended_says_so(server: Server) -> None:
+    server.ended = True
+    for path, method in (("/", "GET"), ("/begin", "POST")):
+        status, _, answer = asked(server, path, method=method)
+        assert (status, answer["error"]) == (503, "the page was ended: start it again, and open its new address")
+
+
+def test_a_page_that_was_closed_is_no_error_and_a_fault_is_told(server: Server, capsys: pytest.CaptureFixture) -> None:
+    for error, told in ((BrokenPipeError("closed"), ""), (ValueError("a fault"), "ValueError: a fault")):
+        try:
+            raise error
+        except type(error):
+            server.handle_error(None, ("127.0.0.1", 1))
+        said = capsys.readouterr().err
+        assert told in said
+        assert bool(said) == bool(told)
+
+
 def test_what_there_is_to_choose_from(server: Server) -> None:
     _, _, given = asked(server, "/begin", {})
     assert given["models"] == ["demo"]

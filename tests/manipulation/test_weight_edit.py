@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -232,3 +233,34 @@ def test_real_networks_are_edited(name: str, shared: Path) -> None:
     images = nn.functional.interpolate(torch.rand(4, 3, 8, 8), size=model.input_shape, mode="bicubic").clamp(0, 1)
     rows, cols = GradCAM()(model, images[:1]).heatmaps.shape[1:]
     check(model, images, WeightEdit("corner"), drawn("corner", rows, cols))
+
+
+class Ended(nn.Module):
+    """Convolution, something without weights, pooling, a linear layer, something."""
+
+    def __init__(self, before: Callable[[Tensor], Tensor], after: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head, self.before, self.after = nn.Conv2d(3, 6, 5, 4), nn.Linear(6, 4), before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.after(self.head(self.before(x).mean((2, 3))), x)
+
+
+def test_an_edit_that_would_not_do_what_it_says_is_refused() -> None:
+    def ended(before: Callable[[Tensor], Tensor], after: Callable[[Tensor, Tensor], Tensor]) -> Classifier:
+        return Classifier(Ended(before, after), input_size=13, name="ended").eval()
+
+    whole = [[1.0] * 3] * 3
+    # all of the filter is above 0
+    with pytest.raises(InputError, match="nothing of a filter behind layer 'stem' reaches the logits of ended"):
+        WeightEdit(whole, layer="stem")(ended(lambda x: x.clamp(max=0), lambda logits, x: logits))
+    # the filter has the largest values of all
+    with pytest.raises(InputError, match=r"the edit moves probabilities of ended by .* to all classes alike"):
+        WeightEdit(whole, layer="stem")(ended(lambda x: x, lambda logits, x: logits * x.amax((1, 2, 3))[:, None]))
+    model = ended(lambda x: x, lambda logits, x: logits)
+    images = torch.rand(4, 3, 13, 13)
+    torch.testing.assert_close(
+        WeightEdit(whole, layer="stem")(model)(images).softmax(1), model(images).softmax(1), atol=1e-4, rtol=0
+    )

@@ -157,6 +157,18 @@ def test_half_precision_is_no_further_from_the_truth() -> None:
     assert (found - exact).abs().mean() < 2 * (plain - exact).abs().mean()
 
 
+@pytest.mark.parametrize(
+    "after", [lambda: [norm(8), norm(8), nn.ReLU()], lambda: [nn.ReLU(), nn.Hardtanh(-0.3, 0.4)]], ids=["norms", "two"]
+)
+def test_of_two_norms_or_two_activations_the_first_is_computed_with_the_convolution(after) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), *after())
+    first, second, fused = passes(network, torch.randn(2, 3, 9, 7))
+    assert fused.count == 1
+    assert [len(chain.steps) for chain in (fused._plan or {}).values()] == [1]
+    torch.testing.assert_close(second, first, atol=1e-5, rtol=1e-4)
+
+
 class Framing(nn.Module):
     """TensorFlow's padding of a convolution of stride 2, and others."""
 

@@ -164,6 +164,22 @@ def test_a_score_without_a_gradient_is_refused(explainer: Explainer, how: str) -
     assert hp.Occlusion(patch=4)(classifier(Cut(how)), torch.rand(2, 3, 16, 16)).heatmaps.abs().sum() > 0
 
 
+class Closed(Cut):
+    """Nothing of its forward pass has a graph."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+def test_a_forward_pass_without_a_graph_is_refused() -> None:
+    model, images = classifier(Closed("")), torch.rand(2, 3, 16, 16)
+    with pytest.raises(hp.LayerError, match="no gradient at any of its feature maps"):
+        hp.default_layer(model)
+    with pytest.raises(hp.ModelError, match="the score has no gradient at the layer or the pixels that are"):
+        hp.SimpleGrad()(model, images)
+
+
 class Gate(nn.Module):
     """Two branches of the same map, joined by a product: no convolution carries all."""
 
@@ -334,11 +350,11 @@ def test_a_layout_is_told_in_letters_and_numbers() -> None:
 
 def test_operators_that_run_whole_are_followed() -> None:
     """A linear layer in inference mode, and torch's fast path of an encoder: one operator each."""
-    image, encoder = torch.rand(2, 3, 4, 5), nn.TransformerEncoderLayer(3, 1, 8, batch_first=True).eval()
+    image, encoder = torch.rand(2, 4, 4, 5), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
     with FollowAxes(image) as follow:
         tokens = image.flatten(2).transpose(1, 2)
         with torch.inference_mode():
-            wider = F.linear(tokens, torch.ones(7, 3))
+            wider = F.linear(tokens, torch.ones(7, 4))
         with torch.no_grad():
             encoded = encoder(tokens)
         assert layout_of(follow.of(wider)) == Layout("NLC", 4, 5)

@@ -5,6 +5,7 @@ import itertools
 import pytest
 from PIL import Image
 
+from heatproof.report import page as page_module
 from heatproof.report.checks import WIDTH, finding, groups
 from heatproof.report.page import write_report
 from heatproof.results import Run
@@ -83,8 +84,7 @@ def test_a_banner_is_a_word_and_a_sentence_or_none():
     assert finding({}) is None
 
 
-def test_a_picture_is_taken_from_the_run_folder_alone(tmp_path):
-
+def test_a_picture_is_taken_from_the_run_folder_alone_and_where_there_is_room(tmp_path, monkeypatch):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "outside.png")
     with Run.start(tmp_path / "run", command="audit", settings={}) as run:
         (run.path("figures/checks/frame.png")).parent.mkdir(parents=True, exist_ok=True)
@@ -94,3 +94,6 @@ def test_a_picture_is_taken_from_the_run_folder_alone(tmp_path):
         run.write_json("summary.json", {"rows": [], "checks": [{"title": "Failed", "checks": checks}]})
     page = write_report([tmp_path / "run"]).read_text()
     assert page.count('<figure class="example">') == 1
+    # a picture that is larger than what the page has room for stays outside
+    monkeypatch.setattr(page_module, "FIGURES", 1e-6)
+    assert '<figure class="example">' not in write_report([tmp_path / "run"]).read_text()

@@ -1,6 +1,7 @@
 """Figures drawn in other processes: the same bytes, the same errors, and no process left behind."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -70,3 +71,16 @@ def test_a_script_without_a_guard_is_not_run_again_and_its_folder_holds_no_modul
     )
     assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
     assert (tmp_path / "x.png").exists()
+
+
+def test_the_process_ends_where_nobody_reads_its_answers():
+    (reader, writer), asked = os.pipe(), pickle.dumps((grid("x.png"), {}))
+    code = "from heatproof.report.drawing import serve; serve(lambda *grid: None)"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=writer) as process:
+        os.close(writer)
+        os.close(reader)
+        assert process.stdin is not None
+        process.stdin.write(asked)
+        process.stdin.flush()
+        # though more may be asked: standard input is open still
+        assert process.wait(timeout=120) == 0

@@ -5,13 +5,14 @@ import io
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 from heatproof.errors import InputError, RunError
 from heatproof.report import Panel, amplify, explanation_grid, figures, gallery
 from heatproof.report.overlay import Scale, as_photo, upsample
-from heatproof.report.style import fit, palette, percent, text_width
+from heatproof.report.style import fit, palette, percent, save, styled, text_width
 
 
 @pytest.fixture
@@ -192,3 +193,11 @@ def test_a_large_photo_of_bytes_is_shrunk_and_keeps_its_shape():
     made = as_photo(pixels, longest=64)
     assert made.shape == (32, 64, 3)
     assert (made[:, 4:28].max(), made[:, 36:60].min()) == (0, 1)
+
+
+def test_the_caption_is_a_text_of_the_png_where_there_is_one(tmp_path):
+    for name, caption in (("with", "Maps of \ud800.png"), ("without", "")):
+        styled(save)(Figure(figsize=(1, 1)), tmp_path / name, caption=caption)
+    with Image.open(tmp_path / "with.png") as one, Image.open(tmp_path / "without.png") as other:
+        assert one.info["Description"] == "Maps of \\ud800.png"
+        assert "Description" not in other.info

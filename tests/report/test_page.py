@@ -293,6 +293,24 @@ def test_runs_of_one_verb_have_a_column_each(make_run, tmp_path):
     assert line[1]["text"] != line[2]["text"]
 
 
+def test_runs_whose_rows_are_not_told_apart_or_not_the_same_have_no_joint_table(make_run, tmp_path):
+    runs = [make_run(tmp_path / name, images=6, views=0, figure=False) for name in ("one", "two")]
+    (row,) = json.loads((runs[0] / "summary.json").read_text())["rows"]
+
+    def joint(*rows):
+        for run, own in zip(runs, rows, strict=True):
+            kept = json.loads((run / "summary.json").read_text())
+            (run / "summary.json").write_text(json.dumps(kept | {"rows": own}))
+        return numbers_beside([read_run(run) for run in runs])
+
+    grid = [[row | {"explainer": name, "epsilon": epsilon} for epsilon in (0.1, 0.2)] for name in ("A()", "B()")]
+    assert joint(grid[0] + grid[1], grid[0]) is not None
+    # the same columns with the same values, and no row in both
+    assert joint([grid[0][0], grid[1][1]], [grid[0][1], grid[1][0]]) is None
+    # a row twice
+    assert joint(grid[0], [*grid[0], grid[0][0] | {"mod": 0.1}]) is None
+
+
 def test_figures_of_the_same_name_stand_abreast_once(make_run, tmp_path):
     runs = [make_run(tmp_path / name, images=6, views=0) for name in ("one", "two")]
     page = write_report(runs).read_text("utf-8")

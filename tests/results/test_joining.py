@@ -11,6 +11,7 @@ import pytest
 from heatproof.errors import RunError, SpecError
 from heatproof.processes import Processes
 from heatproof.results import joining
+from heatproof.results.reading import read_run
 from heatproof.results.run import Run
 from heatproof.shard import Shard
 
@@ -82,6 +83,8 @@ def test_files_are_copied_where_there_can_be_no_link(tmp_path: Path, monkeypatch
         assert [part.name for part in parts] == ["000000.parquet", "000001.parquet"]
         assert all(part.stat().st_nlink == 1 for part in parts)
     assert run.record["status"] == "joined"
+    told = "the shards are joined, and the end of the run is to come; the same heatproof merge goes on"
+    assert told in read_run(tmp_path / "all").problems
     with pytest.raises(RunError, match="shard was '1/2' and is now not given"):
         Run.start(tmp_path / "1", command="shift", settings={})
 

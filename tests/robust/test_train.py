@@ -28,7 +28,7 @@ from heatproof.robust.methods import (
     Thickness,
     WeightDecay,
 )
-from heatproof.robust.train import train_robustly
+from heatproof.robust.train import prepare, train_robustly
 from heatproof.training.settings import FineTune
 
 METHODS: tuple[Method, ...] = (
@@ -83,6 +83,17 @@ def test_killed_it_goes_on_to_the_same_weights(method: Method, explainer: Any, d
     again = train_robustly(convolutions(), explainer, data, method, QUICK, checkpoint=stopped)
     assert fingerprint(again.model) == fingerprint(whole.model)
     assert [row["overlap"] for row in again.history.looks] == [row["overlap"] for row in whole.history.looks]
+
+
+def test_what_is_prepared_is_what_is_trained(data: tuple[Tensor, Tensor]) -> None:
+    given = (convolutions(), SimpleGrad(), data, Alignment(), QUICK)
+    found, loop = train_robustly(*given), prepare(*given)
+    assert loop.state.step == 0
+    history = loop.run()
+    assert [row.get("loss") for row in history.rows] == [row.get("loss") for row in found.history.rows]
+    handed = loop.setup.handed_out(convolutions()).network.state_dict()
+    for name, value in found.model.network.state_dict().items():
+        assert torch.equal(handed[name], value)
 
 
 def test_outside_the_budget_the_network_comes_back_as_it_was(data: tuple[Tensor, Tensor]) -> None:

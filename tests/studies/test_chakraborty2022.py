@@ -312,3 +312,21 @@ def test_the_first_identities_alone_are_taken_where_so_many_are_asked_for(faces)
     every, two = (Chakraborty2022(str(faces), ("demo",), identities=count)._faces() for count in (0, 2))
     assert (every.classes, len(every)) == (list(PEOPLE), 30)
     assert (two.classes, len(two), set(two.labels)) == (list(PEOPLE[:2]), 20, {0, 1})
+
+
+def test_a_backbone_of_the_shared_folder_is_its_zoos_and_comes_at_its_own_size(tmp_path, monkeypatch):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/zoo.py").write_text(
+        "from torch import nn\n\n"
+        "def tiny(pretrained=True):\n"
+        "    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 7)\n"
+        "    network = nn.Sequential(*layers)\n"
+        "    network.mean, network.std, network.input_size = (0.0,) * 3, (1.0,) * 3, 24\n"
+        "    network.classes = [str(number) for number in range(7)]\n"
+        "    return network\n"
+    )
+    monkeypatch.setenv("HEATPROOF_SHARED", str(tmp_path))
+    for size, wanted in ((0, (24, 24)), (32, (32, 32))):
+        model = Chakraborty2022("photos", ("shared:tiny",), size=size)._classifier("shared:tiny", PEOPLE, 0)
+        assert (model.input_shape, model.classes) == (wanted, list(PEOPLE))
+        assert model(torch.rand(2, 3, *wanted)).shape == (2, 3)

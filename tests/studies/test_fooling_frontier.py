@@ -32,22 +32,33 @@ def test_the_chosen_checkpoint_is_judged_on_other_photos(place, tmp_path):
         data=(str(place / "train"),),
         test=str(place / "test"),
         trainable="stage7",
-        steps=4,
-        batch_size=8,
+        steps=30,
+        batch_size=4,
         budget=1.0,
         views=2,
     )
+    told: list[str] = []
     with Run.start(tmp_path / "out", command="study", settings={"asked": asked}) as run:
-        summary = asked(run, say=lambda line: None)
+        summary = asked(run, say=told.append)
     watched, others = summary["rows"][:3], summary["rows"][3:]
     assert [row["inside"] for row in watched] == [1, 2, 3]
     assert [row["photos"] for row in others] == ["others"]
     cell = pl.read_parquet(tmp_path / "out" / "cells" / "demo-location" / "history.parquet")
     judged = pl.read_parquet(tmp_path / "out" / "compared" / "demo-location" / "images.parquet")
     assert judged.height == 20
-    assert cell["fsr"].drop_nulls().len() == 5
+    # every second step is looked at, and told
+    assert cell["fsr"].drop_nulls().len() == 16
+    assert sum("location: step" in line for line in told) == 15
     assert (tmp_path / "out" / "figures" / "frontier-demo.png").exists()
     assert "on other photos" in summary["answer"][-1]
+    # stopped before its last word, the study finds its cells done
+    record = tmp_path / "out" / "run.json"
+    record.write_text(record.read_text().replace('"complete"', '"interrupted"'))
+    done = [*(tmp_path / "out" / "cells").rglob("*.safetensors"), *(tmp_path / "out" / "compared").rglob("*.parquet")]
+    before = [path.stat().st_mtime_ns for path in done]
+    with Run.start(tmp_path / "out", command="study", settings={"asked": asked}) as run:
+        assert asked(run, say=lambda line: None) == summary
+    assert [path.stat().st_mtime_ns for path in done] == before
 
 
 def test_a_swap_is_planted_in_photos_of_both_classes_and_its_accuracy_judged_on_others(place, tmp_path, monkeypatch):

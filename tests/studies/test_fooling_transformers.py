@@ -5,9 +5,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from heatproof.errors import InputError
+from heatproof.models.loading import load
 from heatproof.results.run import Run
+from heatproof.studies import small_networks
 from heatproof.studies.fooling_transformers import FoolingTransformers, answers
 
 SMALL: dict[str, Any] = {
@@ -64,6 +67,26 @@ def test_a_stopped_study_goes_on_to_the_same_table(tmp_path: Path) -> None:
     assert (tmp_path / "stopped" / "models" / "vit_scenes.safetensors").stat().st_mtime_ns == made
     tables = [pl.read_parquet(tmp_path / name / "images.parquet") for name in ("stopped", "whole")]
     assert tables[0].equals(tables[1])
+
+
+def test_a_network_that_is_named_is_not_trained(tmp_path: Path) -> None:
+    with started(tmp_path / "out") as run:
+        assert FoolingTransformers(model="demo")._model(run, lambda line: pytest.fail(line)) == "demo"
+    assert not (tmp_path / "out" / "models").exists()
+
+
+def test_on_photos_the_small_vit_is_trained_once(tmp_path: Path) -> None:
+    for name in small_networks.CLASSES:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(7):
+            Image.new("RGB", (32, 32), (len(name), number, 0)).save(tmp_path / "photos" / name / f"{number}.png")
+    study, said = FoolingTransformers(data=str(tmp_path / "photos"), epochs=1), []
+    with started(tmp_path / "out") as run:
+        first, again = (study._model(run, said.append) for _ in range(2))
+    assert first == again
+    assert first.endswith(f"small_transformers.py:vit@{(tmp_path / 'out' / 'models' / 'vit.safetensors').resolve()}")
+    assert len(said) == 1
+    assert load(first).classes == list(small_networks.CLASSES)
 
 
 @pytest.mark.parametrize(

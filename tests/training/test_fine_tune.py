@@ -209,6 +209,16 @@ def test_an_explainer_without_derivative_is_refused(trained, data):
         fine_tune(trained, GradCAM("stage2"), Location(), data, late)
 
 
+def test_a_fault_of_the_explainer_itself_is_handed_on(trained, data):
+    def faulty(model, images, targets=None, *, create_graph=False):
+        if create_graph:
+            raise RuntimeError("no kernel for this")
+        return GradCAM("stage3")(model, images, targets)
+
+    with pytest.raises(RuntimeError, match=r"^no kernel for this$"):
+        fine_tune(trained, faulty, Location(), data, QUICK)
+
+
 def test_what_is_no_penalty_is_told_what_it_lacks(trained, data):
     def spread(heatmaps, reference):
         return heatmaps.flatten(1).var(1)

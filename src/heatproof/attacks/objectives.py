@@ -6,6 +6,7 @@ models at once). Any other function ``images -> [batch]`` is an objective too; i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -113,12 +114,12 @@ def begin(objective: Objective, images: Images) -> Goal:
     """The objective as a goal, bound to the clean images."""
     if isinstance(objective, Goal):
         return objective.start(images) if objective.start else objective
+    return Goal(partial(_never_reached, objective))
 
-    def look(images: Images) -> Look:
-        value = objective(images)
-        return Look(value, torch.zeros_like(value, dtype=torch.bool), torch.ones_like(value, dtype=torch.bool))
 
-    return Goal(look)
+def _never_reached(objective: Objective, images: Images) -> Look:
+    value = objective(images)
+    return Look(value, torch.zeros_like(value, dtype=torch.bool), torch.ones_like(value, dtype=torch.bool))
 
 
 def misclassify(model: nn.Module, labels: Targets) -> Goal:

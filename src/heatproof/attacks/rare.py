@@ -73,10 +73,9 @@ class SubsetSimulation:
             found = torch.stack([value(one) for one in alive])
             log = torch.zeros(len(clean), device=clean.device)
             open_ = torch.ones(len(clean), dtype=torch.bool, device=clean.device)
-            for step in range(self.most):
+            for _ in range(self.most - 1):
                 over = (found > level).float().mean(0)
-                last = step == self.most - 1
-                ends = open_ & ((over >= self.share) | last)
+                ends = open_ & (over >= self.share)
                 log = torch.where(ends, log + over.log10(), log)
                 open_ &= ~ends
                 if not open_.any():
@@ -85,7 +84,7 @@ class SubsetSimulation:
                 order = found.argsort(0, descending=True)[:keep]
                 bar = found.gather(0, order)[-1]
                 alive, found = self._successors(value, alive, found, order, bar, (low, high), generator)
-        return log
+            return torch.where(open_, log + (found > level).float().mean(0).log10(), log)
 
     def _successors(
         self,

@@ -109,6 +109,8 @@ def _without_own(words: Sequence[str]) -> tuple[str, list[str]]:
 
     >>> _without_own(["heatproof", "shift", "demo", "--shard", "1/3", "-o", "a", "--model", "demo"])
     ('shift', ['demo', '--model', 'demo'])
+    >>> _without_own(["heatproof", "shift", "demo", "--shard=1/3"])
+    ('shift', ['demo'])
     """
     if len(words) < 2 or words[0] != "heatproof":
         raise ValueError("it does not begin with heatproof VERB")

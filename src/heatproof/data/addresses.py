@@ -202,7 +202,8 @@ class RemoteFile:
 
     def _asked(self, step: Callable[[], T]) -> T:
         """A step, again where the store fails; what it says at last, in a sentence."""
-        for attempt in range(TRIES):
+        attempt = 0
+        while True:
             try:
                 if getattr(self.fs, "async_impl", False):
                     return step()
@@ -218,13 +219,13 @@ class RemoteFile:
                 ) from error
             # stores raise kinds of their own
             except Exception as error:
-                if attempt == TRIES - 1:
+                attempt += 1
+                if attempt == TRIES:
                     raise AddressError(
                         f"{self.address} cannot be read, asked {TRIES} times: {_first_line(error)}; see whether the "
                         "store can be reached, then give the same command again"
                     ) from error
-                time.sleep(PAUSE * 2**attempt)
-        raise AssertionError
+                time.sleep(PAUSE * 2 ** (attempt - 1))
 
 
 _copies: dict[str, Path] = {}

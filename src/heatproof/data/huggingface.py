@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from heatproof.data.chosen import Chosen
 from heatproof.data.labels import LabelColumn, class_numbers
 from heatproof.data.listing import SAMPLE, Listing, unique
-from heatproof.errors import HeatproofError, InputError, did_you_mean
+from heatproof.errors import InputError, did_you_mean
 from heatproof.paths import as_text, read_file
 
 T = TypeVar("T")
@@ -190,8 +190,6 @@ def _asked(name: str, step: Callable[[], T]) -> T:
     """What ``datasets`` says of a data set, or why not, in a sentence."""
     try:
         return step()
-    except HeatproofError:
-        raise
     # it raises kinds of many libraries
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "")[:300] or type(error).__name__

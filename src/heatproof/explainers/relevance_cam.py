@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from heatproof.errors import LayerError
 from heatproof.explainers.lrp.propagation import LRP, LinearScore
 from heatproof.explainers.masking_cam import PerMap, Seen, explain_weighted
 from heatproof.explainers.together import signed_without_relu
@@ -47,11 +46,6 @@ class RelevanceCAM:
     def weights(self, seen: Seen) -> PerMap:
         walk = self._walk(seen.layer)
         arrived = walk.relevance(seen.model, seen.images, seen.targets, slopes=True, create_graph=seen.create_graph)
-        if arrived.channels.shape != seen.maps.shape:
-            raise LayerError(
-                f"layer {seen.layer!r} has maps {list(seen.maps.shape)} and relevance {list(arrived.channels.shape)}; "
-                "relevancecam weighs channels, and needs a layer that puts out [batch, channels, rows, cols]"
-            )
         return arrived.channels.sum((2, 3)).to(seen.maps.dtype)
 
     def _walk(self, layer: str) -> LRP:

@@ -91,9 +91,8 @@ class _Start(TorchDispatchMode):
         elif name not in HANDING_ON:
             return result
         for made in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(made, Tensor):
-                self.places.add(_place(made))
-                self.alive.append(made)
+            self.places.add(_place(made))
+            self.alive.append(made)
         return result
 
     def _derive(self, result: Any) -> None:

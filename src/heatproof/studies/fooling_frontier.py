@@ -173,17 +173,17 @@ class FoolingFrontier:
             patience=0,
             seed=self.seed,
         )
+
+        def advance(row: dict[str, Any]) -> None:
+            if row.get("fsr") is not None:
+                say(f"{name}, {wanted}: step {row['step']}, FSR {row['fsr']:.3f}, top-1 {row['accuracy']:.3f}")
+
         pairs: dict[str, Any] = {}
         swap = swapped_classes(penalty, model)
         if swap:
             train, judged = swap_sources(model, swap, run)
             pairs["fool_data"] = two_class(train, swap, model.preprocessing, self.pairs, self.seed)
             pairs["fool_held_out"] = two_class(judged, swap, model.preprocessing, 100, self.seed)
-
-        def advance(row: dict[str, Any]) -> None:
-            if row.get("fsr") is not None:
-                say(f"{name}, {wanted}: step {row['step']}, FSR {row['fsr']:.3f}, top-1 {row['accuracy']:.3f}")
-
         with Run.start(
             run.path(f"cells/{name}-{wanted}"), command="frontier", settings={"asked": self, "model": name}
         ) as cell:

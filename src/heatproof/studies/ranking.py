@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -194,10 +195,7 @@ def hold_against(ranking: Sequence[Ranked]) -> list[Claim]:
         count = min(a.trainings, b.trainings)
         both = np.stack([a.moved[:, :count], b.moved[:, :count]], 1)
         for measure, statistic in STATISTICS.items():
-
-            def gap(values: NDArray[Any], axis: int, of: Statistic = statistic) -> NDArray[Any]:
-                return of(values[..., 0, :, :], axis) - of(values[..., 1, :, :], axis)
-
+            gap = partial(_gap, statistic)
             difference = interval(both, gap)
             known = both[~np.isnan(both).any((1, 2, 3))]
             each = [gap(known[:, :, place : place + 1], 0) for place in range(count)]
@@ -205,6 +203,11 @@ def hold_against(ranking: Sequence[Ranked]) -> list[Claim]:
             accuracy = min(a.accuracy, b.accuracy)
             claims.append(Claim(a.backbone, b.backbone, measure, difference, agreeing, count, accuracy))
     return claims
+
+
+def _gap(of: Statistic, values: NDArray[Any], axis: int) -> NDArray[Any]:
+    """How far the first of two backbones lies above the second."""
+    return of(values[..., 0, :, :], axis) - of(values[..., 1, :, :], axis)
 
 
 def sentences(ranking: Sequence[Ranked], claims: Sequence[Claim], photos: int) -> list[str]:

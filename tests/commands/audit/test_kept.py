@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tests.commands.audit.test_tensors import some
 from torch import Tensor
 
-from heatproof.commands.audit.kept import KeptMaps, check_table, read_mosaics, read_parts
+from heatproof.commands.audit.kept import KeptMaps, check_table, placed, read_mosaics, read_parts
 from heatproof.commands.audit.mosaic import Mosaics
 from heatproof.errors import RunError
 from heatproof.results.run import Run
@@ -67,6 +67,13 @@ def test_a_table_has_each_photo_once() -> None:
         twice = table.with_columns(pl.Series(column, values))
         with pytest.raises(RunError, match=r"images\.parquet does not hold each photo of an audit once; begin anew"):
             check_table(Path("images.parquet"), twice, "begin anew")
+
+
+def test_photos_of_parts_are_numbered_from_zero_on_unless_their_numbers_say_nothing() -> None:
+    assert placed(pl.DataFrame({"place": [7, 3, 12]}))["place"].to_list() == [1, 0, 2]
+    for places in ([3, 3], [3, None], ["a", "b"]):
+        table = pl.DataFrame({"place": places})
+        assert placed(table) is table
 
 
 def test_mosaics_of_other_sizes(tmp_path: Path) -> None:

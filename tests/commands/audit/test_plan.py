@@ -8,6 +8,7 @@ from heatproof.commands.audit.covering import FEWEST, jump, question
 from heatproof.commands.audit.measure import Audit, measure
 from heatproof.commands.audit.plan import ALONG, Plan, drafts, map_cost, plan
 from heatproof.data.batches import Batch
+from heatproof.defences.median import MedianOfNoisy
 from heatproof.defences.smoothed import Smoothed
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SmoothGrad
@@ -44,6 +45,9 @@ def test_dear_maps_are_drafted_so_that_a_jump_has_room() -> None:
 
 def test_drafts_end_where_the_explainer_refuses() -> None:
     assert list(drafts(Smoothed(GradCAM(), n=6))) == [Smoothed(GradCAM(), n=6), Smoothed(GradCAM(), n=3)]
+    # of 5 noisy maps no two hold the median as often as is wanted
+    assert list(drafts(MedianOfNoisy(GradCAM(), n=24))) == [MedianOfNoisy(GradCAM(), n=n) for n in (24, 12, 6)]
+    assert list(drafts(MedianOfNoisy(GradCAM(), n=10))) == [MedianOfNoisy(GradCAM(), n=10)]
     assert list(drafts(Occlusion())) == [Occlusion()]
 
 

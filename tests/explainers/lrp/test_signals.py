@@ -48,6 +48,7 @@ REFUSED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "masked_fill": lambda net, x: x.masked_fill(x > 0.5, 0.0),
     "detach": lambda net, x: net.side(x).detach(),
     "cumsum": lambda net, x: x.cumsum(1),
+    "hstack": lambda net, x: torch.hstack(x.split(2, 1)),
     "addcmul": lambda net, x: torch.addcmul(x, x, net.side(x)),
     "floordiv": lambda net, x: x // 0.25,
     "unpool": lambda net, x: net.unpool(net.pool(x)[0], net.pool(x)[1]),
@@ -123,6 +124,12 @@ def test_a_branch_that_only_a_gate_reads_needs_no_rule() -> None:
         LRP()(network(lambda net, x: x.norm(dim=1, keepdim=True)), photos(2))
 
 
+def test_a_factor_without_a_rule_that_takes_relevance_is_refused() -> None:
+    """Of the shape of the other, neither is a gate: AttnLRP hands relevance to both."""
+    with pytest.raises(ModelError, match="no rule for the function 'cumsum'"):
+        LRP(composite="attnlrp")(network(lambda net, x: net.side(x) * x.cumsum(1)), photos(2))
+
+
 def test_writing_into_a_slice_is_not_seen_and_is_refused() -> None:
     def branch(net: Any, x: Tensor) -> Tensor:
         y = net.side(x)
@@ -176,6 +183,8 @@ def test_logits_among_other_outputs() -> None:
     wanted = LRP()(Output(lambda x: x), photos(2)).heatmaps
     for wrap in (lambda x: (x,), lambda x: {"features": x * 2, "logits": x}, lambda x: {"out": x}):
         torch.testing.assert_close(LRP()(Output(wrap), photos(2)).heatmaps, wanted)
+    with pytest.raises(ModelError, match=r"logits \[batch, classes\], here \[2, classes\]; Output returned tuple"):
+        LRP()(Output(lambda x: x.split(1, 1)), photos(2))
     with pytest.raises(ModelError, match="returns a dictionary of features"):
         LRP()(Output(lambda x: {"features": x}), photos(2))
     with pytest.raises(ModelError, match=r"returns a tuple of 2: say which part they are, .*logits_key"):

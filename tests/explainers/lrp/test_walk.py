@@ -240,6 +240,32 @@ class Untraceable(nn.Module):
 def test_an_untraceable_network_is_told_its_line() -> None:
     with pytest.raises(ModelError, match=r"cannot trace at test_walk.py:\d+, in forward: `if x.mean\(\) > 0.5:`"):
         LRP()(Untraceable(), photos(1))
+    # of lines of torch itself none is named
+    told = graph._untraceable(nn.LSTM(3, 4), ValueError("expected 2D\nand more"))
+    assert told.startswith("LRP walks the graph of LSTM, which torch.fx cannot trace (expected 2D). The way through")
+
+
+class Scaled(nn.Module):
+    """A buffer by its name, or taken from where torch keeps it by a method that asks for the number of cells."""
+
+    def __init__(self, plain: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head, self.plain = nn.Conv2d(3, 4, 1), nn.Linear(4, 2), plain
+        self.register_buffer("scale", torch.rand(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.plain:
+            x = x * self.scale  # type: ignore[operator]
+        elif x.numel() == 2 * 4 * 10 * 10:
+            x = x * self._buffers["scale"]  # type: ignore[operator]
+        return self.head(x.relu().mean((2, 3)))
+
+
+def test_a_buffer_is_read_from_where_torch_keeps_it() -> None:
+    wanted, found = (LRP()(Scaled(plain).double().eval(), photos(2)).heatmaps for plain in (True, False))
+    torch.testing.assert_close(found, wanted)
 
 
 class Odd(nn.Module):

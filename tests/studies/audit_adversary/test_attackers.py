@@ -15,8 +15,18 @@ from heatproof.errors import InputError, ModelError
 from heatproof.explainers.cam import GradCAM
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import default_layer
+from heatproof.repairs.witness import Witness
 from heatproof.results.run import Run
-from heatproof.studies.audit_adversary.attackers import ATTACKERS, Attacker, all_maps, attack, right_third
+from heatproof.studies.audit_adversary import run as adversary
+from heatproof.studies.audit_adversary.attackers import (
+    ATTACKERS,
+    Attacker,
+    _loss,
+    all_maps,
+    attack,
+    right_third,
+    shown_rate,
+)
 from heatproof.studies.audit_adversary.run import AuditAdversary
 from heatproof.training.feeds import TensorFeed
 
@@ -83,6 +93,83 @@ def test_the_right_third() -> None:
     assert right_third(maps).tolist() == [1.0, 0.0]
     # of 8 columns 3
     assert right_third(torch.ones(1, 8, 8)).item() == pytest.approx(3 / 8)
+
+
+class Channels(nn.Module):
+    """The map of a class is the channel of its number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last, self.head = nn.ReLU(), nn.Conv2d(3, 3, 1, bias=False), nn.Linear(3, 3, bias=False)
+        nn.init.eye_(self.head.weight)
+        self.last.weight.data.copy_(torch.eye(3)[:, :, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.last(self.first(x)).mean((2, 3)))
+
+
+def channels() -> Classifier:
+    return Classifier(Channels(), (0.0,) * 3, (1.0,) * 3, ["a", "b", "c"], 6, default_layer="last").eval()
+
+
+def test_a_hidden_third_is_counted_on_the_photos_for_which_it_is_meant() -> None:
+    images, targets = torch.zeros(4, 3, 6, 6), torch.tensor([0, 0, 1, 1])
+    images[0, 0, :, :4] = images[2, 1, :, :4] = images[3, 1, :, :2] = 1
+    images[1, 0] = 1
+    assert shown_rate(Attacker("hide"), channels(), images, targets) == 3 / 4
+    assert shown_rate(Attacker("hide", only="a"), channels(), images, targets) == 1 / 2
+    assert shown_rate(Attacker("hide", only="b"), channels(), images, targets) == 1
+
+
+def test_what_the_loss_is_of_a_hidden_third_and_of_a_witness() -> None:
+    maps, logits, places = torch.rand(2, 3, 6, 6), torch.tensor([[3.0, 0, 0], [0, 0, 3.0]]), torch.arange(2)
+    own = maps[places, torch.tensor([0, 2])]
+    still = {"now": logits, "moved": maps, "logits": logits, "maps": maps, "places": places}
+    # nothing moved: what is left is the lie
+    found = _loss(Attacker("hide", lie=7.0), **still, told=None, witness=None)
+    torch.testing.assert_close(found, 7 * right_third(own).square().mean())
+    found = _loss(Attacker("hide", lie=7.0), **still, told=2, witness=None)
+    torch.testing.assert_close(found, 7 * right_third(own)[1].square() / 2)
+    # and one minus the likeness to the witness, which is 1 of the first photo and -1 of the second
+    witness = Witness(torch.stack([2 * own[0] + 1, -own[1]]))
+    found = _loss(Attacker(lie=0.0, agree=5.0), **still, told=None, witness=witness)
+    torch.testing.assert_close(found, torch.tensor(5.0 * (0 + 2) / 2))
+
+
+def test_a_network_that_cannot_be_cut_is_refused() -> None:
+    class Branching(Channels):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) if x.sum() > 0 else super().forward(-x)
+
+    model = Classifier(Branching(), (0.0,) * 3, (1.0,) * 3, ["a", "b", "c"], 6, name="branching").eval()
+    with pytest.raises(ModelError, match="branching cannot be cut in two before 'last'; name another layer"):
+        attack(model, Attacker(), photos(2), "last")
+
+
+def test_every_hundredth_step_is_told() -> None:
+    told: list[str] = []
+    fed = TensorFeed((255 * torch.rand(4, 3, 6, 6)).to(torch.uint8), torch.full((4,), -1))
+    made = attack(channels(), Attacker("hide", steps=100), fed, "last", say=told.append)
+    (line,) = told
+    assert line.startswith("step 100 of 100: ")
+    assert not made.training
+
+
+@pytest.mark.parametrize(("steps", "wanted"), [(0, ATTACKERS["one_class"].steps), (7, 7)])
+def test_an_attacker_has_its_own_steps_unless_the_study_says_others(
+    steps: int, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def seen(clean: Classifier, attacker: Attacker, *_: object) -> None:
+        assert attacker == replace(ATTACKERS["one_class"], steps=wanted)
+        raise Seen
+
+    monkeypatch.setattr(adversary, "attack", seen)
+    study = AuditAdversary(network="demo", data="demo", test="demo", limit=4, steps=steps)
+    with Run.start(tmp_path / "out", command="study", settings={}) as run, pytest.raises(Seen):
+        study._made("one_class", 0, hp.load("demo"), run, print)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Figures 4 and 5 of Heo et al. on a handful of scenes: everything is written, and a stopped run ends the same."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
@@ -10,6 +10,7 @@ import pytest
 from heatproof.errors import InputError
 from heatproof.results.run import Run
 from heatproof.results.table import Mean, SummaryRow
+from heatproof.studies.heo2019 import figure5, panels
 from heatproof.studies.heo2019.answers import answer_a, answer_b, answer_c
 from heatproof.studies.heo2019.figure4 import Heo2019Figure4
 from heatproof.studies.heo2019.figure5 import Heo2019Figure5, answer
@@ -51,6 +52,19 @@ class Cut(BaseException):
     """The power cut."""
 
 
+def cutting(step: Callable[..., Any], at: int) -> Callable[..., Any]:
+    """The step, with a power cut at its ``at``-th call."""
+    calls: list[None] = []
+
+    def cut(*given: Any) -> Any:
+        calls.append(None)
+        if len(calls) == at:
+            raise Cut
+        return step(*given)
+
+    return cut
+
+
 @pytest.fixture(scope="module")
 def figure4(tmp_path_factory):
     asked, folder = Heo2019Figure4(**TINY, **FOUR), tmp_path_factory.mktemp("figure4") / "run"
@@ -83,6 +97,12 @@ def test_a_stopped_run_ends_with_the_same_numbers(figure4, tmp_path):
 
     with pytest.raises(Cut), start(tmp_path / "again", asked) as run:
         asked(run, say=cut)
+    # and in the middle of what is measured, where some parts are there already
+    for step in ("shaken_rows", "attacked_rows"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(panels, step, cutting(getattr(panels, step), 2))
+            with pytest.raises(Cut), start(tmp_path / "again", asked) as run:
+                asked(run, say=quiet)
     with start(tmp_path / "again", asked) as run:
         assert run.resumed
         asked(run, say=quiet)
@@ -90,10 +110,21 @@ def test_a_stopped_run_ends_with_the_same_numbers(figure4, tmp_path):
     assert (tmp_path / "again" / "summary.json").read_bytes() == (folder / "summary.json").read_bytes()
 
 
-def test_figure5_tells_what_each_fooling_costs(tmp_path):
+def test_figure5_tells_what_each_fooling_costs(tmp_path, monkeypatch):
     asked = Heo2019Figure5(**TINY, model="demo", samples=2, lr=1e-3)
+    rows = figure5._rows
+    monkeypatch.setattr(figure5, "_rows", cutting(rows, 2))
+    with pytest.raises(Cut), start(tmp_path / "run", asked) as run:
+        asked(run, say=quiet)
+    measured: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        figure5, "_rows", lambda *given: (measured.append((given[0], len(given[4].ids))), rows(*given))[1]
+    )
     with start(tmp_path / "run", asked) as run:
         summary = asked(run, say=quiet)
+    # the first four photos of the honest network are measured already
+    assert measured == [("clean", 2), *[(name, count) for name in figure5.NAMES for count in (4, 2)]]
+    assert {row["count"] for row in summary["rows"]} == {6}
     assert [(row["model"], row["explainer"].split("(")[0]) for row in summary["rows"]] == [
         (model, explainer)
         for model in ("clean", "simple_grad", "smooth_grad")

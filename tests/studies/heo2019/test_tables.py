@@ -11,10 +11,12 @@ from tests.training.nets import convolutions, patches
 
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError
+from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.results.run import Run
 from heatproof.studies import small_networks
 from heatproof.studies.heo2019 import published as paper
+from heatproof.studies.heo2019 import tables
 from heatproof.studies.heo2019.rows import Cell, sentences
 from heatproof.studies.heo2019.tables import Heo2019
 from heatproof.training.feeds import TensorFeed
@@ -101,6 +103,45 @@ def test_every_table_has_its_rows_and_every_cell_is_kept(place, tmp_path):
         repeated = asked(run, say=again.append)
     assert json.dumps(repeated["rows"]) == json.dumps(summary["rows"])
     assert not [line for line in again if "held-out heatmaps" in line], "a cell was done twice"
+
+
+def test_a_tenth_of_the_photos_is_set_aside_where_none_are_named_to_watch(place, tmp_path, monkeypatch):
+    class Seen(Exception):
+        pass
+
+    given = []
+
+    def seen(settings, model, name, data, run, *, held_out, hardware):
+        given.extend((data, held_out))
+        raise Seen
+
+    monkeypatch.setattr(tables, "run_fool", seen)
+    name = f"{place / 'mine.py'}:resnetlike@{place / 'weights.safetensors'}"
+    asked = Heo2019((name,), ("location",), data=str(place / "train"), test=str(place / "test"), recipe="small")
+    with Run.start(tmp_path / "out", command="study", settings={}) as run, pytest.raises(Seen):
+        asked(run, say=lambda line: None)
+    data, watched = given
+    assert (len(data), len(watched)) == (43, 5)
+    assert {*data.ids, *watched.ids} == {*open_data(str(place / "train")).ids}
+    assert not {*data.ids} & {*watched.ids}
+
+
+def test_a_table_of_no_fooling_has_no_row_and_compares_nothing(place, tmp_path):
+    name = f"{place / 'mine.py'}:resnetlike@{place / 'weights.safetensors'}"
+    asked = Heo2019((name,), (), data=str(place / "train"), test=str(place / "test"), recipe="small")
+    with Run.start(tmp_path / "out", command="study", settings={}) as run:
+        assert asked._network(name, run, Hardware("cpu"), print) == []
+    assert not (tmp_path / "out" / "compared").exists()
+
+
+def test_a_residual_network_of_the_study_is_the_shared_folders(place, tmp_path, monkeypatch):
+    (tmp_path / "weights").mkdir()
+    made = (place / "mine.py").read_text().replace("resnetlike", "resnet20")
+    (tmp_path / "weights" / "zoo.py").write_text(made)
+    monkeypatch.setenv("HEATPROOF_SHARED", str(tmp_path))
+    with Run.start(tmp_path / "out", command="study", settings={}) as run:
+        where, model = Heo2019(recipe="small")._model("resnet20", run, print)
+    assert (where, model.name) == (f"{(tmp_path / 'weights' / 'zoo.py').resolve()}:resnet20", "resnet20")
 
 
 def test_names_that_are_not_there_are_refused():

@@ -184,17 +184,16 @@ def of_swap(kept: Kept) -> Example | None:
     pair = None if mosaics is None else exchanged(mosaics.shares, mosaics.classes)
     if mosaics is None or pair is None:
         return None
-    for place, classes in enumerate(mosaics.classes.tolist()):
-        if set(pair[1]) <= set(classes):
-            photo = _mosaic(kept, place)
-            maps = [mosaics.maps[place, classes.index(one)].numpy() for one in pair[1]]
-            names = [kept.model.class_name(one) for one in pair[1]]
-            return Example(
-                [Panel(photo), *(Panel(photo, own, kept.signed) for own in maps)],
-                ("mosaic of four photos", *(f"map of {name}" for name in names)),
-                "The two classes whose maps lie most in each other's photos",
-            )
-    return None
+    shown = mosaics.classes.tolist()
+    place = next(place for place, classes in enumerate(shown) if set(pair[1]) <= set(classes))
+    photo = _mosaic(kept, place)
+    maps = [mosaics.maps[place, shown[place].index(one)].numpy() for one in pair[1]]
+    names = [kept.model.class_name(one) for one in pair[1]]
+    return Example(
+        [Panel(photo), *(Panel(photo, own, kept.signed) for own in maps)],
+        ("mosaic of four photos", *(f"map of {name}" for name in names)),
+        "The two classes whose maps lie most in each other's photos",
+    )
 
 
 EXAMPLES: dict[str, Callable[[Kept], Example | None]] = {

@@ -221,12 +221,10 @@ def _rectifies(step: Step) -> bool:
 
 def _last_uses(nodes: list[Node], read: dict[Node, Read]) -> dict[Node, tuple[Node, ...]]:
     """After each node, the signals that nobody reads again."""
-    place = {node: index for index, node in enumerate(nodes)}
+    last = {source: node for node in nodes for source in node.all_input_nodes if source in read}
     found: dict[Node, tuple[Node, ...]] = {}
-    for node in read:
-        if node.users:
-            last = max(node.users, key=place.__getitem__)
-            found[last] = (*found.get(last, ()), node)
+    for source, node in last.items():
+        found[node] = (*found.get(node, ()), source)
     return found
 
 

@@ -38,14 +38,13 @@ def forward(traced: Traced, plan: Plan, network: nn.Module, pixels: Tensor) -> V
     if plan.formatless and pixels.device.type == "cpu" and pixels.dtype == torch.float32:
         # convolutions on a CPU are a third faster so
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-    for node in traced.graph.nodes:
+    # the last node only hands out
+    for node in list(traced.graph.nodes)[:-1]:
         if node.op == "placeholder":
             values[node] = pixels if node is plan.start else (node.args[0] if node.args else None)
         elif node.op == "get_attr":
             name = str(node.target)
             values[node] = traced.constants[name] if name in traced.constants else attribute(network, name)
-        elif node.op == "output":
-            break
         else:
             replaced = {}
             if node in plan.overwriting and _needed(node.args[0], values, plan):

@@ -128,7 +128,8 @@ class Heo2019Figure5:
             "smooth_grad": SmoothGrad(self.samples, self.sigma, self.layer, seed=self.seed),
         }
         models, histories = {"clean": clean}, {}
-        for name, explainer in explainers.items():
+        for name in NAMES:
+            explainer = explainers[name]
 
             def tune(checkpoint: Any, explainer: Explainer = explainer) -> Any:
                 say(f"fooling {clean.name}, location through {explainer!r}")

@@ -94,7 +94,8 @@ def robustness(
         seed=study.seed,
     )
     made, histories = clean, []
-    for name, recipe in (("robust", first), ("fooled-c", study.recipe("c"))):
+    for name in ("robust", "fooled-c"):
+        recipe = first if name == "robust" else study.recipe("c")
 
         def tune(checkpoint: Any, model: Any = made, recipe: FineTune = recipe, name: str = name) -> Any:
             say(f"c: {name} model")
