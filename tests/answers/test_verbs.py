@@ -21,6 +21,7 @@ from heatproof.answers.given import as_source, fooled_as_told
 from heatproof.answers.pace import Pace
 from heatproof.answers.scored import scored
 from heatproof.cli.verbs import app
+from heatproof.commands.effort import Effort
 from heatproof.data.photos import fit
 from heatproof.models.readings import OverMask
 from networks import small
@@ -220,14 +221,29 @@ def test_long_work_says_beforehand_how_long(
     # what is there already is read
     call(limit=10, out=tmp_path / "long")
     assert "passes" not in capsys.readouterr().err
-    # short work says nothing, and where nobody looks nothing is rehearsed
-    monkeypatch.setattr("heatproof.answers.filling.LONG", 1e9)
-    call(limit=10, out=tmp_path / "short")
-    assert "passes" not in capsys.readouterr().err
-    monkeypatch.setattr("heatproof.answers.filling.LONG", 0.0)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
-    call(limit=10, out=tmp_path / "unseen")
+
+
+@pytest.mark.parametrize(("seen", "long"), [(True, 1e9), (False, 0.0)])
+def test_short_work_says_nothing_and_nothing_is_said_where_nobody_looks(
+    seen: bool, long: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[bool] = []
+
+    def effort() -> Effort:
+        asked.append(True)
+        return Effort(60.0, 2880)
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: seen)
+    monkeypatch.setattr("heatproof.answers.filling.LONG", long)
+    with progress("shifting", 8, effort=effort):
+        pass
     assert capsys.readouterr().err == ""
+    assert bool(asked) is seen
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("heatproof.answers.filling.LONG", 10)
+    with progress("shifting", 8, effort=effort):
+        pass
+    assert capsys.readouterr().err == "shifting: about 60 s, 2,880 passes\n"
 
 
 def test_a_mask_in_a_file_fits_one_way_in_which_photos_come(tmp_path: Path) -> None:
