@@ -9,9 +9,10 @@ import heatproof
 
 ROOT = Path(heatproof.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
-GROUND = {"types", "errors", "vision", "shard", "processes", "tensor_files", "paths", "glossary"}
+GROUND = {"types", "errors", "vision", "shard", "processes", "tensor_files", "paths", "glossary", "habits"}
 ALLOWED: dict[str, set[str]] = {
-    "types": set(),
+    "types": {"habits"},
+    "habits": {"errors"},
     "errors": set(),
     "vision": set(),
     "shard": {"errors"},
@@ -22,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "heatmaps": {"types", "errors"},
     "images": {"types"},
     "preprocessing": {"types", "errors"},
-    "spec": {"errors"},
+    "spec": {"errors", "habits"},
     "models": GROUND | {"heatmaps", "images", "preprocessing"},
     "data": GROUND | {"heatmaps", "preprocessing"},
     "explainers": GROUND | {"heatmaps", "images", "models"},

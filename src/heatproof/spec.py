@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from heatproof.errors import HeatproofError, SpecError, did_you_mean
+from heatproof.habits import unknown_setting
 
 LONGEST = 10_000
 """Letters of a spec."""
@@ -136,7 +137,7 @@ def _call(tree: ast.Call, text: str, catalog: Mapping[str, Callable[..., Any]], 
     signature = inspect.signature(make)
     unknown = [argument for argument in named if argument not in signature.parameters]
     if unknown:
-        raise SpecError(f"{name} has no setting {unknown[0]!r}; {did_you_mean(unknown[0], signature.parameters)}")
+        raise SpecError(unknown_setting(name, unknown[:1], signature.parameters))
     try:
         signature.bind(*arguments, **named)
     except TypeError as error:

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from heatproof.habits import told_call, told_settings, way
+
 T = TypeVar("T")
 
 Images = Float[Tensor, "batch channels height width"]
@@ -311,4 +313,10 @@ def settings(cls: type[T]) -> type[T]:
     """
     made = dataclass(frozen=True, repr=False)(cls)
     made.__repr__ = _text  # type: ignore[method-assign]
+    call = getattr(made, "__call__", None)  # noqa: B004 its parameters are wanted
+    shown = way(call) if call is not None and isinstance(call, FunctionType) else ""
+    names = [field.name for field in fields(made) if field.init]  # type: ignore[arg-type]
+    made.__init__ = told_settings(made.__init__, names, shown)  # type: ignore[misc]
+    if shown and call is not None:
+        made.__call__ = told_call(call)  # type: ignore[attr-defined]
     return made  # type: ignore[return-value]

@@ -1,8 +1,10 @@
 """The verbs from Python answer what the command line answers, and leave nothing behind unless asked."""
 
 import json
+import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from heatproof.answers.given import as_source, fooled_as_told
 from heatproof.answers.pace import Pace
 from heatproof.answers.scored import scored
 from heatproof.cli.verbs import app
+from heatproof.commands.effort import Effort
 from heatproof.data.photos import fit
 from heatproof.models.readings import OverMask
 from networks import small
@@ -191,6 +194,56 @@ def test_how_far_it_is_stands_on_a_terminal_once_a_second(
     # not at once, and not twice in a second; each took a second
     told = "shifting: 2 of 8, about 6 s left"
     assert told in capsys.readouterr().err
+
+
+LONGER: dict[str, tuple[str, Callable[..., Any]]] = {
+    "auditing": (r"\d+ passes \(33 for each photo\)", lambda **more: hp.audit("demo", "demo", budget=33, **more)),
+    "attacking": (r"\d+ passes", lambda **more: hp.shift("demo", "demo", epsilon=8 / 255, **more)),
+    "comparing": (r"\d+ passes", lambda **more: hp.compare("demo", "demo", "demo", explainer="gradcam()", **more)),
+    "evaluating": (
+        r"\d+ passes",
+        lambda **more: hp.evaluate("demo", "demo", explainer="gradcam()", metric="deletion()", **more),
+    ),
+    "explaining": (r"\d+ passes", lambda **more: hp.explain("demo", "demo", **more)),
+}
+
+
+@pytest.mark.parametrize("title", LONGER)
+def test_long_work_says_beforehand_how_long(
+    title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passes, call = LONGER[title]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("heatproof.answers.filling.LONG", 0.0)
+    call(limit=10, out=tmp_path / "long")
+    said = capsys.readouterr().err
+    assert re.match(rf"{title}: about .*, {passes}\n", said), said
+    # what is there already is read
+    call(limit=10, out=tmp_path / "long")
+    assert "passes" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seen", "long"), [(True, 1e9), (False, 0.0)])
+def test_short_work_says_nothing_and_nothing_is_said_where_nobody_looks(
+    seen: bool, long: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[bool] = []
+
+    def effort() -> Effort:
+        asked.append(True)
+        return Effort(60.0, 2880)
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: seen)
+    monkeypatch.setattr("heatproof.answers.filling.LONG", long)
+    with progress("shifting", 8, effort=effort):
+        pass
+    assert capsys.readouterr().err == ""
+    assert bool(asked) is seen
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("heatproof.answers.filling.LONG", 10)
+    with progress("shifting", 8, effort=effort):
+        pass
+    assert capsys.readouterr().err == "shifting: about 60 s, 2,880 passes\n"
 
 
 def test_a_mask_in_a_file_fits_one_way_in_which_photos_come(tmp_path: Path) -> None:

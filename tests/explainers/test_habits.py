@@ -1,6 +1,7 @@
 """What people are used to from other packages: it works, or one sentence says how it is done here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +72,63 @@ def test_a_list_of_layers_is_refused(model: hp.Classifier) -> None:
         hp.GradCAM(layer=[model.network[1]])(model, IMAGES)  # type: ignore[index,arg-type]
 
 
+def of(model: hp.Classifier, place: int = 1) -> nn.Module:
+    return model.network[place]  # type: ignore[index,return-value]
+
+
+HABITS: dict[str, tuple[Callable[[hp.Classifier], Any], str]] = {
+    "pytorch-grad-cam": (
+        lambda m: hp.GradCAM(model=m, target_layers=[of(m)]),  # type: ignore[call-arg]
+        r"without a model, and called with one: GradCAM\(layer=module\)\(model, images, targets\)\. .*'target_layers'",
+    ),
+    "its places": (lambda m: hp.ScoreCAM(m, [of(m)]), r"ScoreCAM\(layer=module\)\(model, images, targets\)$"),  # type: ignore[arg-type]
+    "use_cuda": (lambda m: hp.GradCAM(use_cuda=True), "no setting 'use_cuda'; maps are made where the model is"),  # type: ignore[call-arg]
+    "torchcam": (lambda m: hp.GradCAM(target_layer="1"), "'target_layer'; it is called layer here$"),  # type: ignore[call-arg]
+    "LayerGradCam": (lambda m: hp.GradCAM(m, of(m)), r"^GradCAM is made without a model"),  # type: ignore[arg-type]
+    "IntegratedGradients": (
+        lambda m: hp.IntegratedGradients(m),  # type: ignore[arg-type]
+        r"made without a model, and called with one: IntegratedGradients\(\.\.\.\)\(model, images, targets\)$",
+    ),
+    "GuidedBackprop": (lambda m: hp.GuidedBackprop(m), "GuidedBackprop is made without a model"),  # type: ignore[arg-type]
+    "n_steps": (lambda m: hp.IntegratedGradients(n_steps=9), "'n_steps'; it is called steps here"),  # type: ignore[call-arg]
+    "torchattacks": (
+        lambda m: hp.PGD(m, eps=8 / 255, alpha=2 / 255, steps=10),  # type: ignore[call-arg,arg-type]
+        r"PGD\(\.\.\.\)\(hp\.misclassify\(model, labels\), images\).*'eps'; it is called epsilon here; .* step_size",
+    ),
+    "attack(x, y)": (
+        lambda m: hp.FGSM()(IMAGES, torch.tensor([0, 1])),  # type: ignore[arg-type]
+        r"FGSM\(\.\.\.\)\(hp\.misclassify\(model, labels\), images\)$",
+    ),
+    "cam(x)": (lambda m: hp.GradCAM()(IMAGES), r"GradCAM\(\.\.\.\)\(model, images, targets\)$"),  # type: ignore[call-arg,arg-type]
+    "cam(input_tensor=x)": (
+        lambda m: hp.GradCAM()(input_tensor=IMAGES, targets=None),  # type: ignore[call-arg]
+        r"GradCAM is called with a model: .*'input_tensor'; it is called images here",
+    ),
+    "target_layers": (lambda m: hp.GradCAM(target_layers=[of(m)]), "layer here, and takes one module or name: explain"),  # type: ignore[call-arg]
+    "a misspelt setting": (lambda m: hp.GradCAM(rellu=False), r"no setting 'rellu'; did you mean relu\?"),  # type: ignore[call-arg]
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("habit", HABITS)
+def test_how_other_packages_make_and_call(habit: str, model: hp.Classifier) -> None:
+    call, said = HABITS[habit]
+    with pytest.raises(hp.SpecError, match=said):
+        call(model)
+
+
+def test_what_that_sentence_says_works(model: hp.Classifier) -> None:
+    assert hp.GradCAM(layer=of(model))(model, images=IMAGES, targets=2).targets.tolist() == [2, 2]
+    with pytest.raises(hp.SpecError, match=r"fgsm has no setting 'eps'; it is called epsilon here"):
+        hp.shift(model, IMAGES, attack="fgsm(eps=8/255)")
+
+
+def test_the_network_is_no_layer_of_itself(model: hp.Classifier) -> None:
+    for whole in (model, model.network):
+        with pytest.raises(hp.LayerError, match=r"this is Sequential itself; .*GradCAM\(\)\(model, images, targets\)"):
+            hp.GradCAM(whole)(model, IMAGES)
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("explainer", EXPLAINERS, ids=repr)
 def test_a_class_by_name(explainer: hp.GradCAM, model: hp.Classifier) -> None:
@@ -104,6 +162,38 @@ def test_a_grey_batch(explainer: hp.GradCAM, model: hp.Classifier) -> None:
     """Also where one mean serves all channels, so that only the network knows how many it takes."""
     with pytest.raises(hp.InputError, match=r"takes images of 3 channels, got 1; .*images\.expand\(-1, 3, -1, -1\)"):
         explainer(model, IMAGES[:, :1])
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS, ids=repr)
+def test_a_grey_batch_and_a_bare_network(explainer: hp.GradCAM) -> None:
+    with pytest.raises(hp.InputError, match=r"^Sequential takes images of 3 channels, got 1; of a grey photo"):
+        explainer(network(), 4 * IMAGES[:, :1] - 2)
+
+
+def test_a_bare_network_of_other_channels() -> None:
+    """One that makes three of one itself is asked, and goes on."""
+    grey = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    assert hp.GradCAM("1")(grey, 4 * IMAGES[:, :1] - 2).heatmaps.shape == (2, 14, 14)
+    with pytest.raises(hp.InputError, match="takes images of 1 channels, got 3"):
+        hp.GradCAM("1")(grey, 4 * IMAGES - 2)
+    thrice = nn.Sequential(nn.Upsample(16), nn.ZeroPad3d((0, 0, 0, 0, 1, 1)), *network())
+    assert hp.GradCAM("3")(thrice, 4 * IMAGES[:, :1] - 2).heatmaps.shape == (2, 16, 16)
+
+
+def test_a_grey_batch_and_the_classifier_itself() -> None:
+    """Mean and std of three channels made three of one in silence."""
+    model = hp.Classifier(network(), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3), input_size=16)
+    for ask in (model, lambda x: hp.FGSM()(hp.misclassify(model, torch.tensor([0, 1])), x)):
+        with pytest.raises(hp.InputError, match="takes images of 3 channels, got 1"):
+            ask(IMAGES[:, :1])
+
+
+def test_a_verb_takes_grey_images_for_grey_photos() -> None:
+    model = hp.load("demo")
+    images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(2))
+    with pytest.warns(Remark, match="the images have 1 channel, and demo takes 3: each is taken for a grey photo"):
+        told = hp.shift(model, images, epsilon=8 / 255).rows
+    assert told == hp.shift(model, images.expand(-1, 3, -1, -1), epsilon=8 / 255).rows
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -320,6 +320,35 @@ def test_figures_of_the_same_name_stand_abreast_once(make_run, tmp_path):
     )
 
 
+def test_the_figure_that_a_run_names_stands_under_the_answer(make_run, tmp_path):
+    folder = make_run(tmp_path / "run", images=6, views=0)
+    (name,) = (path.stem for path in (folder / "figures").iterdir())
+    assert write_report([folder]).read_text("utf-8").index("<figure") > page_place(folder, "What was asked</h2>")
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"first_figure": name}))
+    page = write_report([folder]).read_text("utf-8")
+    assert page.index('<div class="answer">') < page.index("<figure") < page.index("What was asked</h2>")
+    assert page.count("<figure") == 1
+
+
+def page_place(folder, text):
+    return (folder / "report.html").read_text("utf-8").index(text)
+
+
+def test_words_of_the_command_and_values_of_every_row_are_told_apart(make_run, tmp_path):
+    folder = make_run(tmp_path / "run", images=6, views=0)
+    record = json.loads((folder / "run.json").read_text())
+    typed = {"options": {"typed": "heatproof shift 'my photos' --limit 6"}}
+    (folder / "run.json").write_text(json.dumps(record | typed))
+    images = pl.read_parquet(folder / "images.parquet")
+    images.with_columns(model=pl.lit("demo")).write_parquet(folder / "images.parquet")
+    page = write_report([folder]).read_text("utf-8")
+    words = re.findall(r'<span class="word">(.*?)</span>', page)
+    assert words == ["heatproof", "shift", "&#39;my", "photos&#39;", "--limit", "6"]
+    assert "moved means NISSIM above" in page
+    assert 'explainer: <span class="code">GradCAM()</span>; model: <span class="code">demo</span>.</p>' in page
+
+
 def test_runs_that_share_no_rows_are_listed_below_each_other(make_run, tmp_path):
     runs = [make_run(tmp_path / name, images=6, views=0, figure=False) for name in ("one", "two")]
     record = json.loads((runs[1] / "run.json").read_text())

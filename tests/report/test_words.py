@@ -5,8 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from heatproof import catalog
 from heatproof.report.payload import table_payload
-from heatproof.report.words import _text, _times, details, duration, title
+from heatproof.report.words import STUDIES, _text, _times, details, duration, title
 from heatproof.results import RunFiles
 
 
@@ -56,13 +57,22 @@ def runs_of(*records: dict) -> list[RunFiles]:
 
 def test_the_heading_says_what_was_done() -> None:
     study = {"command": "study", "settings": {"name": "heo2019"}}
-    assert title(runs_of(study)) == "Study heo2019"
-    assert title(runs_of({"command": "study", "settings": {"study": "chakraborty2022"}})) == "Study chakraborty2022"
+    other = {"command": "study", "settings": {"study": "remedies"}}
+    assert title(runs_of(study)) == "Fooling heatmaps by fine-tuning (Heo et al. 2019, tables)"
+    assert title(runs_of(other)) == "Can a lie be taken out of a checkpoint?"
+    assert title(runs_of(other, other)) == "Can a lie be taken out of a checkpoint?"
+    assert title(runs_of(study, other)) == "2 studies side by side"
+    assert title(runs_of({"command": "study", "settings": {"study": "of-mine"}})) == "Study of-mine"
     assert title(runs_of({"command": "study"})) == "Study"
     assert title(runs_of({"command": "audit"}, {"command": "audit"})) == "Can these heatmaps be trusted?"
     assert title(runs_of(study, {"command": "audit"})) == "2 runs side by side"
     assert title(runs_of({"command": "dance"})) == "Run of dance"
     assert title(runs_of({})) == "A run"
+
+
+def test_each_study_has_a_title_of_its_own() -> None:
+    assert list(STUDIES) == list(catalog.STUDIES)
+    assert len(set(STUDIES.values())) == len(STUDIES)
 
 
 def test_a_run_that_was_stopped_says_how_often() -> None:

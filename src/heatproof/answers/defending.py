@@ -8,7 +8,7 @@ from heatproof.answers.filling import filled, named_model, progress, result
 from heatproof.answers.given import METHODS, Data, Model, as_classifier, as_source, at_named_layers, built, named
 from heatproof.answers.result import Result
 from heatproof.commands import columns
-from heatproof.commands.defend.run import Defend, run_defend
+from heatproof.commands.defend.run import Defend, effort, run_defend
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.robust.attack import MapAttack
 from heatproof.robust.methods import Alignment, Method
@@ -67,9 +67,11 @@ def defend(
     settings = {"data": named(data), "model": name, "asked": asked, "limit": limit}
     settings |= {"held_out": None if held_out is None else named(held_out)}
     steps = recipe.steps * (2 if control else 1)
+    hardware = Hardware(device, precision)
+    count = round(recipe.holdout * len(source)) if apart is None else len(apart)
     with (
         filled(out, "defend", settings, recipe.seed, overwrite, [model, data, held_out]) as run,
-        progress("defending", steps) as advance,
+        progress("defending", steps, run, lambda: effort(asked, given, count, hardware)) as advance,
     ):
         if run.done:
             made = as_classifier(str(run.folder))
@@ -81,7 +83,7 @@ def defend(
                 source,
                 run,
                 held_out=apart,
-                hardware=Hardware(device, precision),
+                hardware=hardware,
                 advance=lambda what, count: advance(0 if what == "attacking" else count),
             )
         return result("defend", run, columns.DEFEND, out, model=made)

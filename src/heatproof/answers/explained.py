@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from heatproof import catalog
-from heatproof.answers.filling import job_of, make_page
+from heatproof.answers.filling import job_of, make_page, progress
 from heatproof.answers.given import Model, as_classifier, at_named_layers, built, named
 from heatproof.answers.scored import Asked, scored
 from heatproof.commands.assurance import caption, cells_of
-from heatproof.commands.explain import Explain, column_title, run_explain
+from heatproof.commands.explain import Explain, column_title, effort, run_explain
 from heatproof.commands.photos import open_photos
 from heatproof.commands.precision import settle
 from heatproof.commands.shown import Figures
@@ -298,10 +298,12 @@ def _write(
     settings = {"images": called, "model": model.name, "asked": asked, "batch_size": batch_size}
     settings |= {} if hardware.precision == "fp32" else {"precision": hardware.precision}
     with Run.start(folder, command="explain", settings=settings, overwrite=overwrite, page=make_page, shard=job) as run:
-        if not run.done:
-            run_explain(
-                asked, model, source, run, hardware=hardware, processes=Processes(job=job), batch_size=batch_size
-            )
+        shared = Processes(job=job)
+        total = shared.photos(len(source), batch_size)
+        how: dict[str, Any] = {"hardware": hardware, "processes": shared, "batch_size": batch_size}
+        with progress("explaining", total, run, lambda: effort(asked, model, total, hardware, batch_size)) as advance:
+            if not run.done:
+                run_explain(asked, model, source, run, advance=advance, **how)
 
 
 def _called(photos: Any) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from heatproof.answers.given import Model
-from heatproof.answers.pace import Pace
+from heatproof.answers.pace import LONG, Pace
 from heatproof.answers.result import Result
+from heatproof.commands.effort import Effort
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 from heatproof.models.record import with_bases
@@ -93,9 +94,20 @@ def filled(
 
 
 @contextmanager
-def progress(title: str, total: int) -> Generator[Callable[[float], None]]:
-    """A line that says once a second how far it is, on a terminal and in a notebook; silent elsewhere."""
+def progress(
+    title: str, total: int, run: Run | None = None, effort: Callable[[], Effort | None] | None = None
+) -> Generator[Callable[[float], None]]:
+    """A line that says once a second how far it is, on a terminal and in a notebook; silent elsewhere.
+
+    Args:
+        run: that is filled; of one that goes on, or is there already, nothing is said beforehand.
+        effort: estimates what the work takes, which is said before it begins where that is long.
+    """
     shown = sys.stderr.isatty() or "ipykernel" in sys.modules
+    begins = run is None or not (run.done or run.resumed)
+    found = effort() if shown and begins and effort is not None else None
+    if found is not None and found.seconds >= LONG:
+        sys.stderr.write(f"{title}: {found.words()}\n")
     pace, longest = Pace(total), 0
 
     def advance(count: float) -> None:

@@ -1,5 +1,6 @@
 """What people give: names, paths, texts or the objects themselves; here they become the objects."""
 
+import warnings
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -16,7 +17,7 @@ from heatproof.commands.fool.run import Fool
 from heatproof.commands.photos import open_photos
 from heatproof.data.in_memory import open_tensors
 from heatproof.data.sources import Source
-from heatproof.errors import HeatproofError, InputError, ModelError, RunError, SpecError
+from heatproof.errors import HeatproofError, InputError, ModelError, Remark, RunError, SpecError
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import at_named_layer
 from heatproof.models.loading import is_run, load
@@ -66,6 +67,11 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
         if isinstance(data, Source):
             return data
         assert images is not None
+        if images.ndim == 4 and images.shape[1] == 1 and model.channels == 3:
+            warnings.warn(
+                Remark(f"the images have 1 channel, and {model.name} takes 3: each is taken for a grey photo"),
+                stacklevel=3,
+            )
         return open_tensors(images, known)
     if isinstance(data, str | Path):
         return open_photos(model, data, limit=limit, seed=seed)

@@ -8,6 +8,9 @@ from collections.abc import Callable
 SAYING = 30
 """A line is said at most once a second, and rarely in long work: not before a thirtieth of its time went by."""
 
+LONG = 10
+"""Seconds from which it is said beforehand how long work will take."""
+
 
 class Pace:
     """Counts what is done, and tells the time that is left.

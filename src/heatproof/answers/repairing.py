@@ -7,7 +7,7 @@ from heatproof.answers.filling import filled, named_model, progress, result
 from heatproof.answers.given import Data, Model, as_classifier, as_source, at_named_layers, built, named
 from heatproof.answers.result import Result
 from heatproof.commands import columns
-from heatproof.commands.repair.run import Repair, run_repair
+from heatproof.commands.repair.run import Repair, effort, run_repair
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.repairs.remedies import Remedy, Truth
 from heatproof.types import Explainer
@@ -57,14 +57,16 @@ def repair(
     name = named_model(model)
     settings = {"model": name, "data": named(data), "asked": asked, "limit": limit, "precision": precision}
     settings |= {"held_out": None if held_out is None else named(held_out)}
+    hardware = Hardware(device, precision)
+    aside = round(asked.holdout * len(source)) if judged is None else len(judged)
+    count = len(source) - (aside if judged is None else 0)
     with (
         filled(out, "repair", settings, seed, overwrite, [model, data, held_out]) as run,
-        progress("repairing", len(source)) as advance,
+        progress("repairing", len(source), run, lambda: effort(asked, given, count, aside, hardware)) as advance,
     ):
         if run.done:
             made = as_classifier(str(run.folder))
         else:
-            hardware = Hardware(device, precision)
             made = run_repair(
                 asked,
                 given,

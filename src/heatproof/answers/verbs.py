@@ -24,13 +24,17 @@ from heatproof.answers.given import (
 from heatproof.answers.result import Result
 from heatproof.answers.scored import Asked, scored
 from heatproof.commands import columns
-from heatproof.commands.audit.own_reference import SELF
+from heatproof.commands.audit.own_reference import SELF, passes
 from heatproof.commands.audit.run import Audit, run_audit
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.commands.compare.run import Compare, run_compare
+from heatproof.commands.compare.run import effort as compare_effort
+from heatproof.commands.effort import Effort, planned
 from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
+from heatproof.commands.evaluate.run import effort as evaluate_effort
 from heatproof.commands.precision import settle
 from heatproof.commands.shift.run import Shift, run_shift
+from heatproof.commands.shift.run import effort as shift_effort
 from heatproof.data.boxes import Boxes
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
@@ -105,7 +109,15 @@ def audit(
     job = job_of(shard, out)
     shared = Processes(job=job)
     total = shared.photos(len(source), batch_size)
-    with filled(out, "audit", settings, seed, overwrite, read, job) as run, progress("auditing", total) as advance:
+
+    def effort() -> Effort:
+        further = passes(audited, len(source)) if own else 0
+        return planned(audited, total * budget + further, hardware, f"{budget} for each photo")
+
+    with (
+        filled(out, "audit", settings, seed, overwrite, read, job) as run,
+        progress("auditing", total, run, effort) as advance,
+    ):
         if not run.done:
             run_audit(
                 asked,
@@ -188,9 +200,14 @@ def shift(
     settings |= {"limit": limit, "precision": hardware.precision} | explained.given()
     job = job_of(shard, out)
     shared = Processes(job=job)
-    total = shared.photos(len(photos(models[0])), batch_size) * len(models)
+    count = shared.photos(len(photos(models[0])), batch_size)
     read = [*several(model), data]
-    with filled(out, "shift", settings, seed, overwrite, read, job) as run, progress("attacking", total) as advance:
+    with (
+        filled(out, "shift", settings, seed, overwrite, read, job) as run,
+        progress(
+            "attacking", count * len(models), run, lambda: shift_effort(asked, models, count, hardware)
+        ) as advance,
+    ):
         if not run.done:
             how: dict[str, Any] = {"hardware": hardware, "processes": shared, "draw": out is not None}
             run_shift(asked, models, photos, run, advance=advance, **how)
@@ -249,9 +266,10 @@ def compare(
     read = [clean, *several(fooled), data]
     job = job_of(shard, out)
     shared = Processes(job=job)
+    total = shared.photos(len(source), batch_size)
     with (
         filled(out, "compare", settings, seed, overwrite, read, job) as run,
-        progress("comparing", shared.photos(len(source), batch_size)) as advance,
+        progress("comparing", total, run, lambda: compare_effort(asked, base, suspects, total, hardware)) as advance,
     ):
         if not run.done:
             run_compare(asked, base, suspects, source, run, hardware=hardware, processes=shared, advance=advance)
@@ -306,9 +324,12 @@ def evaluate(
     read = [model, data]
     job = job_of(shard, out)
     shared = Processes(job=job)
+    total = shared.photos(len(source), batch_size)
     with (
         filled(out, "evaluate", settings, seed, overwrite, read, job) as run,
-        progress("evaluating", shared.photos(len(source), batch_size)) as advance,
+        progress(
+            "evaluating", total, run, lambda: evaluate_effort(asked, evaluated, total, hardware, boxes)
+        ) as advance,
     ):
         if not run.done:
             run_evaluate(

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
-from heatproof.answers.pace import Pace
+from heatproof.answers.pace import LONG, Pace
 from heatproof.paths import as_text
 
 if TYPE_CHECKING:  # rich is loaded when there is something to say
@@ -33,8 +33,6 @@ class Volume:
     verbose: bool = False
 
 
-LONG = 10
-"""Seconds from which it is said beforehand how long work will take."""
 volume = Volume()
 """Of the command that runs."""
 

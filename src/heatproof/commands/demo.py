@@ -1,5 +1,6 @@
 """Everything once, offline: explain the packaged network, attack its pixels, fool its weights, audit and repair it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.measure import Audit, measure
 from heatproof.commands.audit.numbers import checks_of, with_joint_columns
 from heatproof.commands.audit.plan import plan
+from heatproof.commands.audit.questions import QUESTIONS
 from heatproof.commands.audit.run import with_mosaics
 from heatproof.commands.audit.verdict import HONEST, WORDS, Thresholds, conclude
 from heatproof.commands.explain import STANDARD, add_grid_view, draw_grid
@@ -93,6 +95,7 @@ def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dic
         "answer": [step.answer for step in (fooling, explained, attacked, repaired, verdict)],
         "rows": [row for step in steps for row in step.rows],
         "skipped": [],
+        "first_figure": "0-fooled",
     }
     run.write_json("summary.json", summary)
     return summary
@@ -229,7 +232,7 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> S
         tensors = with_mosaics(settings, planned, model, found.tensors, hardware)
         checks = checks_of(settings, table, tensors, thresholds, model=model)
         verdict, speaking = conclude(checks)
-        because = f" ({', '.join(check.number for check in speaking)})" if verdict != HONEST else ""
+        because = _answered_no([check.number for check in speaking]) if verdict != HONEST else ""
         answer.append(f"{name} is {WORDS.get(verdict, verdict)}{because}")
         rows += [
             {"step": f"audit of {name}: {check.number}", "count": AUDITED, "value": check.value}
@@ -244,6 +247,14 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> S
         rows,
         images,
     )
+
+
+def _answered_no(numbers: Sequence[str]) -> str:
+    """What speaks against the maps, as the audit's page asks it."""
+    # the demo's lie lies there
+    asked = [QUESTIONS[number].asks for number in sorted(numbers, key=lambda number: number != "frame")]
+    more = f" and to {len(asked) - 1} more of its questions" if len(asked) > 1 else ""
+    return f' (no to "{asked[0]}"{more})' if asked else ""
 
 
 def _repair(run: Run, model: Classifier, fooled: Classifier, seen: Scenes, images: Images, seed: int) -> Step:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, NoSuchClass, did_you_mean
-from heatproof.models.odd_images import check_channels, check_shape, remark_on_pixels
+from heatproof.models.odd_images import check_channels, check_first_convolution, check_shape, remark_on_pixels
 from heatproof.models.outputs import read_logits, told_as_own
 from heatproof.models.smooth import softened
 from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
@@ -207,7 +207,13 @@ class Classifier(nn.Module):
         )
 
     def normalised(self, images: Images) -> Images:
-        """What the network itself is given: in its own precision, for photos are read in single."""
+        """What the network itself is given: in its own precision, for photos are read in single.
+
+        Raises:
+            InputError: mean and std of three channels would make three of one, in silence.
+        """
+        if len(self.mean) > 1 and images.ndim == 4:
+            check_channels(self.name, images.shape[1], len(self.mean))
         normal = (images - self.mean) / self.std
         weight = next((value for value in self.network.parameters() if value.is_floating_point()), normal)
         return normal.to(weight.dtype)
@@ -300,9 +306,9 @@ def check_images(model: nn.Module, images: Tensor) -> None:
         )
     check_shape(images)
     if not isinstance(model, Classifier):
+        check_first_convolution(model, images)
         remark_on_pixels(model, images)
         return
-    # mean and std of three channels would make three of one, in silence
     if len(model.mean) > 1:
         check_channels(model.name, images.shape[1], len(model.mean))
     elif images.shape[1] != 3:

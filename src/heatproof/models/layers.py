@@ -75,6 +75,11 @@ def _name_of(model: nn.Module, layer: nn.Module) -> str:
     for name, module in network_of(model).named_modules():
         if module is layer and name:
             return name
+    if layer in (model, network_of(model)):
+        raise LayerError(
+            f"a layer is a module inside the network, and this is {_title(model)} itself; an explainer is made without "
+            "a model and called with one: GradCAM()(model, images, targets)"
+        )
     raise LayerError(
         f"this {type(layer).__name__} is no layer of {_title(model)}: give a module of the network itself "
         "(model.network.layer4), or its name"

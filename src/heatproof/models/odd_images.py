@@ -1,11 +1,12 @@
 """What is odd about images that were given as tensors, and the way out, where the network itself cannot know."""
 
 import warnings
+from contextlib import suppress
 from weakref import WeakSet
 
 from torch import Tensor, nn
 
-from heatproof.errors import InputError, Remark
+from heatproof.errors import InputError, ModelError, Remark
 
 GREY_LEVELS = 4.0
 """The highest value of normalised pixels, roughly: what goes beyond and is never negative are grey levels."""
@@ -32,7 +33,7 @@ def remark_on_pixels(network: nn.Module, images: Tensor) -> None:
             "normalised ones, its answers and maps are of something else: hp.Classifier(network, mean=(...), "
             "std=(...)) normalises images in [0, 1] itself"
         ),
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
@@ -68,6 +69,25 @@ def check_channels(name: str, given: int, wanted: int) -> None:
     raise InputError(f"{name} takes images of {wanted} channels, got {given}{grey}")
 
 
+def check_first_convolution(network: nn.Module, images: Tensor) -> None:
+    """Stop images of other channels than a bare network takes; where some convolution takes as many, nothing is asked.
+
+    Raises:
+        InputError: with the way out for grey photos.
+    """
+    given = images.shape[1]
+    takes = {module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)}
+    if not takes or given in takes:
+        return
+    # which runs the network
+    from heatproof.models.channels import input_channels
+
+    name, (rows, cols) = type(network).__name__, images.shape[2:]
+    # what the network does not say is left to its own pass
+    with suppress(ModelError):
+        check_channels(name, given, input_channels(network, (rows, cols), name))
+
+
 def remark_on_one_cell(layer: str, rows: int, cols: int) -> None:
     """Say of a map of a single cell that it shows no place."""
     if rows * cols == 1:
@@ -76,5 +96,5 @@ def remark_on_one_cell(layer: str, rows: int, cols: int) -> None:
                 f"the map of layer {layer!r} is 1x1: it says how much, not where; choose an earlier layer "
                 "(`heatproof list layers`), or larger images"
             ),
-            stacklevel=3,
+            stacklevel=4,
         )

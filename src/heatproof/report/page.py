@@ -194,7 +194,10 @@ def _contents(shown: dict[str, Any]) -> list[tuple[str, str, bool]]:
 
 
 def _figures(run: RunFiles, room: _Room) -> dict[str, Any]:
-    """The figures that fit into the page, and links to the others, which are not even read."""
+    """The figures that fit into the page, and links to the others, which are not even read.
+
+    The one that ``summary.json`` names as ``first_figure`` stands under the answer.
+    """
     inside, more = [], []
     budget = FIGURES * room.left
     misses = 0
@@ -207,7 +210,8 @@ def _figures(run: RunFiles, room: _Room) -> dict[str, Any]:
         else:
             misses += figure is not None
             more.append({"name": path.stem, "source": room.link(path)})
-    return {"figures": inside, "more_figures": more}
+    first = next((figure for figure in inside if figure["name"] == run.summary.get("first_figure")), None)
+    return {"first": first, "figures": [figure for figure in inside if figure is not first], "more_figures": more}
 
 
 def _check_pictures(run: RunFiles, groups: Sequence[dict[str, Any]], room: _Room) -> None:

@@ -25,6 +25,23 @@ TITLES = {
     "app": "What was seen on the live page",
 }
 
+STUDIES = {
+    "fooling-transformers": "Which explanation of a vision transformer is fooled most easily?",
+    "fooling-frontier": "What does a lie cost in accuracy?",
+    "gradcam-layers": "Grad-CAM at two layers, for two classes of one photo",
+    "adversarial-photo": "One photo talked into another class: where do networks look?",
+    "audit-adversary": "What does a lie cost that the audit does not see?",
+    "audit-benchmark": "How well does the audit tell honest networks from lying ones?",
+    "defended-explainers": "What do defended explainers withstand?",
+    "chakraborty2022": "Which network's heatmaps stay in place? (Chakraborty et al. 2022)",
+    "face-verification": "Is this the same person, and why?",
+    "remedies": "Can a lie be taken out of a checkpoint?",
+    "robust-training": "Which training makes heatmaps hold still?",
+    "heo2019": "Fooling heatmaps by fine-tuning (Heo et al. 2019, tables)",
+    "heo2019-figure4": "What stays true of a fooled network? (Heo et al. 2019, Figure 4)",
+    "heo2019-figure5": "Is SmoothGrad harder to fool? (Heo et al. 2019, Figure 5)",
+}
+
 
 def title(runs: Sequence[RunFiles]) -> str:
     """The page's heading."""
@@ -33,10 +50,15 @@ def title(runs: Sequence[RunFiles]) -> str:
         return f"{len(runs)} runs side by side"
     [command] = commands
     if command == "study":
-        settings = _dict(runs[0].record.get("settings"))
-        name = settings.get("name") or str(settings.get("study", "")).partition("(")[0]
-        return f"Study {name}".strip()
+        names = {_study(run) for run in runs}
+        [name] = names if len(names) == 1 else [f"{len(names)} studies side by side"]
+        return STUDIES.get(name, name if len(names) > 1 else f"Study {name}".strip())
     return TITLES.get(command, f"Run of {command}" if command != "?" else "A run")
+
+
+def _study(run: RunFiles) -> str:
+    settings = _dict(run.record.get("settings"))
+    return str(settings.get("name") or str(settings.get("study", "")).partition("(")[0])
 
 
 def lead(runs: Sequence[RunFiles]) -> str:

@@ -139,6 +139,22 @@ def test_the_ranking_begins_with_the_least_shifted_and_says_what_can_be_told_apa
     assert "early (0.135) ~ late (0.335)" in ranking
 
 
+def test_the_ranking_by_vid_says_too_what_can_be_told_apart() -> None:
+    levels = {"a": (0.10, 0.12), "b": (0.30, 0.32), "late": (0.1, 0.5)}
+    table = pl.DataFrame(
+        [row(str(i), model=model) for model in levels for i in range(8)]
+        + [
+            row(str(i), epsilon, model, nissim=level + i / 100)
+            for model, known in levels.items()
+            for epsilon, level in zip((0.1, 0.2), known, strict=True)
+            for i in range(8)
+        ]
+    )
+    ranking = next(line for line in answer(table, shift_rows(table), []) if "by VID" in line)
+    assert "(0.010) ~ " in ranking
+    assert ranking.endswith("(0.010) < late (0.200); ~ stands where the 95% intervals meet.")
+
+
 def test_models_without_a_common_map_are_not_tested_against_each_other() -> None:
     table = pl.DataFrame(
         [row(str(i), 0.1, model, nissim=0.1 + i / 10) for model in ("a", "b") for i in range(6)]

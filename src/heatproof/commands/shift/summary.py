@@ -284,11 +284,11 @@ def _ranking(rows: Sequence[ShiftRow], tests: Sequence[ModelTest]) -> list[str]:
             "~ stands where the two cannot be told apart (Wilcoxon with Holm, 5%)."
         )
         spread = sorted((row for row in last if not np.isnan(row.vid.value)), key=lambda row: row.vid.value)
-        if len({row.epsilon for row in own}) < 2:
+        if len({row.epsilon for row in own}) < 2 or len(spread) < 2:
             continue  # of one epsilon VID is 0 whatever the maps do
-        sentences.append(
-            f"{attack}, {explainer}: by VID: "
-            + " < ".join(f"{row.model} ({row.vid.value:.3f})" for row in spread)
-            + "."
-        )
+        shown = f"{spread[0].model} ({spread[0].vid.value:.3f})"
+        for before, row in pairwise(spread):
+            apart = before.vid.high < row.vid.low
+            shown += f"{' < ' if apart else ' ~ '}{row.model} ({row.vid.value:.3f})"
+        sentences.append(f"{attack}, {explainer}: by VID: {shown}; ~ stands where the 95% intervals meet.")
     return sentences
