@@ -90,6 +90,7 @@ class _Tracer(fx.Tracer):
         self.leaves = leaves
         self.outputs: dict[str, fx.Node] = {}
         self.constants: dict[str, Tensor] = {}
+        self.names: dict[int, str] = {}
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         # the pixels alone, as a classifier calls its network: other arguments keep their defaults, and a decorated
@@ -125,6 +126,18 @@ class _Tracer(fx.Tracer):
         if isinstance(output, fx.Proxy):
             self.outputs[self.path_of_module(m)] = output.node
         return output
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        # torch goes through the names of all parameters for each that is read
+        if not self.names:
+            named = (*self.root.named_buffers(), *self.root.named_parameters())
+            self.names = {id(value): name for name, value in named}
+        name = self.names.get(id(attr_val)) if isinstance(attr_val, Tensor) else None
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
 
     def create_arg(self, a: Any) -> Any:
         # torch would hang such a tensor on the network as a new attribute
