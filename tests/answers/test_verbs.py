@@ -197,14 +197,14 @@ def test_how_far_it_is_stands_on_a_terminal_once_a_second(
 
 
 LONGER: dict[str, tuple[str, Callable[..., Any]]] = {
-    "auditing": (r"\d+ passes \(33 for each photo\)", lambda **more: hp.audit("demo", "demo", budget=33, **more)),
-    "attacking": (r"\d+ passes", lambda **more: hp.shift("demo", "demo", epsilon=8 / 255, **more)),
-    "comparing": (r"\d+ passes", lambda **more: hp.compare("demo", "demo", "demo", explainer="gradcam()", **more)),
+    "auditing": (r"[\d,]+ passes \(33 for each photo\)", lambda **more: hp.audit("demo", "demo", budget=33, **more)),
+    "attacking": (r"[\d,]+ passes", lambda **more: hp.shift("demo", "demo", epsilon=8 / 255, **more)),
+    "comparing": (r"[\d,]+ passes", lambda **more: hp.compare("demo", "demo", "demo", explainer="gradcam()", **more)),
     "evaluating": (
-        r"\d+ passes",
+        r"[\d,]+ passes",
         lambda **more: hp.evaluate("demo", "demo", explainer="gradcam()", metric="deletion()", **more),
     ),
-    "explaining": (r"\d+ passes", lambda **more: hp.explain("demo", "demo", **more)),
+    "explaining": (r"[\d,]+ passes", lambda **more: hp.explain("demo", "demo", **more)),
 }
 
 

@@ -29,6 +29,8 @@ def test_the_demo_explains_attacks_fools_audits_and_repairs(
     answer = told.summary["answer"]
     assert "Grad-CAM" in answer[0] or "heatmap" in answer[0]
     assert "the clean network is supported and the fooled network is not supported" in answer[-1]
+    assert 'not supported (no to "Do the maps stay off the photo\'s frame?" and to ' in answer[-1]
+    assert told.summary["first_figure"] == "0-fooled"
     assert answer[-1] in capsys.readouterr().out
     # the lie is seen first
     assert min(path.name for path in told.figures) == "0-fooled.png"
