@@ -9,12 +9,14 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import heatproof as hp
+from heatproof.models.layout import Layout
 
-MEAN, STD = (0.5,) * 3, (0.25,) * 3
+STD = 0.25
+"""Of the networks' normalisation."""
 SAMPLES = STEPS = 2
 """Noisy copies and steps along the path."""
 Bare = Callable[[Tensor], Tensor]
@@ -23,8 +25,7 @@ Bare = Callable[[Tensor], Tensor]
 
 def bare(model: hp.Classifier) -> Bare:
     """The network itself behind its normalisation."""
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
-    return lambda images: model.network((images - mean) / std)
+    return lambda images: model.network((images - model.mean) / model.std)
 
 
 def gradient(score: Bare, images: Tensor, target: int, guided: bool = False) -> Tensor:
@@ -55,7 +56,7 @@ def input_x_gradient(score: Bare, images: Tensor, target: int) -> Tensor:
 
 def smooth_grad(score: Bare, images: Tensor, target: int) -> Tensor:
     drawn = torch.Generator().manual_seed(0)
-    noise = [torch.randn(images.shape[1:], generator=drawn) * 0.1 * STD[0] for _ in range(SAMPLES)]
+    noise = [torch.randn(images.shape[1:], generator=drawn) * 0.1 * STD for _ in range(SAMPLES)]
     return torch.stack([gradient(score, images + one, target).abs().sum(1) for one in noise]).mean(0)
 
 
@@ -66,6 +67,23 @@ def integrated_gradients(score: Bare, images: Tensor, target: int) -> Tensor:
 
 def guided_backprop(score: Bare, images: Tensor, target: int) -> Tensor:
     return gradient(score, images, target, guided=True).sum(1)
+
+
+def gradcam(score: Bare, layer: nn.Module, layout: Layout, images: Tensor, target: int) -> Tensor:
+    """The layer's maps weighted by the means of their gradients, without the ReLU."""
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, given: Any, output: Tensor) -> Tensor:
+        kept.append(output)
+        return output.clone()  # what comes next may write into it
+
+    hook = layer.register_forward_hook(keep)
+    try:
+        total = score(images.clone().requires_grad_())[:, target].sum()
+    finally:
+        hook.remove()
+    (slope,) = torch.autograd.grad(total, kept[-1:])
+    return (layout.maps(slope).mean((2, 3), keepdim=True) * layout.maps(kept[-1])).sum(1).detach()
 
 
 def occlusion(score: Bare, images: Tensor, target: int) -> Tensor:

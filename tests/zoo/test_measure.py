@@ -79,6 +79,20 @@ def test_a_layer_that_loses_the_place_cannot_tell(monkeypatch: pytest.MonkeyPatc
     assert (cell.status, cell.draws, cell.drawn) == ("cannot tell", 0, DRAWS)
 
 
+def test_a_gradient_that_does_not_point_at_the_square_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layer's numbers follow it, and the map is Grad-CAM's: what is left is how the scores read the layer."""
+
+    class Mixed(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            maps = torch.relu(self.stem(x))
+            levels = maps.mean((2, 3), keepdim=True).expand_as(maps)
+            return self.head(self.mix(torch.cat([maps, levels], 1))[:, WIDTH:].mean((2, 3)))
+
+    cell = judge(monkeypatch, Mixed)
+    assert cell.status == "cannot tell", cell
+    assert cell.reason.endswith("where the layer's numbers do"), cell
+
+
 def test_scores_that_do_not_see_the_square_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     class Blind(Small):
         def forward(self, x: Tensor) -> Tensor:
