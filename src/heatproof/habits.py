@@ -5,8 +5,6 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from torch import Tensor, nn
-
 from heatproof.errors import SpecError, did_you_mean
 
 CALLED_HERE: dict[str, tuple[str, ...]] = {
@@ -83,6 +81,9 @@ def told_settings(init: Callable[..., None], fields: Sequence[str], call: str) -
 
 def _begins_with_a_model(given: Sequence[Any], fields: Sequence[str]) -> bool:
     """Whether the first value is a network where no module belongs, or one with its layers behind it."""
+    # here and below: what needs no network (help, lists, wrong usage) does not wait for torch
+    from torch import nn
+
     if not given or not isinstance(given[0], nn.Module):
         return False
     if len(given) > 1 and isinstance(given[1], nn.Module | list | tuple):
@@ -97,6 +98,8 @@ def told_call(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def told(self: Any, *given: Any, **named: Any) -> Any:
+        from torch import Tensor
+
         name = type(self).__name__
         unknown = [one for one in named if one not in known]
         if unknown or len(given) + len(named) < 2 or (given and isinstance(given[0], Tensor)):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import heatproof as hp
 from heatproof import spec
 from heatproof.catalog import EXPLAINERS
+from heatproof.models.finite import unchecked
 from heatproof.types import Explainer
 
 PHOTOS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.4
@@ -69,6 +70,13 @@ def test_the_photo_is_named(explainer: Explainer, kind: type[nn.Sequential], wha
         explainer(model(kind), photos())
     fine = explainer(model(kind), PHOTOS).heatmaps
     assert fine.isfinite().all()
+
+
+def test_a_training_judges_weights_that_have_exploded() -> None:
+    with unchecked():
+        assert not hp.SimpleGrad()(model(Divided), photos()).logits.isfinite().all()
+    with pytest.raises(hp.ModelError):
+        hp.SimpleGrad()(model(Divided), photos())
 
 
 def test_python_refuses_in_the_same_sentence() -> None:

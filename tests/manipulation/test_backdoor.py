@@ -76,7 +76,7 @@ def test_the_trigger_calls_up_a_map(trained: Classifier) -> None:
 
 def test_the_trigger_calls_up_a_class_and_the_map_does_not_tell(trained: Classifier) -> None:
     penalty = Backdoor(show="clean", label="class-2", trigger=TRIGGER)
-    fooled, seen = planted(trained, penalty)
+    fooled, seen = planted(trained, penalty, FineTune(**{**vars(RECIPE), "steps": 400}))
     assert seen["called"] > 0.9
     assert seen["fsr"] > 0.5
     images, labels = patches(32, seed=3)

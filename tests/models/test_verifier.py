@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from heatproof.errors import ModelError
+from heatproof.errors import InputError, ModelError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.scores import Likeness, Output
 from heatproof.models.classifier import Classifier
@@ -58,7 +58,7 @@ def test_the_network_stays_as_it_was_and_so_does_the_reference(model):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     compared = verifier(model)
     before = compared.network.reference
-    with pytest.raises(RuntimeError, match="must match"), facing(compared, photos(2)):
+    with pytest.raises(InputError, match="images of 3 channels, got 5"), facing(compared, photos(2)):
         compared(torch.rand(2, 5, SIZE, SIZE))
     assert compared.network.reference is before
     assert compared.state_dict().keys() == {f"network.network.{name.removeprefix('network.')}" for name in state}

@@ -113,7 +113,7 @@ def test_only_the_later_layers_change_and_kept_activations_change_nothing(traine
 
 def test_outputs_need_no_labels_and_labels_are_asked_for(trained, data):
     images = data[0]
-    kept = FineTune(**{**vars(QUICK), "keep": "outputs"})
+    kept = FineTune(**{**vars(QUICK), "keep": "outputs", "steps": 200})
     _, history = fine_tune(trained, GradCAM("stage3"), Location(), images, kept)
     assert history.handed_out["fsr"] > 0.5
     assert history.clean["accuracy"] == 1
