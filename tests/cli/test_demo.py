@@ -19,6 +19,7 @@ def test_the_demo_explains_attacks_fools_audits_and_repairs(
     explained, fooled = rows["explain: peak on the digit"], rows["fool: success rate"]
     assert fooled["value"] >= 0.95
     assert fooled["top1"] >= explained["top1"] - 0.01
+    assert explained["top1_low"] < explained["top1"] < explained["top1_high"]
     assert rows["audit of the clean network: mosaic"]["verdict"] == "pass"
     assert rows["audit of the fooled network: mosaic"]["verdict"] == "fail"
     found = {name: rows[f"repair: peak on the digit, {name} network"] for name in ("clean", "fooled", "repaired")}

@@ -120,7 +120,7 @@ def _explain(run: Run, model: Classifier, seen: Scenes, grid: Grid, hardware: Ha
     return Step(
         f"Explain: the network names {top1:.1%} of {MEASURED} digits in clutter, and the peak of its "
         f"Grad-CAM lies in the digit's box on {hit:.1%} of them.",
-        [{"step": "explain: peak on the digit", "count": MEASURED, "top1": top1, **_bounds("value", hits)}],
+        [{"step": "explain: peak on the digit", "count": MEASURED} | _bounds("top1", correct) | _bounds("value", hits)],
         rows,
     )
 
@@ -138,7 +138,7 @@ def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> Step:
         same_label = after.logits.argmax(1) == predicted
         levels.append(moved)
         found.append({"step": f"attack: MOD at epsilon {epsilon}", "count": MEASURED})
-        found[-1] |= {"top1": float(same_label.float().mean()), **_bounds("value", moved.tolist())}
+        found[-1] |= _bounds("top1", same_label.tolist()) | _bounds("value", moved.tolist())
         rows += [
             {"image": f"digit-{i}", "attack": "FGSM()", "epsilon": epsilon, "nissim": float(moved[i])}
             | {"prediction": int(after.logits[i].argmax()), "prediction_clean": int(predicted[i]), "model": model.name}
@@ -187,7 +187,8 @@ def _fool(run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid,
     losses = penalty.test_loss(after.heatmaps[0][:, 0], before.heatmaps[0][:, 0])
     lies = is_fooled(losses, penalty.success).tolist()
     labels = seen.labels.to(images.device)
-    top1 = [float((look.logits.argmax(1) == labels).float().mean()) for look in (before, after)]
+    right = [(look.logits.argmax(1) == labels).tolist() for look in (before, after)]
+    top1 = [sum(one) / MEASURED for one in right]
     panels = [
         [
             Panel(_picture(images[i]), caption=f"digit {int(labels[i])}"),
@@ -210,7 +211,7 @@ def _fool(run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid,
         title="The same answers; the fooled model's heatmap points at the frame",
     )
     fsr = sum(lies) / MEASURED
-    row = {"step": "fool: success rate", "count": MEASURED, "top1": top1[1], **_bounds("value", lies)}
+    row = {"step": "fool: success rate", "count": MEASURED, **_bounds("top1", right[1]), **_bounds("value", lies)}
     return fooled, Step(
         f"Fool: fine-tuned, the network's Grad-CAM points at the frame on {fsr:.1%} of {MEASURED} unseen "
         f"scenes (fooling success rate), while its accuracy goes from {top1[0]:.1%} to {top1[1]:.1%}.",
@@ -265,7 +266,8 @@ def _repair(run: Run, model: Classifier, fooled: Classifier, seen: Scenes, image
     looks = {name: explain_together(one, images, [GradCAM()], labels[:, None]) for name, one in names.items()}
     before = looks["clean"].heatmaps[0][:, 0]
     lies = is_fooled(penalty.test_loss(looks["repaired"].heatmaps[0][:, 0], before), penalty.success).tolist()
-    top1 = {name: float((look.logits.argmax(1) == labels).float().mean()) for name, look in looks.items()}
+    right = {name: (look.logits.argmax(1) == labels).tolist() for name, look in looks.items()}
+    top1 = {name: sum(one) / MEASURED for name, one in right.items()}
     hits = {name: _peak_in_box(look.heatmaps[0][:, 0], seen.boxes[:, 0]).tolist() for name, look in looks.items()}
     panels = [
         [
@@ -284,7 +286,8 @@ def _repair(run: Run, model: Classifier, fooled: Classifier, seen: Scenes, image
         title="Pulled to its own black-box witness, the fooled model looks at the digits again",
     )
     rows = [
-        {"step": f"repair: peak on the digit, {name} network", "count": MEASURED, "top1": top1[name]}
+        {"step": f"repair: peak on the digit, {name} network", "count": MEASURED}
+        | _bounds("top1", right[name])
         | _bounds("value", hits[name])
         for name in looks
     ]

@@ -299,6 +299,7 @@ def _title(axes: Axes, title: str) -> None:
 
 def _caption(title: str, shown: str, names: Iterable[str]) -> str:
     listed = ", ".join(names)
+    shown = shown[:1].upper() + shown[1:]
     return f"{title}. {shown}: {listed}." if title else f"{shown}: {listed}."
 
 
