@@ -28,7 +28,7 @@ from heatproof.robust.methods import (
     Thickness,
     WeightDecay,
 )
-from heatproof.robust.train import prepare, train_robustly
+from heatproof.robust.train import RobustEvaluation, prepare, train_robustly
 from heatproof.training.settings import FineTune
 
 METHODS: tuple[Method, ...] = (
@@ -83,6 +83,19 @@ def test_killed_it_goes_on_to_the_same_weights(method: Method, explainer: Any, d
     again = train_robustly(convolutions(), explainer, data, method, QUICK, checkpoint=stopped)
     assert fingerprint(again.model) == fingerprint(whole.model)
     assert [row["overlap"] for row in again.history.looks] == [row["overlap"] for row in whole.history.looks]
+
+
+def test_batches_without_a_watched_photo_count_for_the_accuracy_alone(data: tuple[Tensor, Tensor]) -> None:
+    loop = prepare(convolutions(), GradCAM("stage3"), data, Plain(), QUICK, held_out=patches(48, seed=6))
+    assert isinstance(loop.evaluation, RobustEvaluation)
+    all_ = replace(loop.evaluation, watched=48).evaluate()
+    # of three batches of 16 the last one, or the last two, hold none
+    for watched in (2, 1):
+        few = replace(loop.evaluation, watched=watched).evaluate()
+        assert few.accuracy == all_.accuracy
+        assert few.columns["agreement"] == all_.columns["agreement"] == 1
+        assert 0 <= few.score <= 1
+        assert few.score != all_.score
 
 
 def test_what_is_prepared_is_what_is_trained(data: tuple[Tensor, Tensor]) -> None:

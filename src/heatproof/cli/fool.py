@@ -90,9 +90,7 @@ def fool(
     (fooled,), (clean,) = explained.explainers, explained.models
     asked = _by_hand(edit, fooled) if edit else _by_training(str(penalty), fooled, tuned, given or [])
     settings = {"data": data, "model": model, "asked": asked, "limit": limit, "architecture": architecture}
-    settings |= photos.given() | explained.given()
-    if not edit:
-        settings["held_out"] = held_out
+    settings |= photos.given() | explained.given() | ({} if edit else {"held_out": held_out})
 
     def opened(name: str, limit: int | None) -> "Source":
         return open_photos(clean, name, limit=limit, seed=work.seed)

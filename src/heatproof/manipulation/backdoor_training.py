@@ -106,13 +106,12 @@ def wanted_outputs(
     if not feed.fixed:
         raise InputError("a backdoor needs the same photos again and again: augment=None")
     stored = store_outputs(clean, feed, name, setup.batch_size, setup.scratch)
-    if stored is None or stored.maps is None:
+    if stored is None or stored.maps is None or stored.logits is None:
         raise InputError("the heatmaps of the photos take too much memory; train on fewer photos, or give scratch")
     half = len(feed) // 2
     stored.maps[half:] = penalty.wanted(stored.maps[:half, 0])[:, None]
     stored.targets[half:] = stored.targets[:half] if label is None else label
-    if stored.logits is not None:
-        stored.logits[half:] = stored.logits[:half] if label is None else _exchanged(stored.logits[:half], label)
+    stored.logits[half:] = stored.logits[:half] if label is None else _exchanged(stored.logits[:half], label)
     return stored
 
 

@@ -5,7 +5,7 @@ from photos, :func:`train_on_scenes` from scenes that are never shown twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -120,7 +120,9 @@ def train_on_scenes(
 def _rounds(batch_size: int, seed: int) -> Iterator[tuple[Images, Float[Tensor, "batch 10"]]]:
     """Endless batches of fresh scenes; of three, one shows two digits."""
     generator = torch.Generator().manual_seed(seed)
-    for number in count(1000 * seed):
+    number = 1000 * seed - 1
+    while True:
+        number += 1
         drawn = [scenes(64 * (3 - digits), number, "train", digits) for digits in (1, 2)]
         images = small(torch.cat([part.images for part in drawn]))
         wanted = torch.cat([F.one_hot(part.labels.view(len(part.images), -1), 10).float().mean(1) for part in drawn])

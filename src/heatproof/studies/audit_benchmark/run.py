@@ -171,19 +171,10 @@ class AuditBenchmark:
         source = open_data(data, classes=model.classes, limit=self.photos)
         given = {"asked": settings, "model": model.name, "photos": self.photos}
         with Run.start(folder, command="audit", settings=given) as audit:
-            if not audit.done:
-                nothing = Thresholds({}, None, {})
-                reference = None if model.name == origin.name else origin
-                run_audit(
-                    settings,
-                    model,
-                    source,
-                    audit,
-                    reference=reference,
-                    thresholds=nothing,
-                    draw=False,
-                    hardware=hardware,
-                )
+            nothing = Thresholds({}, None, {})
+            reference = None if model.name == origin.name else origin
+            how: dict[str, Any] = {"reference": reference, "thresholds": nothing, "hardware": hardware}
+            run_audit(settings, model, source, audit, draw=False, **how)
 
     def _data(self, member: Member, run: Run) -> dict[str, str]:
         found = {"": named(self.test)}
