@@ -7,7 +7,7 @@ from torch import Tensor, nn
 import heatproof as hp
 from heatproof import spec
 from heatproof.catalog import EXPLAINERS
-from heatproof.models.finite import unchecked
+from heatproof.models.finite import check_finite, unchecked
 from heatproof.types import Explainer
 
 PHOTOS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.4
@@ -77,6 +77,10 @@ def test_a_training_judges_weights_that_have_exploded() -> None:
         assert not hp.SimpleGrad()(model(Divided), photos()).logits.isfinite().all()
     with pytest.raises(hp.ModelError):
         hp.SimpleGrad()(model(Divided), photos())
+
+
+def test_finite_numbers_may_have_an_infinite_sum() -> None:
+    check_finite(torch.full((2, 3), 3e38))
 
 
 def test_python_refuses_in_the_same_sentence() -> None:
