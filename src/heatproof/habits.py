@@ -53,7 +53,7 @@ def unknown_setting(name: str, unknown: Sequence[str], known: Iterable[str]) -> 
     return "; ".join(said)
 
 
-def told_settings(init: Callable[..., None], fields: Sequence[str], call: str) -> Callable[..., None]:
+def checked_settings(init: Callable[..., None], fields: Sequence[str], call: str) -> Callable[..., None]:
     """``__init__`` of settings that says what is wrong with a model among them, or a setting of another name.
 
     Args:
@@ -63,7 +63,7 @@ def told_settings(init: Callable[..., None], fields: Sequence[str], call: str) -
     """
 
     @functools.wraps(init)
-    def told(self: Any, *given: Any, **named: Any) -> None:
+    def checked(self: Any, *given: Any, **named: Any) -> None:
         name = type(self).__name__
         unknown = [one for one in named if one not in fields]
         modelled = [one for one in unknown if one in MODELS] if call else []
@@ -76,7 +76,7 @@ def told_settings(init: Callable[..., None], fields: Sequence[str], call: str) -
             raise SpecError(unknown_setting(name, unknown, fields))
         init(self, *given, **named)
 
-    return told
+    return checked
 
 
 def _begins_with_a_model(given: Sequence[Any], fields: Sequence[str]) -> bool:
@@ -91,13 +91,13 @@ def _begins_with_a_model(given: Sequence[Any], fields: Sequence[str]) -> bool:
     return not fields or fields[0] not in ("layer", "explainer", "explainers")
 
 
-def told_call(call: Callable[..., Any]) -> Callable[..., Any]:
+def checked_call(call: Callable[..., Any]) -> Callable[..., Any]:
     """``__call__`` that says how it is called, where model or objective are left out or images have another name."""
     shown = way(call)
     known = list(inspect.signature(call).parameters)[1:]
 
     @functools.wraps(call)
-    def told(self: Any, *given: Any, **named: Any) -> Any:
+    def checked(self: Any, *given: Any, **named: Any) -> Any:
         from torch import Tensor
 
         name = type(self).__name__
@@ -107,7 +107,7 @@ def told_call(call: Callable[..., Any]) -> Callable[..., Any]:
             raise SpecError(f"{name} is called with a model: {name}(...){shown}{more}")
         return call(self, *given, **named)
 
-    return told
+    return checked
 
 
 def way(call: Callable[..., Any]) -> str:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heatproof.habits import told_call, told_settings, way
+from heatproof.habits import checked_call, checked_settings, way
 
 T = TypeVar("T")
 
@@ -316,7 +316,7 @@ def settings(cls: type[T]) -> type[T]:
     call = getattr(made, "__call__", None)  # noqa: B004 its parameters are wanted
     shown = way(call) if call is not None and isinstance(call, FunctionType) else ""
     names = [field.name for field in fields(made) if field.init]  # type: ignore[arg-type]
-    made.__init__ = told_settings(made.__init__, names, shown)  # type: ignore[misc]
+    made.__init__ = checked_settings(made.__init__, names, shown)  # type: ignore[misc]
     if shown and call is not None:
-        made.__call__ = told_call(call)  # type: ignore[attr-defined]
+        made.__call__ = checked_call(call)  # type: ignore[attr-defined]
     return made  # type: ignore[return-value]
