@@ -173,8 +173,16 @@ class AuditBenchmark:
         with Run.start(folder, command="audit", settings=given) as audit:
             nothing = Thresholds({}, None, {})
             reference = None if model.name == origin.name else origin
-            how: dict[str, Any] = {"reference": reference, "thresholds": nothing, "hardware": hardware}
-            run_audit(settings, model, source, audit, draw=False, **how)
+            run_audit(
+                settings,
+                model,
+                source,
+                audit,
+                reference=reference,
+                thresholds=nothing,
+                draw=False,
+                hardware=hardware,
+            )
 
     def _data(self, member: Member, run: Run) -> dict[str, str]:
         found = {"": named(self.test)}
