@@ -1,5 +1,6 @@
 """What is said of long work beforehand: as many passes as are then made."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from heatproof.commands.passes import counting
 from heatproof.commands.repair.run import Repair
 from heatproof.commands.repair.run import effort as of_repair
 from heatproof.commands.shift import run as shift
+from heatproof.data.batches import Batch
 from heatproof.metrics.faithfulness import AOPC
 from heatproof.metrics.randomisation import Randomisation
 from heatproof.models.hardware import Hardware
@@ -83,6 +85,16 @@ def test_few_photos_are_not_rehearsed(demo: hp.Classifier) -> None:
         pytest.fail("measured")
 
     assert rehearsal([demo], FEWEST - 1, never, HERE, 16) is None
+
+
+def test_what_a_batch_costs_once_is_not_counted_for_each_photo(demo: hp.Classifier) -> None:
+    def measure(model: hp.Classifier, batch: Batch) -> None:
+        time.sleep(0.05 + 0.001 * len(batch.images))
+
+    told = rehearsal([demo], 160, measure, HERE, 16)
+    assert told is not None
+    # ten batches of sixteen; each photo alone takes 8.2 seconds
+    assert 0.66 < told.seconds < 1.32
 
 
 def test_what_cannot_be_rehearsed_is_not_told(demo: hp.Classifier) -> None:

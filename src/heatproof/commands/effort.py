@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -19,6 +20,9 @@ from heatproof.types import Explainer, Explanation
 
 FEWEST = 8
 """Photos from which on one of them is rehearsed: of fewer, the rehearsal itself would be much of the work."""
+SHORT = 1.0
+"""Seconds that a rehearsal may take once more, with as many photos as then fit: a single photo of a small network measures
+what is done once for each batch, and once at all."""
 TRAINED = 4
 """Photos of a step that is rehearsed."""
 
@@ -84,10 +88,21 @@ def rehearsal(
             default_layer(hosted)
             known_layouts(hosted, hardware.bring(noise(hosted, 1).images))
         try:
-            whole += timed(hosted, hardware, lambda: measure(hosted, noise(hosted, count)))  # noqa: B023 called at once
+            whole += _of_photo(hosted, hardware, partial(measure, hosted), count, min(part, photos // FEWEST))
         except HeatproofError:
             return None
-    return whole * (photos / count)
+    return whole * photos
+
+
+def _of_photo(
+    model: Classifier, hardware: Hardware, measure: Callable[[Batch], object], count: int, most: int
+) -> Effort:
+    """What a photo takes among ``count``, or among as many as a short rehearsal bears, at most ``most``."""
+    found = timed(model, hardware, lambda: measure(noise(model, count)))
+    fitting = min(int(SHORT * count / max(found.seconds, 1e-3)), most)
+    if fitting > count:
+        count, found = fitting, timed(model, hardware, lambda: measure(noise(model, fitting)))
+    return found * (1 / count)
 
 
 def planned(model: Classifier, passes: int, hardware: Hardware, more: str = "") -> Effort:
