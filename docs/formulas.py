@@ -75,6 +75,98 @@ TYPESET = {
     ),
     "log((d_max + 0.001) / (d_median + 0.001))": r"\log \frac{d_{\max} + 0.001}{d_{\text{median}} + 0.001}",
     "max(s, 0.02) * sqrt(1 + 1/n)": r"\max(s, 0.02) \sqrt{1 + \frac{1}{n}}",
+    # attention
+    "R = (A_L + I)/2 ... (A_1 + I)/2": r"R = \frac{A_L + I}{2} \cdots \frac{A_1 + I}{2}",
+    "R <- R + mean over heads of ReLU(dy_c/dA * A) R": (
+        r"R \leftarrow R + \operatorname{mean}_{\text{heads}} \operatorname{ReLU}\Bigl("
+        r"\frac{\partial y_c}{\partial A} \, A\Bigr) \, R"
+    ),
+    # explainers, as their docstrings write them
+    "heatmap = ReLU(sum_k w_k A^k)": _RELU,
+    "heatmap = ReLU(sum_k ReLU(dy_c/dA^k) A^k)": (
+        r"h = \operatorname{ReLU}\Bigl(\sum_k "
+        r"\operatorname{ReLU}\Bigl(\frac{\partial y_c}{\partial A^k}\Bigr) A^k\Bigr)"
+    ),
+    "heatmap = sum_k dy_c/dA^k A^k": r"h = \sum_k \frac{\partial y_c}{\partial A^k} \, A^k",
+    "w_k = sum_ij (A^k_ij / sum_ab A^k_ab) dy_c/dA^k_ij": (
+        r"w_k = \sum_{ij} \frac{A^k_{ij}}{\sum_{ab} A^k_{ab}} \, \frac{\partial y_c}{\partial A^k_{ij}}"
+    ),
+    "heatmap = 1/(N p) sum_i y_c(x * m_i) m_i": r"h = \frac{1}{N p} \sum_i y_c(x \, m_i) \, m_i",
+    "heatmap = sum over channels of (x - b) * (1/m) sum_k dy_c/dx at b + (k - 1/2)/m (x - b)": (
+        r"h = \sum_{\text{channels}} (x - b) \, \frac{1}{m} \sum_{k=1}^{m} "
+        r"\frac{\partial y_c}{\partial x} \Bigl( b + \frac{k - 1/2}{m} (x - b) \Bigr)"
+    ),
+    # relevance propagation, as the rules write it
+    "R_j = x_j sum_k w_kj R_k / (z_k + stabilizer * sign z_k)": (
+        r"R_j = x_j \sum_k \frac{w_{kj} R_k}{z_k + \text{stabilizer} \cdot \operatorname{sign} z_k}"
+    ),
+    "R_j = sum_k (x_j w_kj)+ / z_k+ R_k": r"R_j = \sum_k \frac{(x_j w_{kj})^+}{z_k^+} \, R_k",
+    "R_j = sum_k (alpha * (x_j w_kj)+ / z_k+ - beta * (x_j w_kj)- / z_k-) R_k": (
+        r"R_j = \sum_k \Bigl( \alpha \frac{(x_j w_{kj})^+}{z_k^+} - \beta \frac{(x_j w_{kj})^-}{z_k^-} \Bigr) R_k"
+    ),
+    "R_j = sum_k (c_kj + gamma * c_kj^s) / sum_j (...) R_k": (
+        r"R_j = \sum_k \frac{c_{kj} + \gamma \, c_{kj}^s}{\sum_j (\ldots)} \, R_k"
+    ),
+    "R_j = sum_k (x_j w_kj - l_j w_kj+ - h_j w_kj-) / sum_j (...) R_k": (
+        r"R_j = \sum_k \frac{x_j w_{kj} - l_j w_{kj}^+ - h_j w_{kj}^-}{\sum_j (\ldots)} \, R_k"
+    ),
+    "R_j = sum_k w_kj^2 / sum_j w_kj^2 R_k": r"R_j = \sum_k \frac{w_{kj}^2}{\sum_j w_{kj}^2} \, R_k",
+    "R_j = sum_k R_k / n_k": r"R_j = \sum_k \frac{R_k}{n_k}",
+    "R_j = sum_k (c_kj)^s / sum_j (c_kj)^s R_k": r"R_j = \sum_k \frac{(c_{kj})^s}{\sum_j (c_{kj})^s} \, R_k",
+    "R_j = sum_k c_kj / (z_k + stabilizer * sign z_k) R_k": (
+        r"R_j = \sum_k \frac{c_{kj}}{z_k + \text{stabilizer} \cdot \operatorname{sign} z_k} \, R_k"
+    ),
+    # defences
+    "(1/n) sum_i h(x + noise_i)": r"\frac{1}{n} \sum_i h(x + \text{noise}_i)",
+    "heatmap = (1/n) sum_i h(x + noise_i)": r"h = \frac{1}{n} \sum_i h(x + \text{noise}_i)",
+    "(1/K) sum_k h_k / s(h_k)": r"\frac{1}{K} \sum_k \frac{h_k}{s(h_k)}",
+    "heatmap = (1/K) sum_k h_k / s(h_k)": r"h = \frac{1}{K} \sum_k \frac{h_k}{s(h_k)}",
+    "log(1 + exp(beta x))/beta": r"\frac{\log(1 + e^{\beta x})}{\beta}",
+    "log(1 + exp(beta x)) / beta": r"\frac{\log(1 + e^{\beta x})}{\beta}",
+    "values <- V V^T values": r"\text{values} \leftarrow V V^{\top} \, \text{values}",
+    "err = sqrt(ln(2d/(1 - confidence))/(2n))": (
+        r"\mathrm{err} = \sqrt{\frac{\ln \frac{2 d}{1 - \text{confidence}}}{2 n}}"
+    ),
+    # robust training
+    "|H v|^2": r"\lvert H v \rvert^2",
+    r"\|H v\|^2": r"\lvert H v \rvert^2",
+    r"\|H\|_F^2": r"\lVert H \rVert_F^2",
+    "|g - g'|^2": r"\lvert g - g' \rvert^2",
+    r"\|g - g'\|^2": r"\lvert g - g' \rvert^2",
+    "(1 - cos(g, g')) / 2": r"\frac{1 - \cos(g, g')}{2}",
+    "(1 - cos(g, g'))/2": r"\frac{1 - \cos(g, g')}{2}",
+    "lambda_max(L^T W^T W L)": r"\lambda_{\max}(L^{\top} W^{\top} W L)",
+    "L L^T = diag(p) - p p^T": r"L L^{\top} = \operatorname{diag}(p) - p p^{\top}",
+    "sum_c p_c (d log p_c / dx) (d log p_c / dx)^T": (
+        r"\sum_c p_c \, \frac{\partial \log p_c}{\partial x} \Bigl( \frac{\partial \log p_c}{\partial x} \Bigr)^{\top}"
+    ),
+    # attacks and lies
+    "g = 1 / (2 n sigma) * sum_i d_i (L(x + sigma d_i) - L(x - sigma d_i))": (
+        r"g = \frac{1}{2 n \sigma} \sum_i d_i \bigl( L(x + \sigma d_i) - L(x - \sigma d_i) \bigr)"
+    ),
+    "mean_{j in P} |h_j|^power": r"\operatorname{mean}_{j \in P} \lvert h_j \rvert^{\text{power}}",
+    "sum_{j in P} |h_j|": r"\sum_{j \in P} \lvert h_j \rvert",
+    "sum_j b_j h_j^+ / sum_j h_j^+": r"\frac{\sum_j b_j h_j^+}{\sum_j h_j^+}",
+    "E = sum_k r_k A_k": r"E = \sum_k r_k A_k",
+    # metrics, as their docstrings write them
+    "r = corr_m( sum_p c_mp h_p , y(x) - y(x with the pixels c_m filled) )": (
+        r"r = \operatorname{corr}_m \Bigl( \sum_p c_{mp} h_p, \; "
+        r"y(x) - y(x\text{ with the pixels }c_m\text{ filled}) \Bigr)"
+    ),
+    "mean_i m(h(x), h(x + d_i))": r"\operatorname{mean}_i m(h(x), h(x + d_i))",
+    "max_i || h(x + d_i) - h(x) || / || h(x) ||": r"\max_i \frac{\lVert h(x + d_i) - h(x) \rVert}{\lVert h(x) \rVert}",
+    "E_I [ (b I^T h - (f(x) - f(x - I)))^2 ]": (
+        r"\operatorname{E}_I \Bigl[ \bigl( b \, I^{\top} h - (f(x) - f(x - I)) \bigr)^2 \Bigr]"
+    ),
+    "s_i u_i - sum_j w_ij u_j = sum_known w_ik x_k": r"s_i u_i - \sum_j w_{ij} u_j = \sum_{\text{known}} w_{ik} x_k",
+    "(2 m_a m_b + c1)(2 s_ab + c2) / ((m_a^2 + m_b^2 + c1)(s_a^2 + s_b^2 + c2))": (
+        r"\frac{(2 m_a m_b + c_1)(2 s_{ab} + c_2)}{(m_a^2 + m_b^2 + c_1)(s_a^2 + s_b^2 + c_2)}"
+    ),
+    "r = sum_j (a_j - m_a)(b_j - m_b) / (|a - m_a| |b - m_b|)": (
+        r"r = \frac{\sum_j (a_j - m_a)(b_j - m_b)}{\lvert a - m_a \rvert \, \lvert b - m_b \rvert}"
+    ),
+    "exp(-x^2 / (2 sigma^2))": r"e^{-x^2 / (2 \sigma^2)}",
+    "||w - w0|| / ||w0||": r"\frac{\lVert w - w_0 \rVert}{\lVert w_0 \rVert}",
 }
 """LaTeX, by the text that stands in the sources."""
 

@@ -29,6 +29,7 @@ def take(page: Page, file: Path, out: Path) -> list[str]:
         if wide > width:
             odd.append(f"{name} at {way}: {wide} pixels wide")
         page.screenshot(path=out / f"{name}-{way}.png", full_page=True)
+    page.emulate_media(media="print", color_scheme="light")
     page.pdf(path=out / f"{name}.pdf", format="A4", print_background=True)
     return odd
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from browsing import MARKS, opened, until
@@ -239,6 +240,36 @@ def test_prints(visit, report):
     page.emulate_media(media="print")
     assert not page.locator(".controls").is_visible()
     assert page.locator(".picture").is_visible()
+
+
+def test_paper_holds_wide_tables(visit, make_run, tmp_path):
+    """A sheet of A4: no line is broken letter by letter, nothing lies beyond the edge, each value has its head."""
+    columns = {f"column_{letter}_of_many": 0.125 for letter in "abcdefghijkl"}
+    run = make_run(tmp_path / "run", images=12)
+    summary = json.loads((run / "summary.json").read_text())
+    summary["rows"] = [{**row, **columns} for row in summary["rows"]]
+    (run / "summary.json").write_text(json.dumps(summary))
+    images = pl.read_parquet(run / "images.parquet")
+    images = images.with_columns((pl.arange(images.height) / 100).alias(name) for name in columns)
+    images.write_parquet(run / "images.parquet")
+    page = visit(write_report([run]), width=718)  # 21 cm less two margins of 1 cm
+    drawn(page)
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    names = page.locator(".images td.name").evaluate_all("all => all.map(one => one.clientHeight)")
+    assert len(names) == 12
+    assert max(names) < 70  # a small picture's height and its room
+    assert page.locator(".summary td").evaluate_all("all => Math.max(...all.map(one => one.clientHeight))") < 80
+    heads = page.locator(".summary td").evaluate_all("all => all.map(one => getComputedStyle(one, '::before').content)")
+    assert '"column_l_of_many"' in heads or '"column l of many"' in heads
+    # a browser leaves out buttons where it repeats heads
+    assert not page.locator(".sort").first.is_visible()
+    assert page.locator(".images th .on-paper").first.is_visible()
+    told = page.locator("p.on-paper")
+    assert told.is_visible()
+    hidden = page.locator(".images th").evaluate_all("all => all.filter(one => !one.offsetWidth).length")
+    assert told.inner_text() == f"{hidden} more columns are on the screen and in images.parquet."
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def test_ten_thousand_rows_paint_within_two_seconds(visit, make_run, tmp_path):

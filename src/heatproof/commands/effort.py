@@ -21,8 +21,8 @@ from heatproof.types import Explainer, Explanation
 FEWEST = 8
 """Photos from which on one of them is rehearsed: of fewer, the rehearsal itself would be much of the work."""
 SHORT = 1.0
-"""Seconds that a rehearsal may take once more, with as many photos as then fit: a single photo of a small network measures
-what is done once for each batch, and once at all."""
+"""Seconds that a rehearsal may take once more, with as many photos as then fit: with a single photo of a small network
+most of the time is what is done once for each batch, or once at all."""
 TRAINED = 4
 """Photos of a step that is rehearsed."""
 

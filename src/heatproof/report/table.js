@@ -1,5 +1,7 @@
 // The table of images: sorted, filtered and paged in memory; only one page of rows is ever in the document.
 const PAGE = 50;
+// columns that a sheet of paper holds: page.css leaves out the others
+const PRINTED = 8;
 
 function shown(value) {
   if (value === null || value === undefined) return "–";
@@ -49,6 +51,11 @@ class Rows {
     this.find = (selector) => root.querySelector(selector);
     this.body = this.find(".images tbody");
     this.head();
+    const hidden = this.columns.length - PRINTED;
+    if (hidden > 0) {
+      this.find(".images").classList.add("many");
+      this.find("p.on-paper").textContent = `${hidden} more columns are on the screen and in images.parquet.`;
+    }
     let waiting = 0;
     this.find(".filter").addEventListener("input", () => {
       clearTimeout(waiting);
@@ -78,7 +85,8 @@ class Rows {
         this.sort = { column: c, descending };
         this.refresh();
       });
-      cell.append(button);
+      // browsers leave buttons out where a head is repeated on the next sheet
+      cell.append(element("span", "on-paper", titled(column)), button);
       if (column.help) cell.title = column.help;
       if (column.unit) cell.append(element("span", "unit", column.unit));
       line.append(cell);
@@ -164,7 +172,6 @@ class Rows {
       const source = this.thumb(this.columns[this.id].at(row));
       if (source) {
         const picture = element("img");
-        picture.loading = "lazy";
         picture.decoding = "async";
         picture.alt = "";
         picture.src = source;

@@ -12,6 +12,8 @@ from heatproof.results.strict import is_number
 
 Entry = tuple[str, str, str]
 """(term, value, hash) of a list of facts."""
+_LONG = 600
+"""Characters of a setting that is shown: whole tables of limits are for programs."""
 TITLES = {
     "explain": "What the network looks at",
     "shift": "How far heatmaps move under attack",
@@ -19,7 +21,7 @@ TITLES = {
     "compare": "Clean and fooled network compared",
     "audit": "Can these heatmaps be trusted?",
     "evaluate": "Explainers side by side",
-    "repair": "The lie taken out of a network",
+    "repair": "Was there a lie, and is it out?",
     "defend": "A network trained so that its heatmaps hold still",
     "demo": "Demonstration",
     "app": "What was seen on the live page",
@@ -111,7 +113,7 @@ def details(run: RunFiles) -> list[Entry]:
     rows: list[Entry] = []
     for group in ("settings", "options"):
         rows += [
-            (name, _text(value), "")
+            (name, text if len(text := _text(value)) <= _LONG else f"{len(text):,} characters, in run.json", "")
             for name, value in _dict(record.get(group)).items()
             if value is not None and name != "typed"
         ]

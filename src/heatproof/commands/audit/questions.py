@@ -21,11 +21,11 @@ QUESTIONS = {
         "Coarse maps and photos with several clues agree less without any lie.",
     ),
     "all_classes": Question(
-        "Do they foretell it for all explained classes, not only for the one that is shown?",
+        "Do the heatmaps of all explained classes, not only the shown one, foretell what the model loses?",
         "The classes that were explained are the most probable ones; others are not looked at.",
     ),
     "worst_class": Question(
-        "Does even the class that does it worst foretell it?",
+        "Do the heatmaps of the class that does worst still foretell what the model loses?",
         "One class is always the worst, and few photos of it make a low value by chance.",
     ),
     "own_witness": Question(
@@ -37,7 +37,7 @@ QUESTIONS = {
         "A lie about all classes alike does not show here.",
     ),
     "predicted_worst": Question(
-        "Is it so for every class that photos are taken for?",
+        "Is the map of the predicted class as good whichever class is predicted?",
         "With few photos of a class the worst one is low by chance.",
     ),
     "faithfulness": Question(
@@ -117,7 +117,7 @@ QUESTIONS = {
         "The answers to covered squares are coarse; a finer map that is right moves as well.",
     ),
     "self_worst_class": Question(
-        "Do even the maps of the class that moved most stay?",
+        "Do even the maps of the class that moved most stay when they are trained so?",
         "One class always moves most.",
     ),
 }

@@ -297,11 +297,9 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     if rests:
         verdict = "doubtful" if verdict == "fail" else "pass"
     side = "above" if about.bad == "high" else "below"
-    words = {
-        "pass": f"within what honest networks show ({limits.median:.2f} in the middle, doubtful {side} {doubtful:.2f})",
-        "doubtful": f"{distance:.1f} deviations {side} honest networks ({limits.median:.2f} in the middle)",
-        "fail": f"{distance:.1f} deviations {side} honest networks ({limits.median:.2f} in the middle)",
-    }[verdict]
+    place = {"pass": "within", "doubtful": side, "fail": f"far {side}"}[verdict]
+    limit = f"fails {side} {fail:.2f}" if verdict == "fail" else f"doubtful {side} {doubtful:.2f}"
+    words = f"{place} what honest networks show ({limits.median:.2f} in the middle, {limit})"
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     few = f"; doubtful at most, since the limit rests on {rests}" if rests and verdict != "pass" else ""
     reason = f"How far {about.means}: {found.value:.2f}, {words}{few}."

@@ -213,7 +213,7 @@ def answer(
     last = [
         "The checkpoint is handed out as it came: honest maps need no repair (--always hands out the pulled weights)."
     ]
-    return [first, _lie(finding), *(last if as_it_came else [])]
+    return [_lie(finding), first, *(last if as_it_came else [])]
 
 
 def _lie(finding: Found) -> str:
