@@ -354,7 +354,7 @@ def test_runs_that_share_no_rows_are_listed_below_each_other(make_run, tmp_path)
     record = json.loads((runs[1] / "run.json").read_text())
     (runs[1] / "run.json").write_text(json.dumps(record | {"command": "explain"}))
     assert numbers_beside([read_run(run) for run in runs]) is None
-    assert "<td>one</td>" in write_report(runs).read_text("utf-8")
+    assert ">one</td>" in write_report(runs).read_text("utf-8")
 
 
 def test_columns_have_words_units_and_a_tooltip(page):

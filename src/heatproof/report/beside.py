@@ -37,7 +37,7 @@ def numbers_beside(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
         # the rows tell apart what is counted: its name would be the same in each
         del heads[own]
         lines = [[*line[:own], *line[own + 1 :]] for line in lines]
-    return {"heads": heads, "rows": lines}
+    return {"heads": heads, "rows": lines, "intervals": any(cell["under"] for line in lines for cell in line)}
 
 
 def figures_beside(shown: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ def asked(run: RunFiles) -> list[Entry]:
         rows.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
     data = _dict(record.get("data"))
     if data:
-        count = f", {data['count']} images" if data.get("count") is not None else ""
+        count = f", {data['count']} image{'' if data['count'] == 1 else 's'}" if data.get("count") is not None else ""
         rows.append(("data", f"{data.get('name', '?')}{count}", _hash(data)))
     rows.append(("seed", _text(record.get("seed")), ""))
     return rows
@@ -155,6 +155,7 @@ def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None, ve
             for key, number in zip(heads, numeric, strict=True)
         ],
         "rows": table,
+        "intervals": any(cell["under"] for row in table for cell in row),
     }
 
 

@@ -126,4 +126,4 @@ def cam_sentence(model: Classifier, images: Images, targets: list[int]) -> str:
     gradcam = GradCAM(layer, relu=False)(model, images, wanted)
     cells = cam.heatmaps[0].numel()
     error = float((gradcam.heatmaps - cam.heatmaps / cells).abs().max() / gradcam.heatmaps.abs().max())
-    return f"{model.name}: at {layer} Grad-CAM without ReLU equals CAM / {cells} up to {error:.1e} of its maximum"
+    return f"{model.name}: at {layer} Grad-CAM without ReLU equals CAM / {cells} up to {error:.1e} of its maximum."
