@@ -232,10 +232,13 @@ def _batch(photos: list[Photo]) -> Batch:
     labels = torch.tensor([photo.label for photo in photos])
     names, pixels = [photo.id for photo in photos], [photo.image for photo in photos]
     photos.clear()
-    # as bytes where all are: a quarter of the memory for the second copy
-    alike = len({image.dtype for image in pixels}) == 1
-    images = scaled(torch.stack(pixels)) if alike else torch.stack([scaled(image) for image in pixels])
-    return Batch(names, images, labels)
+    if all(image.dtype == torch.uint8 for image in pixels):
+        # as bytes: a quarter of the memory for the second copy; by NumPy, in this thread alone: torch would wait for
+        # threads of its own on processors where the next photos are being read (60 ms for a batch of 16, not 4)
+        values = np.stack([image.numpy() for image in pixels]).astype(np.float32)
+        values /= np.float32(255)
+        return Batch(names, torch.from_numpy(values), labels)
+    return Batch(names, torch.stack([scaled(image) for image in pixels]), labels)
 
 
 def _shuffled(count: int, seed: int) -> Callable[[int, int], int]:
