@@ -45,6 +45,9 @@ def test_verdicts_on_either_side(number: str) -> None:
     assert found(number, DOUBT + 0.1).verdict == "doubtful"
     assert found(number, FAIL + 0.1).verdict == "fail"
     assert found(number, 2.0).deviations == pytest.approx(2.0)
+    # the reader is told the limit that was crossed
+    assert "fails" in found(number, 5.0).reason
+    assert "within what honest networks show" in found(number, 0.0).reason
 
 
 def test_a_wide_interval_does_not_condemn() -> None:

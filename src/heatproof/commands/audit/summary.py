@@ -224,8 +224,8 @@ def _about_photos(table: pl.DataFrame, summary: AuditSummary) -> list[str]:
     if summary.thresholds.photo is not None and judged:
         low = int((table["trust"].cast(pl.Float64) < summary.thresholds.photo).sum())
         lines.append(
-            f"{low} photos disagree with the witness more than 19 of 20 honest photos do (by chance {count / 20:.0f}): "
-            "the first places of the list are where a trigger would stand."
+            f"{low} photo{' disagrees' if low == 1 else 's disagree'} with the witness more than 19 of 20 honest "
+            f"photos do (by chance {count / 20:.0f}): the first places of the list are where a trigger would stand."
         )
     if apart := sum(is_called_out(table)):
         lines.append(

@@ -297,8 +297,8 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     if rests:
         verdict = "doubtful" if verdict == "fail" else "pass"
     side = "above" if about.bad == "high" else "below"
-    place = {"pass": "within", "doubtful": side, "fail": f"far {side}"}[verdict]
     limit = f"fails {side} {fail:.2f}" if verdict == "fail" else f"doubtful {side} {doubtful:.2f}"
+    place = "within" if verdict == "pass" else side
     words = f"{place} what honest networks show ({limits.median:.2f} in the middle, {limit})"
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     few = f"; doubtful at most, since the limit rests on {rests}" if rests and verdict != "pass" else ""
