@@ -97,6 +97,19 @@ def test_what_a_batch_costs_once_is_not_counted_for_each_photo(demo: hp.Classifi
     assert 0.66 < told.seconds < 1.32
 
 
+def test_what_is_done_once_is_not_counted(demo: hp.Classifier) -> None:
+    seen: list[int] = []
+
+    def measure(model: hp.Classifier, batch: Batch) -> None:
+        time.sleep(0.01 if seen else 1.5)
+        seen.append(len(batch.images))
+
+    told = rehearsal([demo], 100, measure, HERE, 16)
+    assert told is not None
+    assert seen == [1, 1]
+    assert 1.0 < told.seconds < 5
+
+
 def test_what_cannot_be_rehearsed_is_not_told(demo: hp.Classifier) -> None:
     def fails(model: hp.Classifier, batch: object) -> None:
         raise hp.InputError("no")

@@ -22,7 +22,9 @@ FEWEST = 8
 """Photos from which on one of them is rehearsed: of fewer, the rehearsal itself would be much of the work."""
 SHORT = 1.0
 """Seconds that a rehearsal may take once more, with as many photos as then fit: with a single photo of a small network
-most of the time is what is done once for each batch, or once at all."""
+most of the time is what is done once for each batch."""
+LONG = 10.0
+"""Seconds from which on a rehearsal is not repeated: what is done once at all is then little of it."""
 TRAINED = 4
 """Photos of a step that is rehearsed."""
 
@@ -68,7 +70,8 @@ def rehearsal(
 
     What a metric or an attack costs follows from its settings and the network, hardly from what a photo shows; files
     are not read. Where there is an accelerator, which is as fast with many photos as with one, a whole part is
-    measured.
+    measured; where one photo is done at once, as many as :data:`SHORT` bears. The first time does not count, unless it
+    is long: it also does what is done once.
 
     Args:
         measure: all that is done with a batch of a model's photos; what it hands out is forgotten.
@@ -99,9 +102,10 @@ def _of_photo(
 ) -> Effort:
     """What a photo takes among ``count``, or among as many as a short rehearsal bears, at most ``most``."""
     found = timed(model, hardware, lambda: measure(noise(model, count)))
-    fitting = min(int(SHORT * count / max(found.seconds, 1e-3)), most)
-    if fitting > count:
-        count, found = fitting, timed(model, hardware, lambda: measure(noise(model, fitting)))
+    if found.seconds < LONG:
+        # again, without what is done once for a network: LRP's walk, what a metric imports
+        count = max(count, min(int(SHORT * count / max(found.seconds, 1e-3)), most))
+        found = timed(model, hardware, lambda: measure(noise(model, count)))
     return found * (1 / count)
 
 
