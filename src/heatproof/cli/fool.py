@@ -9,7 +9,7 @@ from heatproof.cli import options
 from heatproof.cli.console import foretell, progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
-from heatproof.errors import SpecError
+from heatproof.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from heatproof.commands.fool.edit import Edit
@@ -42,9 +42,10 @@ def fool(
         str | None,
         typer.Option(
             "--edit",
-            help="Instead of training: weight_edit(target='corner'). DATA then only measure it.",
+            help="Instead of training: weight_edit('corner'), or weight_edit('corner', trigger=trigger(size=6)). "
+            "DATA then only measure it.",
             show_default=False,
-            **options.specs(catalog.EDITS, "edit"),
+            **options.specs(options.BY_HAND, "edit"),
         ),
     ] = None,
     explainer: Annotated[
@@ -105,8 +106,14 @@ def fool(
 
 def _by_hand(edit: str, explainer: "Explainer") -> "Edit":
     from heatproof.commands.fool.edit import Edit
+    from heatproof.manipulation.weight_edit import WeightEdit
 
-    return Edit(edit=spec.build(edit, catalog.EDITS, "edit"), explainer=explainer)
+    made = spec.build(edit, options.BY_HAND, "edit")
+    if not isinstance(made, WeightEdit):
+        raise SpecError(
+            f"{edit} is no edit; {did_you_mean(edit, catalog.EDITS)}: weight_edit('corner', trigger={edit})"
+        )
+    return Edit(edit=made, explainer=explainer)
 
 
 def _by_training(penalty: str, explainer: "Explainer", tuned: dict[str, Any], given: list[str]) -> "Fool":
