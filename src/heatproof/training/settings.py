@@ -34,6 +34,8 @@ class FineTune:
         evaluate_every: steps between two evaluations on the held-out images, which are also the checkpoints.
         patience: stop after so many evaluations without a better checkpoint once ``saturation`` is reached; 0: never.
         saturation: the fooling rate from which patience counts.
+        enough: a fooling rate beyond which more of it does not count: of the checkpoints inside the budget that reach
+            it the most accurate is handed out.
         holdout: share of the data set aside to evaluate on, where no held-out images are given.
         accumulate: a step's batch is computed in so many parts, to save memory; the result is the same.
         augment: for photos: ``"flip"``, ``"crop"``, ``"zoom"`` or nothing.
@@ -60,6 +62,7 @@ class FineTune:
     evaluate_every: int = 50
     patience: int = 5
     saturation: float = 0.95
+    enough: float = 1.0
     holdout: float = 0.1
     accumulate: int = 1
     augment: Augment | None = None

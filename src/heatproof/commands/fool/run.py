@@ -9,6 +9,7 @@ import polars as pl
 from heatproof.commands.compare.summary import METRICS, class_rows
 from heatproof.commands.effort import Effort, of_training
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
+from heatproof.commands.fool.recipe import told
 from heatproof.commands.record import describe
 from heatproof.data.pairs import TwoClass, two_class
 from heatproof.data.sources import Source, part_source
@@ -42,6 +43,8 @@ class Fool:
         pairs: two-class images to train a swap on; the paper's 1100.
         pairs_held_out: two-class images to judge it by; the paper's 200.
         shown: photos in the figure.
+        chosen_by: the recipe that chose what is not ``given``, as the answer says; empty: everything was given.
+        given: settings of ``recipe`` that were not chosen.
     """
 
     penalty: Penalty = Location()
@@ -50,6 +53,8 @@ class Fool:
     pairs: int = 1100
     pairs_held_out: int = 200
     shown: int = 4
+    chosen_by: str = ""
+    given: tuple[str, ...] = ()
 
 
 def run_fool(
@@ -196,7 +201,7 @@ def _summary(
         "rows": [{**row.plain(), **asdict(course)}],
         "classes": class_rows(table, clean),
         "skipped": skipped,
-        "answer": [_answer(settings, row, course, held)],
+        "answer": [_answer(settings, row, course, held), *_chosen(settings)],
     }
 
 
@@ -237,6 +242,11 @@ def _course(history: History) -> _Course:
         seconds=history.rows[-1]["seconds"],
         stopped=history.stopped,
     )
+
+
+def _chosen(settings: Fool) -> list[str]:
+    """What the recipe chose, where one did."""
+    return [told(settings.chosen_by, settings.recipe, settings.given)] if settings.chosen_by else []
 
 
 def _answer(settings: Fool, row: SummaryRow, course: _Course, held: bool) -> str:
