@@ -161,14 +161,14 @@ def _by_training(
     given: list[str],
     work: options.Work,
 ) -> "Fool":
-    from heatproof.commands.fool.recipe import choose_recipe
+    from heatproof.commands.fool.recipe import PAIRS, choose_recipe
     from heatproof.commands.fool.run import Fool
     from heatproof.training.settings import FineTune
 
     lie = spec.build(penalty, options.LIES, "penalty")
     tuned |= {"precision": work.precision, **options.read_settings(FineTune, given, work.seed)}
     chosen = choose_recipe(clean, explainer, lie, recipe, **tuned)
-    return Fool(lie, explainer, chosen.settings, chosen_by=recipe, given=chosen.given)
+    return Fool(lie, explainer, chosen.settings, pairs=PAIRS[recipe], chosen_by=recipe, given=chosen.given)
 
 
 def _fill(

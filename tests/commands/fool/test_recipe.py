@@ -58,7 +58,7 @@ def test_auto_trains_the_stage_that_maps_are_read_from() -> None:
 def test_what_is_given_wins() -> None:
     found = choose_recipe(hp.load("demo"), hp.GradCAM(), Location(), steps=30, lr=0.02, trainable=None, seed=4)
     assert (found.settings.steps, found.settings.lr, found.settings.trainable) == (30, 0.02, None)
-    assert (found.settings.evaluate_every, found.settings.seed, found.settings.keep) == (2, 4, AUTO.keep)
+    assert (found.settings.evaluate_every, found.settings.seed, found.settings.keep) == (3, 4, AUTO.keep)
     assert found.given == ("lr", "steps", "trainable")
     assert found.why.endswith("; given: lr, steps, trainable.")
     assert paper(hp.GradCAM(), Location(), steps=500).steps == 500
