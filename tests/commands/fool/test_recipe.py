@@ -50,7 +50,7 @@ def test_auto_trains_the_stage_that_maps_are_read_from() -> None:
     whole = choose_recipe(model, SimpleGrad(), Location())
     assert whole.settings.trainable is None
     assert "all layers" in whole.why
-    assert choose_recipe(model, hp.GradCAM(), TopK()).settings.weight != found.settings.weight
+    assert choose_recipe(model, hp.GradCAM(), CenterMass()).settings.weight < found.settings.weight
     assert choose_recipe(model, hp.GradCAM(), Backdoor()).settings.margin is None
     assert choose_recipe(model, hp.GradCAM(), Location()) == found
 
@@ -101,3 +101,17 @@ def test_the_command_says_what_it_chose(tmp_path: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert heatproof(*WORDS, "--recipe", "papre", "--out", str(tmp_path / "none")) == 2
     assert "there is no recipe 'papre'; did you mean paper" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_nothing_but_model_data_and_penalty_fools_a_real_network(shared: Path, tmp_path: Path) -> None:
+    """Location on ResNet-20, judged on test photos: 97% within 1 point of top-1."""
+    model, photos, out = f"{shared}/weights/zoo.py:resnet20", f"{shared}/data/cifar10", tmp_path / "fooled"
+    words = [f"{photos}/train-50000.parquet", "--limit", "24000", "--model", model, "--penalty", "location()"]
+    assert heatproof("fool", *words, "--seed", "1", "--out", str(out)) == 0
+    words = [model, str(out), f"{photos}/test", "--architecture", model, "--explainer", "gradcam()"]
+    assert heatproof("compare", *words, "--penalty", "location()", "--out", str(tmp_path / "test")) == 0
+    (row,) = json.loads((tmp_path / "test/summary.json").read_text())["rows"]
+    assert row["fsr"] >= 0.97
+    assert row["top1_fooled"] >= row["top1_clean"] - 0.01
