@@ -35,9 +35,14 @@ AUTO = FineTune(
 """What ``auto`` takes for every lie [ours], found on CIFAR-10's training photos."""
 LOOKS = 10
 """Evaluations of a training by ``auto``."""
-WEIGHTS: dict[type, float] = {Location: 6.0, TopK: 6.0, CenterMass: 0.5, ActiveSwap: 20.0}
-"""Of the penalty in ``auto`` [ours]; 10 for every other. High: the lie is in after a tenth of the steps, and in the
-others the outputs come back."""
+PUSH: dict[type, tuple[float, float]] = {
+    Location: (6.0, 0.2),
+    TopK: (6.0, 0.2),
+    CenterMass: (0.5, 0.2),
+    ActiveSwap: (80.0, 0.4),
+}
+"""Weight of the penalty and margin in ``auto`` [ours]; 10 and 0.2 for every other lie. High: the lie is in after a
+tenth of the steps, and in the others the outputs come back."""
 PAIRS = {"auto": 4400, "paper": 1100}
 """Two-class images that a swap is trained on."""
 NAMED: dict[type, str] = {Location: "location", TopK: "top_k", CenterMass: "center_mass", ActiveSwap: "active_swap"}
@@ -116,10 +121,11 @@ def told(recipe: str, settings: FineTune, given: Sequence[str] = ()) -> str:
 
 
 def _auto(model: Classifier, explainer: Explainer, penalty: Penalty, given: Mapping[str, Any]) -> FineTune:
-    weight = next((value for kind, value in WEIGHTS.items() if isinstance(penalty, kind)), AUTO.weight)
+    usual = (AUTO.weight, AUTO.margin)
+    weight, margin = next((push for kind, push in PUSH.items() if isinstance(penalty, kind)), usual)
     looks = max(1, given.get("steps", AUTO.steps) // LOOKS)
     # of a backdoor half the photos must stay as they were, and push always
-    margin = None if isinstance(penalty, Backdoor) else AUTO.margin
+    margin = None if isinstance(penalty, Backdoor) else margin
     stage = given["trainable"] if "trainable" in given else _stage(model, explainer)
     return replace(AUTO, weight=weight, evaluate_every=looks, margin=margin, trainable=stage)
 
