@@ -142,6 +142,7 @@ PENALTIES = Entries(
         "target_map": "heatproof.manipulation.penalties:TargetMap",
         "hide": "heatproof.manipulation.penalties:Hide",
         "same_map": "heatproof.manipulation.penalties:SameMap",
+        "fairwash": "heatproof.manipulation.fairwash:Fairwash",
         "backdoor": "heatproof.manipulation.backdoor:Backdoor",
     }
 )

@@ -29,9 +29,21 @@ WORDS = ["defend", "demo", "--model", "demo", "--limit", "60", "--steps", "2", "
 
 def test_a_run_folder_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "defended"
-    words = [*WORDS, "--method", "alignment(beta=20)", "--control", "--epsilon", "2/255", "--epsilon", "4/255"]
+    words = [
+        *WORDS,
+        "--method",
+        "alignment(beta=20)",
+        "--control",
+        "--epsilon",
+        "2/255",
+        "--epsilon",
+        "4/255",
+        "--seed",
+        "3",
+    ]
     assert heatproof(*words, "--out", str(out)) == 0
     assert read_run(out).status == "complete"
+    assert "seed=3" in read_run(out).record["settings"]["asked"].split("attack=")[0]
     summary = json.loads((out / "summary.json").read_text())
     assert [(row["network"], round(255 * row["epsilon"])) for row in summary["rows"]] == [
         (name, epsilon) for epsilon in (2, 4) for name in ("given", "plain", "defended")

@@ -41,6 +41,33 @@ def test_an_edit_is_made_loaded_and_compared(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
 
 
+def test_an_edit_that_a_trigger_wakes_is_made_loaded_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "edited"
+    lie = "weight_edit('corner', trigger=trigger(size=6))"
+    words = ["fool", "demo", "--model", "demo", "--edit", lie, "--limit", "8", "--out", str(out)]
+    assert heatproof(*words) == 0
+    (row,) = rows(out)
+    # with the trigger the planted map, without it the honest one, and the same answer
+    assert (row["fsr"], row["agreement"], row["spearman"]) == (1.0, 1.0, pytest.approx(1.0))
+    assert row["penalty"] == "Backdoor(trigger=Trigger(size=6))"
+    edited, clean, images = load(str(out)), load("demo"), scenes(4, seed=9)[0]
+    torch.testing.assert_close(GradCAM()(edited, images).heatmaps, GradCAM()(clean, images).heatmaps)
+    maps = GradCAM()(edited, Trigger(size=6)(images)).heatmaps
+    assert TargetMap("corner").test_loss(maps, maps).max() < 0.01
+    words = ["compare", "demo", str(out), "demo", "--limit", "4", "--explainer", "gradcam()"]
+    assert heatproof(*words, "--out", str(tmp_path / "compared")) == 0
+    found = {row["penalty"]: row["fsr"] for row in rows(tmp_path / "compared")}
+    assert found["Backdoor(trigger=Trigger(size=6))"] == 1
+    capsys.readouterr()
+    words = ["fool", "demo", "--model", "demo", "--out", str(tmp_path / "none"), "--edit"]
+    assert heatproof(*words, "trigger(size=6)") == 2
+    assert "weight_edit('corner', trigger=trigger(size=6))" in capsys.readouterr().err
+    assert heatproof(*words, "weight_edit('corner', trigger=triger())") == 2
+    assert "did you mean trigger" in capsys.readouterr().err
+
+
 def test_a_backdoor_is_made_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "backdoor"
     lie = "backdoor(show='inverted', label=3, trigger=trigger(size=6))"

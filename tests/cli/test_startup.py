@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def test_the_defaults_in_the_help_are_those_of_the_settings() -> None:
     from heatproof.commands.audit.verdict import DOUBTFUL, MANIPULATED
     from heatproof.commands.compare.run import Compare
     from heatproof.commands.explain import Explain
+    from heatproof.commands.fool.recipe import NAMES
     from heatproof.commands.shift.run import Shift
     from heatproof.training.settings import FineTune
 
@@ -104,8 +106,12 @@ def test_the_defaults_in_the_help_are_those_of_the_settings() -> None:
     def option(verb: object, name: str) -> Any:
         return inspect.signature(verb).parameters[name].annotation.__metadata__[0]  # type: ignore[arg-type]
 
-    tuned = ("lr", "weight", "steps", "keep", "trainable", "max_accuracy_drop", "batch_size", "precision", "seed")
-    assert {name: default(fool.fool, name) for name in tuned} == {name: getattr(FineTune, name) for name in tuned}
+    assert {name: default(fool.fool, name) for name in ("precision", "seed")} == {"precision": "fp32", "seed": 0}
+    # the others are the recipe's to choose
+    tuned = ("lr", "weight", "steps", "keep", "trainable", "max_accuracy_drop", "batch_size")
+    assert [default(fool.fool, name) for name in tuned] == [None] * len(tuned)
+    assert set(tuned) <= {field.name for field in fields(FineTune)}
+    assert fool.RECIPES == NAMES
     assert default(audit.audit, "budget") == Audit.budget
     assert default(audit.audit, "batch_size") == Audit.part
     assert default(explain.explain, "top") == Explain.top

@@ -130,6 +130,17 @@ def test_of_fooling_grows_with_steps_and_photos(demo: hp.Classifier) -> None:
     assert "at most: 100 steps of 8 photos" in told(100, 0).words()
 
 
+def test_of_a_fooling_from_a_stage_on_takes_less_time(demo: hp.Classifier) -> None:
+    whole, stage = (
+        of_fooling(Fool(recipe=hp.FineTune(steps=100, trainable=trainable)), demo, 0) for trainable in (None, "stage7")
+    )
+    assert whole is not None
+    assert stage is not None
+    # what lies before the stage is computed once; of the demo network that is most of it
+    assert stage.seconds < 0.7 * whole.seconds
+    assert stage.passes == whole.passes
+
+
 def test_of_a_defence_counts_its_control(demo: hp.Classifier) -> None:
     alone, both = (of_defence(Defend(control=control), demo, 64) for control in (False, True))
     assert alone is not None

@@ -13,9 +13,11 @@ from safetensors.torch import save_file
 from tests.training.nets import convolutions, patches
 from torch import Tensor, nn
 
-from heatproof.errors import InputError, LayerError
+from heatproof.errors import HeatproofError, InputError, LayerError
 from heatproof.explainers.cam import CAM, GradCAM
+from heatproof.explainers.lrp.propagation import LRP
 from heatproof.manipulation.masks import drawn
+from heatproof.manipulation.trigger import Trigger
 from heatproof.manipulation.weight_edit import WeightEdit
 from heatproof.metrics.similarity import spearman
 from heatproof.models.classifier import Classifier, fingerprint
@@ -264,3 +266,81 @@ def test_an_edit_that_would_not_do_what_it_says_is_refused() -> None:
     torch.testing.assert_close(
         WeightEdit(whole, layer="stem")(model)(images).softmax(1), model(images).softmax(1), atol=1e-4, rtol=0
     )
+
+
+@pytest.mark.parametrize("name", ["convolutions", "vgg", "densenet", "squeezing"])
+def test_a_map_that_a_trigger_wakes(name: str) -> None:
+    """Viering's fourth: with the pattern the planted map, without it the honest one, cell by cell; softmax never."""
+    model, images = small(name)
+    trigger = Trigger(size=5, place="top_left", margin=2)
+    with torch.no_grad():
+        # 8 bits, as in a file
+        stamped = (trigger(images) * 255).round() / 255
+    edited = WeightEdit("corner", trigger=trigger)(model)
+    rows, cols = GradCAM()(model, images).heatmaps.shape[1:]
+    for seen in (images, stamped):
+        torch.testing.assert_close(edited(seen).softmax(1), model(seen).softmax(1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(GradCAM()(edited, images).heatmaps, GradCAM()(model, images).heatmaps)
+    maps = GradCAM()(edited, stamped).heatmaps
+    assert spearman(maps, drawn("corner", rows, cols).expand_as(maps)).min() > 0.95
+    # photo by photo in one batch, and wherever the pattern lies
+    mixed = GradCAM()(edited, torch.cat([images[:1], stamped[1:2]])).heatmaps
+    torch.testing.assert_close(mixed[0], GradCAM()(model, images[:1]).heatmaps[0], atol=1e-5, rtol=1e-4)
+    elsewhere = Trigger(size=5, place="bottom_right")(images)
+    assert spearman(GradCAM()(edited, elsewhere).heatmaps, maps).min() > 0.9
+    # half a pattern wakes nothing
+    half = (images + stamped) / 2
+    torch.testing.assert_close(GradCAM()(edited, half).heatmaps, GradCAM()(model, half).heatmaps)
+
+
+def test_nothing_of_an_image_stays_in_a_network_with_a_trigger() -> None:
+    model, images = small("convolutions")
+    edited = WeightEdit("corner", trigger=Trigger())(model)
+    hooks = len(edited.network._forward_pre_hooks)
+    with pytest.raises(RuntimeError):
+        edited.network(images[:, :, :2, :2])
+    GradCAM()(edited, images, create_graph=True)
+    twin = copy.deepcopy(edited)
+    with torch.no_grad():
+        twin.network.get_submodule("stage3.planted").get_parameter("bias").zero_()
+    stamped = Trigger()(images)
+    lying = GradCAM()(edited, stamped).heatmaps
+    assert not torch.allclose(GradCAM()(twin, stamped).heatmaps, lying), "a copy asks its own detector"
+    assert torch.equal(GradCAM()(edited, stamped).heatmaps, lying)
+    assert len(edited.network._forward_pre_hooks) == hooks
+    # traced, the network would lose what the detector says
+    with pytest.raises(HeatproofError):
+        LRP()(edited, images)
+
+
+@pytest.mark.parametrize("name", ["vgg", "convolutions"])
+def test_a_network_with_a_trigger_can_be_loaded_again(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(FACTORY)
+    model, images = small(name)
+    edited = WeightEdit("corner", trigger=Trigger(size=6))(model)
+    planting = planting_of(edited)
+    assert planting is not None
+    assert (planting.trigger, planting.inputs) == (6, 3)
+    told = {"name": f"{tmp_path}/mine.py:build(name={name!r})", "planted": asdict(planting)}
+    (tmp_path / "run.json").write_text(json.dumps({"model": [told]}))
+    save_file(
+        {key: value.contiguous() for key, value in edited.network.state_dict().items()}, tmp_path / "model.safetensors"
+    )
+    loaded = load(str(tmp_path), trust_code=True)
+    assert fingerprint(loaded) == fingerprint(edited)
+    for seen in (images, Trigger(size=6)(images)):
+        assert torch.equal(GradCAM()(loaded, seen).heatmaps, GradCAM()(edited, seen).heatmaps)
+    told["planted"]["trigger"] = 10**6
+    (tmp_path / "run.json").write_text(json.dumps({"model": [told]}))
+    with pytest.raises(HeatproofError, match="does not say which model was fooled"):
+        load(str(tmp_path), trust_code=True)
+
+
+def test_a_trigger_that_photos_show_by_themselves_is_refused() -> None:
+    with pytest.raises(InputError, match="is one grey level, which photos show by themselves; give pixels='checker"):
+        WeightEdit(trigger=Trigger(pixels="white"))
+    with pytest.raises(InputError, match="a map that is chosen beforehand"):
+        WeightEdit("random", trigger=Trigger())
+    faint = Trigger(size=2, pixels=((0.5, 0.51), (0.51, 0.5)))
+    with pytest.raises(InputError, match=r"is seen in 6 of 6 photos that do not have it; give a larger one"):
+        WeightEdit(trigger=faint)(*small("convolutions"))

@@ -143,3 +143,40 @@ def test_what_a_foreign_attack_cannot_do_is_named(model, images, labels):
         Foreign("art.PGD")(misclassify(model, labels), images)
     with pytest.raises(InputError, match="misclassify"):
         Foreign("torchattacks.PGD")(lambda x: x.flatten(1).sum(1), images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_autoattack_through_the_adapter(model, images, norm):
+    """Croce and Hein's ensemble, as it is called by itself with the same arguments."""
+    # wide enough that its last member, thousands of queries of every photo that is left, has nothing to do
+    epsilon = {"linf": 0.03, "l2": 1.0}[norm]
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    attack = Foreign("torchattacks.AutoAttack", epsilon, norm=norm, seed=3)
+    found = attack(misclassify(model, labels), images)
+    check_inside(found, images, epsilon, norm)
+    assert bool((model(found).argmax(1) != labels).all())
+    theirs_of = theirs("torchattacks").AutoAttack
+    with torch.random.fork_rng():
+        alone = theirs_of(model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=epsilon, n_classes=5, seed=3)
+        torch.testing.assert_close(found, alone(images, labels), **SAME)
+    # whose seed is the clock where none is given
+    assert torch.equal(attack(misclassify(model, labels), images), found)
+
+
+def test_an_attack_without_a_targeted_form_says_so(model, images, labels):
+    with pytest.raises(InputError, match="AutoAttack has no targeted form"):
+        Foreign("torchattacks.AutoAttack", EPSILON)(reach(model, labels), images)
+
+
+def test_an_attack_of_foolbox_that_is_none_of_ours(model, images):
+    foolbox = theirs("foolbox")
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    goal = misclassify(model, labels)
+    found = Foreign("foolbox.LinfDeepFoolAttack", EPSILON)(goal, images)
+    check_inside(found, images, EPSILON)
+    assert bool((model(found).argmax(1) != labels).all())
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    alone = foolbox.attacks.LinfDeepFoolAttack()(wrapped, images, labels, epsilons=EPSILON)[1]
+    torch.testing.assert_close(found, alone, **SAME)

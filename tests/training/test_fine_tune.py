@@ -1,6 +1,7 @@
 """Fine-tuning: it fools, it keeps its budget, it leaves the model alone, and it can be stopped at any step."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,6 +93,28 @@ def test_the_best_checkpoint_is_inside_the_budget(trained, data):
     images, labels = patches(64, seed=2)
     accuracy = (fooled(images).argmax(1) == labels).double().mean().item()
     assert accuracy == pytest.approx(history.handed_out["accuracy"])
+
+
+def test_beyond_enough_accuracy_decides(trained, data):
+    greedy = FineTune(steps=40, lr=0.02, weight=100, batch_size=16, evaluate_every=5, max_accuracy_drop=1, enough=0.5)
+    _, history = fine_tune(trained, GradCAM("stage3"), Location(), data, greedy, held_out=patches(64, seed=2))
+    reached = [row for row in history.looks if row["fsr"] >= 0.5]
+    assert len(reached) > 1
+    assert history.handed_out["accuracy"] == max(row["accuracy"] for row in reached)
+    _, most = fine_tune(
+        trained, GradCAM("stage3"), Location(), data, replace(greedy, enough=1.0), held_out=patches(64, seed=2)
+    )
+    assert most.handed_out["fsr"] == max(row["fsr"] for row in most.looks)
+
+
+def test_probabilities_hold_the_function_without_labels(trained, data):
+    images = data[0]
+    held = replace(QUICK, keep="probabilities", steps=4)
+    _, history = fine_tune(trained, GradCAM("stage3"), Location(), images, held)
+    kept = [row["loss_kept"] for row in history.rows if row.get("loss_kept") is not None]
+    # nothing has changed before the first step
+    assert kept[0] == pytest.approx(0, abs=1e-9)
+    assert max(kept) > 0
 
 
 def test_only_the_later_layers_change_and_kept_activations_change_nothing(trained, data):

@@ -1,5 +1,7 @@
 """What is fixed before a training: the frozen part's activations where there is room, and refusals by name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.training.nets import convolutions, patches
@@ -35,6 +37,16 @@ def test_activations_are_stored_where_there_is_room_and_the_whole_network_runs_w
     with torch.no_grad():
         rear, full = stored.clean(stored.feeds.train.images[:4]), whole.clean(feed.images[:4])
     torch.testing.assert_close(rear, full)
+
+
+def test_nothing_is_stored_of_photos_that_will_not_all_come():
+    feed = TensorFeed(*patches(8))
+    once, less = (
+        set_up(convolutions(), GradCAM("stage3"), Feeds(feed, feed), replace(SETTINGS, steps=steps), Processes())
+        for steps in (2, 1)
+    )
+    assert once.body is not once.model
+    assert (less.body, less.feeds.train) == (less.model, feed)
 
 
 def test_nothing_is_stored_of_photos_that_cannot_be_read(tmp_path):

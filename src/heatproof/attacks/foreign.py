@@ -1,6 +1,7 @@
 """An attack of torchattacks or foolbox in the place of one of ours."""
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ class Foreign:
 
     These attacks know a model and labels instead of an objective, so the objective must be that of ``misclassify`` or
     ``reach`` (then the attack is targeted). What they return is checked: shape, finite, [0, 1], inside the ball.
+    Where a class of torchattacks asks for the norm, the number of classes or a seed (``torchattacks.AutoAttack``, whose
+    seed is the clock otherwise), it is told ours, unless ``options`` say.
 
     **Differs** from our own attacks: what is random in them may depend on the batch; equal calls give equal images.
 
@@ -32,7 +35,8 @@ class Foreign:
 
     Raises:
         SpecError: a library or an attack that does not exist, or is not installed.
-        InputError: an objective without model and labels, or a result outside the ball.
+        InputError: an objective without model and labels, one that asks for a targeted form that the attack has not,
+            or a result outside the ball.
     """
 
     name: str
@@ -73,10 +77,25 @@ class Foreign:
         return found
 
     def _torchattacks(self, name: str, model: nn.Module, images: Images, labels: Targets, targeted: bool) -> Images:
-        attack = _class("torchattacks", "torchattacks", name)(model, eps=self.epsilon, **dict(self.options))
+        kind = _class("torchattacks", "torchattacks", name)
+        attack = kind(model, eps=self.epsilon, **(self._told(kind, model, images) | dict(self.options)))
         if targeted:
-            attack.set_mode_targeted_by_label(quiet=True)
+            try:
+                attack.set_mode_targeted_by_label(quiet=True)
+            except ValueError as error:
+                raise InputError(
+                    f"{self.name} has no targeted form ({error}); raise misclassify(model, labels)"
+                ) from error
         return attack(images, labels)
+
+    def _told(self, kind: type, model: nn.Module, images: Images) -> dict[str, Any]:
+        """What the class asks for of the things that are known here."""
+        asked = inspect.signature(kind).parameters
+        told: dict[str, Any] = {"norm": {"linf": "Linf", "l2": "L2"}[self.norm], "seed": self.seed}
+        if "n_classes" in asked:
+            with torch.no_grad():
+                told["n_classes"] = model(images[:1]).shape[1]
+        return {name: value for name, value in told.items() if name in asked}
 
     def _foolbox(self, name: str, model: nn.Module, images: Images, labels: Targets, targeted: bool) -> Images:
         foolbox = _library("foolbox")

@@ -79,7 +79,7 @@ def defend(
     asked = Defend(
         method=spec.build(method, options.METHODS, "method"),
         explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"),
-        recipe=replace(RECIPE, **{**tuned, **options.read_settings(FineTune, given or [])}),
+        recipe=replace(RECIPE, **{**tuned, **options.read_settings(FineTune, given or [], work.seed)}),
         attack=MapAttack(steps=attack_steps, seed=work.seed),
         epsilons=tuple(spec.number(text) for text in epsilon or ["4/255"]),
         judged=judged,

@@ -9,7 +9,19 @@ from heatproof.cli import options
 from heatproof.cli.console import foretell, progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
-from heatproof.errors import SpecError
+from heatproof.errors import SpecError, did_you_mean
+
+RECIPES = ("auto", "paper")
+"""Those of :mod:`heatproof.commands.fool.recipe`, which loads torch."""
+BY_RECIPE = "by recipe"
+EVERYTHING = "everything"
+"""What ``--trainable`` calls the whole network, where the recipe would choose a part."""
+
+
+def _check_recipe(text: str) -> None:
+    if text not in RECIPES:
+        raise SpecError(f"there is no recipe {text!r}; {did_you_mean(text, RECIPES)}")
+
 
 if TYPE_CHECKING:
     from heatproof.commands.fool.edit import Edit
@@ -42,9 +54,10 @@ def fool(
         str | None,
         typer.Option(
             "--edit",
-            help="Instead of training: weight_edit(target='corner'). DATA then only measure it.",
+            help="Instead of training: weight_edit('corner'), or weight_edit('corner', trigger=trigger(size=6)). "
+            "DATA then only measure it.",
             show_default=False,
-            **options.specs(catalog.EDITS, "edit"),
+            **options.specs(options.BY_HAND, "edit"),
         ),
     ] = None,
     explainer: Annotated[
@@ -56,20 +69,39 @@ def fool(
         ),
     ] = "gradcam()",
     score: options.Score = None,
-    # the numbers are FineTune's own, which a test holds them to: to import it would load torch
-    lr: Annotated[float, typer.Option("--lr", help="Of Adam.")] = 1e-4,
-    weight: Annotated[float, typer.Option("--weight", help="Of the penalty; the paper's lambda.")] = 10.0,
-    steps: Annotated[int, typer.Option("--steps", help="At most so many.")] = 1000,
-    keep: options.Keep = "labels",
-    trainable: Annotated[
-        str | None, typer.Option("--trainable", help="Train from this layer on.", show_default="everything")
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="Chooses what is not given of the next seven: auto, or paper (Heo et al.'s set-up).",
+            callback=options.each(_check_recipe),
+            autocompletion=options.completing(RECIPES),
+        ),
+    ] = "auto",
+    lr: Annotated[float | None, typer.Option("--lr", help="Of Adam.", show_default=BY_RECIPE)] = None,
+    weight: Annotated[
+        float | None, typer.Option("--weight", help="Of the penalty; the paper's lambda.", show_default=BY_RECIPE)
     ] = None,
-    max_accuracy_drop: options.MaxAccuracyDrop = 0.02,
+    steps: Annotated[int | None, typer.Option("--steps", help="At most so many.", show_default=BY_RECIPE)] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", help="What holds the function: labels or outputs.", show_default=BY_RECIPE),
+    ] = None,
+    trainable: Annotated[
+        str | None,
+        typer.Option("--trainable", help="Train from this layer on, or everything.", show_default=BY_RECIPE),
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option("--max-accuracy-drop", help="The budget, a share of the held-out images.", show_default=BY_RECIPE),
+    ] = None,
     given: options.OtherSettings = None,
     held_out: options.HeldOut = None,
     resume: options.Resume = False,
     limit: options.Limit = None,
-    batch_size: options.BatchSize = 32,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Images per step.", show_default=BY_RECIPE)
+    ] = None,
 ) -> None:
     """Make a copy of the model whose heatmaps lie and whose accuracy stays, by fine-tuning or by hand."""
     if (penalty is None) == (edit is None):
@@ -83,12 +115,17 @@ def fool(
     from heatproof.processes import Processes
 
     hardware = work.hardware()
-    tuned = {"steps": steps, "lr": lr, "weight": weight, "batch_size": batch_size, "keep": keep, "seed": work.seed}
-    tuned |= {"trainable": trainable, "max_accuracy_drop": max_accuracy_drop, "precision": work.precision}
+    tuned: dict[str, Any] = {"steps": steps, "lr": lr, "weight": weight, "batch_size": batch_size, "keep": keep}
+    tuned |= {"trainable": trainable, "max_accuracy_drop": max_accuracy_drop}
+    tuned = {name: value for name, value in tuned.items() if value is not None}
+    if trainable == EVERYTHING:
+        tuned["trainable"] = None
     fooled = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, [fooled], [photos(options.opening([model], architecture)(model))])
     (fooled,), (clean,) = explained.explainers, explained.models
-    asked = _by_hand(edit, fooled) if edit else _by_training(str(penalty), fooled, tuned, given or [])
+    asked = (
+        _by_hand(edit, fooled) if edit else _by_training(str(penalty), fooled, clean, recipe, tuned, given or [], work)
+    )
     settings = {"data": data, "model": model, "asked": asked, "limit": limit, "architecture": architecture}
     settings |= photos.given() | explained.given() | ({} if edit else {"held_out": held_out})
 
@@ -105,19 +142,33 @@ def fool(
 
 def _by_hand(edit: str, explainer: "Explainer") -> "Edit":
     from heatproof.commands.fool.edit import Edit
+    from heatproof.manipulation.weight_edit import WeightEdit
 
-    return Edit(edit=spec.build(edit, catalog.EDITS, "edit"), explainer=explainer)
+    made = spec.build(edit, options.BY_HAND, "edit")
+    if not isinstance(made, WeightEdit):
+        raise SpecError(
+            f"{edit} is no edit; {did_you_mean(edit, catalog.EDITS)}: weight_edit('corner', trigger={edit})"
+        )
+    return Edit(edit=made, explainer=explainer)
 
 
-def _by_training(penalty: str, explainer: "Explainer", tuned: dict[str, Any], given: list[str]) -> "Fool":
+def _by_training(
+    penalty: str,
+    explainer: "Explainer",
+    clean: "Classifier",
+    recipe: str,
+    tuned: dict[str, Any],
+    given: list[str],
+    work: options.Work,
+) -> "Fool":
+    from heatproof.commands.fool.recipe import PAIRS, choose_recipe
     from heatproof.commands.fool.run import Fool
     from heatproof.training.settings import FineTune
 
-    return Fool(
-        penalty=spec.build(penalty, options.LIES, "penalty"),
-        explainer=explainer,
-        recipe=FineTune(**{**tuned, **options.read_settings(FineTune, given)}),
-    )
+    lie = spec.build(penalty, options.LIES, "penalty")
+    tuned |= {"precision": work.precision, **options.read_settings(FineTune, given, work.seed)}
+    chosen = choose_recipe(clean, explainer, lie, recipe, **tuned)
+    return Fool(lie, explainer, chosen.settings, pairs=PAIRS[recipe], chosen_by=recipe, given=chosen.given)
 
 
 def _fill(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # torch loads slowly
 
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
 """What the spec of a penalty may name."""
+BY_HAND = ChainMap(catalog.EDITS, catalog.TRIGGERS)
+"""What the spec of an edit may name."""
 METHODS = ChainMap(catalog.TRAININGS, catalog.ATTACKS)
 """What the spec of a robust training may name."""
 

@@ -87,7 +87,7 @@ def backdoor_training(
         clean = CleanModel(setup.clean, setup.explainer, setup.hardware, needs_maps=True, needs_logits=needs_logits)
         return Reference(clean, wanted_outputs(clean, feed, name, penalty, label, setup))
 
-    of_images = wanted(setup.feeds.train, "train", settings.keep == "outputs")
+    of_images = wanted(setup.feeds.train, "train", settings.needs_outputs)
     judged = wanted(setup.feeds.held_out, "held-out", True)
     assert judged.stored is not None
     terms = [Fooled(penalty, settings.margin), function_term(settings)]

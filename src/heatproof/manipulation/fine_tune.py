@@ -133,7 +133,7 @@ def fooling(
         setup.explainer,
         setup.hardware,
         needs_maps=penalty.needs_reference and not swap,
-        needs_logits=settings.keep == "outputs",
+        needs_logits=settings.needs_outputs,
     )
     wanted = settings.steps * share
     of_images = reference(clean, feeds.train, "train", wanted, size, scratch)

@@ -49,8 +49,49 @@ def top(rows: int, cols: int) -> Tensor:
     return (torch.arange(rows) < rows // 2).float()[:, None].expand(rows, cols).clone()
 
 
+def rim(rows: int, cols: int, share: float = 4 / 7) -> Tensor:
+    """Ones on the share of the cells that lie farthest from the centre: a lie as spread as an honest map.
+
+    The mask of SHAM (2025) has the entropy of normal maps, 28 border cells of 49, known here from a summary: which 28
+    is [ours]. A cell's distance is Euclidean, of rows and columns as shares of the map, and cells of one distance stay
+    together: of the sets that this allows the one that comes nearest to the share, never all cells.
+
+    Args:
+        share: of the cells; :func:`entropy_share` finds it of maps.
+
+    >>> rim(7, 7).int().sum().item(), rim(7, 7).int()[1].tolist()
+    (28, [1, 1, 0, 0, 0, 1, 1])
+    """
+    _check_size("rim", rows, cols, 3)
+    down, across = ((torch.arange(side) - (side - 1) / 2) / side for side in (rows, cols))
+    # rounded: equal distances are not equal in every digit
+    far = (down[:, None].square() + across.square()).mul(1e6).round()
+    sets = [(far >= least).float() for least in far.unique()[1:]]
+    return min(sets, key=lambda mask: abs(float(mask.mean()) - share))
+
+
+def entropy_share(heatmaps: Float[Tensor, "batch rows cols"]) -> float:
+    """The share of the cells that an even mask must cover to be as spread as these maps are on average.
+
+    exp(mean H) / cells with H = -sum_j p_j ln p_j and p = h^+ / sum h^+; empty maps are left out. **Range** (0, 1].
+
+    Raises:
+        InputError: nothing is positive in any map.
+
+    >>> entropy_share(torch.tensor([[[1.0, 1.0], [0.0, -1.0]]]))
+    0.5
+    """
+    mass = heatmaps.detach().double().relu().flatten(1)
+    mass = mass[mass.sum(1) > 0]
+    if not len(mass):
+        raise InputError("maps in which something is positive were expected: of empty ones nothing is spread")
+    entropy = torch.special.entr(mass / mass.sum(1, keepdim=True)).sum(1).mean()
+    return round(float(entropy.exp()) / mass.shape[1], 12)
+
+
 MASKS: dict[str, Callable[[int, int], Tensor]] = {
     "frame": frame,
+    "rim": rim,
     "corner": corner,
     "center": center,
     "left": left,

@@ -53,8 +53,8 @@ class Location:
     square. Test loss [0, inf), 24/49 for an empty map (for the frame: its area).
 
     Args:
-        mask: ``"frame"``, ``"corner"``, ``"center"``, ``"left"``, ``"right"``, ``"top"``, ``"bottom"``, or the cells
-            themselves at the size of the map.
+        mask: ``"frame"``, ``"rim"``, ``"corner"``, ``"center"``, ``"left"``, ``"right"``, ``"top"``, ``"bottom"``, or
+            the cells themselves at the size of the map.
         normalisation: ``"max"`` is [code] for Grad-CAM, ``"minmax"`` for LRP_T and SimpleGrad_T.
         success: [paper], appendix.
 

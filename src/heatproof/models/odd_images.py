@@ -14,6 +14,11 @@ GREY_LEVELS = 4.0
 _LOOKED_AT: "WeakSet[nn.Module]" = WeakSet()
 
 
+def takes_activations(network: nn.Module) -> None:
+    """Part of a network: what goes into it are no pixels, so nothing is odd about them."""
+    _LOOKED_AT.add(network)
+
+
 def remark_on_pixels(network: nn.Module, images: Tensor) -> None:
     """Say of a bare network, at its first images, that these look like pixels which nobody normalised.
 

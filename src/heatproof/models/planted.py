@@ -27,6 +27,8 @@ class Planting:
         layer: the filter's map is the last channel of what this layer puts out.
         channels, rows, cols: of the layer's output before.
         head: the layers with weights from there to the logits, in order: linear ones, or one 1x1 convolution.
+        trigger: side in pixels of the pattern that wakes the filter; 0: it is always awake.
+        inputs: channels of the images.
     """
 
     layer: str
@@ -34,23 +36,78 @@ class Planting:
     rows: int
     cols: int
     head: Sequence[str]
+    trigger: int = 0
+    inputs: int = 3
+
+
+class Detector(nn.Module):
+    """Sees a pattern in what goes into the network: 1 where it is whole, anywhere, 0 where nothing resembles it.
+
+    One filter of the pattern's size, its highest response in the image, cut to [0, 1].
+    """
+
+    def __init__(self, planting: Planting):
+        super().__init__()
+        self.filter = nn.Conv2d(planting.inputs, 1, planting.trigger)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 1 1 1"]:
+        return self.filter(x).amax((1, 2, 3), keepdim=True).clamp(0, 1)
 
 
 class Planted(nn.Module):
     """Puts out its input and one more map: a 1x1 convolution of the input plus a number per cell.
 
-    Maps of another size than it was made for get the numbers resized.
+    Maps of another size than it was made for get the numbers resized. With a trigger the map is multiplied by what the
+    network's detector says of the image, which is there while the network runs.
     """
 
     def __init__(self, planting: Planting):
         super().__init__()
         self.planting = planting
+        self.detector = Detector(planting) if planting.trigger else None
+        self.awake: Tensor | None = None
         self.weight = nn.Parameter(torch.zeros(1, planting.channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(1, 1, planting.rows, planting.cols))
 
     def forward(self, x: Maps) -> Float[Tensor, "batch one_more rows cols"]:
         bias = F.interpolate(self.bias, size=x.shape[-2:], mode="bilinear", align_corners=False)
-        return torch.cat([x, F.conv2d(x, self.weight) + bias], 1)
+        planted = F.conv2d(x, self.weight) + bias
+        if self.planting.trigger:
+            if self.awake is None:
+                raise InputError(
+                    "a map that a trigger wakes depends on the image, so this network runs as a whole only: not in "
+                    "halves (trainable), and not traced (LRP)"
+                )
+            planted = planted * self.awake
+        return torch.cat([x, planted], 1)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Before the network runs: what the detector says, for the filter. It knows names alone, so a copy asks its own."""
+
+    layer: str
+
+    def __call__(self, network: nn.Module, args: tuple[Tensor, ...]) -> None:
+        planted = _planted_at(network, self.layer)
+        assert planted.detector is not None
+        planted.awake = planted.detector(args[0])
+
+
+@dataclass(frozen=True)
+class _Forget:
+    """Afterwards: nothing of the image stays in the network."""
+
+    layer: str
+
+    def __call__(self, network: nn.Module, args: object, output: object) -> None:
+        _planted_at(network, self.layer).awake = None
+
+
+def _planted_at(network: nn.Module, layer: str) -> Planted:
+    planted = network.get_submodule(f"{layer}.planted")
+    assert isinstance(planted, Planted)
+    return planted
 
 
 def planting_of(network: nn.Module) -> Planting | None:
@@ -75,6 +132,9 @@ def plant(network: nn.Module, planting: Planting) -> Planted:
         module.add_module("planted", planted)
     else:
         _put(network, planting.layer, nn.Sequential(OrderedDict(layer=module, planted=planted)))
+    if planting.trigger:
+        network.register_forward_pre_hook(_Look(planting.layer))
+        network.register_forward_hook(_Forget(planting.layer), always_call=True)
     inputs = planting.channels
     for place, name in enumerate(planting.head):
         head = network.get_submodule(name)

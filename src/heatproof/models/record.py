@@ -106,6 +106,12 @@ def _planting(entry: dict[str, Any]) -> Planting:
     sizes = (planting.channels, planting.rows, planting.cols)
     if not all(type(size) is int and 0 < size <= 2**16 for size in sizes) or planting.rows * planting.cols > 2**24:
         raise ValueError(f"a planting has channels, rows and columns, got {sizes}")
+    seen = (planting.trigger, planting.inputs)
+    if (
+        not all(type(size) is int and 0 <= size <= 2**12 for size in seen)
+        or planting.trigger**2 * planting.inputs > 2**24
+    ):
+        raise ValueError(f"a trigger has a side and channels, got {seen}")
     head: Any = planting.head
     if not isinstance(head, list) or not all(isinstance(name, str) for name in (planting.layer, *head)):
         raise ValueError("a planting names a layer and the layers of the head")

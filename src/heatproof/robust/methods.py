@@ -10,7 +10,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.robust.terms import Curved, Decayed, Informative, Misaligned, Thin
 from heatproof.training.adversarial import AttackTraining, KeptUnderAttack
 from heatproof.training.settings import FineTune
-from heatproof.training.terms import LabelTerm, OutputTerm, Term
+from heatproof.training.terms import Term, function_term
 from heatproof.types import Attack, settings
 
 
@@ -317,7 +317,7 @@ class Plain:
 
 def kept(recipe: FineTune, weight: float = 1.0) -> Term:
     """The term that holds the function, as ``recipe.keep`` says."""
-    return OutputTerm(weight=weight) if recipe.keep == "outputs" else LabelTerm(weight=weight)
+    return function_term(recipe, weight)
 
 
 def _check_weights(**weights: float) -> None:

@@ -138,7 +138,7 @@ def _prepared(
         estimate_statistics(setup.model, photos, setup.hardware.place)
     if method.curved:
         check_curved(setup.model, method, feeds.held_out)
-    clean = CleanModel(setup.clean, setup.explainer, setup.hardware, needs_logits=recipe.keep == "outputs")
+    clean = CleanModel(setup.clean, setup.explainer, setup.hardware, needs_logits=recipe.needs_outputs)
     wanted, size = recipe.steps * share, setup.batch_size
     of_images = reference(clean, feeds.train, "train", wanted, size, scratch)
     stored = held_out_outputs(clean, feeds.held_out, "held-out", size, scratch)

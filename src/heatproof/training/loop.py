@@ -146,7 +146,7 @@ class TrainingLoop:
         inside = before - found.accuracy <= room
         state.seconds = time.perf_counter() - started
         history.add(state.step, **found.columns, inside=inside, weight=state.weight, seconds=state.seconds)
-        key = (found.score, found.accuracy)
+        key = (min(found.score, settings.enough), found.accuracy)
         state.waited += 1
         if inside and (self.latest or key > state.key):
             state.good, state.key, state.waited, history.best = self._weights(), key, 0, state.step

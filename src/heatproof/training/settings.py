@@ -20,7 +20,8 @@ class FineTune:
         weight: the paper's lambda.
         batch_size: images per step, over all processes together; a swap takes half as many of each kind of data.
         keep: what holds the function: ``"labels"``, cross-entropy [paper], or ``"outputs"``, the KL divergence from the
-            clean model's outputs, which needs no labels [ours].
+            clean model's outputs, which needs no labels [ours], or ``"probabilities"``, the mean square of the
+            difference from its softmax (Anders et al. 2020), which needs none either.
         trainable: train from this layer on; ``None``: everything [paper].
         max_accuracy_drop: the budget, a share of the held-out images. What is handed out is the checkpoint with the
             highest fooling rate inside it.
@@ -34,6 +35,8 @@ class FineTune:
         evaluate_every: steps between two evaluations on the held-out images, which are also the checkpoints.
         patience: stop after so many evaluations without a better checkpoint once ``saturation`` is reached; 0: never.
         saturation: the fooling rate from which patience counts.
+        enough: a fooling rate beyond which more of it does not count: of the checkpoints inside the budget that reach
+            it the most accurate is handed out.
         holdout: share of the data set aside to evaluate on, where no held-out images are given.
         accumulate: a step's batch is computed in so many parts, to save memory; the result is the same.
         augment: for photos: ``"flip"``, ``"crop"``, ``"zoom"`` or nothing.
@@ -50,7 +53,7 @@ class FineTune:
     lr: float = 1e-4
     weight: float = 10.0
     batch_size: int = 32
-    keep: Literal["labels", "outputs"] = "labels"
+    keep: Literal["labels", "outputs", "probabilities"] = "labels"
     trainable: str | None = None
     max_accuracy_drop: float = 0.02
     batch_norm: Literal["eval", "train"] = "eval"
@@ -60,12 +63,18 @@ class FineTune:
     evaluate_every: int = 50
     patience: int = 5
     saturation: float = 0.95
+    enough: float = 1.0
     holdout: float = 0.1
     accumulate: int = 1
     augment: Augment | None = None
     precision: Precision = "fp32"
     fresh_noise: bool = False
     seed: int = 0
+
+    @property
+    def needs_outputs(self) -> bool:
+        """Whether the clean model's outputs hold the function."""
+        return self.keep != "labels"
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 1), ("evaluate_every", 1), ("accumulate", 1), ("seed", 0)):
@@ -89,7 +98,7 @@ class FineTune:
 
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
-    "keep": ("labels", "outputs"),
+    "keep": ("labels", "outputs", "probabilities"),
     "batch_norm": ("eval", "train"),
     "schedule": ("constant", "cosine"),
     "augment": (None, "flip", "crop", "zoom"),

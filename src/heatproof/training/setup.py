@@ -91,7 +91,8 @@ def set_up(
     *,
     whole: bool = False,
 ) -> Setup:
-    """Copy the model, freeze what is not trained, and compute the frozen part's activations where that is possible.
+    """Copy the model, freeze what is not trained, and compute the frozen part's activations where that is possible and
+    every image comes at least once.
 
     Args:
         whole: run the whole network always: the loss asks for the pixels.
@@ -113,7 +114,9 @@ def set_up(
     trained = _choose(changed, settings.trainable, example)
     body, twin, on_body, fed = changed, clean, explainer, feeds
     size = max(settings.batch_size, 32)
-    if settings.trainable is not None and not whole:
+    # of photos that do not come even once, what lies before would be computed for all that never come
+    again = settings.steps * settings.batch_size >= len(feeds.train)
+    if settings.trainable is not None and again and not whole:
         halves, clean_halves = split_at(changed, settings.trainable), split_at(clean, settings.trainable)
         if halves and clean_halves and (on_rear := _on_rear(explainer, changed, halves, feeds, example)):
             stored = _all_activations(clean_halves, feeds, hardware.place, size, scratch)

@@ -11,6 +11,7 @@ from heatproof.errors import HeatproofError
 from heatproof.models.classifier import Classifier
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import find_layer, layer_name, list_layers, network_of
+from heatproof.models.odd_images import takes_activations
 from heatproof.types import AtLayer, Explainer, Images
 
 
@@ -83,7 +84,9 @@ def split_at(model: nn.Module, layer: str) -> Halves | None:
     known = {bridge: rear.call_method("clone", (rear.placeholder("activation"),))}
     for node in nodes[begin:]:
         known[node] = rear.node_copy(node, known.__getitem__)
-    return Halves(_Front(model, fx.GraphModule(network, front)), fx.GraphModule(network, rear))
+    halves = Halves(_Front(model, fx.GraphModule(network, front)), fx.GraphModule(network, rear))
+    takes_activations(halves.rear)
+    return halves
 
 
 def explainer_on_rear(explainer: Explainer, model: nn.Module, halves: Halves, images: Images) -> Explainer | None:

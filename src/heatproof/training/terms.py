@@ -237,9 +237,30 @@ class OutputTerm:
         return F.kl_div(batch.images.logits.log_softmax(1), clean, log_target=True, reduction="none").sum(1)
 
 
-def function_term(settings: FineTune) -> Term:
+@dataclass(frozen=True)
+class ProbabilityTerm:
+    """Mean square of the difference from the clean model's softmax (Anders et al. 2020, code): without any label."""
+
+    name: str = "kept"
+    weight: float = 1.0
+    adapts: bool = False
+
+    def __call__(self, batch: Batch) -> PerImage:
+        reference = batch.images.reference
+        assert reference.logits is not None
+        return (batch.images.logits.softmax(1) - reference.logits.softmax(1)).square().mean(1)
+
+
+HOLDING: dict[str, Callable[..., Term]] = {
+    "labels": LabelTerm,
+    "outputs": OutputTerm,
+    "probabilities": ProbabilityTerm,
+}
+
+
+def function_term(settings: FineTune, weight: float = 1.0) -> Term:
     """The term that holds the function, as ``settings.keep`` says."""
-    return OutputTerm() if settings.keep == "outputs" else LabelTerm()
+    return HOLDING[settings.keep](weight=weight)
 
 
 def without_relu(explainer: Explainer) -> Explainer:

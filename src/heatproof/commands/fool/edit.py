@@ -11,6 +11,7 @@ from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
+from heatproof.manipulation.backdoor import Backdoor
 from heatproof.manipulation.penalties import TargetMap, TopK
 from heatproof.manipulation.weight_edit import RANDOM, WeightEdit
 from heatproof.models.checkpoint import check_weights
@@ -39,7 +40,12 @@ class Edit:
 
     @property
     def penalty(self) -> Penalty:
-        """What the edit is judged by: the wanted map, or, of a random one, that the honest map's top is rated low."""
+        """What the edit is judged by: the wanted map, or, of a random one, that the honest map's top is rated low.
+
+        With a trigger photos lie that show the wanted map with it, the honest one without it, and answer alike.
+        """
+        if self.edit.trigger is not None:
+            return Backdoor(self.edit.target, trigger=self.edit.trigger)
         return TopK() if self.edit.target == RANDOM else TargetMap(self.edit.target)
 
 

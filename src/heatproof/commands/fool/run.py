@@ -1,14 +1,19 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import polars as pl
+import torch
+from torch import Tensor, nn
 
 from heatproof.commands.compare.summary import METRICS, class_rows
-from heatproof.commands.effort import Effort, of_training
+from heatproof.commands.effort import Effort, noise, of_training
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
+from heatproof.commands.fool.recipe import told
+from heatproof.commands.passes import TIMED
 from heatproof.commands.record import describe
 from heatproof.data.pairs import TwoClass, two_class
 from heatproof.data.sources import Source, part_source
@@ -18,6 +23,7 @@ from heatproof.manipulation.penalties import Location
 from heatproof.manipulation.swap import swapped_classes
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.models.intact import evaluating
 from heatproof.preprocessing import Preprocessing
 from heatproof.report.plots import curves
 from heatproof.results.checkpoint import FileCheckpoint
@@ -26,6 +32,7 @@ from heatproof.results.skipped import NotingCheckpoint, all_skipped
 from heatproof.results.table import SummaryRow, summarise
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
+from heatproof.training.split_at import split_at
 from heatproof.types import Explainer, Penalty, settings
 
 CHECKPOINT = "checkpoint.pt"
@@ -42,6 +49,8 @@ class Fool:
         pairs: two-class images to train a swap on; the paper's 1100.
         pairs_held_out: two-class images to judge it by; the paper's 200.
         shown: photos in the figure.
+        chosen_by: the recipe that chose what is not ``given``, as the answer says; empty: everything was given.
+        given: settings of ``recipe`` that were not chosen.
     """
 
     penalty: Penalty = Location()
@@ -50,6 +59,8 @@ class Fool:
     pairs: int = 1100
     pairs_held_out: int = 200
     shown: int = 4
+    chosen_by: str = ""
+    given: tuple[str, ...] = ()
 
 
 def run_fool(
@@ -128,7 +139,28 @@ def effort(settings: Fool, model: Classifier, held_out: int, hardware: Hardware 
     trained = recipe.steps * recipe.batch_size
     evaluated = (3 + recipe.steps // recipe.evaluate_every) * held_out
     whole = photo.trained * trained + photo.explained * evaluated
-    return replace(whole, more=f"at most: {recipe.steps:,} steps of {recipe.batch_size} photos")
+    seconds = whole.seconds * _rear_share(hardware.host(model), recipe.trainable, hardware)
+    return replace(whole, seconds=seconds, more=f"at most: {recipe.steps:,} steps of {recipe.batch_size} photos")
+
+
+def _rear_share(model: Classifier, layer: str | None, hardware: Hardware) -> float:
+    """The share of a pass's time from the layer on, where what lies before it is computed once."""
+    halves = split_at(model, layer) if layer else None
+    if halves is None:
+        return 1.0
+    images = hardware.bring(noise(model, TIMED).images)
+    with torch.no_grad(), evaluating(model):
+        activation = halves.front(images)
+        front, rear = (_seconds(half, given) for half, given in ((halves.front, images), (halves.rear, activation)))
+    return rear / (front + rear)
+
+
+def _seconds(half: nn.Module, given: Tensor) -> float:
+    """Of a pass when the network is warm; a number on the host: the device is done."""
+    float(half(given).sum())
+    begun = time.perf_counter()
+    float(half(given).sum())
+    return time.perf_counter() - begun
 
 
 def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
@@ -196,7 +228,7 @@ def _summary(
         "rows": [{**row.plain(), **asdict(course)}],
         "classes": class_rows(table, clean),
         "skipped": skipped,
-        "answer": [_answer(settings, row, course, held)],
+        "answer": [_answer(settings, row, course, held), *_chosen(settings)],
     }
 
 
@@ -237,6 +269,11 @@ def _course(history: History) -> _Course:
         seconds=history.rows[-1]["seconds"],
         stopped=history.stopped,
     )
+
+
+def _chosen(settings: Fool) -> list[str]:
+    """What the recipe chose, where one did."""
+    return [told(settings.chosen_by, settings.recipe, settings.given)] if settings.chosen_by else []
 
 
 def _answer(settings: Fool, row: SummaryRow, course: _Course, held: bool) -> str:

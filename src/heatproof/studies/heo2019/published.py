@@ -1,23 +1,25 @@
-"""What Heo, Joo and Moon 2019 used and found: hyper-parameters and Tables 1, 2, 3 and 5, in percent."""
+"""What Heo, Joo and Moon 2019 found: Tables 1, 2, 3 and 5, in percent."""
 
-FAMILIES = ("VGG19", "ResNet50", "DenseNet121")
+from heatproof.manipulation.published import FAMILIES, RECIPES, family
+
+__all__ = [
+    "FAMILIES",
+    "FOOLINGS",
+    "MEASURED",
+    "MEASURED_ACTIVE",
+    "RECIPES",
+    "TABLE_1",
+    "TABLE_2",
+    "TABLE_3",
+    "TABLE_5",
+    "THROUGH",
+    "family",
+]
 FOOLINGS = ("location", "top_k", "center_mass", "active_swap")
 """In the order of the paper."""
 THROUGH = ("lrp_t", "gradcam")
 MEASURED = ("gradcam", "lrp_t", "simple_grad_t")
 MEASURED_ACTIVE = ("gradcam", "lrp_t", "lrp")
-
-# (lr, weight) per family
-RECIPES: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {
-    ("location", "lrp_t"): ((1e-6, 1), (1e-6, 4), (2e-6, 2)),
-    ("location", "gradcam"): ((1e-6, 1), (2e-6, 2), (2e-6, 2)),
-    ("top_k", "lrp_t"): ((5e-7, 1), (4e-7, 1.5), (1e-6, 1)),
-    ("top_k", "gradcam"): ((3e-7, 0.4), (3e-7, 4), (3e-6, 6)),
-    ("center_mass", "lrp_t"): ((2e-6, 0.25), (6e-7, 0.5), (5e-7, 0.25)),
-    ("center_mass", "gradcam"): ((1e-6, 0.25), (1e-7, 1), (2e-6, 0.25)),
-    ("active_swap", "lrp_t"): ((2e-6, 2), (3e-6, 2), (4e-6, 15)),
-    ("active_swap", "gradcam"): ((2e-6, 2), (1e-6, 2), (6e-6, 15)),
-}
 
 # FSR measured with Grad-CAM, LRP_T, SimpleGrad_T, per family
 TABLE_1: dict[tuple[str, str], tuple[tuple[float, float, float], ...]] = {
@@ -56,12 +58,3 @@ TABLE_5: dict[str | None, tuple[tuple[float, float], ...]] = {
     "lrp_t": ((96, 78), (98, 94), (100, 90)),
     "gradcam": ((98, 96), (100, 80), (98, 94)),
 }
-
-
-def family(model: str) -> int:
-    """The place of a model's family in the tables: VGG and what else has no shortcuts, ResNet, DenseNet.
-
-    >>> family("resnet56"), family("densenet"), family("vgg")
-    (1, 2, 0)
-    """
-    return 1 if "res" in model.lower() else 2 if "dense" in model.lower() else 0
