@@ -7,7 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 import heatproof as hp
+from heatproof.commands.photos import open_photos
+from heatproof.data.batches import batches
+from heatproof.data.kinds import DEMO_COUNTS
 from heatproof.data.scenes import scenes
+from heatproof.data.sources import limited
 from heatproof.studies import small_transformers
 
 
@@ -24,6 +28,15 @@ def test_a_factory_is_a_model_by_name(name: str) -> None:
 def test_scenes_at_half_their_size_keep_their_mean() -> None:
     drawn = scenes(2, seed=0).images
     torch.testing.assert_close(small_transformers.small(drawn).mean((2, 3)), drawn.mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["vit_scenes", "swin_scenes"])
+def test_the_demo_comes_to_a_network_of_scenes_whole(name: str) -> None:
+    model = hp.load(f"{small_transformers.__file__}:{name}")
+    [batch] = batches(limited(open_photos(model, "demo"), 4), model.preprocessing, 4)
+    drawn = scenes(DEMO_COUNTS["test"], seed=0).images[[int(name[-4:]) for name in batch.ids]]
+    # Pillow rounds to whole grey levels
+    torch.testing.assert_close(batch.images, small_transformers.small(drawn), atol=0.51 / 255, rtol=0)
 
 
 @pytest.mark.slow

@@ -138,9 +138,9 @@ class FoolingTransformers:
                 )
             else:
                 photos = open_data(named(self.data), classes=small_networks.CLASSES)
-                feed = feed_photos(photos, small_transformers.SIZE)
-                small_networks.train(
-                    small_transformers.vit, file, feed, epochs=self.epochs, lr=1e-3, seed=self.seed, say=say
+                feed = feed_photos(photos, small_transformers.SIZE, augment="zoom")
+                small_transformers.train_on_photos(
+                    small_transformers.vit, file, feed, epochs=self.epochs, seed=self.seed, say=say
                 )
         return f"{Path(small_transformers.__file__)}:{name}@{file.resolve()}"
 
