@@ -35,8 +35,8 @@ def test_the_demo_comes_to_a_network_of_scenes_whole(name: str) -> None:
     model = hp.load(f"{small_transformers.__file__}:{name}")
     [batch] = batches(limited(open_photos(model, "demo"), 4), model.preprocessing, 4)
     drawn = scenes(DEMO_COUNTS["test"], seed=0).images[[int(name[-4:]) for name in batch.ids]]
-    # Pillow rounds to whole grey levels
-    torch.testing.assert_close(batch.images, small_transformers.small(drawn), atol=0.51 / 255, rtol=0)
+    # Pillow rounds to whole grey levels after rows and after columns
+    torch.testing.assert_close(batch.images, small_transformers.small(drawn), atol=1.01 / 255, rtol=0)
 
 
 @pytest.mark.slow
