@@ -138,7 +138,7 @@ class FoolingTransformers:
                 )
             else:
                 photos = open_data(named(self.data), classes=small_networks.CLASSES)
-                feed = feed_photos(photos, small_transformers.SIZE, augment="zoom")
+                feed = feed_photos(photos, small_transformers.SIZE)
                 small_transformers.train_on_photos(
                     small_transformers.vit, file, feed, epochs=self.epochs, seed=self.seed, say=say
                 )
