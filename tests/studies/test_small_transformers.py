@@ -39,6 +39,52 @@ def test_the_demo_comes_to_a_network_of_scenes_whole(name: str) -> None:
     torch.testing.assert_close(batch.images, small_transformers.small(drawn), atol=1.01 / 255, rtol=0)
 
 
+def test_a_window_lies_around_the_centre_as_far_as_the_grid_allows() -> None:
+    corner, middle, end = small_transformers._window(torch.tensor([[0.2, 0.4], [4.1, 2.9], [7.9, 4.0]]), 4)
+    assert corner.view(4, 4)[:, 0].tolist() == [0, 8, 16, 24]
+    # columns 2 to 5 around 4.1, rows 1 to 4 around 2.9
+    assert middle.view(4, 4)[0].tolist() == [10, 11, 12, 13]
+    assert end.view(4, 4)[0].tolist() == [20, 21, 22, 23]
+
+
+@pytest.mark.parametrize("name", ["vit_scenes", "swin_scenes"])
+def test_a_network_is_shown_the_window_and_nothing_else(name: str) -> None:
+    torch.manual_seed(0)
+    network = getattr(small_transformers, name)()
+    window = small_transformers._window(torch.tensor([[4.0, 4.0]]), 4)
+    images = torch.rand(1, 3, 32, 32)
+    outside = images.clone()
+    outside[:, :, :8], outside[:, :, :, 24:] = 0, 1
+    inside = images.clone()
+    inside[:, :, 8, 8] = 1 - inside[:, :, 8, 8]
+    with torch.no_grad():
+        first, other, moved = (small_transformers._logits(network, each, window) for each in (images, outside, inside))
+        assert torch.equal(first, other)
+        assert not torch.equal(first, moved)
+        # afterwards it sees all again
+        assert not torch.equal(
+            small_transformers._logits(network, images), small_transformers._logits(network, outside)
+        )
+
+
+def test_all_patches_kept_are_the_image_itself() -> None:
+    network, images = small_transformers.vit(), torch.rand(2, 3, 32, 32)
+    every = torch.arange(64).expand(2, -1)
+    with torch.no_grad():
+        whole, kept = small_transformers._logits(network, images), small_transformers._logits(network, images, every)
+    torch.testing.assert_close(kept, whole)
+
+
+def test_distances_from_the_ground_do_not_know_light_from_dark() -> None:
+    images = scenes(4, seed=3).images
+    plain = small_transformers._plain(images)
+    torch.testing.assert_close(small_transformers._plain(1 - images), plain)
+    assert plain.amin() >= 0
+    torch.testing.assert_close(plain.amax((1, 2, 3)), torch.ones(4))
+    # half of the pixels are ground
+    assert plain.median() < 0.3
+
+
 @pytest.mark.slow
 def test_a_stopped_training_on_scenes_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     def train(file: Path, stop: str = "never") -> list[str]:

@@ -214,14 +214,15 @@ class _Pool:
 
     @classmethod
     def drawn(cls, count: int, seed: int, digits: int) -> "_Pool":
-        found = [scenes(BLOCK, 10_000 * seed + number, "train", digits) for number in range(math.ceil(count / BLOCK))]
-        labels = torch.cat([part.labels.view(BLOCK, digits) for part in found])
-        boxes = torch.cat([part.boxes[:, 0] for part in found]).float()
-        return cls(
-            torch.cat([(small(part.images) * 255).round().byte() for part in found]),
-            F.one_hot(labels, len(DIGITS)).float().mean(1),
-            (boxes[:, :2] + boxes[:, 2:]) / 2 * CELLS / SIDE,
-        )
+        images, labels, centres = list[Tensor](), list[Tensor](), list[Tensor]()
+        for number in range(math.ceil(count / BLOCK)):
+            part = scenes(BLOCK, 10_000 * seed + number, "train", digits)
+            box = part.boxes[:, 0].float()
+            images.append((small(part.images) * 255).round().byte())
+            labels.append(part.labels.view(BLOCK, digits))
+            centres.append((box[:, :2] + box[:, 2:]) / 2 * CELLS / SIDE)
+        wanted = F.one_hot(torch.cat(labels), len(DIGITS)).float().mean(1)
+        return cls(torch.cat(images), wanted, torch.cat(centres))
 
     def batch(self, size: int, seed: int, step: int) -> tuple[Images, Tensor, Tensor]:
         chosen = torch.from_numpy(turns(len(self.images), size, seed, step))
@@ -309,7 +310,7 @@ def _kept(network: VisionTransformer, patches: Int[Tensor, "batch patches"]) -> 
         hook.remove()
 
 
-def _cut(images: Images, patches: Int[Tensor, "batch patches"]) -> Images:
+def _cut(images: Images, patches: Int[Tensor, "batch patches"]) -> Float[Tensor, "batch channels side side"]:
     """The window of each image that these patches make."""
     side = math.isqrt(patches.shape[1])
     corners = torch.stack([patches[:, 0] // CELLS, patches[:, 0] % CELLS], 1) * PATCH
