@@ -68,7 +68,7 @@ class FoolingTransformers:
     test: str = "shared:data/cifar10/test"
     explainers: tuple[str, ...] = ("gradcam", "chefer", "attnlrp")
     penalties: tuple[str, ...] = tuple(PENALTIES)
-    epochs: int = 2
+    epochs: int = 16
     photos: int = 4000
     steps: int = 150
     batch_size: int = 32
