@@ -68,7 +68,7 @@ class FoolingTransformers:
     test: str = "shared:data/cifar10/test"
     explainers: tuple[str, ...] = ("gradcam", "chefer", "attnlrp")
     penalties: tuple[str, ...] = tuple(PENALTIES)
-    epochs: int = 2
+    epochs: int = 16
     photos: int = 4000
     steps: int = 150
     batch_size: int = 32
@@ -139,8 +139,8 @@ class FoolingTransformers:
             else:
                 photos = open_data(named(self.data), classes=small_networks.CLASSES)
                 feed = feed_photos(photos, small_transformers.SIZE)
-                small_networks.train(
-                    small_transformers.vit, file, feed, epochs=self.epochs, lr=1e-3, seed=self.seed, say=say
+                small_transformers.train_on_photos(
+                    small_transformers.vit, file, feed, epochs=self.epochs, seed=self.seed, say=say
                 )
         return f"{Path(small_transformers.__file__)}:{name}@{file.resolve()}"
 
