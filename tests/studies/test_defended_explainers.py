@@ -10,9 +10,10 @@ from heatproof.defences.smoothed import Smoothed
 from heatproof.defences.softplus import Softplus
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.gradient import SimpleGrad
 from heatproof.results import Run
 from heatproof.studies import defended_explainers as study
-from heatproof.studies.defended_explainers import Defence, DefendedExplainers, chosen
+from heatproof.studies.defended_explainers import Defence, DefendedExplainers, chosen, is_noisy
 
 FEW = (
     Defence("plain", GradCAM(), soft=False),
@@ -106,3 +107,11 @@ def test_too_few_photos_are_told(tmp_path) -> None:
         Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / f"{number}.png")
     with pytest.raises(InputError, match="2 photos to choose by and 3 to judge by were asked for, and there are 3"):
         replace(small(), data=str(tmp_path))._parts(hp.load("demo"))
+
+
+def test_a_defence_is_noisy_whatever_its_settings() -> None:
+    # the usual number of copies is not in its text
+    usual = Defence("smoothed", Smoothed(SimpleGrad(), sigma=0.12))
+    assert "n=" not in usual.text
+    assert is_noisy(usual)
+    assert not is_noisy(Defence("softplus", Softplus(SimpleGrad())))

@@ -159,7 +159,7 @@ class DefendedExplainers:
             for defence in defences:
                 rivals = [one for one in defences if one.family == defence.family]
                 if len(rivals) > 1 or defence.family == "plain":
-                    cell = Cell(self, "choose", plain, defence, ATTACKS[-1:] if is_noisy(defence) else ("knowing",))
+                    cell = Cell(self, "choose", plain, defence, ("knowing",))
                     found[defence.text] = cell.rows(run, model, hardware.bring(parts["choose"]), say)
             for family in dict.fromkeys(one.family for one in defences):
                 members = [one for one in defences if one.family == family]
@@ -276,7 +276,7 @@ class Cell(NamedTuple):
 
 def is_noisy(defence: Defence) -> bool:
     """Whether the map is one draw of many."""
-    return "n=" in defence.text
+    return redrawn(defence.explainer, 1) != redrawn(defence.explainer, 0)
 
 
 def with_photos(explainer: Explainer, photos: str) -> Explainer:
