@@ -129,7 +129,8 @@ def test_from_python(tmp_path: Path) -> None:
     assert result.model is not None
     assert result.model(seen.images[:2]).shape == (2, 10)
     assert result.images.height == 8
-    assert "likeness" in result.answer[0]
+    assert "Nothing was found" in result.answer[0]
+    assert "likeness" in result.answer[1]
     before = (tmp_path / "run/model.safetensors").stat().st_mtime_ns
     again = hp.repair("demo", (seen.images, seen.labels), held_out=(judged.images, judged.labels), **more)
     assert (tmp_path / "run/model.safetensors").stat().st_mtime_ns == before  # complete already: read, not made anew

@@ -276,3 +276,12 @@ def test_real_photos_equal_torchvisions_evaluation(shared: Path) -> None:
     for name, image in zip(ids, images, strict=True):
         with Image.open(shared / "data/photos/pacs-photo-elephant" / name) as stored:
             assert torch.equal(image, preset(stored.convert("RGB")))
+
+
+def test_a_batch_lies_channel_by_channel(tmp_path: Path) -> None:
+    """Whatever order a reader leaves a photo in: another order is another convolution, by its rounding."""
+    for name in "ab":
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    [batch] = batches(open_data(str(tmp_path), labels=False), 8, 2)
+    assert batch.images.is_contiguous()
+    assert batch.images.dtype == torch.float32

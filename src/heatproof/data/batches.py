@@ -235,7 +235,7 @@ def _batch(photos: list[Photo]) -> Batch:
     if all(image.dtype == torch.uint8 for image in pixels):
         # as bytes: a quarter of the memory for the second copy; by NumPy, in this thread alone: torch would wait for
         # threads of its own on processors where the next photos are being read (60 ms for a batch of 16, not 4)
-        values = np.stack([image.numpy() for image in pixels]).astype(np.float32)
+        values = np.stack([image.numpy() for image in pixels]).astype(np.float32, order="C")
         values /= np.float32(255)
         return Batch(names, torch.from_numpy(values), labels)
     return Batch(names, torch.stack([scaled(image) for image in pixels]), labels)
