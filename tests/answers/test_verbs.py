@@ -250,3 +250,19 @@ def test_a_mask_in_a_file_fits_one_way_in_which_photos_come(tmp_path: Path) -> N
     Image.new("L", (10, 10), 255).save(tmp_path / "mask.png")
     with pytest.raises(hp.InputError, match="photos come to these 2 models in different ways, and the mask"):
         scored(OverMask(str(tmp_path / "mask.png")), [hp.GradCAM()], [small(), small(size=12)])
+
+
+def test_budgets_are_read_as_the_shell_reads_them() -> None:
+    found = hp.shift("demo", "demo", epsilon=["8/255", 0.01], limit=2)
+    assert set(found.images["epsilon"].round(4)) == {0.0, round(8 / 255, 4), 0.01}
+    with pytest.raises(hp.InputError, match="names no budget"):
+        hp.shift("demo", "demo", epsilon=[], limit=2)
+    with pytest.raises(hp.HeatproofError, match="'much' is no value"):
+        hp.shift("demo", "demo", epsilon="much", limit=2)
+
+
+def test_what_is_no_network_and_no_count_of_photos_is_told() -> None:
+    with pytest.raises(hp.InputError, match=r"got 'demo'; hp.load\(NAME\) makes one"):
+        hp.GradCAM()("demo", torch.rand(1, 3, 64, 64))  # type: ignore[arg-type]
+    with pytest.raises(hp.InputError, match="limit must be a whole number, at least 1 photo, got '12'"):
+        hp.shift("demo", "demo", limit="12")  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from heatproof import catalog
+from heatproof import catalog, spec
 from heatproof.answers.filling import filled, job_of, named_model, progress, result
 from heatproof.answers.given import (
     LIES,
@@ -36,6 +36,7 @@ from heatproof.commands.precision import settle
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.commands.shift.run import effort as shift_effort
 from heatproof.data.boxes import Boxes
+from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.random_map import RandomMap
@@ -140,7 +141,7 @@ def shift(
     data: Data,
     *,
     attack: str | Attack | Sequence[str | Attack] = "fgsm()",
-    epsilon: float | Sequence[float] | None = None,
+    epsilon: float | str | Sequence[float | str] | None = None,
     explainer: str | Explainer | Sequence[str | Explainer] = "gradcam()",
     score: Asked | None = None,
     explain: Literal["clean", "adversarial", "label"] = "clean",
@@ -160,7 +161,7 @@ def shift(
 
     Args:
         model: one, or several that are compared.
-        epsilon: of [0, 1] pixels; ``None``: 0.01, 0.05, 0.075 and 0.1.
+        epsilon: of [0, 1] pixels, also as text, ``"8/255"``; ``None``: 0.01, 0.05, 0.075 and 0.1.
         score: what is explained: a name, a spec or an object, for explainers that name none.
             Of one that is no class's (an output, a likeness) attacks lower it.
         explain: the class that is explained.
@@ -177,7 +178,7 @@ def shift(
     explainers = built(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, explainers, [as_classifier(one) for one in several(model)])
     models = explained.models
-    more: dict[str, Any] = {} if epsilon is None else {"epsilons": tuple(float(e) for e in several(epsilon))}
+    more: dict[str, Any] = {} if epsilon is None else {"epsilons": _budgets(epsilon)}
     if penalty is not None:
         (more["penalty"],) = built(penalty, catalog.PENALTIES, "penalty")
     elif explained.lower is not None:
@@ -344,3 +345,11 @@ def evaluate(
                 advance=advance,
             )
         return result("evaluate", run, shown, out, shown="side_by_side")
+
+
+def _budgets(epsilon: float | str | Sequence[float | str]) -> tuple[float, ...]:
+    """As the command line reads them."""
+    found = tuple(spec.number(one) if isinstance(one, str) else float(one) for one in several(epsilon))
+    if not found:
+        raise InputError("epsilon= names no budget; leave it out for the usual four")
+    return found

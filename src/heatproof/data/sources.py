@@ -190,8 +190,8 @@ def open_data(
         InputError: The data is not there, holds no photo, or its labels do not fit the classes.
         AddressError: The store at an address does not answer, or refuses.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit must be at least 1 photo, got {limit}")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise InputError(f"limit must be a whole number, at least 1 photo, got {limit!r}")
     names = [name] if isinstance(name, str | Path) else list(name)
     if not names:
         raise InputError("no data was named: expected photos, a folder, a manifest, tar shards or demo")

@@ -299,6 +299,10 @@ def check_images(model: nn.Module, images: Tensor) -> None:
     Raises:
         InputError: says what was expected, what came, and the way out.
     """
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            f"a model is a network, a torch.nn.Module or a hp.Classifier, got {model!r}; hp.load(NAME) makes one"[:300]
+        )
     if not isinstance(images, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(
             f"images must be a tensor [batch, channels, height, width], got {type(images).__name__}; "

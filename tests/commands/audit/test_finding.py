@@ -52,8 +52,10 @@ def test_the_banner_says_what_was_concluded(frame, tone, word):
     assert (found["tone"], found["word"]) == (tone, word)
     speaking = sum(check.verdict in ("fail", "doubtful") for check in checks)
     against = ("none speaks", "1 speaks", "2 speak", "3 speak")[speaking]
+    failed = "1" if word == "not supported" else "none"
     assert found["grounds"][0] == (
-        f"60 photos. 3 of 3 numbers could be judged, 2 of which decide; {against} against the heatmaps."
+        f"60 photos. 3 of 3 numbers could be judged, of the 2 that decide {failed} failed; {against} against the "
+        "heatmaps."
     )
     assert "23 networks known to be honest" in found["grounds"][1]
 

@@ -50,6 +50,16 @@ def test_verdicts_on_either_side(number: str) -> None:
     assert "within what honest networks show" in found(number, 0.0).reason
 
 
+def test_what_passes_beyond_its_limit_says_why():
+    limits = {"predicted_class": Limits(0.1, 0.05, 5)}
+    few = Thresholds(limits, None, {"few": {"predicted_class": "5 networks"}})
+    doubtful, failing = (judge("predicted_class", Interval(v, v, v, 40), few) for v in (-0.07, -0.9))
+    assert (doubtful.verdict, failing.verdict) == ("pass", "doubtful")
+    assert "within" not in doubtful.reason
+    assert doubtful.reason.endswith("; it passes, since the limit rests on 5 networks.")
+    assert failing.reason.endswith("; doubtful at most, since the limit rests on 5 networks.")
+
+
 def test_a_wide_interval_does_not_condemn() -> None:
     assert found("agreement", FAIL + 0.5, spread=0.01).verdict == "fail"
     assert found("agreement", FAIL + 0.5, spread=4 * UNIT).verdict == "doubtful"

@@ -49,8 +49,10 @@ def finding(
     judged = [check for check in checks if check.verdict != "not applicable"]
     deciding = [check for check in judged if check.decides]
     against = [check for check in judged if check.verdict in ("fail", "doubtful")]
-    judged_words = f"{len(judged)} of {len(checks)} numbers could be judged, {len(deciding)} of which decide"
-    grounds = [f"{photos} photos. {judged_words}; {_speaking(len(against))} against the heatmaps."]
+    failed = sum(check.verdict == "fail" for check in deciding)
+    decided = f"of the {len(deciding)} that decide {failed or 'none'} failed" if deciding else "none that decides"
+    speaking = f"{_speaking(len(against))} against the heatmaps"
+    grounds = [f"{photos} photos. {len(judged)} of {len(checks)} numbers could be judged, {decided}; {speaking}."]
     return {
         "word": WORDS.get(verdict, verdict),
         "tone": TONES.get(verdict, "unknown"),

@@ -45,8 +45,8 @@ QUESTIONS = {
         "A model that sees the whole photo loses little anywhere, whatever its map shows.",
     ),
     "share": Question(
-        "How much of what the best order of covering does is done by the map's order?",
-        "The best order is that of squares; a finer map can be right and still do less.",
+        "Does covering in the map's order do anything of what covering in the order of the model's own losses does?",
+        "The model's losses are those of squares: a finer map can do more, or be right and do less.",
     ),
     "likeness": Question(
         "Do the maps of different photos differ?",

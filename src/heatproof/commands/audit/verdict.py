@@ -53,14 +53,19 @@ class Number:
 NUMBERS = {
     "agreement": Number("witness", "low", False, "the maps foretell what the model loses when parts are covered"),
     "all_classes": Number("witness", "low", True, "the maps of all classes foretell what their logits lose"),
-    "worst_class": Number("witness", "low", False, "the maps of the class that does it worst foretell that"),
+    "worst_class": Number("witness", "low", False, "the maps of the worst class foretell what the model loses"),
     "own_witness": Number("witness", "low", False, "a map fits its own photo's witness better than others'"),
     "predicted_class": Number(
-        "witness", "low", False, "the predicted class's map foretells it better than the other classes' maps do", 0.03
+        "witness", "low", False, "the predicted class's map foretells the loss better than other classes' maps", 0.03
     ),
-    "predicted_worst": Number("witness", "low", False, "so it is for the class that does it worst", 0.05),
+    "predicted_worst": Number("witness", "low", False, "the predicted class's map does so for the worst class", 0.05),
     "faithfulness": Number("faithfulness", "low", True, "more of the answer goes in the map's order than at random"),
-    "share": Number("faithfulness", "low", False, "the map's order does what the witness's does, random being 0"),
+    "share": Number(
+        "faithfulness",
+        "low",
+        False,
+        "covering in the map's order does what the witness's order does (1; a random order: 0)",
+    ),
     "likeness": Number("input", "high", False, "the maps of different photos are alike"),
     "frame": Number("input", "high", True, "the maps lie on the frame"),
     "hidden_place": Number("input", "high", True, "a place that the model needs is missing in the maps", 0.05),
@@ -69,8 +74,12 @@ NUMBERS = {
     "mosaic_swap": Number(
         "mosaics", "high", True, "the maps of two classes lie in each other's photo of a mosaic", 0.04
     ),
-    "contrast": Number("differences", "low", True, "the map of the logit is that of its lead over the others"),
-    "softmax_contrast": Number("differences", "low", True, "the map of the logit is that of its lead over its rivals"),
+    "contrast": Number(
+        "differences", "low", True, "the map of a class is like the map of what sets it apart from all others"
+    ),
+    "softmax_contrast": Number(
+        "differences", "low", True, "the map of a class is like the map of what sets it apart from its rivals"
+    ),
     "randomised": Number("randomisation", "high", False, "the maps stay when the head's weights are drawn anew"),
     "noise": Number("stability", "high", False, "the maps move under noise that is hardly seen"),
     "fgsm": Number("stability", "high", False, "the maps move under FGSM that changes no answer"),
@@ -298,10 +307,12 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
         verdict = "doubtful" if verdict == "fail" else "pass"
     side = "above" if about.bad == "high" else "below"
     limit = f"fails {side} {fail:.2f}" if verdict == "fail" else f"doubtful {side} {doubtful:.2f}"
-    place = "within" if verdict == "pass" else side
+    place = "within" if distance <= DOUBT else side
     words = f"{place} what honest networks show ({limits.median:.2f} in the middle, {limit})"
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
-    few = f"; doubtful at most, since the limit rests on {rests}" if rests and verdict != "pass" else ""
+    few = ""
+    if rests and distance > DOUBT:
+        few = f"; {'doubtful at most' if verdict == 'doubtful' else 'it passes'}, since the limit rests on {rests}"
     reason = f"How far {about.means}: {found.value:.2f}, {words}{few}."
     return Check(about.check, number, found.value, low, high, fail, doubtful, distance, verdict, reason)
 

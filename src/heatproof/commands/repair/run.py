@@ -213,12 +213,18 @@ def answer(
     last = [
         "The checkpoint is handed out as it came: honest maps need no repair (--always hands out the pulled weights)."
     ]
-    return [_lie(finding), first, *(last if as_it_came else [])]
+    return (
+        [_lie(finding, row.count), *last, f"The pulled weights: {first}"]
+        if as_it_came
+        else [_lie(finding, row.count), first]
+    )
 
 
-def _lie(finding: Found) -> str:
+def _lie(finding: Found, photos: int) -> str:
     most = f", most among {finding.worst[0]} ({finding.worst[1]:.0%})" if finding.worst and finding.worst[1] else ""
+    turned = (
+        f"{finding.turned:.0%} of the maps of {photos} held-out photos turned when they were pulled to the truth{most}"
+    )
     if finding.lie:
-        return f"There was a lie: {finding.turned:.0%} of the maps turned when they were pulled to the truth{most}."
-    turned = f"{finding.turned:.0%} of the maps turned when they were pulled to the truth{most}"
+        return f"There was a lie: {turned}."
     return f"Nothing was found: {turned}, as of an honest network."
