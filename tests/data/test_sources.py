@@ -555,7 +555,7 @@ class TestLimit:
             assert shown(some) == [shown(everyone)[place] for place in places]
         assert len({tuple(open_data(tmp_path, limit=6, seed=seed).ids) for seed in range(5)}) > 1
         assert open_data(tmp_path, classes=CLASSES, limit=99).ids == everyone.ids
-        with pytest.raises(InputError, match="limit must be at least 1 photo, got 0"):
+        with pytest.raises(InputError, match="limit must be a whole number, at least 1 photo, got 0"):
             open_data(tmp_path, limit=0)
 
 
@@ -765,5 +765,5 @@ def test_a_share_set_aside_is_disjoint_and_of_the_size_asked_for(paint, tmp_path
 def test_a_limit_below_one_photo_is_refused(paint) -> None:
     source = open_data(paint("a.png"))
     assert shown(limited(source, 1)) == shown(limited(source, None)) == shown(source)
-    with pytest.raises(InputError, match="limit must be at least 1 photo, got 0"):
+    with pytest.raises(InputError, match="limit must be a whole number, at least 1 photo, got 0"):
         limited(source, 0)

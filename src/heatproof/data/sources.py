@@ -190,8 +190,7 @@ def open_data(
         InputError: The data is not there, holds no photo, or its labels do not fit the classes.
         AddressError: The store at an address does not answer, or refuses.
     """
-    if limit is not None and (type(limit) is not int or limit < 1):
-        raise InputError(f"limit must be a whole number, at least 1 photo, got {limit!r}")
+    _check_limit(limit)
     names = [name] if isinstance(name, str | Path) else list(name)
     if not names:
         raise InputError("no data was named: expected photos, a folder, a manifest, tar shards or demo")
@@ -215,14 +214,18 @@ def _check_count(listing: Listing, count: int, name: str) -> None:
         raise InputError(f"{name} has a class {max(listing.labels)}, and the model has {count}, from 0 on; {way}")
 
 
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise InputError(f"limit must be a whole number, at least 1 photo, got {limit!r}")
+
+
 def limited(source: Source, limit: int | None, seed: int = 0) -> Source:
     """At most ``limit`` of the photos, chosen as :func:`open_data` chooses them.
 
     Raises:
         InputError: a limit below 1.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit must be at least 1 photo, got {limit}")
+    _check_limit(limit)
     places = _spread(len(source), limit, seed)
     return replace(source, positions=[source.positions[place] for place in places])
 
