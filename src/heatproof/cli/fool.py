@@ -85,7 +85,9 @@ def fool(
     steps: Annotated[int | None, typer.Option("--steps", help="At most so many.", show_default=BY_RECIPE)] = None,
     keep: Annotated[
         str | None,
-        typer.Option("--keep", help="What holds the function: labels or outputs.", show_default=BY_RECIPE),
+        typer.Option(
+            "--keep", help="What holds the function: labels, outputs or probabilities.", show_default=BY_RECIPE
+        ),
     ] = None,
     trainable: Annotated[
         str | None,

@@ -231,9 +231,7 @@ class OutputTerm:
     adapts: bool = False
 
     def __call__(self, batch: Batch) -> PerImage:
-        reference = batch.images.reference
-        assert reference.logits is not None
-        clean = reference.logits.log_softmax(1)
+        clean = _clean_logits(batch).log_softmax(1)
         return F.kl_div(batch.images.logits.log_softmax(1), clean, log_target=True, reduction="none").sum(1)
 
 
@@ -246,9 +244,14 @@ class ProbabilityTerm:
     adapts: bool = False
 
     def __call__(self, batch: Batch) -> PerImage:
-        reference = batch.images.reference
-        assert reference.logits is not None
-        return (batch.images.logits.softmax(1) - reference.logits.softmax(1)).square().mean(1)
+        return (batch.images.logits.softmax(1) - _clean_logits(batch).softmax(1)).square().mean(1)
+
+
+def _clean_logits(batch: Batch) -> Logits:
+    """What the clean model answers, which terms that hold by it have had asked."""
+    logits = batch.images.reference.logits
+    assert logits is not None
+    return logits
 
 
 HOLDING: dict[str, Callable[..., Term]] = {
