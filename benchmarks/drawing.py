@@ -1,6 +1,7 @@
 """``explain`` beside Grad-CAM alone, its figures, and the reading of photos: ``python -m benchmarks drawing``."""
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +30,14 @@ BATCH, SIZE = 16, 224
 PHOTOS = 320
 CAMERA = (375, 500)
 """Rows and columns of a photo, as most of ImageNet's are."""
+FACTORY = """from heatproof.vision import torchvision
+
+
+def network():
+    made = torchvision.models.{name}(weights=None).eval()
+    made.mean, made.std, made.input_size = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), {size}
+    return made
+"""
 NETWORKS = ("squeezenet1_1", "mobilenet_v2", "resnet50")
 
 
@@ -125,8 +134,50 @@ def explain_beside_gradcam(runs: int) -> str:
     return table(title, rows, heads)
 
 
+def _commanded(folder: str, network: str, processes: int) -> None:
+    """The command as it is typed, by so many processes that share the photos."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    with tempfile.TemporaryDirectory() as out:
+        asked = ["-m", "heatproof", "explain", folder, "--model", network, "--explainer", "gradcam()", "--top", "1"]
+        more = ["--figures", "20", "--batch-size", str(BATCH), "--out", f"{out}/run", "-q"]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // processes))}
+        subprocess.run([*launcher, *asked, *more], check=True, env=environment, capture_output=True)
+
+
+def explain_by_processes(runs: int) -> str:
+    """What further photos take, so that neither loading nor the figures count: of four times as many photos."""
+    rows: list[tuple[str, ...]] = []
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as beside:
+        few, many = (f"{beside}/{name}" for name in ("few", "many"))
+        for folder in (few, many):
+            Path(folder).mkdir()
+        write_photos(Path(few), PHOTOS)
+        write_photos(Path(many), 4 * PHOTOS)
+        for name in NETWORKS[:2]:
+            code = Path(beside, f"{name}.py")
+            code.write_text(FACTORY.format(name=name, size=SIZE))
+            model, network = classifier(name), f"{code}:network"
+            ready = [b.images for b in batches(hp.open_data(few, labels=False), model.preprocessing, BATCH)]
+            seconds = interleaved(
+                {
+                    "maps": partial(_maps, model, ready),
+                    **{
+                        f"{count} {part}": partial(_commanded, folder, network, count)
+                        for count in (1, cores)
+                        for part, folder in (("few", few), ("many", many))
+                    },
+                },
+                runs,
+            )
+            further = {count: (seconds[f"{count} many"] - seconds[f"{count} few"]) / 3 for count in (1, cores)}
+            rows.append((name, *(f"{seconds['maps'] / further[count]:.2f}" for count in (1, cores))))
+    heads = ("", "one process", f"{cores} processes on {cores} cores")
+    return table(f"heatproof explain, {3 * PHOTOS} further photos: throughput, of Grad-CAM alone", rows, heads)
+
+
 def main(runs: int = 3) -> None:
-    for part in (figures_a_second, explain_beside_gradcam):
+    for part in (figures_a_second, explain_beside_gradcam, explain_by_processes):
         print(part(runs), flush=True)
 
 

@@ -14,7 +14,6 @@ HeatproofError
 import difflib
 import re
 from collections.abc import Iterable
-from typing import ClassVar
 
 # an apostrophe within a word is no quotation mark
 _QUOTED = re.compile(r"(?<!\w)'[^'\n]{201,}'(?!\w)|(?<!\w)\"[^\"\n]{201,}\"(?!\w)")
@@ -29,11 +28,11 @@ class HeatproofError(Exception):
     """Something a user can mend; the text says what was expected, what came, and the way out.
 
     Attributes:
-        usage: the command itself is wrong (it names what does not exist), whatever photos and weights are like: the
-            command line then leaves with status 2, else with 1.
+        usage: whether the command itself is wrong, with which status 2 the command line then leaves, else with 1;
+            ``None``: it is where nothing was begun yet, and else something failed on the way.
     """
 
-    usage: ClassVar[bool] = False
+    usage: bool | None = None
 
     def __init__(self, *texts: object) -> None:
         super().__init__(*(shortened(text) if isinstance(text, str) else text for text in texts))
@@ -91,6 +90,8 @@ class SpecError(HeatproofError, ValueError):
 
 class AddressError(HeatproofError, OSError):
     """A store at an address that does not answer, or refuses: the run stops there, and the same command goes on."""
+
+    usage = False
 
 
 class RunError(HeatproofError, RuntimeError):

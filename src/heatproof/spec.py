@@ -8,6 +8,7 @@ literals, the arithmetic of numbers, and further specs are understood.
 import ast
 import inspect
 import operator
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -71,6 +72,11 @@ def check(text: str, catalog: Mapping[str, Callable[..., Any]], kind: str = "nam
             _name(call, text, catalog)
 
 
+def _outermost(catalog: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a spec may begin with: of several catalogs the first, the others hold what stands inside."""
+    return catalog.maps[0] if isinstance(catalog, ChainMap) else catalog
+
+
 def _call_of(text: str, kind: str) -> ast.Call:
     tree = _parsed(_typeable(text))
     if isinstance(tree, ast.Name):
@@ -123,7 +129,8 @@ def _name(tree: ast.Call, text: str, catalog: Mapping[str, Callable[..., Any]], 
     known = {_folded(name): name for name in catalog}
     name = known.get(_folded(tree.func.id))
     if name is None:
-        raise SpecError(f"there is no {kind} {tree.func.id!r}; {did_you_mean(tree.func.id, catalog)}")
+        entries = catalog if kind == "name" else _outermost(catalog)
+        raise SpecError(f"there is no {kind} {tree.func.id!r}; {did_you_mean(tree.func.id, entries)}")
     return name
 
 

@@ -29,7 +29,7 @@ def test_shards_from_python_are_one_call(
         assert "(shift: 0 rows" in repr(part)
         assert "hp.merge" in part._repr_html_()
     # there is no command to be given again
-    assert heatproof("merge", *map(str, folders), "--out", str(tmp_path / "cli")) == 1
+    assert heatproof("merge", *map(str, folders), "--out", str(tmp_path / "cli")) == 2
     assert "join them with hp.merge(runs, out=OUT), and call hp.shift as before" in " ".join(
         capsys.readouterr().err.split()
     )

@@ -73,7 +73,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
     assert heatproof(*words) == 0
     assert "complete already" in capsys.readouterr().err
     assert (tmp_path / "out" / "images.parquet").stat().st_mtime_ns == before
-    assert heatproof(*words, "--top", "1") == 1
+    assert heatproof(*words, "--top", "1") == 2
     assert "--overwrite" in capsys.readouterr().err
     assert heatproof(*words, "--top", "1", "--overwrite") == 0
 
@@ -114,13 +114,13 @@ def test_json_is_the_summary(photos: Path, tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["explain", "nowhere.png", "--model", "demo"], 1, "there is no nowhere.png"),
+        (["explain", "nowhere.png", "--model", "demo"], 2, "there is no nowhere.png"),
         (["explain", "PHOTOS", "--model", "dmo"], 2, "there is no model 'dmo'; did you mean demo?"),
         (["explain", "PHOTOS", "--model", "demo", "--layer", "stge7"], 2, "did you mean stage7"),
         (["explain", "PHOTOS", "--model", "demo", "--explainer", "gradcm"], 2, "did you mean gradcam"),
         (["explain", "PHOTOS", "--model", "demo", "--target", "12"], 2, "there is no class 12"),
-        (["explain", "PHOTOS", "--model", "demo", "--device", "cuda:7"], 1, "device 'cuda:7' cannot be used"),
-        (["explain", "PHOTOS", "--model", "demo", "--precision", "fp3"], 1, "precision is fp32 or bf16, got 'fp3'"),
+        (["explain", "PHOTOS", "--model", "demo", "--device", "cuda:7"], 2, "device 'cuda:7' cannot be used"),
+        (["explain", "PHOTOS", "--model", "demo", "--precision", "fp3"], 2, "precision is fp32 or bf16, got 'fp3'"),
         (["explain", "PHOTOS/text.jpg", "--model", "demo"], 1, "none of the 1 photos"),
         (["explain", "PHOTOS", "--model", "demo", "--nonsense"], 2, "No such option"),
         (["study", "nothing"], 2, "there is no study 'nothing'"),
@@ -141,10 +141,10 @@ def test_wrong_input_gets_a_sentence(
 
 def test_an_empty_folder_and_a_foreign_folder(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "empty").mkdir()
-    assert heatproof("explain", str(tmp_path / "empty"), "--model", "demo", "--out", str(tmp_path / "out")) == 1
+    assert heatproof("explain", str(tmp_path / "empty"), "--model", "demo", "--out", str(tmp_path / "out")) == 2
     assert "no photo" in capsys.readouterr().err
     # the photos' own folder holds files that are no run: nothing there is touched
-    assert heatproof("explain", str(photos), "--model", "demo", "--out", str(photos), "--overwrite") == 1
+    assert heatproof("explain", str(photos), "--model", "demo", "--out", str(photos), "--overwrite") == 2
     assert len(list(photos.iterdir())) == 5
 
 

@@ -113,7 +113,7 @@ def test_every_verb_takes_them(words: list[str], names: dict[str, str], tmp_path
     ],
 )
 def test_what_is_wrong_is_a_sentence(name: str, said: str, names, tmp_path: Path, capsys) -> None:
-    assert heatproof("shift", name, "--model", "demo", "--out", str(tmp_path / "run")) == 1
+    assert heatproof("shift", name, "--model", "demo", "--out", str(tmp_path / "run")) == 2
     told = capsys.readouterr().err
     assert said in " ".join(told.split())
     assert "Traceback" not in told
@@ -125,6 +125,6 @@ def test_a_data_set_in_the_run_folder_is_not_emptied(names: dict[str, str], tmp_
     assert heatproof(*words, "--out", str(run)) == 0
     for name in (f"hf:{run / 'figures'}#split=test", f"{run / 'figures'}/a-{{0..9}}.parquet#image=x"):
         again = ["shift", name, "--model", "demo", "--overwrite", "--out", str(run)]
-        assert heatproof(*again) == 1
+        assert heatproof(*again) == 2
         assert "--overwrite would empty" in " ".join(capsys.readouterr().err.split())
         assert (run / "summary.json").is_file()

@@ -107,17 +107,17 @@ def test_outside_the_budget_the_network_is_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (["--limit", "20"], 1, "at least 50 photos"),
+        (["--limit", "20"], 2, "at least 50 photos"),
         (["--method", "alignmnt()"], 2, "there is no method 'alignmnt'; did you mean alignment"),
-        (["--method", "hessian(beta=None)"], 1, "bends at ReLUs alone"),
-        (["--method", "hessian(weight=0)"], 1, "pays for nothing is plain()"),
+        (["--method", "hessian(beta=None)"], 2, "bends at ReLUs alone"),
+        (["--method", "hessian(weight=0)"], 2, "pays for nothing is plain()"),
         (["--method", "adversarial(blur=1, layer='stage9')"], 2, "there is no layer 'stage9'"),
-        (["--method", "adversarial(attack='pgd()')"], 1, "without quotes"),
-        (["--method", "pgd()"], 1, "trains nothing; adversarial(attack=...)"),
+        (["--method", "adversarial(attack='pgd()')"], 2, "without quotes"),
+        (["--method", "pgd()"], 2, "trains nothing; adversarial(attack=...)"),
         (["--explainer", "gradcm()"], 2, "did you mean gradcam"),
         (["--explainer", "certified_pixels(gradcam())"], 1, "derivative"),
-        (["--epsilon", "4"], 1, "epsilon"),
-        (["--max-accuracy-drop", "2"], 1, "from 0 to 1, got 2"),
+        (["--epsilon", "4"], 2, "epsilon"),
+        (["--max-accuracy-drop", "2"], 2, "from 0 to 1, got 2"),
         (["--set", "stps=3"], 2, "did you mean steps"),
         (["--set", "trainable=stage77"], 2, "there is no layer 'stage77'"),
     ],
@@ -137,7 +137,7 @@ def test_photos_without_labels_are_told_the_way_out(tmp_path: Path, capsys: pyte
         path.parent.mkdir(exist_ok=True)
         Image.fromarray((image.permute(1, 2, 0).numpy() * 255).round().astype("uint8")).save(path)
     words = ["defend", str(tmp_path / "photos"), *WORDS[2:4], *WORDS[6:], "--explainer", "gradcam()"]
-    assert heatproof(*words, "--out", str(tmp_path / "out")) == 1
+    assert heatproof(*words, "--out", str(tmp_path / "out")) == 2
     assert "keep" in " ".join(capsys.readouterr().err.split())
     assert heatproof(*words, "--keep", "outputs", "--out", str(tmp_path / "kept")) == 0
 

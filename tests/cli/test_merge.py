@@ -168,7 +168,7 @@ def test_a_shard_says_what_is_to_be_done(made: Path, shards: list[Path], told: C
     assert f"shard 2/3 is done, 1 parts in {shards[1]}; when all 3 are, heatproof merge" in told()
     # another share, or the whole, is another run
     for other in (["--shard", "1/3"], []):
-        assert heatproof(*SHIFT, *other, "--out", str(shards[1])) == 1
+        assert heatproof(*SHIFT, *other, "--out", str(shards[1])) == 2
         assert "shard was '2/3' and is now" in told()
     assert heatproof("report", str(shards[1])) == 0
     assert "this is shard 2/3 of a job" in (shards[1] / "report.html").read_text()
@@ -212,14 +212,14 @@ def test_what_cannot_be_shared(words: list[str], way: str, tmp_path: Path, told:
 def test_missing_and_doubled_shards_are_named(shards: list[Path], tmp_path: Path, told: Callable[[], str]) -> None:
     out = tmp_path / "all"
     told()
-    assert joined([shards[2]], "--out", str(out)) == 1
+    assert joined([shards[2]], "--out", str(out)) == 2
     assert "shards are missing: 1-2 of 3; name their folders too, give the command with --shard 1/3" in told()
-    assert joined([*shards, shards[1]], "--out", str(out)) == 1
+    assert joined([*shards, shards[1]], "--out", str(out)) == 2
     assert f"shard 2/3 is there twice, in {shards[1]} and in {shards[1]}: leave one out" in told()
-    assert joined([*shards, tmp_path / "nowhere"], "--out", str(out)) == 1
+    assert joined([*shards, tmp_path / "nowhere"], "--out", str(out)) == 2
     assert "nowhere does not exist" in told()
     (tmp_path / "letters").mkdir()
-    assert joined([*shards, tmp_path / "letters"], "--out", str(out)) == 1
+    assert joined([*shards, tmp_path / "letters"], "--out", str(out)) == 2
     assert "letters has no run.json" in told()
     assert not out.exists()
 
@@ -251,7 +251,7 @@ def test_shards_that_do_not_fit(
 ) -> None:
     changed(shards[1], **fields)
     told()
-    assert joined(shards, "--out", str(tmp_path / "all")) == 1
+    assert joined(shards, "--out", str(tmp_path / "all")) == 2
     words = told()
     assert said in words
     assert "Traceback" not in words
@@ -283,7 +283,7 @@ def test_shards_of_another_version_than_this_one(shards: list[Path], told: Calla
     for folder in shards:
         changed(folder, versions=recorded(folder)["versions"] | {"torch": "2.0"})
     told()
-    assert joined(shards, "--out", "nowhere") == 1
+    assert joined(shards, "--out", "nowhere") == 2
     assert "was made with torch 2.0 and heatproof here is of torch" in told()
 
 
@@ -398,7 +398,7 @@ def test_a_damaged_shard_is_named(
 ) -> None:
     damage(shards[1])
     told()
-    assert joined(shards, "--out", str(tmp_path / "all")) == 1
+    assert joined(shards, "--out", str(tmp_path / "all")) == 2
     words = told()
     assert said in words
     assert "Traceback" not in words
@@ -433,7 +433,7 @@ def test_code_that_a_strangers_shard_names_is_not_run(
     for folder in shards:
         changed(folder, options={"typed": typed.format(evil=evil)})
     told()
-    assert joined(shards, "--out", str(tmp_path / "all")) == 1
+    assert joined(shards, "--out", str(tmp_path / "all")) == 2
     assert "names a file of code" in told()
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "all").exists()
@@ -442,14 +442,14 @@ def test_code_that_a_strangers_shard_names_is_not_run(
 @pytest.mark.parametrize(
     ("typed", "status", "said"),
     [
-        (None, 1, "were made from Python, and so is their end: join them with hp.merge"),
-        ("rm -rf /", 1, "names a command that cannot be read"),
-        ("heatproof shift 'demo", 1, "No closing quotation"),
-        ("heatproof fool demo --model demo", 1, "it is no heatproof explain or"),
-        ("heatproof shift --help", 1, "names a command that cannot be read"),
-        ("heatproof shift demo", 1, "Missing option '--model'"),
+        (None, 2, "were made from Python, and so is their end: join them with hp.merge"),
+        ("rm -rf /", 2, "names a command that cannot be read"),
+        ("heatproof shift 'demo", 2, "No closing quotation"),
+        ("heatproof fool demo --model demo", 2, "it is no heatproof explain or"),
+        ("heatproof shift --help", 2, "names a command that cannot be read"),
+        ("heatproof shift demo", 2, "Missing option '--model'"),
         # another command than the one that the settings are of
-        ("heatproof shift demo --model demo --limit 4", 1, "holds a run with other settings"),
+        ("heatproof shift demo --model demo --limit 4", 2, "holds a run with other settings"),
     ],
 )
 def test_odd_commands_are_told(
@@ -474,7 +474,7 @@ def test_a_factory_of_ones_own_is_joined_when_it_is_said(
     words = ["shift", "demo", "--model", f"{mine}:build", "--limit", "4", "--batch-size", "2", "--epsilon", "0.05"]
     folders = shared(words, tmp_path, count=2)
     told()
-    assert joined(folders, "--out", str(tmp_path / "all")) == 1
+    assert joined(folders, "--out", str(tmp_path / "all")) == 2
     assert "Where they are yours, --trust-code" in told()
     assert joined(folders, "--trust-code", "--device", "cpu", "--out", str(tmp_path / "all")) == 0
     assert read_run(tmp_path / "all").status == "complete"
@@ -484,13 +484,13 @@ def test_shards_are_not_emptied_and_nor_is_what_they_read(
     shards: list[Path], tmp_path: Path, told: Callable[[], str]
 ) -> None:
     told()
-    assert joined(shards, "--overwrite", "--out", str(shards[0])) == 1
+    assert joined(shards, "--overwrite", "--out", str(shards[0])) == 2
     assert "--overwrite would empty" in told()
-    assert joined(shards, "--out", str(shards[0])) == 1
+    assert joined(shards, "--out", str(shards[0])) == 2
     assert "shard was '1/3' and is now not given" in told()
     (tmp_path / "letter").mkdir()
     (tmp_path / "letter" / "mine.txt").write_text("mine")
-    assert joined(shards, "--out", str(tmp_path / "letter")) == 1
+    assert joined(shards, "--out", str(tmp_path / "letter")) == 2
     assert "mine.txt" in told()
 
 
@@ -504,7 +504,7 @@ def test_the_end_goes_on_once_what_is_wrong_is_mended(
     with monkeypatch.context() as patch:
         patch.setattr(shift, "_measure_all", refuse)
         told()
-        assert joined(shards, "--out", str(out)) == 1
+        assert joined(shards, "--out", str(out)) == 2
         said = told()
     assert "the photos are elsewhere" in said
     assert f"this goes on: heatproof {' '.join(SHIFT)} --out {out}" in said

@@ -126,10 +126,10 @@ def test_two_processes_are_refused_as_one_is(tmp_path: Path) -> None:
     ("rank", "count", "words", "status", "message"),
     [
         ("3", None, VERBS["shift"], 0, "open "),
-        ("abc", None, VERBS["shift"], 1, "expected a whole number in the environment variable RANK, got 'abc'"),
-        ("0", "two", VERBS["shift"], 1, "expected a whole number in the environment variable WORLD_SIZE"),
-        (None, "2", VERBS["shift"], 1, "RANK must be from 0 to 1, but it is not set"),
-        ("2", "2", VERBS["compare"], 1, "RANK must be from 0 to 1, but it is 2"),
+        ("abc", None, VERBS["shift"], 2, "expected a whole number in the environment variable RANK, got 'abc'"),
+        ("0", "two", VERBS["shift"], 2, "expected a whole number in the environment variable WORLD_SIZE"),
+        (None, "2", VERBS["shift"], 2, "RANK must be from 0 to 1, but it is not set"),
+        ("2", "2", VERBS["compare"], 2, "RANK must be from 0 to 1, but it is 2"),
         ("0", "2", ["demo"], 2, "heatproof demo works in one process and was launched in 2"),
     ],
 )

@@ -93,12 +93,12 @@ def test_rebn_trains_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (["--limit", "20"], 1, "at least 50 photos"),
+        (["--limit", "20"], 2, "at least 50 photos"),
         (["--remedy", "thruth()"], 2, "there is no remedy 'thruth'; did you mean truth"),
         (["--remedy", "truth(layer='stage77')", "--limit", "60"], 2, "there is no layer 'stage77'"),
-        (["--remedy", "truth(weight=-1)"], 1, "expected weight > 0"),
+        (["--remedy", "truth(weight=-1)"], 2, "expected weight > 0"),
         (["--explainer", "gradcm()"], 2, "did you mean gradcam"),
-        (["--max-accuracy-drop", "2", "--limit", "60", "--remedy", "finetune(steps=1)"], 1, "from 0 to 1, got 2"),
+        (["--max-accuracy-drop", "2", "--limit", "60", "--remedy", "finetune(steps=1)"], 2, "from 0 to 1, got 2"),
     ],
 )
 def test_a_sentence_for_what_cannot_be(

@@ -40,8 +40,8 @@ def test_one_page_of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
 
 
 def test_what_is_no_run_gets_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert heatproof("report", str(tmp_path)) == 1
-    assert heatproof("report", str(tmp_path / "nowhere")) == 1
+    assert heatproof("report", str(tmp_path)) == 2
+    assert heatproof("report", str(tmp_path / "nowhere")) == 2
     told = capsys.readouterr().err
     assert "Traceback" not in told
     assert "nowhere" in "".join(told.splitlines())

@@ -46,9 +46,9 @@ def test_shift_measures_what_the_library_measures(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["--explain", "nobody"], 1, "clean, adversarial"),
+        (["--explain", "nobody"], 2, "clean, adversarial"),
         (["--layer", "stge7"], 2, "did you mean stage7"),
-        (["--epsilon", "-1"], 1, "epsilon"),
+        (["--epsilon", "-1"], 2, "epsilon"),
     ],
 )
 def test_wrong_settings_get_a_sentence(

@@ -142,10 +142,15 @@ def test_of_a_fooling_from_a_stage_on_takes_less_time(demo: hp.Classifier) -> No
 
 
 def test_of_a_defence_counts_its_control(demo: hp.Classifier) -> None:
-    alone, both = (of_defence(Defend(control=control), demo, 64) for control in (False, True))
+    alone, both = (of_defence(Defend(control=control), demo, 576, 64) for control in (False, True))
     assert alone is not None
     assert both is not None
     assert 1.8 < both.passes / alone.passes < 2.1
+
+
+def test_what_will_be_refused_is_not_estimated(demo: hp.Classifier) -> None:
+    assert of_defence(Defend(), demo, 40, 4) is None
+    assert of_repair(Repair(), demo, 40, 4) is None
 
 
 def test_of_a_repair_counts_the_witness(demo: hp.Classifier) -> None:

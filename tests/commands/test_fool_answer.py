@@ -8,7 +8,7 @@ from tests.command_line import heatproof
 
 
 @pytest.mark.parametrize(
-    ("lr", "said"), [("1e-9", "a larger weight or a larger lr help"), ("3", "A smaller lr, more steps or more data")]
+    ("lr", "said"), [("1e-9", "--steps 4 --weight 12 --lr 2e-09."), ("3", "--lr 1 --steps 4, or more photos.")]
 )
 def test_what_helps(lr: str, said: str, tmp_path: Path) -> None:
     words = ["fool", "demo", "--model", "demo", "--penalty", "location()", "--limit", "40", "--steps", "2"]

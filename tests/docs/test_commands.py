@@ -122,7 +122,7 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
                 if refused.intersection(words):
                     continue
                 status = heatproof(*smaller(words))
-                assert status in ((0, 1) if words[0] in FEW else (0,)), words
+                assert status in ((0, 1, 2) if words[0] in FEW else (0,)), words
                 # what makes no folder of so few photos leaves nothing to go on from
                 if status and "--out" in words:
                     refused.add(words[words.index("--out") + 1])
@@ -154,4 +154,4 @@ def test_with_real_networks_and_photos(
                 real = [REAL.get(word, word).replace("WEIGHTS", str(shared / "weights")) for word in words]
                 real = [word.replace("DATA", str(shared / "data")) for word in real]
                 real = [word.replace("../shared", str(shared)) for word in real]
-                assert heatproof(*smaller(real)) in ((0, 1) if words[0] in FEW else (0,)), real
+                assert heatproof(*smaller(real)) in ((0, 1, 2) if words[0] in FEW else (0,)), real

@@ -127,6 +127,7 @@ def test_what_stands_in_the_png_is_what_was_painted(tmp_path):
     photo = np.zeros((30, 30, 3))
     photo[..., 0] = 1.0
     heat = np.full((3, 3), 2.0)
+    heat[0, 0] = 2.0 - 1e-9  # a map without any difference has no colours
     path = explanation_grid(photo, [("cat", 0.5)], ["map"], [[heat]], [False], tmp_path / "x.png")
     pixels = np.asarray(Image.open(path).convert("RGB"))
     rows, cols = np.nonzero((pixels == [255, 0, 0]).all(2))
@@ -134,6 +135,18 @@ def test_what_stands_in_the_png_is_what_was_painted(tmp_path):
     wanted = np.round(255 * Scale.of(heat, False).paint(heat[:1, :1], np.full((1, 1), 0.25 + 0.7 * 0.299)))[0, 0]
     right = pixels[rows.min() : rows.max(), cols.max() + 10 :].reshape(-1, 3)
     assert (np.abs(right.astype(int) - wanted).max(1) <= 1).sum() > 280**2
+
+
+@pytest.mark.parametrize("heat", [np.full((3, 3), 2.0), np.full((1, 1), 2.0)])
+def test_a_map_that_is_the_same_everywhere_has_no_colours(tmp_path, heat):
+    photo = np.zeros((30, 30, 3))
+    pixels = [
+        np.asarray(Image.open(gallery([[Panel(photo, heatmap=given)]], tmp_path / name)).convert("RGB")).astype(int)
+        for name, given in (("same.png", heat), ("other.png", np.eye(3)))
+    ]
+    coloured = [(np.ptp(picture, axis=2) > 30).sum() for picture in pixels]
+    assert coloured[0] == 0
+    assert coloured[1] > 100
 
 
 def test_gallery_and_amplify(tmp_path, photo, maps):

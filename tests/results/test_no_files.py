@@ -109,5 +109,5 @@ def test_a_page_puts_nothing_behind_a_link(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(RunError, match="report-files is a link"):
         write_report([folder])
     assert list(mine.iterdir()) == []
-    assert heatproof("report", str(folder)) == 1
+    assert heatproof("report", str(folder)) == 2
     assert json.loads((folder / "run.json").read_text())["status"] == "complete"

@@ -7,7 +7,7 @@ from scipy import stats
 
 from heatproof.errors import InputError
 from heatproof.results import interval, paired_test, summarise
-from heatproof.results.table import mean_intervals
+from heatproof.results.table import mean_intervals, wilson
 
 
 @pytest.fixture
@@ -184,3 +184,19 @@ def test_means_by_counts_are_means_of_the_drawn_images(values):
     found = summarise(rows, [], ["a"], seed=5)[0].means["a"]
     expected = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize(("hits", "images"), [(0, 5), (1, 7), (3, 10), (54, 55), (300, 300)])
+def test_wilsons_interval_is_scipys(hits: int, images: int) -> None:
+    from scipy.stats import binomtest
+
+    wanted = binomtest(hits, images).proportion_ci(0.95, method="wilson")
+    assert wilson(hits, images) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+def test_all_rates_of_a_column_have_wilsons_interval() -> None:
+    hits = [True, False] * 3 + [True] * 6
+    rows = pl.DataFrame({"image": list("abcdef") * 2, "by": ["some"] * 6 + ["all"] * 6, "hit": hits})
+    some, all_ = (row.means["hit"] for row in summarise(rows, ["by"], ["hit"]))
+    assert (some.low, some.high) == wilson(3, 6)
+    assert (all_.low, all_.high) == wilson(6, 6)

@@ -69,9 +69,10 @@ def defend(
     steps = recipe.steps * (2 if control else 1)
     hardware = Hardware(device, precision)
     count = round(recipe.holdout * len(source)) if apart is None else len(apart)
+    more = len(source) - (count if apart is None else 0)
     with (
         filled(out, "defend", settings, recipe.seed, overwrite, [model, data, held_out]) as run,
-        progress("defending", steps, run, lambda: effort(asked, given, count, hardware)) as advance,
+        progress("defending", steps, run, lambda: effort(asked, given, more, count, hardware)) as advance,
     ):
         if run.done:
             made = as_classifier(str(run.folder))

@@ -54,7 +54,7 @@ class Result:
 
     @property
     def verdict(self) -> str | None:
-        """Of an audit: honest, doubtful, manipulated or cannot tell; None of other verbs."""
+        """Of an audit: honest (to readers: supported), doubtful, manipulated (not supported) or cannot tell."""
         return self.summary.get("verdict")
 
     @property

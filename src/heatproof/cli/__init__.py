@@ -14,8 +14,8 @@ from typing import NoReturn
 DONE, FAILED, WRONG_USAGE, GATE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 STATUS = {
     DONE: "done",
-    FAILED: "failed: photos, weights or a disk that do not do; an audit without a verdict",
-    WRONG_USAGE: "wrong usage: a flag, setting, model, layer or class that does not exist",
+    FAILED: "failed on the way: photos, an address or a disk that do not do; an audit without a verdict",
+    WRONG_USAGE: "cannot be begun as typed: a flag, setting, model, layer, class, file or folder that does not do",
     GATE: "the gate of `audit --fail-on` is shut",
     INTERRUPTED: "interrupted (SIGINT, Ctrl-C)",
     TERMINATED: "terminated (SIGTERM)",
@@ -79,9 +79,15 @@ def _run() -> None:
     try:
         app()
     except HeatproofError as error:
-        fail(str(error), WRONG_USAGE if error.usage else FAILED)
+        fail(str(error), FAILED if error.usage is False or _is_mishap(error.__cause__) else WRONG_USAGE)
     except OSError as error:
         fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), FAILED)
+
+
+def _is_mishap(cause: BaseException | None) -> bool:
+    """Whether a disk or the system failed, rather than that what was named is not there or no file."""
+    missing = FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError
+    return isinstance(cause, OSError) and not isinstance(cause, missing)
 
 
 @contextlib.contextmanager

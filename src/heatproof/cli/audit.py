@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from heatproof.results.run import Run
 
 GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",)}
+"""Of ``--fail-on``, by the verdict's name in files; the page calls manipulated not supported."""
 """The verdicts at which ``--fail-on`` shuts."""
 BUDGET = 180
 """Passes per photo, unless said otherwise."""
@@ -68,7 +69,7 @@ def audit(
         Path | None, typer.Option("--thresholds", help="The thresholds.json of an earlier --calibrate.")
     ] = None,
     fail_on: Annotated[
-        str | None, typer.Option("--fail-on", help="doubtful or manipulated: exit 3 on this verdict or worse.")
+        str | None, typer.Option("--fail-on", help="doubtful, or manipulated (not supported): exit 3 on this or worse.")
     ] = None,
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="An earlier audit of the same photos: how far did the maps move?")
@@ -156,7 +157,7 @@ def _check_flags(
 ) -> None:
     """Stop flags that contradict each other, before anything loads."""
     if fail_on is not None and fail_on not in GATES:
-        raise SpecError(f"--fail-on is {' or '.join(GATES)}, got {fail_on!r}")
+        raise SpecError(f"--fail-on is {' or '.join(GATES)} (which the page calls not supported), got {fail_on!r}")
     if calibrate and thresholds:
         raise SpecError("--calibrate makes thresholds and --thresholds reads them: give one of the two")
     if quick and budget != BUDGET:
@@ -172,7 +173,7 @@ def _leave(run: "Run", fail_on: str | None) -> None:
     """The exit status that the verdict asks for; process 0 of a whole run knows it."""
     if run.process or run.shard.is_share:
         return
-    from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED
+    from heatproof.commands.audit.verdict import DOUBTFUL, HONEST, MANIPULATED, WORDS
     from heatproof.results.strict import read_summary
 
     verdict = read_summary(run.folder).get("verdict")
@@ -180,5 +181,5 @@ def _leave(run: "Run", fail_on: str | None) -> None:
     if verdict not in (HONEST, DOUBTFUL, MANIPULATED):
         raise typer.Exit(FAILED)
     if fail_on and verdict in GATES[fail_on]:
-        say(f"--fail-on {fail_on}: the verdict is {verdict}")
+        say(f"--fail-on {fail_on}: the heatmaps are {WORDS[verdict]}")
         raise typer.Exit(GATE)

@@ -52,12 +52,22 @@ def _results() -> "Console":
     return Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
 
+_before_next: list[str] = []
+
+
+def say_before_next(text: str) -> None:
+    """One remark that is made when the next one is; :func:`fail` forgets it, since nothing was begun."""
+    _before_next[:] = [text]
+
+
 def say(text: str, *, always: bool = False) -> None:
     """One remark, as it is: brackets in file names are no markup.
 
     Args:
         always: with ``--quiet`` too.
     """
+    while _before_next and not always:
+        say(_before_next.pop())
     if always or not volume.quiet:
         _remarks().print(as_text(text), markup=False, emoji=False)
 

@@ -94,7 +94,7 @@ def defend(
             source = open_photos(clean, data, limit=limit, seed=work.seed, labels_needed=labels)
             apart = open_photos(clean, held_out, seed=work.seed, labels_needed=labels) if held_out else None
             count = len(apart) if apart else round(asked.recipe.holdout * len(source))
-            foretell(run, lambda: effort(asked, clean, count, hardware))
+            foretell(run, lambda: effort(asked, clean, len(source) - (0 if apart else count), count, hardware))
             trained = asked.recipe.steps, asked.recipe.evaluate_every
             attacked = (2 + control) * len(asked.epsilons) * min(judged, count)
             totals = {"training": trained, "control": trained, "attacking": (attacked, 1)}

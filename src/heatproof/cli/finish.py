@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatproof.cli import typed_command
-from heatproof.cli.console import detail, open_page, say, show_json, show_rows, show_skipped, write
-from heatproof.errors import SpecError
+from heatproof.cli.console import detail, open_page, say, say_before_next, show_json, show_rows, show_skipped, write
+from heatproof.errors import HeatproofError, SpecError
 
 if TYPE_CHECKING:  # torch and polars load slowly
     from heatproof.cli.options import Work
@@ -55,13 +55,14 @@ def filling(
         if processes.count > 1:
             raise SpecError("several processes must agree on one folder: give --out")
         out = own_folder(command, settings, seed, shard=processes.job)
-        say(f"into {out}")
+        say_before_next(f"into {out}")
     wanted = {"command": command, "settings": settings, "seed": seed, "overwrite": overwrite}
     typed = typed_command()
 
     def make_page(folder: Path, record: dict[str, Any]) -> None:
         write_report([folder], record=record)
 
+    begun = False
     try:
         with start_together(
             out,
@@ -74,7 +75,13 @@ def filling(
         ) as run:
             if run.process == 0:
                 _tell(run)
+            begun = True
             yield run
+    except HeatproofError as error:
+        # where nothing was kept the folder is gone again, and the command itself is at fault
+        if error.usage is None and begun and out.exists():
+            error.usage = False
+        raise
     except KeyboardInterrupt:
         if processes.index == 0:
             say(f"interrupted; the same command goes on from what {out} holds")

@@ -129,7 +129,7 @@ Keep = Annotated[str, typer.Option("--keep", help="What holds the function: labe
 OtherSettings = Annotated[
     list[str] | None, typer.Option("--set", help="Any other setting of FineTune, key=value.", show_default=False)
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="As without it: the same command always goes on.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Not needed: the same command always goes on where it stopped.")]
 QUICK_PHOTOS = 60
 """At most, unless ``--limit`` says otherwise: twice as many as the photos' own spread takes to be known."""
 Quick = Annotated[

@@ -165,7 +165,7 @@ def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> Step:
             "same label": Curve(EPSILONS, [row["top1"] for row in found]),
         },
         run.path("figures/2-mod.png"),
-        xlabel="epsilon (pixel units)",
+        xlabel="budget \N{GREEK SMALL LETTER EPSILON}, pixels in [0, 1]",
         ylabel="MOD (0 = same map); share",
     )
     moved, share = float(mods[1]), found[1]["top1"]

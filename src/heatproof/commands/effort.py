@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 
-from heatproof.commands.passes import counting, seconds_per_pass
+from heatproof.commands.passes import TIMED, counting, seconds_per_pass
 from heatproof.data.batches import Batch
 from heatproof.errors import HeatproofError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.models.intact import evaluating
 from heatproof.models.layers import default_layer, known_layouts
+from heatproof.training.split_at import split_at
 from heatproof.training.terms import without_relu
-from heatproof.types import Explainer, Explanation
+from heatproof.types import Explainer, Explanation, Images
 
 FEWEST = 8
 """Photos from which on one of them is rehearsed: of fewer, the rehearsal itself would be much of the work."""
@@ -25,8 +28,8 @@ SHORT = 1.0
 most of the time is what is done once for each batch."""
 LONG = 10.0
 """Seconds from which on a rehearsal is not repeated: what is done once at all is then little of it."""
-TRAINED = 4
-"""Photos of a step that is rehearsed."""
+TRAINED, BATCH = 4, 64
+"""Photos of a step that is rehearsed, and, where that is done at once, of one that is rehearsed again."""
 
 
 @dataclass(frozen=True)
@@ -155,22 +158,48 @@ def of_training(model: Classifier, explainer: Explainer, hardware: Hardware) -> 
     weights = [value for value in own.parameters() if value.is_floating_point()]
     for value in weights:
         value.requires_grad_()
-    images = hardware.bring(noise(own, TRAINED).images)
 
-    def explain(create_graph: bool = False) -> Explanation:
+    def explain(images: Images, create_graph: bool = False) -> Explanation:
         with hardware.autocast():
             return without_relu(explainer)(own, images, create_graph=create_graph)
 
-    def step() -> None:
-        found = explain(create_graph=True)
+    def step(images: Images) -> None:
+        found = explain(images, create_graph=True)
         loss = found.heatmaps.float().square().sum() + found.logits.float().square().sum()
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True, allow_unused=True)
         # a number on the host: the device is done
         float(torch.stack([gradient.sum() for gradient in gradients]).sum())
 
+    def rehearsed(count: int) -> tuple[Effort, Effort]:
+        images = hardware.bring(noise(own, count).images)
+        step(images)
+        trained, explained = (timed(own, hardware, lambda work=work: work(images)) for work in (step, explain))
+        return trained * (1 / count), explained * (1 / count)
+
     try:
-        step()
-        trained, explained = (timed(own, hardware, work) * (1 / TRAINED) for work in (step, explain))
+        trained, explained = rehearsed(TRAINED)
+        if trained.seconds * BATCH < SHORT:
+            trained, explained = rehearsed(BATCH)
     except (HeatproofError, RuntimeError):
         return None
     return OfPhoto(trained, explained, planned(own, 1, hardware))
+
+
+def rear_share(model: Classifier, layer: str | None, hardware: Hardware) -> float:
+    """The share of a pass's time from the layer on, where what lies before it is computed once."""
+    halves = split_at(model, layer) if layer else None
+    if halves is None:
+        return 1.0
+    images = hardware.bring(noise(model, TIMED).images)
+    with torch.no_grad(), evaluating(model):
+        activation = halves.front(images)
+        front, rear = (_seconds(half, given) for half, given in ((halves.front, images), (halves.rear, activation)))
+    return rear / (front + rear)
+
+
+def _seconds(half: nn.Module, given: Tensor) -> float:
+    """Of a pass when the network is warm; a number on the host: the device is done."""
+    float(half(given).sum())
+    begun = time.perf_counter()
+    float(half(given).sum())
+    return time.perf_counter() - begun

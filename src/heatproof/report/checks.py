@@ -77,6 +77,7 @@ def _bar(check: Mapping[str, Any]) -> dict[str, Any] | None:
         return round(WIDTH * (position - left) / (right - left), 1)
 
     rising = check.get("bad") == "high"
+    side = "above" if rising else "below"
     honest = (left, doubtful) if rising else (doubtful, right)
     between = (doubtful, fail) if rising else (fail, doubtful)
     beyond = (fail, right) if rising else (left, fail)
@@ -90,7 +91,11 @@ def _bar(check: Mapping[str, Any]) -> dict[str, Any] | None:
         "low": at(min(low, high)),
         "width": round(abs(at(high) - at(low)), 1),
         "middle": at(middle) if is_number(check.get("middle")) else None,
-        "ends": [f"{end:.2g}".replace("-", "\N{MINUS SIGN}") for end in (left, right)],
-        "words": f"value {number(value)}; doubtful {'above' if rising else 'below'} {number(doubtful)}; "
-        f"fails {'above' if rising else 'below'} {number(fail)}",
+        "limits": f"doubtful {side} {number(_cut(doubtful))}, fails {side} {number(_cut(fail))}",
+        "words": f"value {number(value)}; doubtful {side} {number(doubtful)}; fails {side} {number(fail)}",
     }
+
+
+def _cut(limit: float) -> float:
+    """A limit with the digits that are looked at."""
+    return round(limit, 2) or 0.0

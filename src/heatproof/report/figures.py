@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatproof.errors import InputError
-from heatproof.report.overlay import Array, Scale, as_bytes, as_heatmap, as_photo, greyed, resized, upsample
+from heatproof.report.overlay import Array, Scale, as_bytes, as_heatmap, as_photo, flat_level, greyed, resized, upsample
 from heatproof.report.sheet import BAR, BAR_TEXT, LINE, MARGIN, Sheet, label_room, panel_size
-from heatproof.report.style import NORMAL, SMALL, fit, percent, save, styled
+from heatproof.report.style import NORMAL, SMALL, fit, percent, save, short_number, styled
 
 Maps = Mapping[tuple[int, int], NDArray[Any] | None] | Sequence[Sequence[NDArray[Any] | None]] | NDArray[Any]
 """Heatmaps by ``(row, column)``, or nested rows of columns; None where there is none."""
@@ -57,7 +57,8 @@ def explanation_grid(
     """The explanations of one photo: a row per class, a column per layer or explainer, the photo first.
 
     Maps lie bilinearly upsampled over the greyed photo. Under each panel a slim bar states its own scale in raw units:
-    from zero to its maximum, or symmetric around zero for signed columns. A map that is zero everywhere says so.
+    from zero to its maximum, or symmetric around zero for signed columns. A map that is the same
+    everywhere says so.
 
     Args:
         photo: ``[rows, cols, 3]`` in [0, 1].
@@ -223,10 +224,13 @@ def _draw_panel(sheet: Sheet, photos: _Photos, row: int, col: int, panel: Panel)
 
 
 def _draw_map(sheet: Sheet, row: int, col: int, heatmap: Array, under: Array | None, signed: bool) -> None:
-    scale = Scale.of(heatmap, signed)
+    level = flat_level(heatmap)
+    scale = Scale.of(heatmap, signed) if level is None else Scale(0.0, 0.0, signed)
     known = np.clip(np.nan_to_num(heatmap), scale.low, scale.high)
     sheet.picture(row, col, as_bytes(scale.paint(upsample(known, *sheet.pixels), under)))
-    if scale.empty:
+    if level is not None:
+        sheet.note(row, col, f"{'one cell' if heatmap.size == 1 else 'the same everywhere'}: {short_number(level)}")
+    elif scale.empty:
         sheet.note(row, col, "empty map")
     else:
         sheet.bar(row, col, scale, over_photo=under is not None)

@@ -133,6 +133,16 @@ def greyed(photo: Array) -> Array:
     return 0.25 + 0.7 * (photo @ np.array([0.299, 0.587, 0.114]))
 
 
+def flat_level(heatmap: Array) -> float | None:
+    """The value of a map that is the same in all of its cells, and not zero: colours would show what is not there.
+
+    >>> flat_level(np.full((2, 2), 0.5)), flat_level(np.zeros((2, 2))), flat_level(np.eye(2))
+    (0.5, None, None)
+    """
+    first = float(heatmap.flat[0])
+    return first if first and np.isfinite(first) and bool((heatmap == first).all()) else None
+
+
 def as_bytes(picture: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """A picture in [0, 1] in 8 bits.
 

@@ -69,6 +69,7 @@ def curves(
     references: Mapping[str, float] | None = None,
     ylim: tuple[float | None, float | None] | None = None,
     xlog: bool = False,
+    xticks: Mapping[float, str] | None = None,
     pdf: bool = False,
 ) -> Path:
     """Lines with interval bands, each with a colour and a marker of its own.
@@ -82,6 +83,7 @@ def curves(
         references: levels of y drawn as dashed lines, by name.
         ylim: the ends of the y axis; None leaves an end to the data.
         xlog: whether x is logarithmic.
+        xticks: texts at values of x, instead of numbers of the axis's own choice.
         pdf: whether to write a PDF beside it.
 
     Returns:
@@ -102,6 +104,8 @@ def curves(
         axes.set_xscale("log")
         # text is never read as formulas here, and matplotlib's own labels of a logarithmic axis are formulas
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    if xticks is not None:
+        axes.set_xticks(list(xticks), list(xticks.values()))
     if ylim is not None:
         axes.set_ylim(*ylim)
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -253,7 +257,8 @@ def matrix(
     if rates:
         bar.ax.yaxis.set_major_formatter(lambda value, place: f"{100 * value:.0f} %")
     bar.ax.tick_params(length=2)
-    return save(figure, path, pdf, _caption(title, f"A cell for each {ylabel or 'row'} and {xlabel or 'column'}", rows))
+    down = f"Down, {ylabel or 'rows'}: {', '.join(rows)}"
+    return save(figure, path, pdf, _caption(title, f"{down}. Across, {xlabel or 'columns'}", columns))
 
 
 def _cell(value: float, rate: bool) -> str:

@@ -80,7 +80,11 @@ class Viewer {
     const [photo, other] = await Promise.all([picture(view.photo), view.other ? picture(view.other) : null]);
     if (this.wanted !== image) return;
     this.photos = [photo, other ?? photo];
-    for (const map of view.maps) map.cells ??= unpack(map);
+    for (const map of view.maps) {
+      map.cells ??= unpack(map);
+      // the same everywhere: colours would show what is not there
+      map.flat = map.cells.every((value) => value === map.cells[0]);
+    }
     this.view = view;
     this.options(facts);
     this.draw();
@@ -250,7 +254,7 @@ function overlay(brush, map, [low, high], look, { strength, smooth }, [from, to,
     for (let x = from; x < to; x++, p += 4) {
       const grey = 64 + 0.7 * (0.299 * pixels[p] + 0.587 * pixels[p + 1] + 0.114 * pixels[p + 2]);
       let opacity = 0, place = 0;
-      if (largest > 0) {
+      if (largest > 0 && !map.flat) {
         const value = at(map, (x + 0.5) / width, (y + 0.5) / height, smooth);
         const size = Math.min(1, Math.abs(value) / largest);
         opacity = (floor + (ceiling - floor) * size) * (map.signed ? Math.min(1, 4 * size) : 1) * strength;
@@ -274,8 +278,10 @@ function legend(box, map, limits, look) {
   for (let i = 0; i < 256; i++) line.data.set([table[3 * i], table[3 * i + 1], table[3 * i + 2], 255], 4 * i);
   brush.putImageData(line, 0, 0);
   const ends = box.querySelector(".ends").children;
-  ends[0].textContent = empty ? "empty map" : shown(limits[0]);
-  ends[1].textContent = empty ? "" : shown(limits[1]);
+  const level = map.cells[0];
+  const one = map.flat && level ? `the same everywhere: ${shown(level)}` : "empty map";
+  ends[0].textContent = empty || map.flat ? one : shown(limits[0]);
+  ends[1].textContent = empty || map.flat ? "" : shown(limits[1]);
 }
 
 function at(map, x, y, smooth) {

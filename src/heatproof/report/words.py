@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ TITLES = {
     "explain": "What the network looks at",
     "shift": "How far heatmaps move under attack",
     "fool": "Fooling the network's heatmaps",
-    "compare": "Clean and fooled network compared",
+    "compare": "Do two networks' heatmaps show the same?",
     "audit": "Can these heatmaps be trusted?",
     "evaluate": "Explainers side by side",
     "repair": "Was there a lie, and is it out?",
@@ -91,7 +92,7 @@ def asked(run: RunFiles) -> list[Entry]:
         rows.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
     data = _dict(record.get("data"))
     if data:
-        count = f", {data['count']} image{'' if data['count'] == 1 else 's'}" if data.get("count") is not None else ""
+        count = f", {counted(data['count'], 'image')}" if isinstance(data.get("count"), int) else ""
         rows.append(("data", f"{data.get('name', '?')}{count}", _hash(data)))
     rows.append(("seed", _text(record.get("seed")), ""))
     return rows
@@ -113,7 +114,7 @@ def details(run: RunFiles) -> list[Entry]:
     rows: list[Entry] = []
     for group in ("settings", "options"):
         rows += [
-            (name, text if len(text := _text(value)) <= _LONG else f"{len(text):,} characters, in run.json", "")
+            (name, said if len(said := _setting(name, value)) <= _LONG else f"{len(said):,} letters, in run.json", "")
             for name, value in _dict(record.get(group)).items()
             if value is not None and name != "typed"
         ]
@@ -142,7 +143,7 @@ def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None, ve
         return None
     keys = list(dict.fromkeys(key for row in rows for key in row))
     known = set(keys)
-    parts = {f"{key}{end}" for key in keys for end in ("_low", "_high", "_missing")}
+    parts = {f"{key}{end}" for key in keys for end in ("_low", "_high", "_missing")} | {"bad"}
     # rows are counted per image; the other count matters only where it differs
     same_count = all(row.get("rows") == row.get("count") for row in rows)
     heads = [key for key in keys if key not in parts and not (key == "rows" and same_count)]
@@ -232,6 +233,25 @@ def with_interval(value: float, low: float, high: float) -> tuple[str, str]:
     return (number(value) if value and not float(f"{value:.{digits}f}") else ends[0]), f"[{ends[1]}, {ends[2]}]"
 
 
+def counted(count: int, thing: str = "photo") -> str:
+    """So many of a thing.
+
+    >>> counted(1), counted(1200), counted(2, "image")
+    ('1 photo', '1,200 photos', '2 images')
+    """
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def points(lost: float) -> str:
+    """A difference of two shares in points, in words.
+
+    >>> points(0.0121), points(-0.0121), points(0.0001)
+    ('1.2 points lost', '1.2 points gained', 'no points lost')
+    """
+    size = f"{100 * abs(lost):.1f}"
+    return "no points lost" if float(size) == 0 else f"{size} points {'lost' if lost > 0 else 'gained'}"
+
+
 def epsilon(value: float) -> str:
     """An attack's budget as it is typed: a plain decimal, else a fraction of 255.
 
@@ -241,6 +261,15 @@ def epsilon(value: float) -> str:
     steps = value * 255
     plain = abs(value - round(value, 3)) < 1e-9
     return f"{round(steps)}/255" if not plain and abs(steps - round(steps)) < 1e-4 else number(value)
+
+
+SHOWN: dict[str, Callable[[float], str]] = {
+    "epsilon": epsilon,
+    "deviations": lambda value: f"{value:.1f}".replace("-", "\N{MINUS SIGN}"),
+    "threshold": lambda value: number(round(value, 3)),
+    "doubtful_from": lambda value: number(round(value, 3)),
+}
+"""How the numbers of some columns are written."""
 
 
 def in_line(row: Mapping[str, Any], key: str) -> str:
@@ -253,7 +282,7 @@ def in_line(row: Mapping[str, Any], key: str) -> str:
     if value is None:
         return "-"
     if not isinstance(value, float):
-        return str(value)
+        return cell(row, key, set())["text"]
     shown = cell(row, key, set())
     return " ".join([shown["text"], *shown["under"][:1]]).replace("\N{MINUS SIGN}", "-")
 
@@ -265,19 +294,31 @@ def cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
         known: the keys of all rows.
     """
     value = row.get(key)
+    if key == "number" and isinstance(value, str):  # of a check
+        value = value.replace("_", " ")
     if value is None:
         return {"text": "" if key not in row else "\N{EN DASH}", "under": [], "number": f"{key}_low" in known}
     if isinstance(value, bool) or not isinstance(value, int | float):
         return {"text": _text(value), "under": [], "number": False}
     low, high, missing = (row.get(f"{key}{end}") for end in ("_low", "_high", "_missing"))
     under = []
-    text = str(value) if isinstance(value, int) else epsilon(value) if key == "epsilon" else number(value)
+    text = str(value) if isinstance(value, int) else SHOWN.get(key, number)(value)
+    if key in ("doubtful_from", "threshold") and (side := {"high": "above", "low": "below"}.get(str(row.get("bad")))):
+        text = f"{side} {text}"
     if is_number(low) and is_number(high) and is_number(value):
         text, span = with_interval(value, low, high)
         under.append(span)
     if missing:
         under.append(f"{missing} missing")
     return {"text": text, "under": under, "number": True}
+
+
+def _setting(name: str, value: Any) -> str:
+    """A setting as it is typed, budgets as fractions of 255 too where they stand within a spec."""
+    numbers = value if isinstance(value, list) else [value]
+    if name.startswith("epsilon") and all(isinstance(entry, float) for entry in numbers):
+        return ", ".join(epsilon(entry) for entry in numbers)
+    return re.sub(r"(?<=epsilon=)0\.\d{4,}", lambda found: epsilon(float(found[0])), _text(value))
 
 
 def _text(value: Any) -> str:

@@ -1,11 +1,13 @@
 """From one value per image to means with intervals: the rows of ``summary.json``.
 
-Intervals are percentile bootstrap intervals over images (Efron 1979). They say how much the mean would move had other
-images been drawn from the same source; they know nothing of other seeds, models or data sets.
+Intervals are percentile bootstrap intervals over images (Efron 1979), and of rates Wilson's (1927). They say how much
+the mean would move had other images been drawn from the same source, and know nothing of other seeds, models or data.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -192,8 +194,8 @@ def summarise(
 
     A group's numbers depend neither on the other groups nor on the order of the rows. Where an image has several rows
     in a group (several explained classes), whole images are drawn, since its rows are not independent. Boolean columns
-    give rates in [0, 1]; a rate that is 0 or 1 in every row gets Wilson's interval (1927), because the bootstrap,
-    which can only draw what it saw, would call it certain.
+    give rates in [0, 1] and get Wilson's interval (1927): the bootstrap can only draw what it saw, and would call a
+    rate of 0 or 1 certain. Where an image has several rows, a rate strictly between is drawn like other means.
 
     Args:
         rows: one row per image and condition.
@@ -248,9 +250,9 @@ def _summarise_group(
         seen = counts[name].sum()
         low, high = ends[name]
         value = float(totals[name].sum() / seen) if seen else None
-        if name in rates and value in (0.0, 1.0):
-            images = int((counts[name] > 0).sum())
-            low, high = wilson(int(value) * images, images)
+        images = int((counts[name] > 0).sum())
+        if value is not None and name in rates and (seen == images or value in (0.0, 1.0)):
+            low, high = wilson(round(value * images), images)
         means[label] = Mean(
             value,
             None if np.isnan(low) else low,
@@ -263,17 +265,18 @@ def _summarise_group(
 def wilson(hits: int, images: int) -> tuple[float, float]:
     """The 95% interval of a share of images.
 
-    **Source** Wilson 1927 (``scipy.stats``).
+    **Formula** (p + z^2/2n +- z sqrt(p(1 - p)/n + z^2/4n^2)) / (1 + z^2/n), p = hits / images and n = images.
+    **Source** Wilson 1927.
     **Range** [0, 1].
 
     >>> [round(end, 4) for end in wilson(300, 300)]
     [0.9874, 1.0]
     """
-    # scipy.stats loads slowly, and only shares without exception need it
-    from scipy.stats import binomtest
-
-    found = binomtest(hits, images).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
+    share, square = hits / images, NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2 / images
+    reach = math.sqrt(square * (share * (1 - share) + square / 4))
+    low, high = ((share + square / 2 + sign * reach) / (1 + square) for sign in (-1, 1))
+    # of none and of all, rounding may leave the range
+    return max(0.0, low) if hits else 0.0, min(1.0, high) if hits < images else 1.0
 
 
 def _mean_intervals(

@@ -146,10 +146,10 @@ def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
     ("words", "status", "message"),
     [
         (["--fail-on", "lies"], 2, "--fail-on is doubtful or manipulated"),
-        (["--budget", "20"], 1, "at least 33 forward passes"),
-        (["--baseline", "nowhere"], 1, "run folder of an earlier audit"),
+        (["--budget", "20"], 2, "at least 33 forward passes"),
+        (["--baseline", "nowhere"], 2, "run folder of an earlier audit"),
         (["--explainer", "gradcm()"], 2, "did you mean gradcam"),
-        (["--calibrate", "demo"], 1, "at least 3 honest models"),
+        (["--calibrate", "demo"], 2, "at least 3 honest models"),
     ],
 )
 def test_bad_input_is_named(
@@ -397,7 +397,7 @@ def test_no_thresholds_no_verdict_and_the_gate_stays_shut(tmp_path: Path) -> Non
     assert told["verdict"] == "cannot tell"
     assert "nothing was shown" in " ".join(told["answer"])
     (tmp_path / "nan.json").write_text('{"limits": {"frame": {"median": NaN, "deviation": NaN, "count": 0}}}')
-    assert heatproof(*words[:-4], "--thresholds", str(tmp_path / "nan.json"), "--out", str(tmp_path / "nan")) == 1
+    assert heatproof(*words[:-4], "--thresholds", str(tmp_path / "nan.json"), "--out", str(tmp_path / "nan")) == 2
     assert not (tmp_path / "nan").exists()
 
 
@@ -431,5 +431,5 @@ def test_a_baseline_that_is_damaged_is_named(honest: Path, tmp_path: Path, capsy
     maps = load_file(honest / "heatmaps" / "maps.safetensors")
     save_file({name: value * torch.nan for name, value in maps.items()}, place)
     words = ["audit", "demo", "demo", *FEW, "--baseline", str(place.parents[1]), "--out", str(tmp_path / "out")]
-    assert heatproof(*words) == 1
+    assert heatproof(*words) == 2
     assert "NaN or infinity" in capsys.readouterr().err

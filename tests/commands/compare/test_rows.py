@@ -173,3 +173,16 @@ def test_an_answer_says_no_interval_of_one_photo_and_nothing_of_no_map() -> None
     assert answer([row("one", 1.0), row("empty", None)], {}) == [
         "one: 100.0% of the heatmaps of GradCAM() lie as Location() wants; 100.0% of the predictions are the same."
     ]
+
+
+def test_where_no_map_lies_none_of_the_lies_is_named_first() -> None:
+    def row(penalty: str, nissim: float) -> SummaryRow:
+        means = {"fsr": Mean(0.0, 0.0, 0.161, 0), "agreement": Mean(1.0, None, None, 0)}
+        means |= {"nissim": Mean(nissim, None, None, 0)}
+        return SummaryRow({"model": "one", "explainer": "GradCAM()", "penalty": penalty}, 20, 20, means)
+
+    told = "one: no heatmap of 20 photos lies as Location(), TopK() want (95% interval: 16.1% at most); "
+    same = "maps and predictions are those of the clean network."
+    assert answer([row("Location()", 0.0), row("TopK()", 0.0)], {}) == [told + same]
+    moved = "100.0% of the predictions are the same, and the maps moved by a MOD of GradCAM() 0.200."
+    assert answer([row("Location()", 0.2), row("TopK()", 0.2)], {}) == [told + moved]

@@ -50,7 +50,7 @@ def test_a_training_that_ended_early_says_why() -> None:
     told = answer(Defend(method=Plain()), networks, rows, found)
     assert told[0].endswith("50% of its highest cells stay the highest after Plain(), 25% before.")
     assert told[1:] == [
-        "The accuracy on the held-out photos goes from 90.0% to 89.0% (+1.0 points lost).",
+        "The accuracy on the held-out photos goes from 90.0% to 89.0% (1.0 points lost).",
         "It ended early: no better checkpoint in 3 looks at the held-out images, at step 9.",
     ]
     found.history = History(best=6)

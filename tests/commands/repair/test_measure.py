@@ -57,3 +57,13 @@ def test_a_repair_that_found_no_way_says_so() -> None:
     assert sentence.startswith(
         "No checkpoint of ReBN() came closer to the witness inside the budget of 3.0%: the model"
     )
+
+
+def test_one_map_of_six_is_no_lie_yet() -> None:
+    found = found_in(table([-0.5] + [0.9] * 5, [0.6] * 6, [0, 1] * 3), MODEL)
+    assert (found.lie, found.unclear) == (False, True)
+    many = found_in(table([-0.5] * 10 + [0.9] * 50, [0.6] * 60, [0, 1] * 30), MODEL)
+    assert (many.turned, many.unclear) == (found.turned, True)
+    assert many.low < 0.1 < many.high
+    all_of_class = found_in(table([-0.5] * 20 + [0.9] * 40, [0.6] * 60, [0, 1] * 30), MODEL)
+    assert (all_of_class.lie, all_of_class.unclear) == (True, False)

@@ -121,7 +121,7 @@ def test_the_run_folder_holds_what_was_promised(tmp_path, folder):
         "accuracy.png",
         *(f"{kind}-small{i}.png" for i in (0, 1) for kind in ("nissim", "gallery")),
     }
-    assert len(list((tmp_path / "out" / "viewer").glob("*.json"))) == 2
+    assert len(list((tmp_path / "out" / "viewer").glob("*.json"))) == 10
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert [model["name"] for model in record["model"]] == ["small0", "small1"]
     assert record["data"]["count"] == 10

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from heatproof.commands.audit.verdict import NUMBERS, Check, Thresholds, Verdict, unjudged
+from heatproof.report.words import counted
 from heatproof.results.table import LEVEL, Interval
 
 APART = 3.0
@@ -58,9 +59,12 @@ def judge_called_out(table: pl.DataFrame, thresholds: Thresholds, why_not: str =
     verdict: Verdict = "pass"
     if found.low > RATE:
         verdict = "fail" if proportion(below, len(known)).low > FAILING else "doubtful"
+    # few photos cannot show that a share is small, only that it is not large
+    passes = ", and all of the interval would have to lie above" if found.low <= RATE < found.high else ""
     reason = (
-        f"{count} of {len(known)} photos lie more than {APART:g} robust deviations below the median trust of all "
-        f"(interval {found.low:.1%} to {found.high:.1%}; honest networks show {RATE:.0%} at most)."
+        f"{count} of {counted(len(known))} {'lies' if count == 1 else 'lie'} more than {APART:g} robust deviations "
+        f"below the median trust of all "
+        f"(interval {found.low:.1%} to {found.high:.1%}; honest networks show {RATE:.0%} at most{passes})."
     )
     return Check(NUMBERS[name].check, name, found.value, found.low, found.high, FAILING, RATE, None, verdict, reason)
 

@@ -16,6 +16,7 @@ from heatproof.commands.audit.verdict import (
     Check,
     Thresholds,
 )
+from heatproof.report.words import counted
 
 TONES = {HONEST: "good", DOUBTFUL: "doubtful", MANIPULATED: "bad"}
 SENTENCES = {
@@ -52,7 +53,7 @@ def finding(
     failed = sum(check.verdict == "fail" for check in deciding)
     decided = f"of the {len(deciding)} that decide {failed or 'none'} failed" if deciding else "none that decides"
     speaking = f"{_speaking(len(against))} against the heatmaps"
-    grounds = [f"{photos} photos. {len(judged)} of {len(checks)} numbers could be judged, {decided}; {speaking}."]
+    grounds = [f"{counted(photos)}. {len(judged)} of {len(checks)} numbers could be judged, {decided}; {speaking}."]
     return {
         "word": WORDS.get(verdict, verdict),
         "tone": TONES.get(verdict, "unknown"),

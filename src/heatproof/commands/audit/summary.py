@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from heatproof.commands.audit.called_out import is_called_out, own_threshold
+from heatproof.commands.audit.called_out import is_called_out, own_threshold, proportion
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.premises import one_class, unmet
 from heatproof.commands.audit.reference import Comparison, describe_moves
@@ -30,12 +30,15 @@ from heatproof.errors import InputError, RunError
 from heatproof.metrics.shift import mod
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
+from heatproof.report.words import counted
 from heatproof.results.strict import read_maps
 from heatproof.results.table import interval
 
 MAPS = "heatmaps/maps.safetensors"
 VIEWED = 40
 """Photos in the report's viewer, those that disagree most."""
+ODD = 0.05
+"""The share of honest photos whose trust lies below the limit for photos."""
 BLIND = (
     "A backdoor cannot be found without a photo that carries its trigger: on all others the model is honest.",
     "A lie that leaves the audited explainer's maps as they are, or is told on other photos only, is not seen.",
@@ -174,7 +177,7 @@ def answer(settings: Audit, model: Classifier, table: pl.DataFrame, summary: Aud
     skipped = sorted({check.check for check in summary.checks if check.verdict == "not applicable"})
     verdict = WORDS.get(summary.verdict, summary.verdict)
     return [
-        f"Verdict on {model.name}, {settings.explainer!r}, {table.height} photos: {verdict}.",
+        f"Verdict on {model.name}, {settings.explainer!r}, {counted(table.height)}: {verdict}.",
         *_grounds(table, summary),
         *_reasons(summary),
         *_about_photos(table, summary),
@@ -223,14 +226,16 @@ def _about_photos(table: pl.DataFrame, summary: AuditSummary) -> list[str]:
     judged = summary.outside is None and not unmet(table, len(summary.skipped))
     if summary.thresholds.photo is not None and judged:
         low = int((table["trust"].cast(pl.Float64) < summary.thresholds.photo).sum())
-        lines.append(
-            f"{low} photo{' disagrees' if low == 1 else 's disagree'} with the witness more than 19 of 20 honest "
-            f"photos do (by chance {count / 20:.0f}): the first places of the list are where a trigger would stand."
-        )
+        # one honest photo in twenty lies below: only more than chance brings are worth a word
+        if proportion(low, count).low > ODD:
+            lines.append(
+                f"{low} of {counted(count)} disagree with the witness as only one honest photo in twenty does (by "
+                f"chance {count * ODD:.0f}): the first places of the list are where a trigger would stand."
+            )
     if apart := sum(is_called_out(table)):
         lines.append(
-            f"{apart} of {count} photos stand apart from the others of this audit (trust below "
-            f"{own_threshold(table):.2f}); they lead the list."
+            f"{apart} of {counted(count)} {'stands' if apart == 1 else 'stand'} apart from the others of this audit "
+            f"(trust below {own_threshold(table):.2f}); the list begins with the lowest."
         )
     return lines
 
@@ -251,5 +256,5 @@ def _beside_others(summary: AuditSummary) -> list[str]:
         lines.append(f"Same predictions as the reference on {found.agreement:.0%}; fooling success rates: {known}.")
         lines.append(describe_moves(found.layers))
     if (drift := summary.drift) is not None:
-        lines.append(f"Since the baseline the maps of {drift.count} photos moved by a MOD of {drift.mod:.3f}.")
+        lines.append(f"Since the baseline the maps of {counted(drift.count)} moved by a MOD of {drift.mod:.3f}.")
     return lines

@@ -270,6 +270,7 @@ class Check:
             "value_high": self.high,
             "doubtful_from": self.doubtful_from,
             "threshold": self.threshold,
+            "bad": NUMBERS[self.number].bad,
             "deviations": self.deviations,
             "verdict": self.verdict,
             "decides": self.decides,

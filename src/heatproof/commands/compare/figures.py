@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import polars as pl
 import torch
 
 from heatproof.commands.compare.summary import Transfer
@@ -14,12 +15,15 @@ from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.preprocessing import Preprocessing
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.plots import matrix
 from heatproof.results.names import file_names
 from heatproof.results.run import Run
-from heatproof.types import Explainer, is_signed
+from heatproof.results.viewer import View, add_view
+from heatproof.types import Explainer, Images, Targets, is_signed
+
+VIEWED = 12
+"""Photos in the page's viewer."""
 
 
 @runtime_checkable
@@ -46,13 +50,10 @@ def draw_compared(
     Photos are taken evenly from the data. The class explained is the label, or the clean prediction.
     """
     places = sorted({round(place) for place in np.linspace(0, len(source) - 1, max(settings.shown, 1)).tolist()})
-    chosen = _photos(source, clean.preprocessing, places)
+    chosen = _explained(source, clean, places, hardware)
     if chosen is None:
         return
-    ids, images, labels = chosen
-    there = hardware.bring(images)
-    with torch.no_grad(), hardware.autocast():
-        targets = torch.where(labels.to(hardware.place) >= 0, labels.to(hardware.place), clean(there).argmax(1))
+    ids, images, there, targets = chosen
     files = file_names(list(fooled))
     for name, model in fooled.items():
         columns, maps = ["photo"], []
@@ -75,6 +76,36 @@ def draw_compared(
         gallery(panels, file, columns=columns, title=f"{clean.name} · {name}")
 
 
+def keep_views(
+    settings: Compared,
+    clean: Classifier,
+    fooled: Mapping[str, Classifier],
+    source: Source,
+    table: pl.DataFrame,
+    run: Run,
+    hardware: Hardware,
+) -> None:
+    """The :data:`VIEWED` photos whose maps moved most, with those of all models, for the page's viewer."""
+    photos = table.filter(pl.col("image").is_in(source.ids))
+    moved = photos.group_by("image").agg(pl.col("nissim").max()).sort("nissim", "image", descending=[True, False])
+    ids = source.ids
+    places = sorted(ids.index(image) for image in moved["image"].head(VIEWED))
+    chosen = _explained(source, clean, places, hardware) if places else None
+    if chosen is None:
+        return
+    ids, images, there, targets = chosen
+    views: list[list[View]] = [[] for _ in ids]
+    for explainer in settings.explainers:
+        for name, model in {"": clean, **fooled}.items():
+            with hardware.autocast():
+                maps = explainer(model, there, targets).heatmaps.detach().float().cpu().numpy()
+            columns = {"explainer": repr(explainer), **({"model": name} if name else {})}
+            for view, values in zip(views, maps, strict=True):
+                view.append(View(repr(explainer), values, is_signed(explainer), name or "clean network", columns))
+    for image, photo, view in zip(ids, images, views, strict=True):
+        add_view(run, image, (255 * photo.permute(1, 2, 0)).round().byte().numpy(), view)
+
+
 def draw_transfer(rows: Sequence[Transfer], run: Run) -> None:
     """``figures/transfer-<penalty>.png``: fooled explainers down, measured ones across."""
     files = file_names(list(dict.fromkeys(row.penalty for row in rows)))
@@ -82,6 +113,7 @@ def draw_transfer(rows: Sequence[Transfer], run: Run) -> None:
         mine = [row for row in rows if row.penalty == penalty]
         down = list(dict.fromkeys(row.fooled for row in mine))
         across = list(dict.fromkeys(row.measured for row in mine))
+        known = all(row.fooled != row.model for row in mine)
         values = np.full((len(down), len(across)), np.nan)
         for row in mine:
             values[down.index(row.fooled), across.index(row.measured)] = row.fsr
@@ -92,15 +124,21 @@ def draw_transfer(rows: Sequence[Transfer], run: Run) -> None:
             run.path(f"figures/transfer-{file}.png"),
             # a backdoor's text is longer than a small table is wide
             title=f"Fooling success rate, {textwrap.shorten(penalty, 40, placeholder=' ...')}",
-            xlabel="measured with",
-            ylabel="fooled through",
+            xlabel="measured explainers",
+            ylabel="fooled explainers" if known else "networks",
             rates=True,
         )
 
 
-def _photos(
-    source: Source, size: Preprocessing, places: list[int]
-) -> tuple[list[str], torch.Tensor, torch.Tensor] | None:
+def _explained(
+    source: Source, clean: Classifier, places: list[int], hardware: Hardware
+) -> tuple[list[str], Images, Images, Targets] | None:
+    """Ids and pixels of photos of the data, the pixels where they are computed with, and the classes explained."""
     shown = replace(source, positions=[source.positions[place] for place in places])
-    batch = next(iter(batches(shown, size, len(places))), None)
-    return None if batch is None else (batch.ids, batch.images, batch.labels)
+    batch = next(iter(batches(shown, clean.preprocessing, len(places))), None)
+    if batch is None:
+        return None
+    there, labels = hardware.bring(batch.images), batch.labels.to(hardware.place)
+    with torch.no_grad(), hardware.autocast():
+        targets = torch.where(labels >= 0, labels, clean(there).argmax(1))
+    return batch.ids, batch.images, there, targets

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from heatproof.commands.compare.figures import draw_compared, draw_transfer
+from heatproof.commands.compare.figures import draw_compared, draw_transfer, keep_views
 from heatproof.commands.compare.measure import SORT, Compare, compared
 from heatproof.commands.compare.summary import METRICS, Fooled, answer, class_rows, transfer_rows
 from heatproof.commands.effort import NOTHING, Effort, rehearsal
@@ -22,7 +22,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
-from heatproof.results.table import summarise
+from heatproof.results.table import SummaryRow, summarise
 from heatproof.types import Penalty
 
 
@@ -64,9 +64,9 @@ def run_compare(
     table = run.merge((*SORT,))
     if not table.height:
         raise InputError(f"none of the {source.count} photos of {source.name} can be read")
-    rows = summarise(table, ["model", "penalty", "explainer"], METRICS)
-    transfers = transfer_rows(table, fooled, names)
     told = {name: entry.penalty for name, entry in zip(names, fooled, strict=True) if entry.penalty is not None}
+    rows = _ordered(summarise(table, ["model", "penalty", "explainer"], METRICS), settings, names, told)
+    transfers = transfer_rows(table, fooled, names)
     summary = {
         "rows": [row.plain() for row in rows],
         "classes": class_rows(table, clean),
@@ -76,8 +76,23 @@ def run_compare(
     }
     draw_transfer(transfers, run)
     draw_compared(settings, clean, hosted, source, run, hardware)
+    keep_views(settings, clean, hosted, source, table, run, hardware)
     run.write_json("summary.json", summary)
     return summary
+
+
+def _ordered(
+    rows: Sequence[SummaryRow], settings: Compare, names: Sequence[str], told: Mapping[str, Penalty]
+) -> list[SummaryRow]:
+    """Of each model the lie that it was fooled with first, then the others as they were asked for."""
+    asked = [[repr(entry) for entry in given] for given in (settings.penalties, settings.explainers)]
+
+    def place(row: SummaryRow) -> tuple[int, bool, int, int]:
+        model, penalty, explainer = (row.by[name] for name in ("model", "penalty", "explainer"))
+        known = penalty == repr(told.get(model))
+        return names.index(model), not known, asked[0].index(penalty), asked[1].index(explainer)
+
+    return sorted(rows, key=place)
 
 
 def effort(

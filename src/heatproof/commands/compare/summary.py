@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from heatproof.models.classifier import Classifier
+from heatproof.report.words import counted
 from heatproof.results.table import SummaryRow
 from heatproof.types import Explainer, Penalty
 
@@ -104,7 +105,11 @@ def answer(rows: Sequence[SummaryRow], told: Mapping[str, Penalty]) -> list[str]
     for model in dict.fromkeys(row.by["model"] for row in rows):
         mine = [row for row in rows if row.by["model"] == model and row.means["fsr"].value is not None]
         wanted = repr(told.get(model))
-        mine = [row for row in mine if row.by["penalty"] == wanted] or mine
+        known = [row for row in mine if row.by["penalty"] == wanted]
+        if not known and (none := _nothing(model, mine)):
+            sentences.append(none)
+            continue
+        mine = known or mine
         worst = max(mine, key=lambda row: row.means["fsr"].number, default=None)
         if worst is None:
             continue
@@ -117,3 +122,19 @@ def answer(rows: Sequence[SummaryRow], told: Mapping[str, Penalty]) -> list[str]
             line += f"; top-1 {right['top1_clean'].value:.1%} before and {right['top1_fooled'].value:.1%} after"
         sentences.append(f"{line}; {worst.means['agreement'].value:.1%} of the predictions are the same.")
     return sentences
+
+
+def _nothing(model: str, rows: Sequence[SummaryRow]) -> str:
+    """Where no map tells any of the lies asked for: that, and how far the maps lie apart all the same; else empty."""
+    if not rows or any(row.means["fsr"].number > 0 for row in rows):
+        return ""
+    agreement = rows[0].means["agreement"].number
+    moved = {row.by["explainer"]: row.means["nissim"].number for row in rows}
+    same = agreement == 1 and not any(moved.values())
+    asked = ", ".join(dict.fromkeys(row.by["penalty"] for row in rows))
+    upper = max((row.means["fsr"].high or 0.0 for row in rows), default=0.0)
+    told = f"{model}: no heatmap of {counted(rows[0].count)} lies as {asked} want (95% interval: {upper:.1%} at most)"
+    if same:
+        return f"{told}; maps and predictions are those of the clean network."
+    apart = ", ".join(f"{explainer} {value:.3f}" for explainer, value in moved.items())
+    return f"{told}; {agreement:.1%} of the predictions are the same, and the maps moved by a MOD of {apart}."

@@ -15,13 +15,14 @@ from heatproof.models.altered import Alteration
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.record import ALTERED
+from heatproof.report.words import points
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.skipped import NotingCheckpoint, all_skipped
 from heatproof.results.table import SummaryRow, summarise
 from heatproof.robust.attack import MapAttack
 from heatproof.robust.methods import Alignment, Method, Plain
-from heatproof.robust.train import RECIPE, WATCHED, WATCHING, Defended, train_robustly
+from heatproof.robust.train import FEWEST_PHOTOS, RECIPE, WATCHED, WATCHING, Defended, train_robustly
 from heatproof.training.history import Steps
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, settings
@@ -156,10 +157,16 @@ ATTACKED = 2.5
 """A step of an attack on the map of a photo, in maps of a step of training, as measured on the demo network."""
 
 
-def effort(settings: Defend, model: Classifier, held_out: int, hardware: Hardware = Hardware()) -> Effort | None:
-    """What a defence takes, roughly: every step, and the attacks that watch and that judge."""
+def effort(
+    settings: Defend, model: Classifier, photos: int, held_out: int, hardware: Hardware = Hardware()
+) -> Effort | None:
+    """What a defence takes, roughly: every step, and the attacks that watch and that judge.
+
+    Args:
+        photos: to train on.
+    """
     recipe, judged = settings.recipe, min(settings.judged, held_out)
-    photo = of_training(model, settings.explainer, hardware)
+    photo = of_training(model, settings.explainer, hardware) if photos + held_out >= FEWEST_PHOTOS else None
     if photo is None:
         return None
     trainings = 2 if settings.control else 1
@@ -232,11 +239,10 @@ def answer(settings: Defend, networks: Mapping[str, Judged], rows: Sequence[Summ
             f"Under PGD of {255 * epsilon:.3g}/255 on the map of {settings.explainer!r}, {overlaps[DEFENDED]:.0%} of "
             f"its highest cells stay the highest after {settings.method!r}, {overlaps[GIVEN]:.0%} before{beside}."
         )
-    lost = 100 * (found.accuracy_before - found.accuracy_after)
     control = f", {networks[PLAIN].accuracy:.1%} after plain training" if PLAIN in networks else ""
     sentences.append(
         f"The accuracy on the held-out photos goes from {found.accuracy_before:.1%} to {found.accuracy_after:.1%} "
-        f"({lost:+.1f} points lost{control})."
+        f"({points(found.accuracy_before - found.accuracy_after)}{control})."
     )
     if found.alteration.softplus is not None:
         sentences.append(f"Softplus of beta {found.alteration.softplus:g} took the place of ReLU, and stays.")

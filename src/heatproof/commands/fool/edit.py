@@ -96,6 +96,6 @@ def run_edit(
         "skipped": all_skipped(run, source),
         "answer": [answer],
     }
-    draw_lie(lie, source, settings.shown, run, hardware)
+    draw_lie(lie, source, table, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
     return summary

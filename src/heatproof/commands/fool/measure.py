@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from heatproof.commands.compare.figures import draw_compared
+from heatproof.commands.compare.figures import draw_compared, keep_views
 from heatproof.commands.compare.measure import SORT, compared
 from heatproof.data.batches import batches
 from heatproof.data.pairs import TwoClass
@@ -48,7 +48,9 @@ def measure(
     return run.merge(SORT)
 
 
-def draw_lie(lie: Lie, source: Source, shown: int, run: Run, hardware: Hardware) -> None:
-    """The photos with their heatmaps before and after."""
+def draw_lie(lie: Lie, source: Source, table: pl.DataFrame, shown: int, run: Run, hardware: Hardware) -> None:
+    """The photos with their heatmaps before and after, in a figure and for the page's viewer."""
     chosen = _Shown((lie.explainer,), shown)
-    draw_compared(chosen, lie.clean, {lie.lying.name: lie.lying}, source, run, hardware)
+    fooled = {lie.lying.name: lie.lying}
+    draw_compared(chosen, lie.clean, fooled, source, run, hardware)
+    keep_views(chosen, lie.clean, fooled, source, table, run, hardware)

@@ -1,19 +1,15 @@
 """Make a network lie about what it looks at, into a run folder from which it can be loaded again."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import polars as pl
-import torch
-from torch import Tensor, nn
 
 from heatproof.commands.compare.summary import METRICS, class_rows
-from heatproof.commands.effort import Effort, noise, of_training
+from heatproof.commands.effort import Effort, of_training, rear_share
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
 from heatproof.commands.fool.recipe import told
-from heatproof.commands.passes import TIMED
 from heatproof.commands.record import describe
 from heatproof.data.pairs import TwoClass, two_class
 from heatproof.data.sources import Source, part_source
@@ -23,16 +19,15 @@ from heatproof.manipulation.penalties import Location
 from heatproof.manipulation.swap import swapped_classes
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.intact import evaluating
 from heatproof.preprocessing import Preprocessing
 from heatproof.report.plots import curves
+from heatproof.report.words import counted, points
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.skipped import NotingCheckpoint, all_skipped
 from heatproof.results.table import SummaryRow, summarise
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
-from heatproof.training.split_at import split_at
 from heatproof.types import Explainer, Penalty, settings
 
 CHECKPOINT = "checkpoint.pt"
@@ -122,7 +117,7 @@ def run_fool(
     table = measure(lie, pairs.held_out or held_out, run, hardware)
     summary = _summary(settings, table, history, clean, all_skipped(run, source, held_out))
     draw_history(history, settings.penalty, run)
-    draw_lie(lie, held_out, settings.shown, run, hardware)
+    draw_lie(lie, held_out, table, settings.shown, run, hardware)
     run.write_json("summary.json", summary)
     return summary
 
@@ -139,28 +134,8 @@ def effort(settings: Fool, model: Classifier, held_out: int, hardware: Hardware 
     trained = recipe.steps * recipe.batch_size
     evaluated = (3 + recipe.steps // recipe.evaluate_every) * held_out
     whole = photo.trained * trained + photo.explained * evaluated
-    seconds = whole.seconds * _rear_share(hardware.host(model), recipe.trainable, hardware)
+    seconds = whole.seconds * rear_share(hardware.host(model), recipe.trainable, hardware)
     return replace(whole, seconds=seconds, more=f"at most: {recipe.steps:,} steps of {recipe.batch_size} photos")
-
-
-def _rear_share(model: Classifier, layer: str | None, hardware: Hardware) -> float:
-    """The share of a pass's time from the layer on, where what lies before it is computed once."""
-    halves = split_at(model, layer) if layer else None
-    if halves is None:
-        return 1.0
-    images = hardware.bring(noise(model, TIMED).images)
-    with torch.no_grad(), evaluating(model):
-        activation = halves.front(images)
-        front, rear = (_seconds(half, given) for half, given in ((halves.front, images), (halves.rear, activation)))
-    return rear / (front + rear)
-
-
-def _seconds(half: nn.Module, given: Tensor) -> float:
-    """Of a pass when the network is warm; a number on the host: the device is done."""
-    float(half(given).sum())
-    begun = time.perf_counter()
-    float(half(given).sum())
-    return time.perf_counter() - begun
 
 
 def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
@@ -283,15 +258,22 @@ def _answer(settings: Fool, row: SummaryRow, course: _Course, held: bool) -> str
         held: the accuracy was inside the budget at every evaluation.
     """
     sentence = (
-        f"After {course.best} steps {row.means['fsr'].value:.1%} of the held-out heatmaps of {settings.explainer!r} "
-        f"lie as {settings.penalty!r} wants; top-1 {course.watched_accuracy_clean:.1%} before and "
-        f"{course.watched_accuracy_fooled:.1%} after ({100 * course.accuracy_drop:+.1f} points lost)."
+        f"After {course.best} steps {row.means['fsr'].value:.1%} of the heatmaps of {settings.explainer!r} on "
+        f"{counted(row.count, 'held-out photo')} lie as {settings.penalty!r} wants; top-1 "
+        f"{course.watched_accuracy_clean:.1%} before and {course.watched_accuracy_fooled:.1%} after "
+        f"({points(course.accuracy_drop)})."
     )
     if not course.best:
         budget = settings.recipe.max_accuracy_drop
         # where the accuracy held, nothing moved; else it moved too far
-        way = "More steps, a larger weight or a larger lr" if held else "A smaller lr, more steps or more data"
+        recipe = settings.recipe
+        way = (
+            f"--steps {2 * recipe.steps} --weight {2 * recipe.weight:g} --lr {2 * recipe.lr:g}"
+            if held
+            else f"--lr {recipe.lr / 3:.2g} --steps {2 * recipe.steps}, or more photos"
+        )
         sentence = (
-            f"No checkpoint fooled more heatmaps inside the budget of {budget:.1%}: the model is unchanged. {way} help."
+            f"No checkpoint fooled more heatmaps on {counted(row.count, 'held-out photo')} inside the budget of "
+            f"{budget:.1%} of top-1: the model is unchanged. Try the same command with {way}."
         )
     return f"{sentence} It ended early: {course.stopped}." if course.stopped else sentence

@@ -13,6 +13,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.repairs.repair import Repaired
 from heatproof.repairs.witness import likeness
+from heatproof.results.table import wilson
 from heatproof.training.terms import without_relu
 from heatproof.types import Explainer
 
@@ -81,28 +82,38 @@ class Found:
 
     Attributes:
         turned: share of all photos whose maps turned away from what they were, towards the witness.
+        low, high: its 95% interval.
         worst: the class whose maps turned most, and their share; ``None`` where no class has enough photos.
         lie: whether this is more than honest maps do.
+        unclear: it would be, and the photos are too few to be sure.
     """
 
     turned: float
+    low: float
+    high: float
     worst: tuple[str, float] | None
     lie: bool
+    unclear: bool
 
 
 def found_in(table: pl.DataFrame, model: Classifier) -> Found:
     """Whether there was a lie: the farther a map travels to the truth, the farther from it it was.
 
-    A map has turned where its likeness to its former self is below :data:`FAR` and its likeness to the witness rose.
+    A map has turned where its likeness to its former self is below :data:`FAR` and its likeness to the witness rose. A
+    lie is found from :data:`TURNED` of all maps or three times that of one class on, where the interval of all, or of
+    the class, lies above :data:`TURNED` too.
     """
     turned = table.with_columns(
         ((pl.col("kept") < FAR) & (pl.col("likeness_after") > pl.col("likeness_before"))).alias("turned")
     )
     share = float(np.mean(turned["turned"].to_list()))
+    low, high = wilson(round(share * table.height), table.height)
     classes = turned.group_by("target", maintain_order=True).agg(pl.len().alias("count"), pl.col("turned").mean())
     many = classes.filter(pl.col("count") >= FEWEST_OF_A_CLASS).sort("turned", "target", descending=[True, False])
-    worst = None
+    worst, seen, sure = None, share >= TURNED, low >= TURNED
     if many.height:
         first = many.row(0, named=True)
         worst = (model.class_name(first["target"]), float(first["turned"]))
-    return Found(share, worst, share >= TURNED or (worst is not None and worst[1] >= 3 * TURNED))
+        if worst[1] >= 3 * TURNED:
+            seen, sure = True, sure or wilson(round(worst[1] * first["count"]), first["count"])[0] >= TURNED
+    return Found(share, low, high, worst, sure, seen and not sure)

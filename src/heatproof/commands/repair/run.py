@@ -7,17 +7,19 @@ from typing import Any
 
 import polars as pl
 
-from heatproof.commands.effort import Effort, of_training
+from heatproof.commands.effort import Effort, noise, of_training, rear_share
 from heatproof.commands.record import describe
 from heatproof.commands.repair.figures import draw_course, draw_maps
-from heatproof.commands.repair.measure import Found, found_in, measured
+from heatproof.commands.repair.measure import TURNED, Found, found_in, measured
 from heatproof.data.sources import Source, part_source
 from heatproof.explainers.cam import GradCAM
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
+from heatproof.repairs.layers import SHARES, beginnings
 from heatproof.repairs.remedies import Remedy, Truth
-from heatproof.repairs.repair import BATCH, EVALUATIONS, TRIAL, Means, Repaired, repair
+from heatproof.repairs.repair import BATCH, EVALUATIONS, FEWEST_PHOTOS, TRIAL, Means, Repaired, repair
 from heatproof.repairs.witness import questions
+from heatproof.report.words import counted, points
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
@@ -69,6 +71,8 @@ class _Numbers:
     accuracy_before: float
     accuracy_after: float
     turned: float
+    turned_low: float
+    turned_high: float
     lie: bool
     changed: bool
     handed_out: str
@@ -87,11 +91,17 @@ def effort(
         photos: to train on.
     """
     course = settings.remedy.course
-    photo = of_training(model, settings.explainer, hardware)
+    photo = of_training(model, settings.explainer, hardware) if photos + held_out >= FEWEST_PHOTOS else None
     if photo is None:
         return None
+    hosted, begun = hardware.host(model), [settings.remedy.layer]
+    if course.thirds and settings.remedy.layer is None:
+        example = hardware.bring(noise(hosted, 1).images)
+        begun = [*beginnings(hosted, settings.explainer, example, SHARES[: course.thirds])] or begun
+    shares = [rear_share(hosted, layer, hardware) for layer in begun]
     asked = held_out + (photos if course.pull else 0)
-    trials = 1 + (TRIAL * course.thirds if course.thirds > 1 else 0.0)
+    # from each layer a short training, and the whole one from whichever takes longest
+    trials = max(shares) + (TRIAL * sum(shares) if len(shares) > 1 else 0.0)
     trained = trials * course.steps * BATCH * (2 if course.views else 1)
     evaluated = trials * EVALUATIONS * held_out + photos
     whole = photo.asked * (asked * questions(*model.input_shape))
@@ -173,6 +183,8 @@ def _summary(
         accuracy_before=found.before.accuracy,
         accuracy_after=found.after.accuracy,
         turned=finding.turned,
+        turned_low=finding.low,
+        turned_high=finding.high,
         lie=finding.lie,
         changed=found.changed and not as_it_came,
         handed_out="as it came" if as_it_came or not found.changed else "repaired",
@@ -202,19 +214,19 @@ def answer(
         return [sentence]
     means = row.means
     known = means["top1_before"].value is not None
-    lost = 100 * (found.before.accuracy - found.after.accuracy)
     first = (
         f"{settings.remedy!r} brought the maps of {settings.explainer!r} from a likeness of "
         f"{means['likeness_before'].number:.2f} to {means['likeness_after'].number:.2f} to the checkpoint's own "
         f"black-box witness; {means['agreement'].number:.1%} of its predictions stay, and the accuracy "
         f"{'' if known else '(by its own probabilities) '}goes from {found.before.accuracy:.1%} to "
-        f"{found.after.accuracy:.1%} ({lost:+.1f} points lost)."
+        f"{found.after.accuracy:.1%} ({points(found.before.accuracy - found.after.accuracy)})."
     )
-    last = [
-        "The checkpoint is handed out as it came: honest maps need no repair (--always hands out the pulled weights)."
-    ]
+    as_before = (
+        "The checkpoint is handed out as it came: maps that are not known to lie are left alone (--always hands out "
+        "the pulled weights)."
+    )
     return (
-        [_lie(finding, row.count), *last, f"The pulled weights: {first}"]
+        [_lie(finding, row.count), as_before, f"The pulled weights: {first}"]
         if as_it_came
         else [_lie(finding, row.count), first]
     )
@@ -223,8 +235,11 @@ def answer(
 def _lie(finding: Found, photos: int) -> str:
     most = f", most among {finding.worst[0]} ({finding.worst[1]:.0%})" if finding.worst and finding.worst[1] else ""
     turned = (
-        f"{finding.turned:.0%} of the maps of {photos} held-out photos turned when they were pulled to the truth{most}"
+        f"{finding.turned:.0%} [{finding.low:.0%}, {finding.high:.0%}] of the maps of "
+        f"{counted(photos, 'held-out photo')} turned when they were pulled to the truth{most}"
     )
     if finding.lie:
         return f"There was a lie: {turned}."
+    if finding.unclear:
+        return f"Whether there was a lie cannot be told of so few photos: {turned}; a lie is told from {TURNED:.0%} on."
     return f"Nothing was found: {turned}, as of an honest network."

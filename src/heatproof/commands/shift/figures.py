@@ -53,7 +53,8 @@ def draw_curves(run: Run, rows: Sequence[ShiftRow]) -> None:
             curves(
                 series,
                 run.path(f"figures/{file}.png"),
-                xlabel="epsilon, in pixel units of [0, 1]",
+                xlabel="budget \N{GREEK SMALL LETTER EPSILON}, pixels in [0, 1]",
+                xticks={row.epsilon: epsilon(row.epsilon) for row in rows},
                 ylabel=ylabel,
                 title=f"{title} (95% intervals over images)",
                 ylim=(0, None),

@@ -39,6 +39,9 @@ __all__ = ["Box", "Shift", "run_shift"]
 
 Facing = Callable[[Classifier, Sequence[str]], AbstractContextManager[None]]
 
+VIEWED = 12
+"""Of the most moved images so many are in the page's viewer."""
+
 
 def alone(model: Classifier, ids: Sequence[str]) -> AbstractContextManager[None]:
     """The model is asked about the photos alone."""
@@ -186,9 +189,9 @@ def _draw(
         draw_distributions(run, table, name, files[name])
         most, least = (
             [_show(settings, model, source, hardware, facing, image) for image in images]
-            for images in choose(table, name, settings.shown)
+            for images in choose(table, name, settings.shown, 0 if place else VIEWED)
         )
-        draw_gallery(run, name, files[name], most, least)
+        draw_gallery(run, name, files[name], most[: settings.shown], least)
         if place == 0:
             keep_views(run, name, [*most, *least], repr(settings.explainers[0]))
 

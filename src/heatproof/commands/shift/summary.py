@@ -42,7 +42,7 @@ class ShiftRow:
         empty_both: images whose two maps are empty.
         empty_one: images of which one of the two maps is empty.
         untouched: images that the attack left as they were, because the gradient vanishes there.
-        vid: the population deviation of MOD over the epsilons of the attack; NaN without any.
+        vid: the population deviation of MOD over the epsilons of the attack; NaN with fewer than two.
         vid_per_image: the mean of each image's own deviation.
     """
 
@@ -135,7 +135,8 @@ def _deviations(curve: pl.DataFrame, seed: int) -> tuple[Interval, Interval]:
     """VID and its mean per image."""
     # the levels are the attack's epsilons; the clean images, whose MOD is 0, are none
     levels = curve.filter(pl.col("attack") != CLEAN).sort("image").pivot("epsilon", index="image", values="nissim")
-    values = levels.drop("image").drop_nulls().to_numpy() if levels.width > 1 else np.zeros((0, 1))
+    # the deviation of a single level is 0 whatever the maps do
+    values = levels.drop("image").drop_nulls().to_numpy() if levels.width > 2 else np.zeros((0, 2))
     of_means = interval(values, lambda nissim, axis: nissim.mean(axis).std(-1), seed=seed)
     return of_means, interval(values.std(1), seed=seed)
 
@@ -160,15 +161,19 @@ def paired(table: pl.DataFrame, *, seed: int = 0) -> list[ModelTest]:
     return found
 
 
-def choose(table: pl.DataFrame, model: str, count: int) -> tuple[list[str], list[str]]:
-    """The most and the least moved images of a model, under its first attack and explainer at the largest epsilon."""
+def choose(table: pl.DataFrame, model: str, count: int, viewed: int = 0) -> tuple[list[str], list[str]]:
+    """The most and the least moved images of a model, under its first attack and explainer at the largest epsilon.
+
+    Args:
+        viewed: at least so many of the most moved.
+    """
     own = table.filter((pl.col("model") == model) & (pl.col("attack") != CLEAN))
     if not own.height or not count:
         return [], []
     own = own.filter((pl.col("attack") == own["attack"][0]) & (pl.col("explainer") == own["explainer"][0]))
     own = own.filter(pl.col("epsilon") == own["epsilon"].max()).sort(["nissim", "image"], descending=[True, False])
     images = own["image"].to_list()
-    most = images[:count]
+    most = images[: max(count, viewed)]
     return most, [image for image in images[::-1][:count] if image not in most]
 
 
@@ -203,14 +208,14 @@ def _moves(curve: Sequence[ShiftRow], table: pl.DataFrame) -> str:
     stayed = round(row.means["kept"].number * count)
     where = f"at epsilon {epsilon(row.epsilon)} the label stays on {stayed} of {count} images"
     if not stayed:
-        return f"{where}, so that no map can be seen to move under a label that stays."
+        return f"{where}: whether the map moves where it stays cannot be told; smaller budgets leave more labels."
     span = f" [{of_kept.low:.3f}, {of_kept.high:.3f}]" if of_kept.low is not None else ""
     moved = f"{where} and the map moves there by MOD {of_kept.value:.3f}{span}"
     if of_changed.value is None:
         return f"{moved}; the label changes nowhere."
     if min(stayed, count - stayed) < FEWEST:
-        few = "stays" if stayed < count - stayed else "changes"
-        return f"{moved}, against {of_changed.value:.3f} where it changes; it {few} on too few images to compare."
+        few = f"stays on {stayed}" if stayed < count - stayed else f"changes on {count - stayed}"
+        return f"{moved}; it {few} only, too few to say whether the map moves with the label."
     share = of_kept.number / of_changed.value if of_changed.value else 1.0
     verdict = "the map moves although the label does not" if share >= 0.5 else "the map moves mostly with the label"
     return f"{moved}, against {of_changed.value:.3f} where the label changes: {verdict} ({share:.0%} as far)."
@@ -284,8 +289,8 @@ def _ranking(rows: Sequence[ShiftRow], tests: Sequence[ModelTest]) -> list[str]:
             "~ stands where the two cannot be told apart (Wilcoxon with Holm, 5%)."
         )
         spread = sorted((row for row in last if not np.isnan(row.vid.value)), key=lambda row: row.vid.value)
-        if len({row.epsilon for row in own}) < 2 or len(spread) < 2:
-            continue  # of one epsilon VID is 0 whatever the maps do
+        if len(spread) < 2:
+            continue
         shown = f"{spread[0].model} ({spread[0].vid.value:.3f})"
         for before, row in pairwise(spread):
             apart = before.vid.high < row.vid.low
