@@ -341,7 +341,7 @@ def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | 
     if not isinstance(targets, Tensor | int):
         given: Any = targets  # whatever came
         several = isinstance(given, Iterable) and not isinstance(given, str)
-        found = [_class_index(model, one) for one in given] if several else _class_index(model, given)
+        found = [class_number(model, one) for one in given] if several else class_number(model, given)
         targets = torch.tensor(found)
     targets = torch.as_tensor(targets, device=logits.device).long()
     if targets.is_inference():
@@ -357,7 +357,7 @@ def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | 
     return targets
 
 
-def _class_index(model: nn.Module | None, name: Any) -> int:
+def class_number(model: nn.Module | None, name: Any) -> int:
     """The class that is meant by a name, or by any whole number."""
     if not isinstance(name, str):
         try:
