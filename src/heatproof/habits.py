@@ -178,6 +178,8 @@ def public_instead(name: str, known: Iterable[str]) -> str:
         return "hp.explain(model, photo).show() draws the map over the photo, and explanation.show() likewise"
     how, nearest = AKIN.get(folded(name), ("", ""))
     return f"nearest to it is {nearest}, {how}" if nearest else did_you_mean(name, known)
+
+
 MODELS = ("model", "forward_func", "net")
 
 
@@ -269,7 +271,7 @@ def checked_call(call: Callable[..., Any]) -> Callable[..., Any]:
         name = type(self).__name__
         unknown = [one for one in named if one not in known]
         first = given[0] if given else named.get(known[0])
-        other = isinstance(first, nn.Module) if attacks else isinstance(first, Tensor)
+        other = isinstance(first, nn.Module | Tensor if attacks else Tensor)
         if unknown or len(given) + len(named) < 2 or other:
             more = f". {unknown_setting('the call', unknown, known)}" if unknown else ""
             wanted = "something to raise" if attacks and other else "a model"

@@ -20,8 +20,8 @@ LONGEST = 10_000
 DEEPEST = 60
 """Levels of a spec's nesting, names and operators counted."""
 
-_WORDS = re.compile(r"[A-Za-z]\w*(?:(?:[ -]| ?[*×] ?)\w+)*")
-_BETWEEN = re.compile(r" ?[*×] ?|[ -]")
+_WORDS = re.compile(r"[A-Za-z]\w*(?:(?:[ -]| ?[*] ?)\w+)*")
+_BETWEEN = re.compile(r" ?[*] ?|[ -]")
 """What stands between the words of a name: ``gradient * input``, ``guided grad-cam``."""
 _ARITHMETIC: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,

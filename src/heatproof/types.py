@@ -68,6 +68,10 @@ class Certificate(NamedTuple):
     cells: Heatmaps | None = None
 
 
+OF_SHOWN = ("classes", "probabilities", "layers", "answer", "rows", "table", "to_pandas", "picture", "save")
+"""What an explanation is asked for directly, and :class:`heatproof.Explained` knows."""
+
+
 class _Parts(NamedTuple):
     heatmaps: Heatmaps
     logits: Logits
@@ -94,7 +98,8 @@ class Explanation(_Parts):
     photo and the map over it, class, probability and scale. A copy or a pickle forgets them.
     """
 
-    _seen: Seen | None = None
+    seen: Seen | None = None
+    """What it is of; ``None`` where it was put together by hand, copied or unpickled."""
 
     def numpy(self) -> NDArray[Any]:
         """The heatmaps as an array ``[batch, rows, cols]``."""
@@ -110,19 +115,14 @@ class Explanation(_Parts):
         """Where the explainer gives one."""
         return None
 
-    @property
-    def seen(self) -> Seen | None:
-        """What it is of; ``None`` where it was put together by hand, copied or unpickled."""
-        return self._seen
-
     def remember(self, seen: Seen | None) -> None:
         """Keep what it is of, or forget it."""
         vars(self).pop("_shown", None)
-        self._seen = seen
+        self.seen = seen
 
     @property
     def shown(self) -> Any:
-        """The same as :class:`heatproof.Explained`: ``.picture()``, ``.rows``, ``.table``, ``.classes``, ``.save(FILE)``.
+        """The same as :class:`heatproof.Explained`, whose ``.classes``, ``.rows``, ``.save(FILE)`` are ours as well.
 
         Raises:
             InputError: it does not know its photos.
@@ -137,26 +137,28 @@ class Explanation(_Parts):
         self.shown.show()
 
     def _repr_png_(self) -> bytes | None:
-        return None if self._seen is None else self.shown._repr_png_()
+        return None if self.seen is None else self.shown._repr_png_()
 
     def _repr_html_(self) -> str | None:
-        return None if self._seen is None else self.shown._repr_html_()
+        return None if self.seen is None else self.shown._repr_html_()
 
     def __repr__(self) -> str:
         """Each photo's class and probability, or only the shapes where the photos are not known."""
-        if self._seen is not None:
+        if self.seen is not None:
             return repr(self.shown)
         parts = (f"{name}={list(part.shape)}" for name, part in zip(self._fields, self, strict=True))
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def __getattr__(self, name: str) -> Any:
+        if name in OF_SHOWN and self.seen is not None:
+            return getattr(self.shown, name)
         tensor = not name.startswith("_") and hasattr(Tensor, name)
-        more = f"; its maps are a tensor, explanation.heatmaps.{name}" if tensor else ""
+        more = "; its maps are a tensor, explanation.heatmaps" if tensor else ""
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{more}")
 
     def __getstate__(self) -> dict[str, Any]:
         # not the network and the photos
-        return {name: value for name, value in vars(self).items() if name not in ("_seen", "_shown")}
+        return {name: value for name, value in vars(self).items() if name not in ("seen", "_shown")}
 
 
 class WithInterval(Explanation):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from heatproof.answers.result import as_pandas, as_table, html_table
 from heatproof.commands.assurance import assurance, caption, cells_of
@@ -22,7 +22,7 @@ from heatproof.errors import HeatproofError, InputError
 from heatproof.explainers.cam import CAM, cam_layer
 from heatproof.glossary import heads
 from heatproof.models.classifier import Classifier
-from heatproof.models.layers import DEFAULT, PIXELS, default_layer, layer_name
+from heatproof.models.layers import DEFAULT, PIXELS, at_named_layer, default_layer, layer_name
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.style import percent
 from heatproof.types import (
@@ -232,9 +232,10 @@ def explained_of(explanation: Explanation) -> Explained:
         )
     width = len(str(max(len(seen.images) - 1, 0)))
     ids = seen.names or tuple(f"{place:0{width}d}" for place in range(len(seen.images)))
-    parts = (part.detach() for part in explanation)
+    heatmaps, logits, targets = (part.detach() for part in explanation)
     model = seen.model if isinstance(seen.model, Classifier) else _named_network(seen)
-    return Explained(seen.images, *parts, model, seen.explainer, ids, explanation=explanation)
+    explainer = at_named_layer(model, seen.explainer)
+    return Explained(seen.images, heatmaps, logits, targets, model, explainer, ids, explanation=explanation)
 
 
 def _named_network(seen: Seen) -> Classifier:
@@ -262,7 +263,7 @@ def layers_of(explainer: Explainer, model: nn.Module, images: Images) -> tuple[s
         return ()  # a model that was changed since
 
 
-def _array(photo: Images) -> NDArray[Any]:
+def _array(photo: Tensor) -> NDArray[Any]:
     """``[rows, cols, 3]`` in [0, 1]; what a bare network is given in other units fills that range."""
     low, high = (float(end) for end in photo.aminmax())
     if low < 0 or high > 1:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from heatproof.data.in_memory import Picture, open_tensors
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.habits import checked_verb
-from heatproof.models.classifier import Classifier, class_number
+from heatproof.models.classifier import Classifier, class_numbers
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.models.layers import layer_name
 from heatproof.processes import Processes
@@ -179,10 +178,10 @@ def _targets(model: Classifier, target: Any) -> Tensor | None:
     """
     if target is None:
         return None
-    plain: Any = target.tolist() if isinstance(target, Tensor | np.ndarray) else target
-    if isinstance(plain, list | tuple):
-        return torch.tensor([model.class_index(class_number(model, one)) for one in plain])
-    return torch.tensor(model.class_index(class_number(model, plain)))
+    numbers = class_numbers(model, target).cpu().long()
+    for number in numbers.flatten().tolist():
+        model.class_index(number)
+    return numbers
 
 
 def _of_those_read(targets: Tensor, source: Source, ids: Sequence[str]) -> Tensor:

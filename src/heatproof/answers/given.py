@@ -77,8 +77,8 @@ def _pictures(data: Any) -> list[Any] | None:
 
 
 def _tensors(data: Any) -> tuple[Tensor | None, Any]:
-    """Images and labels, where the data are these; a single image is a photo."""
-    if isinstance(data, Tensor) and data.ndim != 3:
+    """Images and labels, where the data are these."""
+    if isinstance(data, Tensor):
         return data, None
     if isinstance(data, tuple | list) and len(data) == 2:
         images, labels = data

@@ -73,7 +73,8 @@ def opened(model: Any, images: Any, targets: Any) -> NamedImages:
     names: tuple[str, ...] = ()
     if not isinstance(images, Tensor) and isinstance(model, nn.Module):
         images, names = open_photos_for(model, images)
-    if isinstance(images, Tensor) and images.ndim == 4 and isinstance(targets, list | tuple):
+    alone = isinstance(images, Tensor) and images.ndim == 4 and len(images) == 1
+    if alone and isinstance(targets, list | tuple):
         return spread(images, names, len(targets))
     return images, names
 
@@ -140,7 +141,7 @@ def spread(images: Images, names: tuple[str, ...], classes: int) -> NamedImages:
     if classes == 0:
         raise InputError("there is no class in this list; targets=None explains what is predicted")
     if len(images) == 1:
-        return images.repeat(classes, 1, 1, 1), names * classes
+        return images.repeat(classes, 1, 1, 1), (names or ("0",)) * classes
     if classes == 1:
         way = "; one class for all is given without brackets"
     else:

@@ -1,13 +1,17 @@
 """Which layer is explained where none is named: by what the score depends on, and not by names of architectures."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from heatproof.errors import LayerError
+from heatproof.errors import LayerError, Remark
 from heatproof.models.layout import Layout
+
+_SAID: "WeakSet[nn.Module]" = WeakSet()
 
 CANDIDATES = 32
 """How many of the last feature maps are looked at."""
@@ -34,10 +38,18 @@ class Candidate(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A layer, and why it is the one."""
+    """A layer, and why it is the one.
+
+    Attributes:
+        beyond: a layer after it that would be nearer to the score, and has no rows or no columns left at this size of
+            image.
+        left: (rows, cols) of that.
+    """
 
     name: str
     reason: str
+    beyond: str | None = None
+    left: tuple[int, int] = (0, 0)
 
 
 WHOLE = "last feature map before pooling"
@@ -67,6 +79,46 @@ def candidates(outputs: dict[str, tuple[nn.Module, Tensor]], layouts: Any, class
         old = into.pop(output.data_ptr(), Candidate([], [], output, layout))
         into[output.data_ptr()] = Candidate([*old.names, name], [*old.kinds, type(module).__name__], output, layout)
     return list((found or scores).values())
+
+
+def too_small(choice: Choice, outputs: dict[str, tuple[nn.Module, Tensor]]) -> Choice:
+    """The choice, with the last layer behind it whose map is a single row or column only because the image is small.
+
+    These are convolutions of more than one cell: what a network does with a pooled vector takes none.
+    """
+    order = list(outputs)
+    behind = {
+        name: (int(output.shape[-2]), int(output.shape[-1]))
+        for name, (module, output) in outputs.items()
+        if isinstance(module, nn.Conv2d)
+        and output.ndim == 4
+        and max(module.kernel_size) > 1
+        and min(output.shape[-2:]) < 2
+        and order.index(name) > order.index(choice.name)
+    }
+    if not behind:
+        return choice
+    last = list(behind)[-1]
+    return choice._replace(beyond=last, left=behind[last])
+
+
+def remark_on_small(network: nn.Module, title: str, choice: Choice) -> None:
+    """Say once of a network that another layer than usual is explained, for its last maps are single cells.
+
+    Args:
+        title: what the network is called.
+    """
+    if network in _SAID:
+        return
+    _SAID.add(network)
+    warnings.warn(
+        Remark(
+            f"at this size of image {choice.beyond} of {title} puts out {choice.left[0]}x{choice.left[1]}, so that the "
+            f"default layer is {choice.name}, the last with rows and columns, and not the last before pooling: "
+            "give larger images, or name a layer (layer=..., Classifier(default_layer=...))"
+        ),
+        stacklevel=6,
+    )
 
 
 def check_read(choice: Choice, outputs: dict[str, tuple[nn.Module, Tensor]], layouts: Any, title: str) -> None:
