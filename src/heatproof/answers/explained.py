@@ -200,13 +200,16 @@ class Explained:
     def _repr_html_(self) -> str:
         """For notebooks, which show this and not the picture where they have both: the picture, and the rows."""
         told = html.escape("; ".join(self.answer), quote=True)
-        source = base64.b64encode(self._png).decode()
+        picture = io.BytesIO()
+        # a notebook keeps the PNG beside it, and need not grow by as much again
+        self.picture().convert("RGB").save(picture, "jpeg", quality=88)
+        source = base64.b64encode(picture.getvalue()).decode()
         rows = self.rows[:SHOWN]
         notes = [self._where(), *self.answer[len(rows) :]]
         notes += [f"{self.folder / 'report.html'}"] if self.folder else []
         return "".join(
             [
-                f'<img style="max-width:100%" alt="{told}" src="data:image/png;base64,{source}">',
+                f'<img style="max-width:100%" alt="{told}" src="data:image/jpeg;base64,{source}">',
                 html_table(rows, heads("explain", *COLUMNS)),
                 *(f"<p>{html.escape(note)}</p>" for note in notes),
             ]
