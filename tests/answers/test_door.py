@@ -90,13 +90,13 @@ def test_tensors_go_through_as_they_are() -> None:
 
 def test_the_answer_of_an_explainer_is_that_of_explain(photo: Path) -> None:
     model = small(dtype=torch.float32)
-    found = hp.GradCAM(relu=False)(model, photo, "cat")
+    found = hp.GradCAM(relu=False)(model, photo, "cat")  # type: ignore[arg-type]
     told = hp.explain(model, photo, explainer=hp.GradCAM(relu=False), target="cat")
     assert torch.equal(found.heatmaps, told.heatmaps)
     assert repr(found) == repr(told)
     assert len(repr(found).splitlines()) == 2
     assert "(GradCAM(relu=False) of small at last: heatmaps 1x5x5)" in repr(found)
-    a, b = (np.asarray(Image.open(io.BytesIO(one))) for one in (found._repr_png_(), told._repr_png_()))
+    a, b = (np.asarray(Image.open(io.BytesIO(one or b""))) for one in (found._repr_png_(), told._repr_png_()))
     assert (a == b).all()
     assert found.rows == told.rows
     assert found.table.equals(told.table)
@@ -169,12 +169,12 @@ def test_a_bare_network_shows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 CALLS: dict[str, tuple[Any, type[Exception], str]] = {
     "a bare network": (lambda m, p: hp.GradCAM()(m.network, p), hp.ModelError, "is a bare network.*hp.Classifier"),
-    "no such file": (lambda m, p: hp.GradCAM()(m, "none.jpg"), hp.InputError, "none.jpg cannot be read"),
+    "no such file": (lambda m, p: hp.GradCAM()(m, "none.jpg"), hp.InputError, "none.jpg cannot be read"),  # type: ignore[arg-type]
     "a folder": (lambda m, p: hp.GradCAM()(m, p.parent), hp.InputError, r"is a folder: hp\.explain\(model, "),
-    "a dict": (lambda m, p: hp.GradCAM()(m, {}), hp.InputError, "takes images .* a photo .* got dict"),
-    "no photo": (lambda m, p: hp.GradCAM()(m, []), hp.InputError, "no photo in this list"),
+    "a dict": (lambda m, p: hp.GradCAM()(m, {}), hp.InputError, "takes images .* a photo .* got dict"),  # type: ignore[arg-type]
+    "no photo": (lambda m, p: hp.GradCAM()(m, []), hp.InputError, "no photo in this list"),  # type: ignore[arg-type]
     "of a loader": (
-        lambda m, p: hp.GradCAM()(m, (photos(2), torch.tensor([1, 2]))),
+        lambda m, p: hp.GradCAM()(m, (photos(2), torch.tensor([1, 2]))),  # type: ignore[arg-type]
         hp.InputError,
         "give images, labels",
     ),
@@ -186,10 +186,10 @@ CALLS: dict[str, tuple[Any, type[Exception], str]] = {
         hp.InputError,
         r"expected \[1\], got \[2\]; of one photo a list of several classes",
     ),
-    "targets": (lambda m, p: hp.explain(m, p, targets=2), hp.SpecError, "'targets'; it is called target here"),
-    "eps": (lambda m, p: hp.shift(m, p, eps=0.1), hp.SpecError, r"^hp\.shift has no setting 'eps'; .* epsilon here"),
-    "misspelt": (lambda m, p: hp.audit(m, p, explaner=1), hp.SpecError, "did you mean explainer"),
-    "num_classes": (lambda m, p: hp.Classifier(m.network, num_classes=4), hp.SpecError, "what the network puts out"),
+    "targets": (lambda m, p: hp.explain(m, p, targets=2), hp.SpecError, "'targets'; it is called target here"),  # type: ignore[call-arg]
+    "eps": (lambda m, p: hp.shift(m, p, eps=0.1), hp.SpecError, r"^hp\.shift has no setting 'eps'; .* epsilon here"),  # type: ignore[call-arg]
+    "misspelt": (lambda m, p: hp.audit(m, p, explaner=1), hp.SpecError, "did you mean explainer"),  # type: ignore[call-arg]
+    "num_classes": (lambda m, p: hp.Classifier(m.network, num_classes=4), hp.SpecError, "what the network puts out"),  # type: ignore[call-arg]
     "layer of pixels": (
         lambda m, p: hp.explain(m, p, explainer="rise()", layer="last"),
         hp.InputError,
@@ -197,11 +197,11 @@ CALLS: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "an attack of a model": (lambda m, p: hp.PGD()(m, photos(1)), hp.SpecError, r"\(hp\.misclassify\(model, labels"),
     "a network by name": (lambda m, p: hp.load(m.network), hp.ModelError, r"hp\.Classifier\(network"),
-    "a name as network": (lambda m, p: hp.Classifier("resnet50"), hp.ModelError, r"hp\.load\(NAME\)"),
-    "classes by number": (lambda m, p: hp.Classifier(m.network, classes=4), hp.ModelError, "names in the order"),
+    "a name as network": (lambda m, p: hp.Classifier("resnet50"), hp.ModelError, r"hp\.load\(NAME\)"),  # type: ignore[arg-type]
+    "classes by number": (lambda m, p: hp.Classifier(m.network, classes=4), hp.ModelError, "names in the order"),  # type: ignore[arg-type]
     "classes with gaps": (lambda m, p: hp.Classifier(m.network, classes={1: "a"}), hp.ModelError, "without gaps"),
     "mean and std apart": (lambda m, p: hp.Classifier(m.network, (0.4,), (1, 2, 3)), hp.ModelError, "of 1 channels"),
-    "a generator": (lambda m, p: hp.shift(m, iter([p])), hp.InputError, "got list_iterator"),
+    "a generator": (lambda m, p: hp.shift(m, iter([p])), hp.InputError, "got list_iterator"),  # type: ignore[arg-type]
 }
 
 
@@ -241,7 +241,7 @@ def test_a_layer_is_named(photo: Path) -> None:
     model = small(dtype=torch.float32)
     found = hp.explain(model, photo, layer=model.network.left, explainer=hp.Smoothed(hp.GradCAM(), n=2))  # type: ignore[arg-type]
     assert found.layers == ("left",)
-    wanted = hp.Smoothed(hp.GradCAM("left"), n=2)(model, photo)
+    wanted = hp.Smoothed(hp.GradCAM("left"), n=2)(model, photo)  # type: ignore[arg-type]
     assert torch.equal(found.heatmaps, wanted.heatmaps)
 
 

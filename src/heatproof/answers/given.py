@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heatproof import catalog, spec
@@ -28,7 +29,7 @@ from heatproof.training.settings import FineTune
 
 T = TypeVar("T")
 
-Data = str | Path | Picture | Sequence[Picture] | Source | Tensor | tuple[Tensor, Tensor]
+Data = str | Path | Picture | Sequence[Picture] | Source | Tensor | tuple[Tensor | NDArray[Any], Any]
 """A data name, photos (files, pictures of Pillow's, arrays), opened data, images in [0, 1], or images with labels."""
 
 MEASURED = ChainMap(catalog.EXPLAINERS, catalog.CONTROLS)

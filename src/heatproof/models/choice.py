@@ -38,18 +38,18 @@ class Candidate(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A layer, and why it is the one.
-
-    Attributes:
-        beyond: a layer after it that would be nearer to the score, and has no rows or no columns left at this size of
-            image.
-        left: (rows, cols) of that.
-    """
+    """A layer, and why it is the one."""
 
     name: str
     reason: str
-    beyond: str | None = None
-    left: tuple[int, int] = (0, 0)
+
+
+class TooSmall(NamedTuple):
+    """A layer that is nearer to the score than the chosen one, and has no rows or no columns left."""
+
+    name: str
+    rows: int
+    cols: int
 
 
 WHOLE = "last feature map before pooling"
@@ -81,28 +81,22 @@ def candidates(outputs: dict[str, tuple[nn.Module, Tensor]], layouts: Any, class
     return list((found or scores).values())
 
 
-def too_small(choice: Choice, outputs: dict[str, tuple[nn.Module, Tensor]]) -> Choice:
-    """The choice, with the last layer behind it whose map is a single row or column only because the image is small.
+def too_small(choice: Choice, outputs: dict[str, tuple[nn.Module, Tensor]]) -> TooSmall | None:
+    """The last layer behind the chosen one whose map is a single row or column only because the image is small.
 
     These are convolutions of more than one cell: what a network does with a pooled vector takes none.
     """
-    order = list(outputs)
-    behind = {
-        name: (int(output.shape[-2]), int(output.shape[-1]))
-        for name, (module, output) in outputs.items()
-        if isinstance(module, nn.Conv2d)
-        and output.ndim == 4
-        and max(module.kernel_size) > 1
-        and min(output.shape[-2:]) < 2
-        and order.index(name) > order.index(choice.name)
-    }
-    if not behind:
-        return choice
-    last = list(behind)[-1]
-    return choice._replace(beyond=last, left=behind[last])
+    order, found = list(outputs), None
+    for name, (module, output) in outputs.items():
+        if order.index(name) <= order.index(choice.name) or not isinstance(module, nn.Conv2d) or output.ndim != 4:
+            continue
+        rows, cols = int(output.shape[-2]), int(output.shape[-1])
+        if max(module.kernel_size) > 1 and min(rows, cols) < 2:
+            found = TooSmall(name, rows, cols)
+    return found
 
 
-def remark_on_small(network: nn.Module, title: str, choice: Choice) -> None:
+def remark_on_small(network: nn.Module, title: str, chosen: str, beyond: TooSmall) -> None:
     """Say once of a network that another layer than usual is explained, for its last maps are single cells.
 
     Args:
@@ -113,9 +107,9 @@ def remark_on_small(network: nn.Module, title: str, choice: Choice) -> None:
     _SAID.add(network)
     warnings.warn(
         Remark(
-            f"at this size of image {choice.beyond} of {title} puts out {choice.left[0]}x{choice.left[1]}, so that the "
-            f"default layer is {choice.name}, the last with rows and columns, and not the last before pooling: "
-            "give larger images, or name a layer (layer=..., Classifier(default_layer=...))"
+            f"at this size of image {beyond.name} of {title} puts out {beyond.rows}x{beyond.cols}, so that the default "
+            f"layer is {chosen}, the last with rows and columns, and not the last before pooling: give larger images, "
+            "or name a layer (layer=..., Classifier(default_layer=...))"
         ),
         stacklevel=6,
     )

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heatproof.errors import ModelError
 
-Values = float | Sequence[float] | Tensor
+Values = float | Sequence[float] | NDArray[Any] | Tensor
 """One number for all channels alike, or one for each."""
 
 
