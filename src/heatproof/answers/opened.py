@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
@@ -130,7 +131,9 @@ def _place(photo: Any, place: int) -> str:
     return Path(file).name if isinstance(file, str | Path) and str(file) else f"photo {place}"
 
 
-def spread(images: Images, names: tuple[str, ...], classes: int) -> NamedImages:
+def spread(
+    images: Images, names: tuple[str, ...], classes: int
+) -> tuple[Float[Tensor, "classes channels height width"], tuple[str, ...]]:
     """As many images as classes: one photo once for each class, several one each.
 
     Raises:
