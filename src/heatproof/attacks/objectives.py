@@ -319,8 +319,8 @@ def _logits(model: nn.Module, images: Images) -> Logits:
         return model(images)
 
 
-def _classes(logits: Logits, classes: Targets | int, what: str) -> Targets:
+def _classes(logits: Logits, classes: Classes, what: str) -> Targets:
     try:
-        return resolve_targets(logits, classes)  # type: ignore[arg-type]
+        return resolve_targets(logits, classes)
     except InputError as error:
         raise InputError(str(error).replace("targets", what).replace("one target", "one class")) from error
