@@ -35,21 +35,21 @@ def _made(seed, network=Network):
 
 
 def build():
-    return hp.Classifier(_made(0), mean=(0.5,), std=(0.25,), classes=NAMES, input_size=64)
+    return hp.Classifier(_made(0), mean=0.5, std=0.25, classes=NAMES, input_size=64)
 
 
 def other():
-    return hp.Classifier(_made(1), mean=(0.5,), std=(0.25,), classes=NAMES, input_size=64)
+    return hp.Classifier(_made(1), mean=0.5, std=0.25, classes=NAMES, input_size=64)
 
 
 def embedding():
-    return hp.Classifier(_made(2), mean=(0.5,), std=(0.25,), input_size=64)
+    return hp.Classifier(_made(2), mean=0.5, std=0.25, input_size=64)
 
 
 def segments():
     torch.manual_seed(3)
     network = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 2, 1))
-    return hp.Classifier(network, mean=(0.5,), std=(0.25,), classes=["ground", "square"], input_size=64)
+    return hp.Classifier(network, mean=0.5, std=0.25, classes=["ground", "square"], input_size=64)
 """
 
 

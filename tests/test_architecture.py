@@ -9,9 +9,10 @@ import heatproof
 
 ROOT = Path(heatproof.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
-GROUND = {"types", "errors", "vision", "shard", "processes", "tensor_files", "paths", "glossary", "habits"}
+GROUND = {"types", "errors", "vision", "shard", "processes", "tensor_files", "paths", "glossary", "habits", "front"}
 ALLOWED: dict[str, set[str]] = {
-    "types": {"habits"},
+    "types": {"habits", "front"},
+    "front": set(),
     "habits": {"errors"},
     "errors": set(),
     "vision": set(),

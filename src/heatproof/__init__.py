@@ -14,12 +14,16 @@ weights, and both use the same penalties. Explainers are pure functions that lea
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from heatproof import front as _front
+from heatproof import habits as _habits
 from heatproof import vision as _vision  # lets torchvision be imported beside any torch
 
 if TYPE_CHECKING:  # what type checkers and editors read; a program gets it from __getattr__
     from heatproof.answers.defending import defend
-    from heatproof.answers.explained import Explained, explain, open_photo
+    from heatproof.answers.explained import Explained
+    from heatproof.answers.explaining import explain
     from heatproof.answers.merging import merge
+    from heatproof.answers.opened import open_photo
     from heatproof.answers.repairing import repair
     from heatproof.answers.result import Result
     from heatproof.answers.tuning import tune_lrp
@@ -199,8 +203,10 @@ __all__ = [
 # torch loads slowly, and the command line's help needs none: a public name is imported when it is asked for
 _HOMES = {
     "answers.defending": "defend",
-    "answers.explained": "Explained explain open_photo",
+    "answers.explained": "Explained",
+    "answers.explaining": "explain",
     "answers.merging": "merge",
+    "answers.opened": "open_photo",
     "answers.repairing": "repair",
     "answers.result": "Result",
     "answers.tuning": "tune_lrp",
@@ -264,7 +270,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        near = "" if name.startswith("_") else f"; {_habits.public_instead(name, __all__)}"
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{near}")
     found = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     globals()[name] = found
     return found
@@ -274,4 +281,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-del _vision
+_front.DOORS.update(open="heatproof.answers.opened:opened", show="heatproof.answers.explained:explained_of")
+del _front, _vision

@@ -8,18 +8,22 @@ literals, the arithmetic of numbers, and further specs are understood.
 import ast
 import inspect
 import operator
+import re
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from heatproof.errors import HeatproofError, SpecError, did_you_mean
-from heatproof.habits import unknown_setting
+from heatproof.habits import folded, instead_of, unknown_setting
 
 LONGEST = 10_000
 """Letters of a spec."""
 DEEPEST = 60
 """Levels of a spec's nesting, names and operators counted."""
 
+_WORDS = re.compile(r"[A-Za-z]\w*(?:(?:[ -]| ?[*] ?)\w+)*")
+_BETWEEN = re.compile(r" ?[*] ?|[ -]")
+"""What stands between the words of a name: ``gradient * input``, ``guided grad-cam``."""
 _ARITHMETIC: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -89,15 +93,14 @@ def _call_of(text: str, kind: str) -> ast.Call:
 def _typeable(text: str) -> str:
     """Names as papers write them, as Python can read them.
 
-    >>> _typeable("Grad-CAM++(relu=False)")
-    'Grad_CAM_plus_plus(relu=False)'
+    >>> _typeable("Grad-CAM++(relu=False)"), _typeable("guided grad-cam"), _typeable("input x gradient")
+    ('Grad_CAM_plus_plus(relu=False)', 'guided_grad_cam', 'input_x_gradient')
     """
     name, bracket, rest = text.partition("(")
-    return name.strip().replace("++", "_plus_plus").replace("-", "_") + bracket + rest
-
-
-def _folded(name: str) -> str:
-    return name.replace("_", "").replace("-", "").casefold()
+    name = name.strip().replace("++", "_plus_plus")
+    if _WORDS.fullmatch(name):
+        name = _BETWEEN.sub("_", name)
+    return name.replace("-", "_") + bracket + rest
 
 
 def _depth(tree: ast.AST) -> int:
@@ -126,11 +129,15 @@ def _name(tree: ast.Call, text: str, catalog: Mapping[str, Callable[..., Any]], 
     """The entry of the catalog that a call names."""
     if not isinstance(tree.func, ast.Name):
         raise SpecError(f"{ast.unparse(tree.func)!r} in {text!r} is no {kind}")
-    known = {_folded(name): name for name in catalog}
-    name = known.get(_folded(tree.func.id))
+    known = {folded(name): name for name in catalog}
+    name = known.get(folded(tree.func.id))
     if name is None:
+        # as it was typed, where it is not one of those inside
+        typed = text.partition("(")[0].strip()
+        asked = typed if folded(typed) == folded(tree.func.id) else tree.func.id
         entries = catalog if kind == "name" else _outermost(catalog)
-        raise SpecError(f"there is no {kind} {tree.func.id!r}; {did_you_mean(tree.func.id, entries)}")
+        way = instead_of(tree.func.id, entries) or did_you_mean(tree.func.id, entries)
+        raise SpecError(f"there is no {kind} {asked!r}; {way}")
     return name
 
 

@@ -8,6 +8,7 @@ and what Python builds.
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import wraps
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
@@ -15,7 +16,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heatproof.habits import checked_call, checked_settings, way
+from heatproof.front import door
+from heatproof.habits import checked_call, checked_settings, not_there, way
 
 T = TypeVar("T")
 
@@ -66,12 +68,38 @@ class Certificate(NamedTuple):
     cells: Heatmaps | None = None
 
 
-class Explanation(NamedTuple):
-    """What one forward pass of an explainer yields."""
+OF_SHOWN = ("classes", "probabilities", "layers", "answer", "rows", "table", "to_pandas", "picture", "save")
+"""What an explanation is asked for directly, and :class:`heatproof.Explained` knows."""
 
+
+class _Parts(NamedTuple):
     heatmaps: Heatmaps
     logits: Logits
     targets: Targets
+
+
+class Seen(NamedTuple):
+    """What an explanation is of.
+
+    Attributes:
+        names: of the photos, where they came as files or pictures; empty for tensors.
+    """
+
+    explainer: "Explainer"
+    model: nn.Module
+    images: Images
+    names: tuple[str, ...]
+
+
+class Explanation(_Parts):
+    """What one forward pass of an explainer yields: ``heatmaps, logits, targets``, of which it is the tuple.
+
+    One that an explainer handed out knows its photos and is shown as the answer of :func:`heatproof.explain` is: the
+    photo and the map over it, class, probability and scale. A copy or a pickle forgets them.
+    """
+
+    seen: Seen | None = None
+    """What it is of; ``None`` where it was put together by hand, copied or unpickled."""
 
     def numpy(self) -> NDArray[Any]:
         """The heatmaps as an array ``[batch, rows, cols]``."""
@@ -86,6 +114,51 @@ class Explanation(NamedTuple):
     def certificate(self) -> Certificate | None:
         """Where the explainer gives one."""
         return None
+
+    def remember(self, seen: Seen | None) -> None:
+        """Keep what it is of, or forget it."""
+        vars(self).pop("_shown", None)
+        self.seen = seen
+
+    @property
+    def shown(self) -> Any:
+        """The same as :class:`heatproof.Explained`, whose ``.classes``, ``.rows``, ``.save(FILE)`` are ours as well.
+
+        Raises:
+            InputError: it does not know its photos.
+        """
+        kept = vars(self)
+        if "_shown" not in kept:
+            kept["_shown"] = door("show")(self)
+        return kept["_shown"]
+
+    def show(self) -> None:
+        """Show photo and map: in a notebook below the cell, elsewhere in the system's viewer."""
+        self.shown.show()
+
+    def _repr_png_(self) -> bytes | None:
+        return None if self.seen is None else self.shown._repr_png_()
+
+    def _repr_html_(self) -> str | None:
+        return None if self.seen is None else self.shown._repr_html_()
+
+    def __repr__(self) -> str:
+        """Each photo's class and probability, or only the shapes where the photos are not known."""
+        if self.seen is not None:
+            return repr(self.shown)
+        parts = (f"{name}={list(part.shape)}" for name, part in zip(self._fields, self, strict=True))
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name in OF_SHOWN and self.seen is not None:
+            return getattr(self.shown, name)
+        tensor = not name.startswith("_") and hasattr(Tensor, name)
+        more = "; its maps are a tensor, explanation.heatmaps" if tensor else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{more}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # not the network and the photos
+        return {name: value for name, value in vars(self).items() if name not in ("seen", "_shown")}
 
 
 class WithInterval(Explanation):
@@ -318,5 +391,29 @@ def settings(cls: type[T]) -> type[T]:
     names = [field.name for field in fields(made) if field.init]  # type: ignore[arg-type]
     made.__init__ = checked_settings(made.__init__, names, shown)  # type: ignore[misc]
     if shown and call is not None:
-        made.__call__ = checked_call(call)  # type: ignore[attr-defined]
+        explains = shown.startswith("(model")
+        made.__call__ = checked_call(takes_photos(call) if explains else call)  # type: ignore[attr-defined]
+        if explains and "__getattr__" not in vars(made):
+            made.__getattr__ = not_there  # type: ignore[attr-defined]
     return made  # type: ignore[return-value]
+
+
+def takes_photos(call: Callable[..., Any]) -> Callable[..., Any]:
+    """``__call__`` of an explainer that also takes photos, and whose answer knows what it is of.
+
+    Tensors go on as they are. A path, a picture of Pillow's, an array or a list of these is opened as the model's
+    photos are; of one photo and several classes in a list each class gets a map.
+    """
+
+    @wraps(call)
+    def opened(self: Any, model: Any, images: Any, targets: Any = None, **named: Any) -> Any:
+        names: tuple[str, ...] = ()
+        if not isinstance(images, Tensor) or isinstance(targets, list | tuple):
+            images, names = door("open")(model, images, targets)
+        found = call(self, model, images, targets, **named)
+        if isinstance(found, Explanation):
+            # without its graph, which may be that of an attack
+            found.remember(Seen(self, model, images.detach() if images.requires_grad else images, names))
+        return found
+
+    return opened

@@ -16,7 +16,7 @@ from PIL import Image
 from heatproof.data.listing import open_file, unique
 from heatproof.data.shards import expand
 from heatproof.data.sources import Source, limited, open_data, part_source
-from heatproof.errors import InputError
+from heatproof.errors import InputError, Remark
 
 CLASSES = ["cat", "red panda", "dog"]
 
@@ -46,7 +46,8 @@ class TestFiles:
 
     def test_several_keep_their_order_and_differ_by_folder(self, paint) -> None:
         paths = [paint("y/1.png"), paint("x/1.png"), paint("y/1.png")]
-        source = open_data([str(path) for path in paths])
+        with pytest.warns(Remark, match="of the 3 photos given, 1 are files that were given before; .* leaves 2"):
+            source = open_data([str(path) for path in paths])
         assert shown(source) == [("y/1.png", -1, colour(paths[0])), ("x/1.png", -1, colour(paths[1]))]
 
     def test_a_folder_among_them(self, paint, tmp_path: Path) -> None:

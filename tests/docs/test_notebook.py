@@ -23,6 +23,6 @@ def test_the_notebook_is_executed_and_runs(tmp_path: Path, monkeypatch: Any) -> 
     kept, again = json.loads(text)["cells"], json.loads(text)["cells"]
     docs_module("run_notebook").run(again, {"__name__": "notebook"})
     assert kinds(kept) == kinds(again)
-    assert sum("image/png" in shown for shown in kinds(again)) == 1
-    assert sum("text/html" in shown for shown in kinds(again)) == 3
+    assert sum("image/png" in shown for shown in kinds(again)) == 2
+    assert sum("text/html" in shown for shown in kinds(again)) == 6
     assert not list(tmp_path.iterdir())  # no run folder was asked for

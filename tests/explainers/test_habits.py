@@ -137,11 +137,13 @@ def test_a_class_by_name(explainer: hp.GradCAM, model: hp.Classifier) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("explainer", EXPLAINERS, ids=repr)
 @pytest.mark.parametrize("photo", ["photo.jpg", Image.new("RGB", (20, 20)), np.zeros((20, 20, 3), np.uint8)])
-def test_a_photo_is_opened_first(explainer: hp.GradCAM, photo: object, model: hp.Classifier) -> None:
-    with pytest.raises(hp.InputError, match=r"hp\.open_photo\(photo, model\) makes one, and hp\.explain takes paths"):
-        explainer(model, photo, "lynx")  # type: ignore[arg-type]
+def test_the_network_itself_takes_tensors(photo: object, model: hp.Classifier) -> None:
+    for ask in (model, lambda given: hp.explain_together(model, given, [hp.GradCAM("1")])):
+        with pytest.raises(hp.InputError, match=r"hp\.open_photo\(photo, model\) makes one, and explainers take paths"):
+            ask(photo)
+    with pytest.raises(hp.InputError, match=r"FGSM changes the pixels of a tensor of images; hp\.open_photo"):
+        hp.FGSM()(hp.misclassify(model, 1), photo)  # type: ignore[arg-type]
 
 
 def test_what_the_sentence_says_works(model: hp.Classifier) -> None:

@@ -74,7 +74,7 @@ def test_integrated_gradients_are_complete(seed: int) -> None:
 def test_a_linear_network_is_explained_in_closed_form() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3)).double()
-    model, images = hp.Classifier(network, std=(0.5,), input_size=4).double(), photos(2, size=4)
+    model, images = hp.Classifier(network, std=0.5, input_size=4).double(), photos(2, size=4)
     targets = torch.tensor([2, 0])
     weights = network.get_parameter("1.weight")[targets].view(2, 3, 4, 4) / 0.5
     torch.testing.assert_close(hp.SimpleGrad()(model, images, targets).heatmaps, weights.abs().sum(1))

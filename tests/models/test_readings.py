@@ -294,7 +294,7 @@ def segments():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
                             nn.Conv2d(8, 2, 1))
-    network.mean, network.std, network.input_size, network.classes = (0.5,), (0.5,), 32, ["no", "yes"]
+    network.mean, network.std, network.input_size, network.classes = 0.5, 0.5, 32, ["no", "yes"]
     return network
 """
 

@@ -220,7 +220,7 @@ class Residual(nn.Module):
 
 def test_as_captum_on_a_residual_network() -> None:
     """The epsilon rule throughout, which is captum's default; batch norm after its convolution is one layer with it."""
-    model = hp.Classifier(Residual().eval(), (0.5,), (0.25,), input_size=32).double()
+    model = hp.Classifier(Residual().eval(), 0.5, 0.25, input_size=32).double()
     wanted = captum(model, pixels(32), lambda module, place: None)
     found = hp.LRP(composite="epsilon", stabilizer=1e-9)(model, pixels(32))
     assert relative(found.heatmaps, wanted) < 1e-5

@@ -9,6 +9,7 @@ from heatproof.answers.given import METHODS, Data, Model, as_classifier, as_sour
 from heatproof.answers.result import Result
 from heatproof.commands import columns
 from heatproof.commands.defend.run import Defend, effort, run_defend
+from heatproof.habits import checked_verb
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.robust.attack import MapAttack
 from heatproof.robust.methods import Alignment, Method
@@ -17,6 +18,7 @@ from heatproof.training.settings import FineTune
 from heatproof.types import Explainer
 
 
+@checked_verb
 def defend(
     model: Model,
     data: Data,

@@ -1,55 +1,51 @@
-"""What does the network look at? One photo or a few, one explainer, and a picture for a notebook."""
+"""What a network looks at, shown: photos, the maps over them, and the same in sentences, rows and a table."""
 
+import base64
+import html
 import io
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from heatproof import catalog
-from heatproof.answers.filling import job_of, make_page, progress
-from heatproof.answers.given import Model, as_classifier, at_named_layers, built, named
-from heatproof.answers.scored import Asked, scored
-from heatproof.commands.assurance import caption, cells_of
-from heatproof.commands.explain import Explain, column_title, effort, run_explain
-from heatproof.commands.photos import open_photos
-from heatproof.commands.precision import settle
-from heatproof.commands.shown import Figures
-from heatproof.data.batches import batches
-from heatproof.data.in_memory import Picture, open_tensors, pixels_of
-from heatproof.data.photos import fit
-from heatproof.data.sources import Source
-from heatproof.errors import InputError
+from heatproof.answers.result import as_pandas, as_table, html_table
+from heatproof.commands.assurance import assurance, caption, cells_of
+from heatproof.commands.explain import column_title, map_numbers
+from heatproof.errors import HeatproofError, InputError
+from heatproof.explainers.cam import CAM, cam_layer
+from heatproof.glossary import heads
 from heatproof.models.classifier import Classifier
-from heatproof.models.hardware import Hardware, Precision
-from heatproof.preprocessing import Preprocessing
-from heatproof.processes import Processes
+from heatproof.models.layers import DEFAULT, PIXELS, at_named_layer, default_layer, layer_name
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.style import percent
-from heatproof.results.run import Run
-from heatproof.shard import Shard
 from heatproof.types import (
-    Certified,
+    AtLayer,
     Explainer,
     Explanation,
     Heatmaps,
     Images,
-    Interval,
     Logits,
     PerImage,
+    Seen,
     Targets,
-    WithInterval,
+    inside,
     is_signed,
 )
 
+if TYPE_CHECKING:
+    import pandas  # an optional library
+
 SHOWN = 8
 """Photos of one picture."""
+COLUMNS = ("image", "target_name", "probability", "prediction_name", "confidence", "minimum", "maximum")
+"""Those that a notebook shows."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,29 +84,105 @@ class Explained:
         """The explained classes by name."""
         return [self.model.class_name(int(target)) for target in self.targets]
 
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """The layers whose activations were read, also where none was named; empty for maps of the pixels."""
+        return layers_of(self.explainer, self.model, self.images)
+
+    @property
+    def answer(self) -> list[str]:
+        """What is seen of each photo, in sentences, and what is to be known of the maps."""
+        lines = [f"{image}: {self._said(place)}; {self._scale(place)}" for place, image in enumerate(self.ids[:SHOWN])]
+        more = [f"and {len(self.ids) - SHOWN} more"] if len(self.ids) > SHOWN else []
+        flat = self.heatmaps[0].numel() == 1
+        more += ["a map of 1x1 says how much, not where: choose an earlier layer"] if flat else []
+        return [*lines, *more]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per photo and class, in the columns of ``images.parquet``."""
+        confidences, predictions = (found.tolist() for found in self.logits.float().softmax(1).max(1))
+        numbers, probabilities = map_numbers(self.heatmaps.float()), self.probabilities.tolist()
+        return [
+            {
+                "image": image,
+                "target": target,
+                "target_name": self.model.class_name(target),
+                "probability": probabilities[place],
+                "prediction": predictions[place],
+                "prediction_name": self.model.class_name(predictions[place]),
+                "confidence": confidences[place],
+                "model": self.model.name,
+                "explainer": repr(self.explainer),
+                "layer": ", ".join(self.layers) or None,
+                **{name: values[place] for name, values in numbers.items()},
+                **self._assured(place),
+            }
+            for place, (image, target) in enumerate(zip(self.ids, self.targets.tolist(), strict=True))
+        ]
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """The rows as a table; ``.to_pandas()`` gives them to pandas."""
+        return as_table(self.rows)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The rows as a ``pandas.DataFrame``.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return as_pandas(self.table)
+
     def numpy(self) -> NDArray[Any]:
         """The heatmaps as an array ``[batch, rows, cols]``."""
-        return Explanation(self.heatmaps, self.logits, self.targets).numpy()
+        return self.heatmaps.detach().float().cpu().numpy()
 
     def picture(self) -> Image.Image:
         """Each photo, and beside it the map over it, with class, probability and the map's own scale."""
+        return Image.open(io.BytesIO(self._png))
+
+    def save(self, path: Path | str) -> Path:
+        """Write the picture, in the format that the name ends in."""
+        self.picture().save(path)
+        return Path(path)
+
+    @cached_property
+    def _png(self) -> bytes:
         panels = []
         for place in range(min(len(self.images), SHOWN)):
-            photo = self.images[place].float().expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
+            photo = self.images[place].float()
+            photo = photo if len(photo) == 3 else photo[:1].expand(3, -1, -1)
             heatmap = self.heatmaps[place].float().cpu().numpy()
             said = "\n".join(filter(None, (self._said(place), caption(self.explanation, place))))
-            shown = Panel(photo, heatmap, is_signed(self.explainer), said, cells_of(self.explanation, place))
-            panels.append([Panel(photo, caption=self.ids[place]), shown])
-        heads = ["photo", column_title(self.explainer, self.model)]
+            shown = Panel(_array(photo), heatmap, is_signed(self.explainer), said, cells_of(self.explanation, place))
+            panels.append([Panel(_array(photo), caption=self.ids[place]), shown])
+        titles = ["photo", column_title(self.explainer, self.model)]
         with tempfile.TemporaryDirectory(prefix="heatproof-") as folder:
-            path = gallery(panels, Path(folder) / "picture.png", columns=heads)
-            return Image.open(io.BytesIO(path.read_bytes()))
+            return gallery(panels, Path(folder) / "picture.png", columns=titles).read_bytes()
 
     def _said(self, place: int) -> str:
-        """Class, its number where that is not its name, and its probability."""
-        name, number = self.classes[place], int(self.targets[place])
-        known = name if str(number) in name.split() else f"{name} ({number})"
-        return f"{known}, {percent(float(self.probabilities[place]))}"
+        """Class, its number where that is not its name, and its probability; the predicted class if it is another."""
+        target, prediction = int(self.targets[place]), int(self.logits[place].argmax())
+        said = f"{self._named(target)}, {percent(float(self.probabilities[place]))}"
+        return said if target == prediction else f"{said} (predicted: {self._named(prediction)})"
+
+    def _named(self, number: int) -> str:
+        name = self.model.class_name(number)
+        return name if str(number) in name.split() else f"{name} ({number})"
+
+    def _scale(self, place: int) -> str:
+        low, high = (float(end) for end in self.heatmaps[place].aminmax())
+        return "an empty map" if low == high == 0 else f"map from {low:.3g} to {high:.3g}"
+
+    def _assured(self, place: int) -> dict[str, Any]:
+        found = assurance(self.explanation, place)
+        return {} if all(value is None for value in found.values()) else found
+
+    def _where(self) -> str:
+        """Whose maps these are, at which layer, and how fine."""
+        at = f" at {', '.join(self.layers)}" if self.layers else ""
+        return f"{self.explainer!r} of {self.model.name}{at}: heatmaps {'x'.join(map(str, self.heatmaps.shape))}"
 
     def show(self) -> None:
         """Show the picture: in a notebook below the cell, elsewhere in the system's viewer."""
@@ -123,190 +195,80 @@ class Explained:
         display(self) if get_ipython() else self.picture().show()
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.picture().save(buffer, "png")
-        return buffer.getvalue()
+        return self._png
+
+    def _repr_html_(self) -> str:
+        """For notebooks, which show this and not the picture where they have both: the picture, and the rows."""
+        told = html.escape("; ".join(self.answer), quote=True)
+        picture = io.BytesIO()
+        # a notebook keeps the PNG beside it, and need not grow by as much again
+        self.picture().convert("RGB").save(picture, "jpeg", quality=88)
+        source = base64.b64encode(picture.getvalue()).decode()
+        rows = self.rows[:SHOWN]
+        notes = [self._where(), *self.answer[len(rows) :]]
+        notes += [f"{self.folder / 'report.html'}"] if self.folder else []
+        return "".join(
+            [
+                f'<img style="max-width:100%" alt="{told}" src="data:image/jpeg;base64,{source}">',
+                html_table(rows, heads("explain", *COLUMNS)),
+                *(f"<p>{html.escape(note)}</p>" for note in notes),
+            ]
+        )
 
     def __repr__(self) -> str:
         """Each photo's class and probability, in words."""
-        lines = [f"{image}: {self._said(place)}" for place, image in enumerate(self.ids[:SHOWN])]
-        more = [f"and {len(self.ids) - SHOWN} more"] if len(self.ids) > SHOWN else []
-        shape = "x".join(map(str, self.heatmaps.shape))
         where = f"; {self.folder / 'report.html'}" if self.folder else ""
-        flat = self.heatmaps[0].numel() == 1
-        more += ["a map of 1x1 says how much, not where: choose an earlier layer"] if flat else []
-        named = f"({self.explainer!r} of {self.model.name}: heatmaps {shape}{where})"
-        return "\n".join([*lines, *more, named])
+        return "\n".join([*self.answer, f"({self._where()}{where})"])
 
 
-def explain(
-    model: Model,
-    photos: Picture | Source | Sequence[Picture],
-    *,
-    explainer: str | Explainer = "gradcam()",
-    score: Asked | None = None,
-    target: str | int | Sequence[str | int] | None = None,
-    limit: int | None = None,
-    batch_size: int = 16,
-    device: str = "auto",
-    precision: Precision = "fp32",
-    figures: Figures = None,
-    shard: str | None = None,
-    out: Path | str | None = None,
-    overwrite: bool = False,
-) -> Explained:
-    """Heatmaps of a photo, of several, of a folder or of a batch of images.
-
-    Args:
-        photos: a path, a picture of Pillow's, an array, several of these, a data name, or images in [0, 1].
-        score: what is explained: a name, a spec or an object, unless the explainer names one.
-        target: the class by name or number, one for all or one per photo; ``None``: what is predicted.
-        limit: of data by name, at most so many photos.
-        precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the device computes in it and the maps bear it.
-        figures: in the run folder so many photos are drawn, or ``"all"``; ``None``: all of at most 50, else 20.
-        shard: ``"2/8"``: the second of eight shares of photos by name, into a folder that :func:`merge` joins; only its
-            photos are handed back.
-        out: also write a run folder, with its page.
+def explained_of(explanation: Explanation) -> Explained:
+    """What an explainer handed out, as :func:`heatproof.explain` hands it out.
 
     Raises:
-        HeatproofError: a model, photos, a class or an explainer that do not fit; the text says the way out.
+        InputError: it does not know its photos.
     """
-    scoring = scored(score, built(explainer, catalog.EXPLAINERS, "explainer"), [as_classifier(model)])
-    (classifier,) = scoring.models
-    found = at_named_layers(scoring.explainers, classifier)
-    if len(found) != 1:
-        raise InputError(f"hp.explain shows one explainer, got {len(found)}; call it once for each")
-    job, called, source = job_of(shard, out), _called(photos), _opened(photos, classifier, limit)
-    if job.is_share and source is None:
-        raise InputError(f"shard={shard!r} is for photos by name or opened data: tensors and pictures are here already")
-    ids, images = _images(photos if source is None else _share(source, job, batch_size), classifier)
-    targets = _targets(classifier, target, len(source if job.is_share and source is not None else images))
-    classes = _classes(targets)
-    if job.is_share and source is not None and targets is not None:
-        places = {image: place for place, image in enumerate(source.ids)}
-        targets = targets[[places[image] for image in ids]]
-    folder = None if out is None else Path(out)
-    hardware = settle(device, precision, [classifier], lambda one: open_tensors(images), found)
-    if folder is not None:
-        asked = Explain(explainers=found, targets=classes, top=1, figures=figures)
-        data = open_tensors(images, name=called) if source is None else source
-        _write(folder, asked, classifier, called, data, hardware, batch_size, overwrite, job)
-    hosted = hardware.host(classifier)
-    parts = []
-    for start in range(0, len(images), batch_size):
-        here = slice(start, start + batch_size)
-        with hardware.autocast():
-            parts.append(found[0](hosted, hardware.bring(images[here]), None if targets is None else targets[here]))
-    whole = _together(parts)
-    return Explained(images, *whole, hosted, found[0], ids, folder, whole)
+    seen = explanation.seen
+    if seen is None:
+        raise InputError(
+            "this explanation does not know its photos: it was put together by hand, copied or unpickled; call the "
+            "explainer again, or draw with hp.gallery([[hp.Panel(photo, heatmap)]], FILE)"
+        )
+    width = len(str(max(len(seen.images) - 1, 0)))
+    ids = seen.names or tuple(f"{place:0{width}d}" for place in range(len(seen.images)))
+    heatmaps, logits, targets = (part.detach() for part in explanation)
+    model = seen.model if isinstance(seen.model, Classifier) else _named_network(seen)
+    explainer = at_named_layer(model, seen.explainer)
+    return Explained(seen.images, heatmaps, logits, targets, model, explainer, ids, explanation=explanation)
 
 
-def _together(parts: Sequence[Explanation]) -> Explanation:
-    """The parts as one, with their interval or certificate."""
-    whole = Explanation(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    intervals = [part.interval for part in parts if part.interval is not None]
-    certificates = [part.certificate for part in parts if part.certificate is not None]
-    if len(intervals) == len(parts):
-        lower, upper = (torch.cat([getattr(one, side) for one in intervals]) for side in ("lower", "upper"))
-        return WithInterval.of(whole, Interval(lower, upper, intervals[0].level))
-    if len(certificates) == len(parts):
-        cells = [one.cells for one in certificates if one.cells is not None]
-        share = torch.cat([one.share for one in certificates])
-        return Certified.of(whole, certificates[0]._replace(share=share, cells=torch.cat(cells) if cells else None))
-    return whole
+def _named_network(seen: Seen) -> Classifier:
+    """A bare network with a name and names of classes, for the words beside its maps."""
+    rows, cols = seen.images.shape[2:]
+    return Classifier(seen.model, input_size=(rows, cols), channels=seen.images.shape[1], probabilities=False)
 
 
-def open_photo(photo: Picture, model: Model | None = None) -> Images:
-    """One photo as a batch of one, ``[1, channels, rows, cols]`` in [0, 1].
-
-    Args:
-        photo: a path, a picture that Pillow has opened, or an array (of 8 bits, or of numbers in [0, 1]).
-        model: fit it to this model's input, as every verb does; ``None``: at its own size.
-
-    Raises:
-        InputError: it cannot be read, or is no photo.
-
-    >>> open_photo(torch.zeros(3, 5, 4)).shape
-    torch.Size([1, 3, 5, 4])
-    """
-    if model is None:
-        pixels = pixels_of(photo)
-        return fit(pixels, Preprocessing((pixels.shape[-2], pixels.shape[-1])))[None]
-    return fit(pixels_of(photo), as_classifier(model).preprocessing)[None]
-
-
-def _opened(photos: Any, model: Classifier, limit: int | None) -> Source | None:
-    """Photos by name, or opened already; ``None`` for what is in memory."""
-    texts = isinstance(photos, str | Path) or (
-        isinstance(photos, list | tuple) and all(isinstance(photo, str | Path) for photo in photos)
-    )
-    if texts:
-        return open_photos(model, photos, limit=limit, labels_needed=False)
-    return photos if isinstance(photos, Source) else None
+def layers_of(explainer: Explainer, model: nn.Module, images: Images) -> tuple[str, ...]:
+    """The layers that an explainer, or those that it wraps, read of these images."""
+    within = inside(explainer)
+    if within:
+        return tuple(dict.fromkeys(layer for one in within for layer in layers_of(one, model, images)))
+    if not isinstance(explainer, AtLayer):
+        return ()
+    asked, kind = explainer.layer, type(explainer).__name__
+    if asked is None and kind == "LRP":
+        return ()  # of the pixels
+    try:
+        if asked is None or asked == DEFAULT:
+            return (cam_layer(model, images[:1]) if isinstance(explainer, CAM) else default_layer(model, images),)
+        found = layer_name(model, asked)
+        return () if found == PIXELS else (found,)
+    except HeatproofError:
+        return ()  # a model that was changed since
 
 
-def _share(source: Source, job: Shard, batch_size: int) -> Source:
-    """The photos of the parts that are this shard's."""
-    if not job.is_share:
-        return source
-    parts = job.parts(-(-len(source) // batch_size))
-    places = [place for n in parts for place in range(n * batch_size, min((n + 1) * batch_size, len(source)))]
-    return replace(source, positions=[source.positions[place] for place in places])
-
-
-def _images(photos: Any, model: Classifier) -> tuple[list[str], Images]:
-    """Names and pixels: a batch as it is, all else fitted to the model."""
-    if isinstance(photos, Tensor) and photos.ndim == 4 and photos.is_floating_point():
-        width = len(str(max(len(photos) - 1, 0)))
-        return [f"{place:0{width}d}" for place in range(len(photos))], photos
-    if isinstance(photos, Source):
-        found = list(batches(photos, model.preprocessing, 16))
-        if not found:
-            reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in photos.skipped[:3])
-            raise InputError(f"none of the {photos.count} photos of {photos.name} could be read; {reasons}")
-        return [image for batch in found for image in batch.ids], torch.cat([batch.images for batch in found])
-    several = list(photos) if isinstance(photos, list | tuple) else [photos]
-    names = [Path(photo).name if isinstance(photo, str | Path) else f"photo {n}" for n, photo in enumerate(several)]
-    return names, torch.cat([open_photo(photo, model) for photo in several])
-
-
-def _targets(model: Classifier, target: Any, count: int) -> Targets | None:
-    if target is None:
-        return None
-    wanted = [target] * count if isinstance(target, str | int) else list(target)
-    if len(wanted) != count:
-        raise InputError(f"one target for all photos or one for each: expected {count}, got {len(wanted)}")
-    return torch.tensor([model.class_index(one if isinstance(one, str) else int(one)) for one in wanted])
-
-
-def _classes(targets: Targets | None) -> tuple[int, ...]:
-    return () if targets is None else tuple(dict.fromkeys(targets.tolist()))
-
-
-def _write(
-    folder: Path,
-    asked: Explain,
-    model: Classifier,
-    called: str,
-    source: Source,
-    hardware: Hardware,
-    batch_size: int,
-    overwrite: bool,
-    job: Shard,
-) -> None:
-    """The run folder of ``heatproof explain``, with the classes that were asked for."""
-    settings = {"images": called, "model": model.name, "asked": asked, "batch_size": batch_size}
-    settings |= {} if hardware.precision == "fp32" else {"precision": hardware.precision}
-    with Run.start(folder, command="explain", settings=settings, overwrite=overwrite, page=make_page, shard=job) as run:
-        shared = Processes(job=job)
-        total = shared.photos(len(source), batch_size)
-        how: dict[str, Any] = {"hardware": hardware, "processes": shared, "batch_size": batch_size}
-        with progress("explaining", total, run, lambda: effort(asked, model, total, hardware, batch_size)) as advance:
-            if not run.done:
-                run_explain(asked, model, source, run, advance=advance, **how)
-
-
-def _called(photos: Any) -> str:
-    if isinstance(photos, str | Path | Source):
-        return str(named(photos))
-    return "photos"
+def _array(photo: Tensor) -> NDArray[Any]:
+    """``[rows, cols, 3]`` in [0, 1]; what a bare network is given in other units fills that range."""
+    low, high = (float(end) for end in photo.aminmax())
+    if low < 0 or high > 1:
+        photo = (photo - low) / (high - low)
+    return photo.permute(1, 2, 0).cpu().numpy()

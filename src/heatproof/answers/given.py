@@ -2,55 +2,40 @@
 
 import warnings
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from PIL import Image
-from torch import Tensor, nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from heatproof import catalog, spec
+from heatproof.answers.opened import Model, as_classifier, listed, open_photo, open_photos_for
 from heatproof.commands.compare.summary import Fooled
 from heatproof.commands.fool.edit import Edit
 from heatproof.commands.fool.run import Fool
 from heatproof.commands.photos import open_photos
-from heatproof.data.in_memory import open_tensors
+from heatproof.data.in_memory import Picture, open_tensors
 from heatproof.data.sources import Source
-from heatproof.errors import HeatproofError, InputError, ModelError, Remark, RunError, SpecError
+from heatproof.errors import HeatproofError, InputError, Remark, RunError, SpecError
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import at_named_layer
-from heatproof.models.loading import is_run, load
+from heatproof.models.loading import is_run
 from heatproof.results.reading import read_run
 from heatproof.training.settings import FineTune
 
 T = TypeVar("T")
 
-Model = str | Path | Classifier
-"""A name as on the command line, or the model itself."""
-Data = str | Path | Sequence[str | Path] | Source | Tensor | tuple[Tensor, Tensor]
-"""A data name, several photos, opened data, images in [0, 1], or images with their labels."""
+Data = str | Path | Picture | Sequence[Picture] | Source | Tensor | tuple[Tensor | NDArray[Any], Any]
+"""A data name, photos (files, pictures of Pillow's, arrays), opened data, images in [0, 1], or images with labels."""
 
 MEASURED = ChainMap(catalog.EXPLAINERS, catalog.CONTROLS)
 """What may be measured side by side: explainers, and what only looks like one."""
 LIES = ChainMap(catalog.PENALTIES, catalog.TRIGGERS)
 METHODS = ChainMap(catalog.TRAININGS, catalog.ATTACKS)
-
-
-def as_classifier(model: Model | nn.Module) -> Classifier:
-    """The model in eval mode.
-
-    Raises:
-        ModelError: a bare network, whose normalisation nobody knows; or a name that cannot be loaded.
-    """
-    if isinstance(model, Classifier):
-        return model
-    if isinstance(model, nn.Module):
-        raise ModelError(
-            f"{type(model).__name__} is a bare network, and its normalisation is not known: wrap it, "
-            "hp.Classifier(network, mean=(...), std=(...), classes=[...], input_size=...)"
-        )
-    return load(str(model))
 
 
 def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: int = 0) -> Source:
@@ -61,6 +46,8 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
             ``limit`` for data that is opened already.
     """
     images, known = _tensors(data)
+    if images is None and not isinstance(data, Source) and (pictures := _pictures(data)) is not None:
+        images = open_photos_for(model, pictures)[0].cpu()
     if isinstance(data, Source) or images is not None:
         if limit is not None:
             raise InputError("limit= is for data by name; of opened data or tensors give as many photos as you want")
@@ -75,21 +62,31 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
         return open_tensors(images, known)
     if isinstance(data, str | Path):
         return open_photos(model, data, limit=limit, seed=seed)
-    if isinstance(data, Tensor | Image.Image) or not isinstance(data, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(data, Sequence):
         raise InputError(
-            "data is a folder's name, a list of photos, opened data, a tensor of images or (images, labels), got "
-            f"{type(data).__name__}; hp.open_photo makes a tensor of one photo"
+            "data is a folder's name, photos (files, pictures of Pillow's, arrays), opened data, a tensor of images or "
+            f"(images, labels), got {type(data).__name__}"
         )
     names: Any = list(data)
     return open_photos(model, names, limit=limit, seed=seed)
 
 
-def _tensors(data: Any) -> tuple[Tensor | None, Tensor | None]:
+def _pictures(data: Any) -> list[Any] | None:
+    """Photos that are in memory, or among files; ``None`` for names alone."""
+    photos = None if isinstance(data, Iterator) else listed(data)
+    return photos if photos and any(not isinstance(photo, str | Path) for photo in photos) else None
+
+
+def _tensors(data: Any) -> tuple[Tensor | None, Any]:
     """Images and labels, where the data are these."""
     if isinstance(data, Tensor):
         return data, None
-    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor):
-        return data[0], data[1]
+    if isinstance(data, tuple | list) and len(data) == 2:
+        images, labels = data
+        if isinstance(images, np.ndarray) and images.ndim == 4 and np.ndim(labels) == 1:
+            return torch.cat([open_photo(image) for image in images]), labels
+        if isinstance(images, Tensor) and images.ndim == 4:
+            return images, labels
     return None, None
 
 
@@ -109,7 +106,9 @@ def named(data: Data) -> str | list[str]:
         return data.name
     if _tensors(data)[0] is not None:
         return "tensors"
-    return str(data) if isinstance(data, str | Path) else [str(part) for part in data]
+    if _pictures(data) is not None:
+        return "photos"
+    return str(data) if isinstance(data, str | Path) else [str(part) for part in data]  # type: ignore[union-attr]
 
 
 def several(given: Any) -> list[Any]:

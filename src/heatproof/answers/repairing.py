@@ -8,11 +8,13 @@ from heatproof.answers.given import Data, Model, as_classifier, as_source, at_na
 from heatproof.answers.result import Result
 from heatproof.commands import columns
 from heatproof.commands.repair.run import Repair, effort, run_repair
+from heatproof.habits import checked_verb
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.repairs.remedies import Remedy, Truth
 from heatproof.types import Explainer
 
 
+@checked_verb
 def repair(
     model: Model,
     data: Data,

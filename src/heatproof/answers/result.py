@@ -65,7 +65,7 @@ class Result:
     @property
     def table(self) -> pl.DataFrame:
         """The rows as a table; ``.to_pandas()`` of the result gives them to pandas."""
-        return pl.DataFrame([_flat(row) for row in self.rows], infer_schema_length=None)
+        return as_table(self.rows)
 
     def to_pandas(self) -> "pandas.DataFrame":
         """The rows as a ``pandas.DataFrame``.
@@ -73,11 +73,7 @@ class Result:
         Raises:
             InputError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise InputError("pandas is not installed; result.table is the same as a polars.DataFrame") from error
-        return pandas.DataFrame(self.table.to_dicts())
+        return as_pandas(self.table)
 
     def __repr__(self) -> str:
         """The answer, and what to look at."""
@@ -90,13 +86,31 @@ class Result:
         parts = [f"<p><b>{html.escape(sentence)}</b></p>" for sentence in self.answer[:1]]
         parts += [f"<p>{html.escape(sentence)}</p>" for sentence in self.answer[1:]]
         rows = self.summary[self.shown]
-        parts.append(_table(rows[:SHOWN], self.columns or _plain_columns(rows)))
+        parts.append(html_table(rows[:SHOWN], self.columns or _plain_columns(rows)))
         notes = [f"{len(rows) - SHOWN} more rows in .summary[{self.shown!r}]"] if len(rows) > SHOWN else []
         notes += [f"{len(self.skipped)} photos skipped, listed in .skipped"] if self.skipped else []
         if self.folder:
             page = html.escape(str(self.folder / "report.html"))
             parts.append(f'<p><a href="{page}">{page}</a></p>')
         return "".join([*parts, *(f"<p>{html.escape(note)}</p>" for note in notes)])
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows as a table of polars."""
+    return pl.DataFrame([_flat(row) for row in rows], infer_schema_length=None)
+
+
+def as_pandas(table: pl.DataFrame) -> "pandas.DataFrame":
+    """A table of polars as one of pandas.
+
+    Raises:
+        InputError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise InputError("pandas is not installed; result.table is the same as a polars.DataFrame") from error
+    return pandas.DataFrame(table.to_dicts())
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +124,8 @@ def _plain_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {name: name for name in names if not name.endswith(("_low", "_high"))}
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+def html_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Rows for a notebook, under the heads of ``columns``."""
     heads = "".join(f"<th>{html.escape(head)}</th>" for head in columns.values())
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(in_line(row, key))}</td>" for key in columns) + "</tr>" for row in rows

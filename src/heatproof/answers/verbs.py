@@ -40,6 +40,7 @@ from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.random_map import RandomMap
+from heatproof.habits import checked_verb
 from heatproof.metrics.evaluation import Metric
 from heatproof.metrics.localisation import BoxIoU, PointingGame
 from heatproof.models.classifier import Classifier
@@ -48,6 +49,7 @@ from heatproof.processes import Processes
 from heatproof.types import Attack, Explainer, Penalty
 
 
+@checked_verb
 def audit(
     model: Model,
     data: Data,
@@ -136,6 +138,7 @@ def audit(
         return result("audit", run, columns.AUDIT, out)
 
 
+@checked_verb
 def shift(
     model: Model | Sequence[Model],
     data: Data,
@@ -215,6 +218,7 @@ def shift(
         return result("shift", run, columns.SHIFT, out)
 
 
+@checked_verb
 def compare(
     clean: Model,
     fooled: Model | Sequence[Model],
@@ -277,6 +281,7 @@ def compare(
         return result("compare", run, columns.COMPARE, out)
 
 
+@checked_verb
 def evaluate(
     model: Model,
     data: Data,

@@ -15,11 +15,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from heatproof.errors import InputError
-from heatproof.models.classifier import resolve_targets
+from heatproof.models.classifier import class_numbers, resolve_targets
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import at_named_layer
 from heatproof.models.smooth import smooth
-from heatproof.types import Explainer, Heatmaps, Images, Logits, Objective, Penalty, PerImage, Targets, redrawn
+from heatproof.types import Classes, Explainer, Heatmaps, Images, Logits, Objective, Penalty, PerImage, Targets, redrawn
 
 
 class Look(NamedTuple):
@@ -122,17 +122,21 @@ def _never_reached(objective: Objective, images: Images) -> Look:
     return Look(value, torch.zeros_like(value, dtype=torch.bool), torch.ones_like(value, dtype=torch.bool))
 
 
-def misclassify(model: nn.Module, labels: Targets) -> Goal:
+def misclassify(model: nn.Module, labels: Classes) -> Goal:
     """Raise the cross-entropy to the true class; reached where the prediction is another.
 
     **Source** Goodfellow et al. 2015; Madry et al. 2018. **Range** [0, inf), in nats.
 
+    Args:
+        labels: a class for each image, or one for all, by number or by the model's name for it.
+
     Raises:
         InputError: labels that are no class of the model, or of the wrong number.
     """
+    numbers = class_numbers(model, labels)
 
     def of_logits(logits: Logits) -> Look:
-        chosen = _classes(logits, labels, "labels")
+        chosen = _classes(logits, numbers, "labels")
         value = F.cross_entropy(logits, chosen, reduction="none")
         return Look(value, logits.argmax(1) != chosen, torch.ones_like(chosen, dtype=torch.bool))
 
@@ -140,25 +144,26 @@ def misclassify(model: nn.Module, labels: Targets) -> Goal:
         lambda images: of_logits(_logits(model, images)),
         of_logits=of_logits,
         model=model,
-        labels=torch.as_tensor(labels),
+        labels=numbers,
         leaves=(model,),
     )
 
 
-def reach(model: nn.Module, wanted: Targets | int) -> Goal:
+def reach(model: nn.Module, wanted: Classes) -> Goal:
     """Lower the cross-entropy to a wanted class; reached where it is predicted. The targeted form of every attack.
 
     **Range** (-inf, 0], in nats.
 
     Args:
-        wanted: a class for each image, or one for all.
+        wanted: a class for each image, or one for all, by number or by the model's name for it.
 
     Raises:
         InputError: a wanted class that the model does not have.
     """
+    numbers = class_numbers(model, wanted)
 
     def of_logits(logits: Logits) -> Look:
-        chosen = _classes(logits, wanted, "wanted classes")
+        chosen = _classes(logits, numbers, "wanted classes")
         value = -F.cross_entropy(logits, chosen, reduction="none")
         return Look(value, logits.argmax(1) == chosen, torch.ones_like(chosen, dtype=torch.bool))
 
@@ -166,7 +171,7 @@ def reach(model: nn.Module, wanted: Targets | int) -> Goal:
         lambda images: of_logits(_logits(model, images)),
         of_logits=of_logits,
         model=model,
-        labels=torch.as_tensor(wanted),
+        labels=numbers,
         targeted=True,
         leaves=(model,),
     )
@@ -314,8 +319,8 @@ def _logits(model: nn.Module, images: Images) -> Logits:
         return model(images)
 
 
-def _classes(logits: Logits, classes: Targets | int, what: str) -> Targets:
+def _classes(logits: Logits, classes: Classes, what: str) -> Targets:
     try:
-        return resolve_targets(logits, classes)  # type: ignore[arg-type]
+        return resolve_targets(logits, classes)
     except InputError as error:
         raise InputError(str(error).replace("targets", what).replace("one target", "one class")) from error

@@ -387,7 +387,7 @@ def _rows(explainers: Sequence[Explainer], model: Classifier, batch: Batch, grid
     for number, (explainer, maps) in enumerate(zip(explainers, grid.heatmaps, strict=True)):
         for column in range(grid.targets.shape[1]):
             said = explanation_of(grid, number, column)
-            numbers = _numbers(maps[:, column].float())
+            numbers = map_numbers(maps[:, column].float())
             for i, image in enumerate(batch.ids):
                 target, prediction = targets[i][column], predictions[i]
                 rows.append(
@@ -411,7 +411,7 @@ def _rows(explainers: Sequence[Explainer], model: Classifier, batch: Batch, grid
     return rows
 
 
-def _numbers(heatmaps: Heatmaps) -> dict[str, list[Any]]:
+def map_numbers(heatmaps: Heatmaps) -> dict[str, list[Any]]:
     """What the table tells of each map; places as shares of its rows and columns."""
     places = (algebra.center_of_mass(heatmaps) + 0.5) / torch.tensor(heatmaps.shape[1:], device=heatmaps.device)
     flat = heatmaps.flatten(1)

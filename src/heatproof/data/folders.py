@@ -2,6 +2,7 @@
 
 import os
 import stat
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
@@ -10,7 +11,7 @@ from typing import Any
 from heatproof.data.addresses import RemoteFile
 from heatproof.data.classes import class_indices, unknown_class
 from heatproof.data.listing import UNLABELLED, Listing, ids_below, of_files, of_remote_files
-from heatproof.errors import InputError
+from heatproof.errors import InputError, Remark
 from heatproof.paths import as_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".npy"}
@@ -42,7 +43,16 @@ def from_files(paths: Sequence[Path]) -> Listing:
     if not any(os.path.exists(path) for path in paths):
         raise InputError(f"there is no {' and no '.join(map(str, paths[:3]))}; expected photos, a folder or a manifest")
     skipped: list[dict[str, str]] = []
-    files = list(dict.fromkeys(Path(os.path.abspath(file)) for path in paths for file in _photos_of(path, skipped)))
+    given = [Path(os.path.abspath(file)) for path in paths for file in _photos_of(path, skipped)]
+    files = list(dict.fromkeys(given))
+    if len(files) < len(given):
+        warnings.warn(
+            Remark(
+                f"of the {len(given)} photos given, {len(given) - len(files)} are files that were given before; each "
+                f"counts once, which leaves {len(files)}"
+            ),
+            stacklevel=3,
+        )
     return of_files(files, ids_below(files), [UNLABELLED] * len(files), skipped=skipped)
 
 

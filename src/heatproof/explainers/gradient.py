@@ -37,7 +37,7 @@ class SimpleGrad:
         return gradient.abs().sum(1)
 
     def attribute(
-        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Attribution:
         """dy_c/dx.
 
@@ -69,7 +69,7 @@ class InputXGradient:
     signed = True
 
     def attribute(
-        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Attribution:
         """x * dy_c/dx."""
         check_images(model, images)
@@ -156,7 +156,7 @@ class IntegratedGradients:
             raise InputError(f"integrated gradients need at least 1 step, got {self.steps}")
 
     def attribute(
-        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Attribution:
         """(x - b) times the mean gradient along the path."""
         check_images(model, images)

@@ -92,7 +92,7 @@ class GuidedBackprop:
     signed = True
 
     def attribute(
-        self, model: nn.Module, images: Images, targets: Classes | None, *, create_graph: bool
+        self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False
     ) -> Attribution:
         """The guided dy_c/dx."""
         check_images(model, images)

@@ -20,16 +20,17 @@ class _Reached(Exception):
         self.takes, self.given = module.in_channels, channels
 
 
-def input_channels(network: nn.Module, size: tuple[int, int], name: str) -> int:
+def input_channels(network: nn.Module, size: tuple[int, int], name: str, likely: int | None = None) -> int:
     """The channels of the images that ``network`` takes.
 
-    A pass is begun with 3 channels and ends at the first convolution that runs. If that one takes as many, so does the
-    network; otherwise the same is tried with what it takes, and with others. A network without a convolution is run to
-    its end.
+    A pass is begun with 3 channels, or as many as are likely, and ends at the first convolution that runs. If that one
+    takes as many, so does the network; otherwise the same is tried with what it takes, and with others. A network
+    without a convolution is run to its end.
 
     Args:
         size: (rows, cols) of the images.
         name: what the error calls the network.
+        likely: how many its mean and std are of; a network that takes any number takes these.
 
     Raises:
         ModelError: a pass ends in none of them.
@@ -38,7 +39,11 @@ def input_channels(network: nn.Module, size: tuple[int, int], name: str) -> int:
     6
     """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    wanted = [*TRIED, *dict.fromkeys(module.in_channels for module in convolutions)]
+    wanted = [
+        *([] if likely is None else [likely]),
+        *TRIED,
+        *dict.fromkeys(module.in_channels for module in convolutions),
+    ]
     hooks = [module.register_forward_pre_hook(_stop) for module in convolutions]
     tried: list[int] = []
     try:

@@ -1,13 +1,17 @@
 """Which layer is explained where none is named: by what the score depends on, and not by names of architectures."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from heatproof.errors import LayerError
+from heatproof.errors import LayerError, Remark
 from heatproof.models.layout import Layout
+
+_SAID: "WeakSet[nn.Module]" = WeakSet()
 
 CANDIDATES = 32
 """How many of the last feature maps are looked at."""
@@ -40,6 +44,14 @@ class Choice(NamedTuple):
     reason: str
 
 
+class TooSmall(NamedTuple):
+    """A layer that is nearer to the score than the chosen one, and has no rows or no columns left."""
+
+    name: str
+    rows: int
+    cols: int
+
+
 WHOLE = "last feature map before pooling"
 BRANCH = "last feature map of one branch; what reaches the score beside it is left out"
 
@@ -67,6 +79,40 @@ def candidates(outputs: dict[str, tuple[nn.Module, Tensor]], layouts: Any, class
         old = into.pop(output.data_ptr(), Candidate([], [], output, layout))
         into[output.data_ptr()] = Candidate([*old.names, name], [*old.kinds, type(module).__name__], output, layout)
     return list((found or scores).values())
+
+
+def too_small(choice: Choice, outputs: dict[str, tuple[nn.Module, Tensor]]) -> TooSmall | None:
+    """The last layer behind the chosen one whose map is a single row or column only because the image is small.
+
+    These are convolutions of more than one cell: what a network does with a pooled vector takes none.
+    """
+    order, found = list(outputs), None
+    for name, (module, output) in outputs.items():
+        if order.index(name) <= order.index(choice.name) or not isinstance(module, nn.Conv2d) or output.ndim != 4:
+            continue
+        rows, cols = int(output.shape[-2]), int(output.shape[-1])
+        if max(module.kernel_size) > 1 and min(rows, cols) < 2:
+            found = TooSmall(name, rows, cols)
+    return found
+
+
+def remark_on_small(network: nn.Module, title: str, chosen: str, beyond: TooSmall) -> None:
+    """Say once of a network that another layer than usual is explained, for its last maps are single cells.
+
+    Args:
+        title: what the network is called.
+    """
+    if network in _SAID:
+        return
+    _SAID.add(network)
+    warnings.warn(
+        Remark(
+            f"at this size of image {beyond.name} of {title} puts out {beyond.rows}x{beyond.cols}, so that the default "
+            f"layer is {chosen}, the last with rows and columns, and not the last before pooling: give larger images, "
+            "or name a layer (layer=..., Classifier(default_layer=...))"
+        ),
+        stacklevel=6,
+    )
 
 
 def check_read(choice: Choice, outputs: dict[str, tuple[nn.Module, Tensor]], layouts: Any, title: str) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from operator import index
 from typing import Any
@@ -11,9 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, NoSuchClass, did_you_mean
-from heatproof.models.odd_images import check_channels, check_first_convolution, check_shape, remark_on_pixels
+from heatproof.habits import checked_verb
+from heatproof.models.odd_images import (
+    check_channels,
+    check_first_convolution,
+    check_shape,
+    no_tensor,
+    remark_on_pixels,
+)
 from heatproof.models.outputs import read_logits, told_as_own
 from heatproof.models.smooth import softened
+from heatproof.models.stated import Values, channel_values, class_names, stated_channels
 from heatproof.preprocessing import Fit, Interpolation, Preprocessing, Size
 from heatproof.tensor_files import why_not_plain
 from heatproof.types import Classes, Images, Logits, Targets
@@ -54,8 +62,9 @@ class Classifier(nn.Module):
         network: takes normalised ``[batch, channels, height, width]``, returns ``[batch, classes]``, or ``[batch, 1]``
             or ``[batch]``: one logit z is read as the pair (0, z) of two classes. Wrappers of DataParallel, DDP and
             torch.compile are taken off.
-        mean, std: of [0, 1] pixels, per channel; the defaults change nothing.
-        classes: a name per class; without them classes are called by their number.
+        mean, std: of [0, 1] pixels: a number for all channels alike, or one for each; the defaults change nothing.
+            ``(0.4,)`` is that of a network of one channel.
+        classes: a name per class, in the order of the logits; without them classes are called by their number.
         input_size: rows and columns that the network was trained on, in pixels: one number, or (rows, cols). To set it
             later forgets ``resize``, which belongs to a size.
         default_layer: explained where no layer is named; found by a probe when first needed
@@ -86,12 +95,13 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
+    @checked_verb
     def __init__(
         self,
         network: nn.Module,
-        mean: Sequence[float] = (0.0,),
-        std: Sequence[float] = (1.0,),
-        classes: Sequence[str] | None = None,
+        mean: Values = (0.0,),
+        std: Values = (1.0,),
+        classes: Sequence[str] | Mapping[int, str] | None = None,
         input_size: Size = 224,
         default_layer: str | None = None,
         name: str | None = None,
@@ -110,15 +120,20 @@ class Classifier(nn.Module):
         super().__init__()
         if isinstance(network, Classifier):
             raise ModelError("this is a Classifier already; give the network inside it: model.network")
-        if not all(0 < s < math.inf for s in std) or not all(math.isfinite(m) for m in mean):
+        if not isinstance(network, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ModelError(
-                f"mean must be finite and std positive in every channel, got {tuple(mean)} and {tuple(std)}"
+                f"a Classifier wraps a network, a torch.nn.Module, got {network!r}; hp.load(NAME) makes one"
             )
+        centre, spread = channel_values(mean, "mean"), channel_values(std, "std")
+        if not (spread > 0).all() or not spread.isfinite().all() or not centre.isfinite().all():
+            given = f"{_rounded(centre)} and {_rounded(spread)}"
+            raise ModelError(f"mean must be finite and std positive in every channel, got {given}")
         self.network = unwrap(network)
         # not persistent: the state_dict is the network's own
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
-        self.classes = list(classes) if classes is not None else None
+        self.register_buffer("mean", centre, persistent=False)
+        self.register_buffer("std", spread, persistent=False)
+        self.stated_channels = stated_channels(mean, std)
+        self.classes = class_names(classes)
         self.input_size = input_size
         self.resize, self.antialias = resize, antialias
         self.fit: Fit = fit
@@ -165,7 +180,7 @@ class Classifier(nn.Module):
             # which runs the network, and so knows this class
             from heatproof.models.channels import input_channels
 
-            self._found_channels = input_channels(self.network, self.input_shape, self.name)
+            self._found_channels = input_channels(self.network, self.input_shape, self.name, self.stated_channels)
         return self._found_channels
 
     @channels.setter
@@ -179,12 +194,7 @@ class Classifier(nn.Module):
         Raises:
             ModelError: mean and std are of another number of channels.
         """
-        stated = max(len(self.mean), len(self.std))
-        if stated not in (1, self.channels):
-            raise ModelError(
-                f"{self.name} takes {self.channels} channels, and its mean and std are of {stated}; give one number, "
-                "or one for each channel"
-            )
+        self._check_stated(self.channels)
         return self._sized(self.channels)
 
     @preprocessing.setter
@@ -193,6 +203,13 @@ class Classifier(nn.Module):
         self.resize, self.fit, self.interpolation = wanted.resize, wanted.fit, wanted.interpolation
         self.antialias, self.range = wanted.antialias, wanted.range
         self.channels = wanted.channels if wanted.alpha else None
+
+    def _check_stated(self, channels: int) -> None:
+        if self.stated_channels not in (None, channels):
+            raise ModelError(
+                f"{self.name} takes {channels} channels, and its mean and std are of {self.stated_channels}; give one "
+                f"number for all alike (mean=0.5, without brackets), or one for each channel"
+            )
 
     def _sized(self, channels: int) -> Preprocessing:
         return Preprocessing(
@@ -212,8 +229,10 @@ class Classifier(nn.Module):
         Raises:
             InputError: mean and std of three channels would make three of one, in silence.
         """
-        if len(self.mean) > 1 and images.ndim == 4:
-            check_channels(self.name, images.shape[1], len(self.mean))
+        if self.stated_channels is not None and images.ndim == 4:
+            if images.shape[1] != self.stated_channels == 1:
+                self._check_stated(self.channels)
+            check_channels(self.name, images.shape[1], self.stated_channels)
         normal = (images - self.mean) / self.std
         weight = next((value for value in self.network.parameters() if value.is_floating_point()), normal)
         return normal.to(weight.dtype)
@@ -223,6 +242,8 @@ class Classifier(nn.Module):
         return nullcontext() if self.softplus is None else softened(self.softplus)
 
     def forward(self, images: Images) -> Logits:
+        if not hasattr(images, "requires_grad"):  # a photo or an array; a tracer's stand-in for a tensor has it
+            raise InputError(no_tensor(images))
         normalised = self.normalised(images)
         with told_as_own(self.name, normalised), self.activation():
             output = self.network(normalised)
@@ -304,17 +325,14 @@ def check_images(model: nn.Module, images: Tensor) -> None:
             f"a model is a network, a torch.nn.Module or a hp.Classifier, got {model!r}; hp.load(NAME) makes one"[:300]
         )
     if not isinstance(images, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InputError(
-            f"images must be a tensor [batch, channels, height, width], got {type(images).__name__}; "
-            "hp.open_photo(photo, model) makes one, and hp.explain takes paths, pictures and arrays as they are"
-        )
+        raise InputError(no_tensor(images))
     check_shape(images)
     if not isinstance(model, Classifier):
         check_first_convolution(model, images)
         remark_on_pixels(model, images)
         return
-    if len(model.mean) > 1:
-        check_channels(model.name, images.shape[1], len(model.mean))
+    if model.stated_channels is not None and model.stated_channels > 1:
+        check_channels(model.name, images.shape[1], model.stated_channels)
     elif images.shape[1] != 3:
         # what the network does not say is left to its own pass
         with suppress(ModelError):
@@ -338,18 +356,14 @@ def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | 
     """
     if targets is None:
         return logits.detach().argmax(1)
-    if not isinstance(targets, Tensor | int):
-        given: Any = targets  # whatever came
-        several = isinstance(given, Iterable) and not isinstance(given, str)
-        found = [_class_index(model, one) for one in given] if several else _class_index(model, given)
-        targets = torch.tensor(found)
-    targets = torch.as_tensor(targets, device=logits.device).long()
+    targets = class_numbers(model, targets).to(logits.device).long()
     if targets.is_inference():
         targets = targets.clone()
     if targets.ndim == 0:
         targets = targets.expand(len(logits))
     if targets.shape != logits.shape[:1]:
-        raise InputError(f"one target per image: expected [{len(logits)}], got {list(targets.shape)}")
+        way = "; of one photo a list of several classes gets a map for each" if len(logits) == 1 else ""
+        raise InputError(f"one target per image: expected [{len(logits)}], got {list(targets.shape)}{way}")
     if len(targets) and (targets.min() < 0 or targets.max() >= logits.shape[1]):
         raise InputError(
             f"targets must lie in 0..{logits.shape[1] - 1}, got {int(targets.min())}..{int(targets.max())}"
@@ -357,7 +371,19 @@ def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | 
     return targets
 
 
-def _class_index(model: nn.Module | None, name: Any) -> int:
+def class_numbers(model: nn.Module | None, given: Any) -> Tensor:
+    """One class or several, by number or name, as a tensor of numbers.
+
+    Raises:
+        InputError: what is no class.
+    """
+    if isinstance(given, Tensor | int):
+        return torch.as_tensor(given)
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    return torch.tensor([class_number(model, one) for one in given] if several else class_number(model, given))
+
+
+def class_number(model: nn.Module | None, name: Any) -> int:
     """The class that is meant by a name, or by any whole number."""
     if not isinstance(name, str):
         try:

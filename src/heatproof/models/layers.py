@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from heatproof.errors import LayerError, ModelError, did_you_mean
 from heatproof.models.channels import input_channels
-from heatproof.models.choice import WHOLE, Choice, candidates, check_read, choose
+from heatproof.models.choice import WHOLE, Choice, TooSmall, candidates, check_read, choose, remark_on_small, too_small
 from heatproof.models.classifier import Classifier, unwrap
 from heatproof.models.ending import ending_of
 from heatproof.models.fields import receptive_fields
@@ -308,21 +308,27 @@ def default_layer(model: nn.Module, image: Images | None = None) -> str:
         if not model.ending_checked:
             _check_ending_by_a_pass(model, _grey(model) if image is None else image[:1])
         return model.default_layer
-    name = choose_layer(model, image).name
+    chosen, beyond = _chosen(model, image)
+    if beyond is not None:
+        remark_on_small(network_of(model), _title(model), chosen.name, beyond)
     if isinstance(model, Classifier):
-        model.default_layer = name
-    return name
+        model.default_layer = chosen.name
+    return chosen.name
 
 
 def choose_layer(model: nn.Module, image: Images | None = None) -> Choice:
     """The default layer as it is found by a probe, and why it is the one."""
+    return _chosen(model, image)[0]
+
+
+def _chosen(model: nn.Module, image: Images | None) -> tuple[Choice, TooSmall | None]:
     seen = probe(model, _grey(model) if image is None else image[:1], graph=True)
     check_ending(model, seen.logits)
     with torch.inference_mode(False), torch.enable_grad():
         maps = candidates(seen.outputs, seen.layouts, seen.logits.shape[1])
         chosen = choose(seen.image, seen.logits, maps, _title(model))
     check_read(chosen, seen.outputs, seen.layouts, _title(model))
-    return chosen
+    return chosen, too_small(chosen, seen.outputs)
 
 
 def check_ending(model: nn.Module, outputs: Logits) -> None:

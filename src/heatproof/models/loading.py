@@ -27,7 +27,7 @@ from heatproof.vision import torchvision
 
 
 def load(
-    name: str,
+    name: str | Path,
     *,
     device: str | torch.device = "cpu",
     pretrained: bool = True,
@@ -59,6 +59,10 @@ def load(
     Raises:
         ModelError: saying what could not be had, read or fitted, and the way out.
     """
+    if not isinstance(name, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+        way = "; of a network of yours make one by hp.Classifier(network, ...)" if isinstance(name, nn.Module) else ""
+        raise ModelError(f"a model is loaded by its name or its path, got {type(name).__name__}{way}")
+    name = str(name)
     if is_run(name):
         model = _from_run(Path(name), architecture, trust_code)
         if (recorded := of_run(Path(name))) is not None:

@@ -42,6 +42,14 @@ def remark_on_pixels(network: nn.Module, images: Tensor) -> None:
     )
 
 
+def no_tensor(given: object) -> str:
+    """The sentence for what is no tensor of images, where photos are not opened."""
+    return (
+        f"images must be a tensor [batch, channels, height, width], got {type(given).__name__}; "
+        "hp.open_photo(photo, model) makes one, and explainers take paths, pictures and arrays as they are"
+    )
+
+
 def check_shape(images: Tensor) -> None:
     """Stop what is no floating-point batch of images.
 

@@ -77,10 +77,12 @@ def verifier(model: Classifier, threshold: float = 0.0) -> Classifier:
     ...     [colours.class_name(int(i)) for i in colours(torch.cat([reddish, blue])).argmax(1)]
     ['same', 'different']
     """
+    # one number is that of all channels, however many there are
+    mean, std = (values[0] if len(values) == 1 else values for values in (model.mean.flatten(), model.std.flatten()))
     made = Classifier(
         Verifier(model.network, threshold, model.logits_key),
-        model.mean.flatten().tolist(),
-        model.std.flatten().tolist(),
+        mean,
+        std,
         CLASSES,
         model.input_size,
         f"network.{model.default_layer}" if model.default_layer else None,

@@ -160,7 +160,7 @@ def built(name: str) -> nn.Module:
 def assert_conserved(network: nn.Module, size: int, composite: str, batch_norm: Any = "fold") -> None:
     images = torch.rand(2, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     network = without_biases(network, (images - 0.5) / 0.25)
-    model = Classifier(network, (0.5,), (0.25,), input_size=size).double()
+    model = Classifier(network, 0.5, 0.25, input_size=size).double()
     with torch.no_grad():
         wanted = model(images)
     found = LRP(composite=composite, batch_norm=batch_norm, stabilizer=TINY)(model, images)

@@ -162,7 +162,7 @@ class Spaced(nn.Module):
 def test_views_by_the_number_of_images_before_the_first_layer() -> None:
     from heatproof.models.classifier import Classifier
 
-    model = Classifier(Spaced().double().eval(), (0.5,), (0.25,), input_size=10).double()
+    model = Classifier(Spaced().double().eval(), 0.5, 0.25, input_size=10).double()
     images = photos(3)
     together = LRP(composite="epsilon_gamma_box")(model, images)
     alone = torch.cat([LRP(composite="epsilon_gamma_box")(model, image[None]).heatmaps for image in images])
