@@ -5,9 +5,11 @@ from photos, :func:`train_on_scenes` from scenes that are never shown twice.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +27,7 @@ from heatproof.models.hardware import computes_in_bf16
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.whole import write_whole
 from heatproof.studies.small_networks import CLASSES
-from heatproof.training.feeds import Fed, Feed, turns
+from heatproof.training.feeds import Fed, Feed
 from heatproof.training.plain import train as train_plainly
 from heatproof.types import Images, Logits
 from heatproof.vision import torchvision
@@ -36,7 +38,7 @@ WINDOWS = {4: 0.4, 5: 0.7, 6: 0.8, CELLS: 1.0}
 """Sides of the windows of scenes that are trained on, in patches, and until which share of the training."""
 COLOURED = 0.15
 """The share of the training at which scenes have their own colours."""
-POOL = 32768
+POOL = 65536
 """Scenes of one digit that are drawn to train on at most; half as many of two."""
 BF16 = computes_in_bf16(torch.device("cpu"))
 """Whether training computes in bfloat16."""
@@ -156,46 +158,106 @@ def train_on_photos(
     _train(build, file, batches, wrong, steps, lr, seed, each, advance, generator)
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training on scenes; what has two values goes evenly from the first to the second.
+
+    Attributes:
+        steps: its length.
+        side: of the window around the digit that is shown, in patches; :data:`CELLS` is the whole scene.
+        others: how many patches are shown beside the window, drawn anew for each scene.
+        grey: how much of the distance from the ground is blended into the scene's colours, a share.
+        two: the share of scenes of two digits.
+        lr: peak of a one-cycle learning rate that begins here; without it the cycle before goes on.
+    """
+
+    steps: int
+    side: int
+    others: tuple[int, int] = (0, 0)
+    grey: tuple[float, float] = (0.0, 0.0)
+    two: tuple[float, float] = (0.0, 0.0)
+    lr: float | None = None
+
+
+PHASES = (
+    Phase(1200, 4, grey=(1.0, 0.0), lr=2e-3),
+    Phase(1600, 4),
+    Phase(1600, 5),
+    Phase(800, 6),
+    Phase(2400, 6, others=(0, CELLS**2 - 36), lr=1.5e-3),
+    Phase(6400, CELLS, two=(0.0, 0.75), lr=1e-3),
+)
+
+
 def train_on_scenes(
     build: Callable[[], nn.Module],
     file: Path,
     *,
-    steps: int = 8000,
+    phases: Sequence[Phase] = PHASES,
+    steps: int | None = None,
     batch_size: int = 64,
-    lr: float = 2e-3,
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Train from scratch into ``file`` (safetensors); one that was stopped goes on at its last checkpoint.
-
-    AdamW with a one-cycle learning rate. On whole scenes the network stays at chance for long, so it begins with a
-    window of 4x4 patches around the digit, which grows (:data:`WINDOWS`), and with how far a pixel is from the scene's
-    median colour instead of with its colour, which is blended in by :data:`COLOURED`. Of the whole scenes a third
-    shows two digits, wanted at one half each.
-    """
     if file.exists():
         return
-    every = max(1, steps // 20)
-    one, two = (_Pool.drawn(min(POOL, steps * batch_size) // digits, seed, digits) for digits in (1, 2))
+    total = sum(phase.steps for phase in phases)
+    steps = total if steps is None else steps
+    ends = [round(steps * end / total) for end in accumulate(phase.steps for phase in phases)]
+    every = max(1, steps // 40)
+    one, two = (_Pool.drawn(min(POOL, steps * batch_size), seed, digits) for digits in (1, 2))
+    generator = torch.Generator().manual_seed(seed)
 
     def wrong(network: nn.Module, batch: int, step: int) -> Tensor:
-        done = step / steps
-        side = next(side for side, until in WINDOWS.items() if done < until)
-        parts = [one.batch(batch_size, seed, step)]
-        if side == CELLS:
-            third = batch_size // 3
-            parts = [one.batch(batch_size - third, seed, step), two.batch(third, seed, step)]
+        number = bisect_right(ends, step)
+        phase, begin = phases[number], ends[number - 1] if number else 0
+        done = (step - begin) / (ends[number] - begin)
+
+        def now(values: tuple[float, float]) -> float:
+            return values[0] + (values[1] - values[0]) * done
+
+        pairs = round(batch_size * now(phase.two))
+        parts = [one.batch(batch_size - pairs, generator), two.batch(pairs, generator)]
         images, wanted, centres = (torch.cat(kind) for kind in zip(*parts, strict=True))
-        share = min(1.0, done / COLOURED)
-        images = torch.lerp(_plain(images), images, share)
-        window = None if side == CELLS else _window(centres, side)
-        return F.cross_entropy(_logits(network, images, window), wanted)
+        if grey := now(phase.grey):
+            images = torch.lerp(images, _plain(images), grey)
+        shown = None if phase.side == CELLS else _window(centres, phase.side)
+        if phase.others != (0, 0):
+            shown = _with_others(shown, round(now(phase.others)), generator)
+        return F.cross_entropy(_logits(network, images, shown), wanted)
+
+    losses: list[float] = []
 
     def advance(done: int, loss: float) -> None:
+        losses.append(loss)
         if done % every == 0:
-            say(f"{file.stem}: step {done} of {steps}, loss {loss:.3f}")
+            say(f"{file.stem}: step {done} of {steps}, loss {sum(losses) / len(losses):.3f}")
+            losses.clear()
 
-    _train(build, file, lambda done: range(done, steps), wrong, steps, lr, seed, every, advance)
+    _train(build, file, lambda done: range(done, steps), wrong, steps, _rates(phases, ends), seed, every, advance, generator)
+
+
+def _with_others(window, count, generator):
+    """The window and ``count`` other patches of each image."""
+    order = torch.rand(len(window), CELLS**2, generator=generator).scatter_(1, window, -1.0).argsort(1)
+    return order[:, : window.shape[1] + count]
+
+
+def _rates(phases, ends):
+    """The learning rate of each step"""
+    starts = [0, *ends[:-1]]
+    cycles = [(start, phase.lr) for start, phase in zip(starts, phases, strict=True) if phase.lr is not None]
+
+    def rate(step: int) -> float:
+        number = bisect_right([start for start, _ in cycles], step) - 1
+        begin, peak = cycles[number]
+        end = cycles[number + 1][0] if number + 1 < len(cycles) else ends[-1]
+        done, rise = (step - begin) / (end - begin), 0.1
+        if done < rise:
+            return peak * (0.04 + 0.96 * (1 - math.cos(math.pi * done / rise)) / 2)
+        return peak * (1 + math.cos(math.pi * (done - rise) / (1 - rise))) / 2
+
+    return rate
 
 
 @dataclass(frozen=True)
@@ -224,8 +286,8 @@ class _Pool:
         wanted = F.one_hot(torch.cat(labels), len(DIGITS)).float().mean(1)
         return cls(torch.cat(images), wanted, torch.cat(centres))
 
-    def batch(self, size: int, seed: int, step: int) -> tuple[Images, Tensor, Tensor]:
-        chosen = torch.from_numpy(turns(len(self.images), size, seed, step))
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Images, Tensor, Tensor]:
+        chosen = torch.randint(len(self.images), (size,), generator=generator)
         return self.images[chosen].float() / 255, self.wanted[chosen], self.centres[chosen]
 
 
@@ -262,12 +324,15 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build().train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.05)
+    one_cycle = isinstance(lr, float)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=lr if one_cycle else 1.0, weight_decay=0.05)
     checkpoint = FileCheckpoint(file.with_suffix(".partial.pt"))
     train_plainly(
         network,
         optimizer,
-        torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1),
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+        if one_cycle
+        else torch.optim.lr_scheduler.LambdaLR(optimizer, lr),
         batches,
         lambda batch, step: loss(network, batch, step),
         steps=steps,
