@@ -27,6 +27,7 @@ from heatproof.metrics.localisation import pointing_game
 from heatproof.models.classifier import Classifier
 from heatproof.models.loading import load
 from heatproof.studies import small_networks, small_transformers
+from heatproof.studies.scene_curriculum import train_on_scenes
 from heatproof.training.data import feed_photos
 from heatproof.types import Explainer
 
@@ -83,7 +84,7 @@ def main() -> None:
     asked = parser.parse_args()
     build, start = getattr(small_transformers, asked.network), time.process_time()
     if asked.network.endswith("_scenes"):
-        small_transformers.train_on_scenes(build, asked.file, seed=asked.seed)
+        train_on_scenes(build, asked.file, seed=asked.seed)
     elif asked.data is None:
         parser.error(f"{asked.network} is trained on photos; name them with --data")
     else:

@@ -27,6 +27,7 @@ from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.studies import small_networks, small_transformers
+from heatproof.studies.scene_curriculum import train_on_scenes
 from heatproof.studies.shared import named
 from heatproof.training.data import feed_photos
 from heatproof.training.feeds import Feed
@@ -133,9 +134,7 @@ class FoolingTransformers:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             if scenes:
-                small_transformers.train_on_scenes(
-                    small_transformers.vit_scenes, file, steps=self.steps, seed=self.seed, say=say
-                )
+                train_on_scenes(small_transformers.vit_scenes, file, steps=self.steps, seed=self.seed, say=say)
             else:
                 photos = open_data(named(self.data), classes=small_networks.CLASSES)
                 feed = feed_photos(photos, small_transformers.SIZE)
