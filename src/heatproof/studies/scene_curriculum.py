@@ -53,7 +53,8 @@ PHASES = (
     Phase(1600, 5),
     Phase(800, 6),
     Phase(2400, 6, others=(0, CELLS**2 - 36), lr=1.5e-3),
-    Phase(6400, CELLS, two=(0.0, 0.75), lr=1e-3),
+    Phase(2200, CELLS, two=(0.0, 0.26), lr=1e-3),
+    Phase(4600, CELLS, two=(0.6, 0.8), lr=1e-3),
 )
 
 
