@@ -9,6 +9,7 @@ from tests.command_line import heatproof
 
 from heatproof.models.loading import load
 from heatproof.studies import small_transformers
+from heatproof.studies.scene_curriculum import train_on_scenes
 
 pytestmark = pytest.mark.slow
 
@@ -17,9 +18,7 @@ pytestmark = pytest.mark.slow
 def vit(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The small ViT by name."""
     file = tmp_path_factory.mktemp("vit") / "vit.safetensors"
-    small_transformers.train_on_scenes(
-        small_transformers.vit_scenes, file, steps=30, batch_size=16, say=lambda line: None
-    )
+    train_on_scenes(small_transformers.vit_scenes, file, steps=30, batch_size=16, say=lambda line: None)
     return f"{small_transformers.__file__}:vit_scenes@{file}"
 
 

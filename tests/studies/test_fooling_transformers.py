@@ -43,6 +43,9 @@ def test_every_explainer_is_fooled_and_judged_on_other_photos(tmp_path: Path) ->
         assert 0 <= row["fsr"] <= 1
         assert row["top1_fooled"] is not None
     assert "Fooled most easily" in summary["answer"][-1]
+    # a row of maps per explainer, the honest network first
+    with Image.open(tmp_path / "out" / "figures" / "maps.png") as picture:
+        assert min(picture.size) > 200
     table = pl.read_parquet(tmp_path / "out" / "images.parquet")
     # each is judged through the explainer that it was fooled through
     assert table.filter(pl.col("through") == "attnlrp")["explainer"].unique().to_list() == [

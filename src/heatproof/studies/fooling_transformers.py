@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from heatproof.commands.compare.measure import SORT, compared
 from heatproof.commands.compare.summary import METRICS
 from heatproof.commands.photos import open_photos
@@ -23,15 +25,17 @@ from heatproof.manipulation.penalties import CenterMass, Location, TopK
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
+from heatproof.report.figures import Panel, gallery
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.studies import small_networks, small_transformers
+from heatproof.studies.scene_curriculum import train_on_scenes
 from heatproof.studies.shared import named
 from heatproof.training.data import feed_photos
 from heatproof.training.feeds import Feed
 from heatproof.training.settings import FineTune
-from heatproof.types import Explainer, Penalty, settings
+from heatproof.types import Explainer, Images, Penalty, is_signed, settings
 
 EXPLAINERS: Mapping[str, Explainer] = {
     "gradcam": GradCAM(),
@@ -110,12 +114,17 @@ class FoolingTransformers:
         run.describe(model=[model_record(model)], data={**data_record(source), "held_out": data_record(judged)})
         train, held_out = (feed_photos(photos, model.preprocessing) for photos in (source, watched))
         steps = dict[tuple[str, str], int]()
-        for through in self.explainers:
+        shown = _first_named(model, judged, hardware)
+        panels = [[_panel(model, EXPLAINERS[through], shown)] for through in self.explainers]
+        for row, through in enumerate(self.explainers):
             for lie in self.penalties:
                 fooled, steps[through, lie] = self._fooled(model, through, lie, train, held_out, run)
+                panels[row].append(_panel(fooled, EXPLAINERS[through], shown))
                 self._judge(f"{through}-{lie}", model, fooled, through, lie, judged, run, hardware)
                 say(f"{through}, {lie}: judged, the checkpoint of step {steps[through, lie]}")
         rows = self._rows(run, steps)
+        columns = ["honest network", *(f"fooled by {lie}" for lie in self.penalties)]
+        gallery(panels, run.path("figures/maps.png"), rows=self.explainers, columns=columns, title=model.name)
         answer = answers(rows)
         for line in answer:
             say(line)
@@ -133,9 +142,7 @@ class FoolingTransformers:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             if scenes:
-                small_transformers.train_on_scenes(
-                    small_transformers.vit_scenes, file, steps=self.steps, seed=self.seed, say=say
-                )
+                train_on_scenes(small_transformers.vit_scenes, file, steps=self.steps, seed=self.seed, say=say)
             else:
                 photos = open_data(named(self.data), classes=small_networks.CLASSES)
                 feed = feed_photos(photos, small_transformers.SIZE)
@@ -201,6 +208,27 @@ class FoolingTransformers:
         order = {cell: place for place, cell in enumerate(steps)}
         rows = [{**row, "step": steps[row["through"], row["lie"]]} for row in found]
         return sorted(rows, key=lambda row: order[row["through"], row["lie"]])
+
+
+def _first_named(model: Classifier, source: Source, hardware: Hardware) -> Images:
+    """The first photo that the honest network names rightly; the very first where there is none."""
+    batch = next(iter(batches(source, model.preprocessing, 64)))
+    images = hardware.bring(batch.images)
+    with torch.no_grad():
+        right = model(images).argmax(1) == batch.labels.to(images.device)
+    return images[int(right.int().argmax())][None]
+
+
+def _panel(model: Classifier, explainer: Explainer, images: Images) -> Panel:
+    """The map of the class that the network names, over the photo."""
+    found = explainer(model, images)
+    named = int(found.targets[0])
+    return Panel(
+        photo=images[0].permute(1, 2, 0).cpu().numpy(),
+        heatmap=found.heatmaps[0].float().cpu().numpy(),
+        signed=is_signed(explainer),
+        caption=f"{model.class_name(named)} {float(found.logits[0].softmax(0)[named]):.0%}",
+    )
 
 
 def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:

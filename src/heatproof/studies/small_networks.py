@@ -8,15 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from heatproof.errors import InputError
-from heatproof.results.checkpoint import FileCheckpoint
-from heatproof.results.whole import write_whole
-from heatproof.training.feeds import Fed, Feed
-from heatproof.training.plain import train as train_plainly
+from heatproof.studies.from_scratch import train_on_photos
+from heatproof.training.feeds import Feed
+from heatproof.types import Images, Logits
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -108,45 +104,21 @@ def train(
     Raises:
         InputError: there are fewer images than one batch takes.
     """
-    if file.exists():
-        return
-    if len(feed) < batch_size:
-        raise InputError(f"{file.stem} is trained on batches of {batch_size} photos, and there are {len(feed)}")
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build()
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.mean, network.std))
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-    each = len(feed) // batch_size
-    steps, right = epochs * each, 0
-
-    def loss(fed: Fed, step: int) -> Tensor:
-        nonlocal right
-        mirrored = torch.rand(len(fed.labels), generator=generator) < 0.5
-        images = torch.where(mirrored[:, None, None, None], fed.images.flip(3), fed.images)
-        logits = network((images - mean) / std)
-        right += int((logits.argmax(1) == fed.labels).sum())
-        return F.cross_entropy(logits, fed.labels)
-
-    def advance(done: int, loss: float) -> None:
-        nonlocal right
-        if done % each == 0:
-            say(f"{file.stem}: epoch {done // each} of {epochs}, {right / (each * batch_size):.1%} right in training")
-            right = 0
-
-    checkpoint = FileCheckpoint(file.with_suffix(".partial.pt"))
-    train_plainly(
-        network.train(),
-        optimizer,
-        torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps),
-        lambda done: feed.stream(batch_size, steps, seed, done),
-        loss,
-        steps=steps,
-        checkpoint=checkpoint,
-        every=each,
-        generator=generator,
-        advance=advance,
+    train_on_photos(
+        build,
+        file,
+        feed,
+        lambda network: torch.optim.Adam(network.parameters(), lr=lr),
+        _logits,
+        lr=lr,
+        rise=0.3,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        say=say,
     )
-    write_whole(file, save(network.state_dict()))
-    checkpoint.path.unlink(missing_ok=True)
+
+
+def _logits(network: nn.Module, images: Images, done: float, generator: torch.Generator) -> Logits:
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.mean, network.std))
+    return network((images - mean) / std)

@@ -5,39 +5,28 @@ from photos, :func:`train_on_scenes` from scenes that are never shown twice.
 """
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors.torch import save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from heatproof.data.scenes import BLOCK, SIDE, scenes
-from heatproof.errors import InputError
 from heatproof.models.hardware import computes_in_bf16
-from heatproof.results.checkpoint import FileCheckpoint
-from heatproof.results.whole import write_whole
+from heatproof.studies import from_scratch
 from heatproof.studies.small_networks import CLASSES
-from heatproof.training.feeds import Fed, Feed, turns
-from heatproof.training.plain import train as train_plainly
+from heatproof.training.feeds import Feed
 from heatproof.types import Images, Logits
 from heatproof.vision import torchvision
 
 SIZE, PATCH = 32, 4
 CELLS = SIZE // PATCH
-WINDOWS = {4: 0.4, 5: 0.7, 6: 0.8, CELLS: 1.0}
-"""Sides of the windows of scenes that are trained on, in patches, and until which share of the training."""
-COLOURED = 0.15
-"""The share of the training at which scenes have their own colours."""
-POOL = 32768
-"""Scenes of one digit that are drawn to train on at most; half as many of two."""
+RISE = 0.1
+"""The share of a one-cycle learning rate at which it is highest."""
 BF16 = computes_in_bf16(torch.device("cpu"))
 """Whether training computes in bfloat16."""
 DIGITS = [str(digit) for digit in range(10)]
@@ -125,178 +114,66 @@ def train_on_photos(
     Raises:
         InputError: there are fewer images than one batch takes.
     """
-    if file.exists():
-        return
-    if len(feed) < batch_size:
-        raise InputError(f"{file.stem} is trained on batches of {batch_size} photos, and there are {len(feed)}")
-    generator = torch.Generator().manual_seed(seed)
-    each, right = len(feed) // batch_size, 0
-    steps = epochs * each
 
-    def wrong(network: nn.Module, fed: Fed, step: int) -> Tensor:
-        nonlocal right
-        mirrored = torch.rand(len(fed.labels), generator=generator) < 0.5
-        images = torch.where(mirrored[:, None, None, None], fed.images.flip(3), fed.images)
-        half = None
-        if step < 0.75 * steps and isinstance(network, VisionTransformer):
-            half = torch.rand(len(images), CELLS**2, generator=generator).argsort(1)[:, : CELLS**2 // 2]
-        logits = _logits(network, images, half)
-        right += int((logits.argmax(1) == fed.labels).sum())
-        return F.cross_entropy(logits, fed.labels)
+    def half(network: nn.Module, images: Images, done: float, generator: torch.Generator) -> Logits:
+        shown = None
+        if done < 0.75 and isinstance(network, VisionTransformer):
+            shown = torch.rand(len(images), CELLS**2, generator=generator).argsort(1)[:, : CELLS**2 // 2]
+        return logits_of(network, images, shown)
 
-    def advance(done: int, loss: float) -> None:
-        nonlocal right
-        if done % each == 0:
-            say(f"{file.stem}: epoch {done // each} of {epochs}, {right / (each * batch_size):.1%} right in training")
-            right = 0
-
-    def batches(done: int) -> Iterable[Fed]:
-        return feed.stream(batch_size, steps, seed, done)
-
-    _train(build, file, batches, wrong, steps, lr, seed, each, advance, generator)
-
-
-def train_on_scenes(
-    build: Callable[[], nn.Module],
-    file: Path,
-    *,
-    steps: int = 8000,
-    batch_size: int = 64,
-    lr: float = 2e-3,
-    seed: int = 0,
-    say: Callable[[str], None] = print,
-) -> None:
-    """Train from scratch into ``file`` (safetensors); one that was stopped goes on at its last checkpoint.
-
-    AdamW with a one-cycle learning rate. On whole scenes the network stays at chance for long, so it begins with a
-    window of 4x4 patches around the digit, which grows (:data:`WINDOWS`), and with how far a pixel is from the scene's
-    median colour instead of with its colour, which is blended in by :data:`COLOURED`. Of the whole scenes a third
-    shows two digits, wanted at one half each.
-    """
-    if file.exists():
-        return
-    every = max(1, steps // 20)
-    one, two = (_Pool.drawn(min(POOL, steps * batch_size) // digits, seed, digits) for digits in (1, 2))
-
-    def wrong(network: nn.Module, batch: int, step: int) -> Tensor:
-        done = step / steps
-        side = next(side for side, until in WINDOWS.items() if done < until)
-        parts = [one.batch(batch_size, seed, step)]
-        if side == CELLS:
-            third = batch_size // 3
-            parts = [one.batch(batch_size - third, seed, step), two.batch(third, seed, step)]
-        images, wanted, centres = (torch.cat(kind) for kind in zip(*parts, strict=True))
-        share = min(1.0, done / COLOURED)
-        images = torch.lerp(_plain(images), images, share)
-        window = None if side == CELLS else _window(centres, side)
-        return F.cross_entropy(_logits(network, images, window), wanted)
-
-    def advance(done: int, loss: float) -> None:
-        if done % every == 0:
-            say(f"{file.stem}: step {done} of {steps}, loss {loss:.3f}")
-
-    _train(build, file, lambda done: range(done, steps), wrong, steps, lr, seed, every, advance)
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Scenes that are drawn once, since drawing a scene takes as long as learning from it.
-
-    Attributes:
-        images: whole grey levels.
-        wanted: a share per class.
-        centres: of the first digit's box (x, y), in patches.
-    """
-
-    images: Tensor
-    wanted: Float[Tensor, "scenes 10"]
-    centres: Float[Tensor, "scenes 2"]
-
-    @classmethod
-    def drawn(cls, count: int, seed: int, digits: int) -> "_Pool":
-        images, labels, centres = list[Tensor](), list[Tensor](), list[Tensor]()
-        for number in range(math.ceil(count / BLOCK)):
-            part = scenes(BLOCK, 10_000 * seed + number, "train", digits)
-            box = part.boxes[:, 0].float()
-            images.append((small(part.images) * 255).round().byte())
-            labels.append(part.labels.view(BLOCK, digits))
-            centres.append((box[:, :2] + box[:, 2:]) / 2 * CELLS / SIDE)
-        wanted = F.one_hot(torch.cat(labels), len(DIGITS)).float().mean(1)
-        return cls(torch.cat(images), wanted, torch.cat(centres))
-
-    def batch(self, size: int, seed: int, step: int) -> tuple[Images, Tensor, Tensor]:
-        chosen = torch.from_numpy(turns(len(self.images), size, seed, step))
-        return self.images[chosen].float() / 255, self.wanted[chosen], self.centres[chosen]
-
-
-def _plain(images: Images) -> Images:
-    """How far each pixel is from the median colour of its image, the farthest 1."""
-    ground = images.flatten(2).median(2).values[:, :, None, None]
-    away = (images - ground).abs().mean(1, keepdim=True)
-    return (away / away.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)).expand_as(images)
-
-
-def _window(centres: Float[Tensor, "batch 2"], side: int) -> Int[Tensor, "batch patches"]:
-    """Numbers of the patches of a square window around each centre, as far as the grid allows."""
-    first = (centres - side / 2).round().long().clamp(0, CELLS - side)
-    along = torch.arange(side)
-    return ((first[:, 1, None, None] + along[:, None]) * CELLS + first[:, 0, None, None] + along).flatten(1)
-
-
-T = TypeVar("T")
-
-
-def _train(
-    build: Callable[[], nn.Module],
-    file: Path,
-    batches: Callable[[int], Iterable[T]],
-    loss: Callable[[nn.Module, T, int], Tensor],
-    steps: int,
-    lr: float,
-    seed: int,
-    every: int,
-    advance: Callable[[int, float], None],
-    generator: torch.Generator | None = None,
-) -> None:
-    """The network of ``build``, trained into ``file``; a checkpoint lies beside it meanwhile."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build().train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.05)
-    checkpoint = FileCheckpoint(file.with_suffix(".partial.pt"))
-    train_plainly(
-        network,
-        optimizer,
-        torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1),
-        batches,
-        lambda batch, step: loss(network, batch, step),
-        steps=steps,
-        checkpoint=checkpoint,
-        every=every,
-        generator=generator,
-        advance=advance,
+    from_scratch.train_on_photos(
+        build,
+        file,
+        feed,
+        adamw,
+        half,
+        lr=lr,
+        rise=RISE,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        say=say,
     )
-    write_whole(file, save(network.state_dict()))
-    checkpoint.path.unlink(missing_ok=True)
 
 
-def _logits(network: nn.Module, images: Images, patches: Int[Tensor, "batch patches"] | None = None) -> Logits:
+def adamw(network: nn.Module) -> torch.optim.AdamW:
+    """What both trainings go by; its learning rate is the schedule's."""
+    return torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=0.05)
+
+
+def logits_of(network: nn.Module, images: Images, patches: Int[Tensor, "batch patches"] | None = None) -> Logits:
     """Of these patches alone, by number, where they are given; for any network but a ViT they make a square."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.mean, network.std))
     images = (images - mean) / std
     with ExitStack() as inside:
         if patches is not None and isinstance(network, VisionTransformer):
-            inside.enter_context(_kept(network, patches))
+            inside.enter_context(only(network, patches))
         elif patches is not None:
-            images = _cut(images, patches)
-        # the fused attention's derivative is slow in bfloat16: with attention written out a step takes 0.6 of its time
-        inside.enter_context(sdpa_kernel(SDPBackend.MATH))
+            images = cut(images, patches)
+        inside.enter_context(_written_out(network))
         inside.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=BF16))
         return network(images).float()
 
 
 @contextmanager
-def _kept(network: VisionTransformer, patches: Int[Tensor, "batch patches"]) -> Generator[None]:
+def _written_out(network: nn.Module) -> Generator[None]:
+    """Inside, timm's attention is two products and a softmax.
+
+    The fused attention's derivative is slow in bfloat16: a step takes twice the time, and 1.4 times with torch's own
+    writing out, which also guards rows that are masked whole.
+    """
+    fused: list[Any] = [module for module in network.modules() if getattr(module, "fused_attn", False)]
+    try:
+        for module in fused:
+            module.fused_attn = False
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True
+
+
+@contextmanager
+def only(network: VisionTransformer, patches: Int[Tensor, "batch patches"]) -> Generator[None]:
     """Inside, the blocks are given the class token and these patches, which know their places already."""
 
     def keep(module: nn.Module, args: Any, tokens: Tensor) -> Tensor:
@@ -310,7 +187,7 @@ def _kept(network: VisionTransformer, patches: Int[Tensor, "batch patches"]) -> 
         hook.remove()
 
 
-def _cut(images: Images, patches: Int[Tensor, "batch patches"]) -> Float[Tensor, "batch channels side side"]:
+def cut(images: Images, patches: Int[Tensor, "batch patches"]) -> Float[Tensor, "batch channels side side"]:
     """The window of each image that these patches make."""
     side = math.isqrt(patches.shape[1])
     corners = torch.stack([patches[:, 0] // CELLS, patches[:, 0] % CELLS], 1) * PATCH

@@ -214,6 +214,20 @@ def test_traced_once_and_again_only_when_modules_are_exchanged(monkeypatch: pyte
     assert len(made) == 2
 
 
+def test_no_linear_layer_is_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule takes what the layer put out in the forward pass, though others have read it and gone on."""
+
+    def again(*args: Any) -> None:
+        raise AssertionError("a linear layer was computed again")
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 6), nn.Linear(6, 4)).eval()
+    monkeypatch.setattr("heatproof.explainers.lrp.affine._linear", again)
+    relevance = LRP(composite="epsilon")(network, torch.rand(2, 3, 2, 2)).heatmaps
+    assert relevance.isfinite().all()
+    assert relevance.abs().amax() > 0
+
+
 def test_a_dead_model_is_not_kept_alive() -> None:
     model = small()
     LRP()(model, photos(1))

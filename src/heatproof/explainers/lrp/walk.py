@@ -77,6 +77,8 @@ def walk(plan: Plan, network: nn.Module, values: Values, relevance: Tensor, boun
     """
     arrived: dict[fx.Node, Any] = {plan.end: relevance}
     waiting = Counter(signal for step in plan.steps for signal in step.signals)
+    # what a layer has put out is read by those behind it, and once more by its own rule
+    waiting.update(step.node for step in plan.steps if step.recorded)
     for step in plan.steps:
         here = arrived.pop(step.node, None)
         if here is not None:
@@ -93,7 +95,7 @@ def walk(plan: Plan, network: nn.Module, values: Values, relevance: Tensor, boun
             for signal, share in zip(step.signals, [shares] if isinstance(shares, Tensor) else shares, strict=True):
                 if share is not None:
                     arrived[signal] = _plus(arrived.get(signal), share)
-        for signal in step.signals:
+        for signal in (*step.signals, step.node) if step.recorded else step.signals:
             waiting[signal] -= 1
             if not waiting[signal] and signal is not plan.stop:
                 values[signal] = None
