@@ -32,6 +32,7 @@ STUDIES = {
     "fooling-frontier": "What does a lie cost in accuracy?",
     "gradcam-layers": "Grad-CAM at two layers, for two classes of one photo",
     "adversarial-photo": "One photo talked into another class: where do networks look?",
+    "board": "Which explanation holds still, which can be bought, and at which price?",
     "audit-adversary": "What does a lie cost that the audit does not see?",
     "audit-benchmark": "How well does the audit tell honest networks from lying ones?",
     "defended-explainers": "What do defended explainers withstand?",
