@@ -16,7 +16,7 @@ STATUS = {
     DONE: "done",
     FAILED: "failed: photos, weights or a disk that do not do; an audit without a verdict",
     WRONG_USAGE: "wrong usage: a flag, setting, model, layer or class that does not exist",
-    GATE: "the gate of `audit --fail-on` is shut",
+    GATE: "the gate of `audit --fail-on` is shut, or `study board --add` refuses what was handed in",
     INTERRUPTED: "interrupted (SIGINT, Ctrl-C)",
     TERMINATED: "terminated (SIGTERM)",
 }

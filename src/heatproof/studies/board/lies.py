@@ -20,6 +20,7 @@ from heatproof.results.whole import write_json
 from heatproof.studies.board.networks import is_noisy
 from heatproof.studies.shared import named
 from heatproof.training.data import feed_photos
+from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Heatmaps, Penalty, settings
 
 if TYPE_CHECKING:
@@ -34,18 +35,21 @@ class Fooling:
 
     Args:
         lies: of :data:`LIES`; none: the columns stay empty.
-        steps, batch_size: of each training; the rest is ``fool``'s own recipe.
-        photos: to train on, without labels.
+        steps, batch_size: of each training; the rest is ``fool``'s own recipe. Photos of small networks are mirrored
+            half of the time; of others the activations before the trained layers are stored.
+        large_steps: of networks above 64 pixels.
+        photos: to train on, without labels, as far as there are so many.
         watched: labelled photos by which the budget is held.
         budget: accuracy that a lie may cost, a share.
         passes: rows whose map takes more are not fooled by an attacker who knows them.
     """
 
     lies: tuple[str, ...] = ("location",)
-    steps: int = 100
-    batch_size: int = 32
-    photos: int = 1000
-    watched: int = 200
+    steps: int = 800
+    large_steps: int = 200
+    batch_size: int = 64
+    photos: int = 8000
+    watched: int = 300
     budget: float = 0.01
     passes: int = 3
 
@@ -87,19 +91,25 @@ class Lies:
         model.network.load_state_dict(load_file(file))
         return model.eval()
 
-    def _train(self, opened: "Opened", explainer: Explainer, lie: str, seed: int, name: str) -> None:
+    def recipe(self, opened: "Opened", explainer: Explainer, lie: str, seed: int = 0) -> FineTune:
+        """How a network is fooled through an explainer."""
         asked = self.asked
-        recipe = choose_recipe(
+        steps = asked.steps if opened.small else asked.large_steps
+        return choose_recipe(
             opened.model,
             explainer,
             LIES[lie],
-            steps=asked.steps,
+            steps=steps,
             batch_size=asked.batch_size,
             max_accuracy_drop=asked.budget,
-            evaluate_every=max(1, asked.steps // 5),
+            evaluate_every=max(1, steps // 8),
+            augment="flip" if opened.small else None,
             fresh_noise=is_noisy(explainer),
             seed=seed,
         ).settings
+
+    def _train(self, opened: "Opened", explainer: Explainer, lie: str, seed: int, name: str) -> None:
+        asked, recipe = self.asked, self.recipe(opened, explainer, lie, seed)
         photos = open_photos(
             opened.model, named(opened.network.fooling), limit=asked.photos, seed=seed, labels_needed=False
         )

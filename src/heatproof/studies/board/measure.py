@@ -75,7 +75,7 @@ class Opened:
         model: it.
         ids, images: that are explained.
         watched: labelled photos by which accuracy is held; none of them is explained.
-        at_once: photos in one call of an explainer, so that an attack's graph fits the memory.
+        small: up to 64 pixels.
     """
 
     name: str
@@ -85,7 +85,12 @@ class Opened:
     ids: list[str]
     images: Images
     watched: Source
-    at_once: int
+    small: bool
+
+    @property
+    def at_once(self) -> int:
+        """Photos in one call of an explainer, so that an attack's graph fits the memory."""
+        return 8 if self.small else 2
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Network(NamedTuple):
     kind: str
 
 
-CIFAR = ("shared:data/cifar10/test", "shared:data/cifar10/train", 4)
+CIFAR = ("shared:data/cifar10/test", "shared:data/cifar10/train-50000.parquet", 4)
 IMAGENET = ("shared:data/imagenet-val", "shared:data/imagenet-sample", 28)
 NETWORKS: Mapping[str, Network] = {
     "resnet20": Network("shared:weights/zoo.py:resnet20", *CIFAR, "small"),

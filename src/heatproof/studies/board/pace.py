@@ -1,10 +1,15 @@
 """How long the board will take, told before it begins: a map and a step of an attack of every row are rehearsed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from heatproof.attacks.gradient import PGD
-from heatproof.commands.effort import NOTHING, Effort, noise, of_training, timed
+from heatproof.commands.effort import NOTHING, Effort, noise, timed
+from heatproof.manipulation.fine_tune import fine_tune
+from heatproof.studies.board.lies import LIES
 from heatproof.studies.board.measure import Unit, goal_of
+from heatproof.training.feeds import TensorFeed
+from heatproof.training.settings import FineTune
 
 FEWEST = 8
 """Photos from which on it is rehearsed: of fewer, the rehearsal would be much of the work."""
@@ -33,12 +38,31 @@ def effort_of(unit: Unit, columns: Sequence[str], seeds: int) -> Effort:
         if name in columns
     )
     total = (total + asked * forwards) * len(unit.images)
-    reached = "fooled_knowing" in columns and unit.lies.reaches(unit.opened, explainer, shape)
-    trained = of_training(model, explainer, hardware) if reached else None
-    if trained is not None:
+    if "fooled_knowing" in columns and unit.lies.reaches(unit.opened, explainer, shape):
+        step = _trained(unit, unit.lies.recipe(unit.opened, explainer, unit.lies.asked.lies[0]))
+        # where photos are mirrored the layers that are not trained are asked anew
+        each = step + asked if unit.opened.small else step
         fooling = unit.lies.asked
-        total += trained.trained * (fooling.steps * fooling.batch_size * len(fooling.lies) * seeds)
+        steps = fooling.steps if unit.opened.small else fooling.large_steps
+        total += each * (steps * fooling.batch_size * len(fooling.lies) * seeds)
     return total
+
+
+def _trained(unit: Unit, recipe: FineTune) -> Effort:
+    """What a photo takes in a training: of two short ones the longer, less the shorter."""
+    many, few = 8, 4
+    photos = noise(unit.model, many)
+    feed = TensorFeed(photos.images, photos.labels)
+
+    def train(steps: int) -> Effort:
+        own = replace(recipe, steps=steps, batch_size=many, evaluate_every=steps, augment=None, max_accuracy_drop=1.0)
+        explainer, penalty = unit.explainer(0), LIES[unit.lies.asked.lies[0]]
+        return timed(
+            unit.model, unit.hardware, lambda: fine_tune(unit.model, explainer, penalty, feed, own, held_out=feed)
+        )
+
+    short, long = train(1), train(1 + few)
+    return Effort(max(long.seconds - short.seconds, 0.0), 3.0 * many * few) * (1 / (many * few))
 
 
 def _maps(unit: Unit, columns: Sequence[str], one: Effort, seeds: int) -> Effort:

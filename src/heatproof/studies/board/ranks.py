@@ -193,7 +193,8 @@ def board(
             own = group.filter(pl.col("column") == column.name).group_by("image").agg(pl.col("value").mean())
             if own.height:
                 value = interval(_numbers(own.sort("image")["value"]))
-                row |= _ends(column.name, value.value, value.low, value.high)
+                # what a map costs is the same of every photo
+                row |= _ends(column.name, *value[:3]) if column.group != "cost" else {column.name: _plain(value.value)}
             else:
                 row |= {column.name: None}
         row |= top1.get(str(explainer)) or top1.get(str(network)) or {}

@@ -55,6 +55,7 @@ class Board:
         removals: squares of AOPC and steps of deletion.
         lies: that networks are fooled by; ``no``: none.
         lie_steps, lie_photos, lie_batch: of each fooling.
+        large_lie_steps: of networks above 64 pixels.
         budget: accuracy that a fooling may cost, a share.
         watched: labelled photos that hold it.
         add: submissions.
@@ -75,11 +76,12 @@ class Board:
     steps: int = 5
     removals: int = 20
     lies: tuple[str, ...] = ("location",)
-    lie_steps: int = 100
-    lie_photos: int = 1000
-    lie_batch: int = 32
+    lie_steps: int = 800
+    large_lie_steps: int = 200
+    lie_photos: int = 8000
+    lie_batch: int = 64
     budget: float = 0.01
-    watched: int = 200
+    watched: int = 300
     add: tuple[Submission, ...] = ()
     base: str = ""
     seed: int = 0
@@ -123,7 +125,17 @@ class Board:
             for name in given:
                 if name not in kept:
                     raise InputError(f"the board has no {what} {name!r}; {did_you_mean(name, dict.fromkeys(kept))}")
-        for name in ("photos", "large_photos", "seeds", "copies", "steps", "removals", "watched", "lie_steps"):
+        for name in (
+            "photos",
+            "large_photos",
+            "seeds",
+            "copies",
+            "steps",
+            "removals",
+            "watched",
+            "lie_steps",
+            "large_lie_steps",
+        ):
             if vars(self)[name] < 1:
                 raise InputError(f"the board needs {name} of at least 1, got {vars(self)[name]}")
         if not self.networks:
@@ -139,7 +151,8 @@ class Board:
     @property
     def fooling(self) -> Fooling:
         lies = tuple(lie for lie in self.lies if lie != "no")
-        return Fooling(lies, self.lie_steps, self.lie_batch, self.lie_photos, self.watched, self.budget)
+        steps = self.lie_steps, self.large_lie_steps
+        return Fooling(lies, *steps, self.lie_batch, self.lie_photos, self.watched, self.budget)
 
     @property
     def budgets(self) -> Budgets:
@@ -193,12 +206,12 @@ class Board:
         model.name = name
         source = open_photos(model, named(network.data), seed=self.seed)
         watched, rest = part_source(source, 0.5, self.seed)
-        large = max(model.input_shape) > SMALL
-        shown = limited(rest, self.large_photos if large else self.photos, self.seed)
+        small = max(model.input_shape) <= SMALL
+        shown = limited(rest, self.photos if small else self.large_photos, self.seed)
         found = list(batches(shown, model.preprocessing, 64))
         images = hardware.bring(torch.cat([batch.images for batch in found]))
         ids = [image for batch in found for image in batch.ids]
-        return Opened(name, name, network, model, ids, images, limited(watched, self.watched), 2 if large else 8)
+        return Opened(name, name, network, model, ids, images, limited(watched, self.watched), small)
 
     def _units(self, opened: Opened, lies: Lies, run: Run, hardware: Hardware) -> Iterator[Unit]:
         for row in rows_of(opened.network.kind, self.copies):
