@@ -93,10 +93,13 @@ def test_the_whole_board_at_its_smallest(tiny: Path, monkeypatch: pytest.MonkeyP
     summary = json.loads((tiny / "whole" / "summary.json").read_text())
     rows = sorted((row["explainer"], row["defence"]) for row in summary["rows"])
     assert rows == [("gradcam", defence) for defence in ("contrast", "none", "smoothed", "softplus")]
-    assert [entry["column"] for entry in summary["side_by_side"]] == [column.name for column in COLUMNS]
-    assert all("Kendall" in entry["help"] or "not" in entry["help"] for entry in summary["columns"])
+    assert [entry["column"] for entry in summary["ranks"]] == [column.name for column in COLUMNS]
+    helped = {entry["column"]: entry["help"] for entry in summary["columns"]}
+    assert all("Kendall" in helped[name] or " not " in helped[name] for name in MEASURES)
     cells = pl.read_parquet(tiny / "whole" / "cells.parquet")
     assert set(cells["column"]) == {column.name for column in COLUMNS} - {"certified"}
+    assert summary["first_figure"] == "board-demo"
+    assert (tiny / "whole" / "figures" / "board-demo.png").is_file()
     # every row, column and seed that has a value
     assert cells.group_by("column").agg(pl.len()).filter(pl.col("column") == "pgd")["len"].to_list() == [8]
     images = pl.read_parquet(tiny / "whole" / "images.parquet")
@@ -143,7 +146,7 @@ def test_the_columns_are_described_and_measured() -> None:
 def unit(tiny: Path, explainer: str = "gradcam", defence: str = "none") -> Any:
     from heatproof.models.hardware import Hardware
     from heatproof.studies.board.lies import Lies
-    from heatproof.studies.board.measure import key_of
+    from heatproof.studies.board.unit import key_of
 
     asked = Board(("demo",), explainers=(explainer,), defences=(defence,), photos=4, copies=2, steps=3, watched=4)
     run = Run.start(tiny / f"unit-{explainer}-{defence}", command="study", settings={})
@@ -158,7 +161,7 @@ def test_a_column_costs_its_passes(tiny: Path, column: str) -> None:
     from heatproof.attacks.gradient import PGD
     from heatproof.attacks.noise import RandomSign
     from heatproof.metrics.faithfulness import AOPC
-    from heatproof.studies.board.measure import goal_of
+    from heatproof.studies.board.unit import goal_of
 
     own = unit(tiny, defence="smoothed")
     model, images, explainer, budget = own.model, own.images, own.explainer(0), own.budgets
@@ -205,7 +208,8 @@ def test_maps_are_read_from_the_run_folder(tiny: Path) -> None:
 def test_kendalls_tau_is_scipys_and_a_hand_value() -> None:
     generator = np.random.default_rng(3)
     a, b = generator.integers(0, 5, 20), generator.integers(0, 5, 20)
-    assert kendall(a, b) == pytest.approx(kendalltau(a, b).statistic, abs=1e-4)
+    wanted: Any = kendalltau(a, b)
+    assert kendall(a, b) == pytest.approx(wanted.statistic, abs=1e-4)
     # of six pairs one is turned round: (5 - 1) / 6
     assert kendall([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6, abs=1e-4)
     assert kendall([1, 2, np.nan, 3], [3, 2, 0, 1]) == -1

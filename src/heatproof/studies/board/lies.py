@@ -24,7 +24,7 @@ from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Heatmaps, Penalty, settings
 
 if TYPE_CHECKING:
-    from heatproof.studies.board.measure import Opened
+    from heatproof.studies.board.unit import Opened
 
 LIES: Mapping[str, Penalty] = {"location": Location(), "top_k": TopK(), "center_mass": CenterMass()}
 

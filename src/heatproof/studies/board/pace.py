@@ -7,7 +7,7 @@ from heatproof.attacks.gradient import PGD
 from heatproof.commands.effort import NOTHING, Effort, noise, timed
 from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.studies.board.lies import LIES
-from heatproof.studies.board.measure import Unit, goal_of
+from heatproof.studies.board.unit import Unit, goal_of
 from heatproof.training.feeds import TensorFeed
 from heatproof.training.settings import FineTune
 
@@ -50,7 +50,8 @@ def effort_of(unit: Unit, columns: Sequence[str], seeds: int) -> Effort:
 
 def _trained(unit: Unit, recipe: FineTune) -> Effort:
     """What a photo takes in a training: of two short ones the longer, less the shorter."""
-    many, few = 8, 4
+    # as large as its own steps, as far as a rehearsal bears
+    many, few = min(recipe.batch_size, 64 if unit.opened.small else 8), 3
     photos = noise(unit.model, many)
     feed = TensorFeed(photos.images, photos.labels)
 

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from heatproof.report.plots import matrix
 from heatproof.results.table import interval
 from heatproof.studies.board.columns import COLUMNS, KEPT, Column
+from heatproof.studies.board.networks import NONE
 
 ROW = ("network", "explainer", "defence", "settings")
 """What makes a row of the board."""
@@ -41,6 +44,7 @@ class Known:
         return self.column.judged and self.tau > DECIDES
 
     def sentence(self) -> str:
+        """In words, with what the ranks of other photos would be."""
         if not self.column.judged:
             return "It is told and does not decide."
         if not self.rows:
@@ -48,7 +52,8 @@ class Known:
         if np.isnan(self.tau):
             return "Its ranks could not be compared over seeds: it does not decide."
         verdict = "it decides" if self.decides else f"that is not above {DECIDES}, so it does not decide"
-        return f"Kendall's tau of its ranks over seeds is {self.tau:.2f}: {verdict}."
+        other = "" if np.isnan(self.halves) else f" Between two halves of the photos it is {self.halves:.2f}."
+        return f"Kendall's tau of its ranks over seeds is {self.tau:.2f}: {verdict}.{other}"
 
 
 def kendall(a: ArrayLike, b: ArrayLike) -> float:
@@ -170,7 +175,7 @@ def board(
 ) -> list[dict[str, Any]]:
     """The rows of the board, in each network from the best: each column's mean over photos and seeds, and interval.
 
-    ``place`` is the mean rank over the columns that decide and the seeds [ours].
+    ``mean_rank`` is that over the columns that decide and the seeds [ours].
 
     Args:
         top1: accuracy of each row's network with its interval, by network, or by row where it brings its own.
@@ -187,7 +192,7 @@ def board(
         network, explainer, defence, text = key
         place = places.get(key)
         row: dict[str, Any] = {"network": network, "explainer": explainer, "defence": defence}
-        row["place"] = None if place is None else place[0] if isinstance(place, tuple) else place
+        row["mean_rank"] = None if place is None else place[0] if isinstance(place, tuple) else place
         for column in COLUMNS:
             # over the seeds first, so that a photo counts once
             own = group.filter(pl.col("column") == column.name).group_by("image").agg(pl.col("value").mean())
@@ -200,7 +205,7 @@ def board(
         row |= top1.get(str(explainer)) or top1.get(str(network)) or {}
         rows.append({**row, "settings": text})
     order = {name: number for number, name in enumerate(dict.fromkeys(row["network"] for row in rows))}
-    rows.sort(key=lambda row: (order[row["network"]], row["place"] is None, row["place"] or 0.0))
+    rows.sort(key=lambda row: (order[row["network"]], row["mean_rank"] is None, row["mean_rank"] or 0.0))
     return rows
 
 
@@ -208,7 +213,8 @@ def wide(table: pl.DataFrame) -> pl.DataFrame:
     """A row per photo, row of the board and seed, with a column for each of the board's: ``images.parquet``."""
     names = [column.name for column in COLUMNS if column.name in table["column"].unique().to_list()]
     found = table.pivot("column", index=["image", *ROW, "seed"], values="value")
-    return found.select("image", *ROW, "seed", *names).sort(["image", *ROW, "seed"])
+    shown = [name for name in ROW if name != "settings"]
+    return found.sort(["image", *ROW, "seed"]).select("image", *shown, "seed", *names)
 
 
 def columns_table(knowledge: Sequence[Known]) -> list[dict[str, Any]]:
@@ -218,13 +224,39 @@ def columns_table(knowledge: Sequence[Known]) -> list[dict[str, Any]]:
             "column": one.column.name,
             "asks": one.column.group,
             "better": one.column.arrow,
-            "tau over seeds": _plain(one.tau),
-            "tau over photos": _plain(one.halves),
-            "decides": "yes" if one.decides else "no",
-            "board rows": one.rows,
+            "tau_seeds": _plain(one.tau),
+            "tau_photos": _plain(one.halves),
+            "decides": one.decides,
+            "rows": one.rows,
         }
         for one in knowledge
     ]
+
+
+def draw(cells: pl.DataFrame, knowledge: Sequence[Known], network: str, path: Path) -> Path | None:
+    """The rank of each row in each judged column, mean over the seeds; ``None`` where there are no two rows."""
+    own = cells.filter(pl.col("network") == network, pl.col("rank").is_not_null())
+    ranks = own.group_by(["explainer", "defence", "column"]).agg(pl.col("rank").mean())
+    found = {(row["explainer"], row["defence"], row["column"]): row["rank"] for row in ranks.to_dicts()}
+    names = [
+        one.column.name for one in knowledge if one.column.judged and any(key[2] == one.column.name for key in found)
+    ]
+    rows = {key[:2]: [found.get((*key[:2], name), np.nan) for name in names] for key in found}
+    if len(rows) < 2 or not names:
+        return None
+    deciding = {one.column.name for one in knowledge if one.decides}
+    decided = {
+        key: _mean([v for v, n in zip(values, names, strict=True) if n in deciding]) for key, values in rows.items()
+    }
+    order = sorted(rows, key=lambda key: (np.isnan(decided[key]), decided[key], key))
+    return matrix(
+        np.array([rows[key] for key in order]),
+        [explainer if defence == NONE else f"{explainer}, {defence}" for explainer, defence in order],
+        [f"{name} *" if name in deciding else name for name in names],
+        path,
+        title=f"{network}: rank in each column, 1 the best; * decides",
+        limits=(1.0, float(len(rows))),
+    )
 
 
 def answers(rows: Sequence[Mapping[str, Any]], knowledge: Sequence[Known], seeds: int) -> list[str]:
@@ -238,7 +270,7 @@ def answers(rows: Sequence[Mapping[str, Any]], knowledge: Sequence[Known], seeds
     ]
     if deciding:
         for network in dict.fromkeys(row["network"] for row in rows):
-            own = [row for row in rows if row["network"] == network and row["place"] is not None]
+            own = [row for row in rows if row["network"] == network and row["mean_rank"] is not None]
             shown = [f"{row['explainer']}, {row['defence']} ({row['place']:.1f})" for row in own[:3]]
             if shown:
                 sentences.append(f"{network}: the best mean ranks over the deciding columns have {'; '.join(shown)}.")

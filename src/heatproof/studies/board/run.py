@@ -21,10 +21,11 @@ from heatproof.results.table import interval
 from heatproof.studies.board import pace
 from heatproof.studies.board.columns import BY_NAME, COLUMNS
 from heatproof.studies.board.lies import LIES, Fooling, Lies
-from heatproof.studies.board.measure import Budgets, Opened, Unit, cell, digits_of, key_of, plain_letters
+from heatproof.studies.board.measure import cell
 from heatproof.studies.board.networks import DEFAULT, NETWORKS, Row, rows_of
-from heatproof.studies.board.ranks import ROW, answers, board, cells_of, columns_table, filled, known, wide
+from heatproof.studies.board.ranks import ROW, Known, answers, board, cells_of, columns_table, draw, filled, known, wide
 from heatproof.studies.board.submission import SUBMITTED, Submission, told, verdicts
+from heatproof.studies.board.unit import Budgets, Opened, Unit, digits_of, key_of, plain_letters
 from heatproof.studies.shared import named
 from heatproof.types import settings
 
@@ -32,6 +33,19 @@ SMALL = 64
 """Pixels of a side up to which a network counts as small."""
 NAMES = tuple(column.name for column in COLUMNS)
 MEASURED = "measured.parquet"
+TOLD = (
+    {
+        "column": "mean_rank",
+        "help": "Mean rank over the columns that decide and over the seeds, within the network; 1 is the best.",
+    },
+    {"column": "defence", "help": "What stands around the explainer; none: nothing."},
+    {"column": "settings", "help": "The explainer with its defence, as the command line takes it."},
+)
+COUNTS = (
+    *("photos", "large_photos", "seeds", "copies", "steps", "removals", "watched"),
+    *("lie_steps", "large_lie_steps", "lie_photos", "lie_batch"),
+)
+"""Settings that are whole numbers from 1 on."""
 
 
 @settings
@@ -89,7 +103,7 @@ class Board:
         "network": "network",
         "explainer": "explainer",
         "defence": "defence",
-        "place": "mean rank",
+        "mean_rank": "mean rank",
         "noise": "noise",
         "naive": "naive",
         "pgd": "knowing",
@@ -271,17 +285,29 @@ class Board:
         answer += answers(rows, knowledge, self.seeds)
         left_out = sorted(set(self.networks) - {one.name for one in opened}) if not self.add else []
         answer += [f"Not on this board: {name}, for which --set {name}=... names no weights." for name in left_out]
+        figures = [self._drawn(run, cells, knowledge, one.name) for one in opened]
         summary = {
             "answer": answer,
             "rows": rows,
-            "side_by_side": columns_table(knowledge),
-            "columns": [{"column": one.column.name, "help": one.column.help(one.sentence())} for one in knowledge],
+            "ranks": columns_table(knowledge),
+            "columns": [
+                *TOLD,
+                *({"column": one.column.name, "help": one.column.help(one.sentence())} for one in knowledge),
+            ],
+            "worst": {"column": "pgd" if "pgd" in self.asked else self.asked[0], "descending": False},
+            "first_figure": next((figure for figure in figures if figure), None),
             "claims": [{"submission": name, **one} for name, found in judged.items() for one in found],
             "refused": [name for name, found in judged.items() if not all(one["met"] for one in found)],
             "skipped": [entry for one in opened for entry in one.watched.skipped],
         }
         run.write_json("summary.json", summary)
         return summary
+
+    def _drawn(self, run: Run, cells: pl.DataFrame, knowledge: Sequence[Known], network: str) -> str | None:
+        path = run.path(f"figures/board-{network}.png")
+        path.parent.mkdir(exist_ok=True)
+        drawn = draw(cells, knowledge, network, path)
+        return None if drawn is None else drawn.stem
 
 
 def _row_of(submission: Submission, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
