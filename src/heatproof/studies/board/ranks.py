@@ -271,7 +271,7 @@ def answers(rows: Sequence[Mapping[str, Any]], knowledge: Sequence[Known], seeds
     if deciding:
         for network in dict.fromkeys(row["network"] for row in rows):
             own = [row for row in rows if row["network"] == network and row["mean_rank"] is not None]
-            shown = [f"{row['explainer']}, {row['defence']} ({row['place']:.1f})" for row in own[:3]]
+            shown = [f"{row['explainer']}, {row['defence']} ({row['mean_rank']:.1f})" for row in own[:3]]
             if shown:
                 sentences.append(f"{network}: the best mean ranks over the deciding columns have {'; '.join(shown)}.")
         sentences.append(f"Columns that decide, with Kendall's tau over {seeds} seeds: {', '.join(deciding)}.")
