@@ -238,7 +238,6 @@ function sortable(table) {
   const heads = [...table.tHead.rows[0].cells];
   if (lines.length < 2) return;
   const marks = heads.map((head, c) => {
-    const numeric = head.classList.contains("number");
     const name = head.firstChild.textContent.trim();
     const button = element("button", "sort", name);
     button.type = "button";
@@ -246,6 +245,9 @@ function sortable(table) {
     head.prepend(button);
     button.addEventListener("click", () => {
       const now = head.getAttribute("aria-sort");
+      const values = new Map(lines.map((line) => [line, worth(line.cells[c])]));
+      // numbers from the highest, words from A
+      const numeric = [...values.values()].some((value) => typeof value === "number");
       const descending = now ? now === "ascending" : numeric;
       heads.forEach((other, o) => {
         other.removeAttribute("aria-sort");
@@ -253,7 +255,6 @@ function sortable(table) {
       });
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
       button.textContent = name + (descending ? " ↓" : " ↑");
-      const values = new Map(lines.map((line) => [line, worth(line.cells[c])]));
       const sorted = lines.slice().sort((a, b) => {
         const [x, y] = [values.get(a), values.get(b)];
         if (x === null || y === null) return (x === null) - (y === null);

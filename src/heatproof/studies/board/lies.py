@@ -46,7 +46,7 @@ class Fooling:
 
     lies: tuple[str, ...] = ("location",)
     steps: int = 800
-    large_steps: int = 200
+    large_steps: int = 100
     batch_size: int = 64
     photos: int = 8000
     watched: int = 300

@@ -36,7 +36,7 @@ class Network(NamedTuple):
 
 
 CIFAR = ("shared:data/cifar10/test", "shared:data/cifar10/train-50000.parquet", 4)
-IMAGENET = ("shared:data/imagenet-val", "shared:data/imagenet-sample", 28)
+IMAGENET = ("shared:data/imagenet-val/labels.csv", "shared:data/imagenet-sample", 28)
 NETWORKS: Mapping[str, Network] = {
     "resnet20": Network("shared:weights/zoo.py:resnet20", *CIFAR, "small"),
     "resnet56": Network("shared:weights/zoo.py:resnet56", *CIFAR, "small"),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heatproof.attacks.gradient import PGD
-from heatproof.commands.effort import NOTHING, Effort, noise, timed
+from heatproof.commands.effort import NOTHING, Effort, noise, planned, timed
 from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.studies.board.lies import LIES
 from heatproof.studies.board.unit import Unit, goal_of
@@ -16,17 +16,18 @@ FEWEST = 8
 
 
 def effort_of(unit: Unit, columns: Sequence[str], seeds: int) -> Effort:
-    """What a row takes, by one photo of noise."""
+    """What a row takes, by as many photos of noise as it has at once."""
     model, hardware, explainer = unit.model, unit.hardware, unit.explainer(0)
-    photo = hardware.bring(noise(model, 1).images)
+    count = min(unit.at_once, len(unit.images))
+    photos, share = hardware.bring(noise(model, count).images), 1 / count
     # what is done once for a network does not count
-    shape = explainer(model, photo).heatmaps
-    one = timed(model, hardware, lambda: explainer(model, photo))
+    shape = explainer(model, photos).heatmaps
+    one = timed(model, hardware, lambda: explainer(model, photos)) * share
     attack = PGD(unit.budgets.epsilon, 1)
-    stepped = timed(model, hardware, lambda: attack(goal_of(model, explainer), photo))
+    stepped = timed(model, hardware, lambda: attack(goal_of(model, explainer), photos)) * share
     # an attack begins and ends with a map, and looks at one in every step
     step = Effort(max(stepped.seconds - 2 * one.seconds, 0.0), max(stepped.passes - 2 * one.passes, 0.0))
-    asked = timed(model, hardware, lambda: model(photo))
+    asked = planned(model, 1, hardware)
     total = _maps(unit, columns, one, seeds) + _steps(unit, columns, one, step, seeds)
     forwards = sum(
         count * (seeds if drawn else 1)

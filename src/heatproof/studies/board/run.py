@@ -91,7 +91,7 @@ class Board:
     removals: int = 20
     lies: tuple[str, ...] = ("location",)
     lie_steps: int = 800
-    large_lie_steps: int = 200
+    large_lie_steps: int = 100
     lie_photos: int = 8000
     lie_batch: int = 64
     budget: float = 0.01

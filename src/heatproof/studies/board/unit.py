@@ -188,8 +188,13 @@ class Unit:
         goal = goal_of(self.model, climbed)
         return torch.cat([attack(goal, self.images[part]) for part in self._parts()])
 
+    @property
+    def at_once(self) -> int:
+        """Photos in one call: of noisy copies fewer."""
+        return max(1, self.opened.at_once // (4 if self.noisy else 1))
+
     def _parts(self) -> list[slice]:
-        each = max(1, self.opened.at_once // (4 if self.noisy else 1))
+        each = self.at_once
         return [slice(first, first + each) for first in range(0, len(self.images), each)]
 
     def _kept(self, name: str, make: Callable[[], Mapping[str, Tensor | None]]) -> dict[str, Tensor]:
