@@ -11,22 +11,33 @@ from heatproof.commands.fool.recipe import choose_recipe
 from heatproof.commands.passes import counting
 from heatproof.commands.photos import open_photos
 from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.lrp.propagation import LRP
 from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import CenterMass, Location, TopK
 from heatproof.models.classifier import Classifier
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.whole import write_json
-from heatproof.studies.board.networks import is_noisy
+from heatproof.studies.board.networks import is_noisy, plain_of
 from heatproof.studies.shared import named
 from heatproof.training.data import feed_photos
 from heatproof.training.settings import FineTune
-from heatproof.types import Explainer, Heatmaps, Penalty, settings
+from heatproof.types import Explainer, Heatmaps, Images, Penalty, settings
 
 if TYPE_CHECKING:
     from heatproof.studies.board.unit import Opened
 
 LIES: Mapping[str, Penalty] = {"location": Location(), "top_k": TopK(), "center_mass": CenterMass()}
+
+
+def passes_of(model: Classifier, explainer: Explainer, image: Images) -> float:
+    """How often a photo goes through the network for one map, forwards and backwards.
+
+    LRP walks the network itself, once forwards and once backwards, where nothing can count it.
+    """
+    with counting(model) as spent:
+        explainer(model, image)
+    return float(max(spent.forward + spent.backward, 2 if isinstance(plain_of(explainer), LRP) else 0))
 
 
 @settings
@@ -68,9 +79,7 @@ class Lies:
         """Whether the row is fooled by an attacker who knows it: coarse maps of few passes, which are cheap to bend."""
         name = self.key(opened, explainer, "")
         if name not in self._cost:
-            with counting(opened.model) as spent:
-                explainer(opened.model, opened.images[:1])
-            self._cost[name] = spent.forward + spent.backward
+            self._cost[name] = passes_of(opened.model, explainer, opened.images[:1])
         coarse = 2 * heatmaps.shape[1] < opened.images.shape[2]
         return bool(self.asked.lies) and coarse and self._cost[name] <= self.asked.passes
 

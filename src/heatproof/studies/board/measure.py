@@ -11,7 +11,6 @@ from heatproof.attacks.gradient import PGD
 from heatproof.attacks.noise import RandomSign
 from heatproof.attacks.patch import Patch
 from heatproof.commands.audit.mosaic import joined, tile
-from heatproof.commands.passes import counting
 from heatproof.defences.contrast import Contrast
 from heatproof.errors import InputError
 from heatproof.heatmaps import resize
@@ -23,7 +22,7 @@ from heatproof.metrics.similarity import spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import find_layer
 from heatproof.studies.board.columns import KEPT
-from heatproof.studies.board.lies import LIES
+from heatproof.studies.board.lies import LIES, passes_of
 from heatproof.studies.board.unit import Unit, Values
 from heatproof.types import PerImage
 
@@ -160,11 +159,8 @@ def lead(unit: Unit, seed: int) -> Values | None:
 
 
 def passes(unit: Unit, seed: int) -> Values:
-    explainer = unit.explainer(seed)
-    explainer(unit.model, unit.images[:1])
-    with counting(unit.model) as spent:
-        explainer(unit.model, unit.images[:1])
-    return {"value": torch.full((len(unit.images),), float(spent.forward + spent.backward))}
+    spent = passes_of(unit.model, unit.explainer(seed), unit.images[:1])
+    return {"value": torch.full((len(unit.images),), spent)}
 
 
 MEASURES: Mapping[str, Callable[[Unit, int], Values | None]] = {
