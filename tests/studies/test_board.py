@@ -21,6 +21,7 @@ from heatproof.errors import InputError
 from heatproof.explainers.attention import Chefer
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
+from heatproof.processes import Processes
 from heatproof.results.run import Run
 from heatproof.studies.board import networks
 from heatproof.studies.board import run as study
@@ -134,6 +135,23 @@ def test_the_whole_board_at_its_smallest(tiny: Path, monkeypatch: pytest.MonkeyP
         heatproof(*words, "--set", "base=whole", "--set", "measure=noise", "--set", "measure=aopc", "--out", "lent")
         == 0
     )
+
+
+def test_processes_share_the_rows(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Board(
+        ("demo",), explainers=("gradcam",), defences=("none", "contrast"), measure=("noise", "aopc"), photos=3
+    )
+    monkeypatch.setattr(Processes, "wait", lambda self: None)
+    with Run.start(tiny / "alone", command="study", settings={}) as alone:
+        asked(alone)
+    with Run.start(tiny / "two", command="study", settings={}) as first:
+        second = Run.start(tiny / "two", command="study", settings={}, process=1)
+        assert asked(second, processes=Processes(1, 2)) == {}
+        # three seeds of noise and of AOPC
+        assert len(first.parts()) == 6
+        asked(first, processes=Processes(0, 2))
+    for name in FILES:
+        assert (tiny / "two" / name).read_bytes() == (tiny / "alone" / name).read_bytes(), name
 
 
 def test_the_columns_are_described_and_measured() -> None:
