@@ -398,6 +398,7 @@ def test_a_claim_that_is_not_met_is_told_with_both_numbers(folder: Path, tiny: P
         ({"checkpoint": "gone.safetensors"}, "names the checkpoint 'gone.safetensors', which is not in mine"),
         ({"checkpoint": "../tiny.py"}, "lies in the same folder"),
         ({"checkpoint": "board.json"}, "is a safetensors file, which runs nothing"),
+        ({"name": "gradcam"}, "a row of the board has the name 'gradcam' already"),
         ({"exlainer": "gradcam()"}, "has 'exlainer', which means nothing; did you mean explainer"),
     ],
 )

@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from heatproof.report.plots import matrix
-from heatproof.results.table import interval
-from heatproof.studies.board.columns import COLUMNS, KEPT, Column
+from heatproof.results.table import Interval, interval, wilson
+from heatproof.studies.board.columns import BY_NAME, COLUMNS, KEPT, Column
 from heatproof.studies.board.networks import NONE
 
 ROW = ("network", "explainer", "defence", "settings")
@@ -112,7 +112,7 @@ def cells_of(table: pl.DataFrame) -> pl.DataFrame:
     """
     found = list[dict[str, Any]]()
     for key, group in table.group_by([*ROW, "column", "seed"], maintain_order=True):
-        value = interval(_numbers(group["value"]))
+        value = _interval(_numbers(group["value"]), BY_NAME[str(key[len(ROW)])])
         found.append(
             {
                 **dict(zip([*ROW, "column", "seed"], key, strict=True)),
@@ -123,13 +123,12 @@ def cells_of(table: pl.DataFrame) -> pl.DataFrame:
                 **{name: group[name].mean() for name in KEPT},
             }
         )
-    columns = {column.name: column for column in COLUMNS}
     ranks: dict[int, float | None] = {}
     groups: dict[tuple[str, str, int], list[int]] = {}
     for place, row in enumerate(found):
         groups.setdefault((row["network"], row["column"], row["seed"]), []).append(place)
     for (_, name, _), places in groups.items():
-        given = ranked([found[place]["value"] for place in places], columns[name])
+        given = ranked([found[place]["value"] for place in places], BY_NAME[name])
         ranks |= dict(zip(places, given, strict=True))
     types: dict[str, Any] = {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "rank": pl.Float64}
     types |= dict.fromkeys(KEPT, pl.Float64)
@@ -197,7 +196,7 @@ def board(
             # over the seeds first, so that a photo counts once
             own = group.filter(pl.col("column") == column.name).group_by("image").agg(pl.col("value").mean())
             if own.height:
-                value = interval(_numbers(own.sort("image")["value"]))
+                value = _interval(_numbers(own.sort("image")["value"]), column)
                 # what a map costs is the same of every photo
                 row |= _ends(column.name, *value[:3]) if column.group != "cost" else {column.name: _plain(value.value)}
             else:
@@ -207,6 +206,16 @@ def board(
     order = {name: number for number, name in enumerate(dict.fromkeys(row["network"] for row in rows))}
     rows.sort(key=lambda row: (order[row["network"]], row["mean_rank"] is None, row["mean_rank"] or 0.0))
     return rows
+
+
+def _interval(values: NDArray[np.float64], column: Column) -> Interval:
+    """Over photos; a rate that is the same of every photo has Wilson's."""
+    found = interval(values)
+    if column.group == "fooled" and found.value in (0.0, 1.0):
+        return found._replace(
+            **dict(zip(("low", "high"), wilson(int(found.value) * found.count, found.count), strict=True))
+        )
+    return found
 
 
 def wide(table: pl.DataFrame) -> pl.DataFrame:
@@ -263,11 +272,9 @@ def answers(rows: Sequence[Mapping[str, Any]], knowledge: Sequence[Known], seeds
     """Who stands first on each network, and which columns decide."""
     sentences = []
     deciding = [f"{one.column.name} ({one.tau:.2f})" for one in knowledge if one.decides]
-    others = [
-        f"{one.column.name} ({'not known' if np.isnan(one.tau) else f'{one.tau:.2f}'})"
-        for one in knowledge
-        if one.column.judged and one.rows and not one.decides
-    ]
+    told = [one for one in knowledge if one.column.judged and one.rows and not one.decides]
+    others = [f"{one.column.name} ({one.tau:.2f})" for one in told if not np.isnan(one.tau)]
+    alike = [one.column.name for one in told if np.isnan(one.tau)]
     if deciding:
         for network in dict.fromkeys(row["network"] for row in rows):
             own = [row for row in rows if row["network"] == network and row["mean_rank"] is not None]
@@ -280,6 +287,8 @@ def answers(rows: Sequence[Mapping[str, Any]], knowledge: Sequence[Known], seeds
         sentences.append(f"No column decides: over {over} none has ranks with a tau above {DECIDES}.")
     if others:
         sentences.append(f"Columns that do not decide, their ranks being less certain: {', '.join(others)}.")
+    if alike and seeds > 1:
+        sentences.append(f"Columns whose rows could not be told apart, or are fewer than three: {', '.join(alike)}.")
     return sentences
 
 

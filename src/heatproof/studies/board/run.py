@@ -154,8 +154,11 @@ class Board:
                 raise InputError(f"the board needs {name} of at least 1, got {vars(self)[name]}")
         if not self.networks:
             raise InputError(f"the board needs at least one network of {', '.join(NETWORKS)}")
+        names = [submission.name for submission in self.add]
         for submission in self.add:
             submission.held(self.epsilon)
+            if submission.name in {*NETWORKS, *(row.explainer for row in every)} or names.count(submission.name) > 1:
+                raise InputError(f"a row of the board has the name {submission.name!r} already; choose another")
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -185,18 +188,23 @@ class Board:
         units = [unit for one in opened for unit in self._units(one, lies, run, hardware)]
         if not units:
             raise InputError("no row of the board is left: no explainer has all of the defences that were named")
-        waiting = [unit for unit in units if any(not run.has_part(part) for _, _, part in self._parts(unit))]
+        if (base := self._base()) is not None:
+            for unit in units[processes.index :: processes.count]:
+                self._take(run, unit, base)
+            processes.wait()
+        waiting = [unit for unit in units if self._missing(run, unit)]
         if processes.index == 0 and any(len(unit.images) >= pace.FEWEST for unit in waiting):
             say(pace.told(waiting, self.asked, self.seeds, processes.count))
-        if "fooled" in self.asked and self.fooling.lies:
-            # first, since all rows of a network share them
-            shared = [(one, seed) for one in opened for seed in range(self.seeds)]
-            for one, seed in shared[processes.index :: processes.count]:
-                lies.through_gradcam(one, seed)
-            processes.wait()
-        base = self._base()
+        # first, since all rows of a network share them
+        lied = {
+            unit.opened.key for unit in waiting if "fooled" in {column for column, _, _ in self._missing(run, unit)}
+        }
+        shared = [(one, seed) for one in opened if one.key in lied for seed in range(self.seeds)]
+        for one, seed in shared[processes.index :: processes.count]:
+            lies.through_gradcam(one, seed)
+        processes.wait()
         for place in range(processes.index, len(units), processes.count):
-            self._fill(run, units[place], base)
+            self._fill(run, units[place])
             say(f"{place + 1} of {len(units)}: {units[place].opened.name}, {units[place].row.text}")
         processes.wait()
         if processes.index:
@@ -246,17 +254,21 @@ class Board:
             for seed in range(self.seeds if drawn else 1):
                 yield column, seed, f"{name}-{column}-{seed}"
 
-    def _fill(self, run: Run, unit: Unit, base: pl.DataFrame | None) -> None:
-        for column, seed, part in self._parts(unit):
-            if run.has_part(part):
-                continue
-            rows = list[dict[str, Any]]()
-            if base is not None:
-                same = pl.col("key") == unit.digits(column), pl.col("seed") == seed
-                rows = base.filter(*same, pl.col("column") == column).to_dicts()
-                own = {"explainer": unit.row.explainer, "defence": unit.row.defence}
-                rows = [{**row, **own} for row in rows]
-            run.append_rows(part, rows or cell(unit, column, seed))
+    def _missing(self, run: Run, unit: Unit) -> list[tuple[str, int, str]]:
+        return [part for part in self._parts(unit) if not run.has_part(part[2])]
+
+    def _fill(self, run: Run, unit: Unit) -> None:
+        for column, seed, part in self._missing(run, unit):
+            run.append_rows(part, cell(unit, column, seed))
+
+    def _take(self, run: Run, unit: Unit, base: pl.DataFrame) -> None:
+        """What a finished board has measured already: the same maps of the same photos, by the same column."""
+        own = {"explainer": unit.row.explainer, "defence": unit.row.defence}
+        for column, seed, part in self._missing(run, unit):
+            same = pl.col("key") == unit.digits(column), pl.col("seed") == seed, pl.col("column") == column
+            rows = base.filter(*same).to_dicts()
+            if rows:
+                run.append_rows(part, [{**row, **own} for row in rows])
 
     def _base(self) -> pl.DataFrame | None:
         if not self.base:
