@@ -35,7 +35,8 @@ def opened() -> Opened:
     images = torch.rand(PHOTOS, 3, SIZE, SIZE)
     ids = [str(number) for number in range(PHOTOS)]
     own = Network("resnet18", "demo", "demo", 4, "small")
-    return Opened("resnet18", "resnet18", own, model, ids, images, open_data("demo", limit=8), True)
+    photos = open_data("demo", limit=8)
+    return Opened("resnet18", "resnet18", own, model, ids, images, photos, True, photos)
 
 
 def bare(column: str, model: hp.Classifier, images: Tensor, explainer: Explainer, budgets: Budgets) -> None:

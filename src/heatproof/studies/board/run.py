@@ -233,7 +233,7 @@ class Board:
         found = list(batches(shown, model.preprocessing, 64))
         images = hardware.bring(torch.cat([batch.images for batch in found]))
         ids = [image for batch in found for image in batch.ids]
-        return Opened(name, name, network, model, ids, images, limited(watched, self.watched), small)
+        return Opened(name, name, network, model, ids, images, limited(watched, self.watched), small, shown)
 
     def _units(self, opened: Opened, lies: Lies, run: Run, hardware: Hardware) -> Iterator[Unit]:
         for row in rows_of(opened.network.kind, self.copies):
@@ -281,7 +281,8 @@ class Board:
     def _finish(self, run: Run, opened: Sequence[Opened], units: Sequence[Unit]) -> dict[str, Any]:
         """The tables, the ranks and the answer, from all parts."""
         models = [model_record(one.model) for one in opened]
-        run.describe(model=models, data=data_record(opened[0].watched))
+        first = opened[0]
+        run.describe(model=models, data={**data_record(first.shown), "held_out": data_record(first.watched)})
         table = run.merge((*ROW, "column", "seed", "image"))
         run.write_parquet(MEASURED, table)
         every = filled(table, range(self.seeds))

@@ -60,6 +60,7 @@ class Opened:
         ids, images: that are explained.
         watched: labelled photos by which accuracy is held; none of them is explained.
         small: up to 64 pixels.
+        shown: the source of the photos that are explained.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Opened:
     images: Images
     watched: Source
     small: bool
+    shown: Source
 
     @property
     def at_once(self) -> int:
