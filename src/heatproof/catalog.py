@@ -227,6 +227,7 @@ STUDIES = Entries(
         "fooling-frontier": "heatproof.studies.fooling_frontier:FoolingFrontier",
         "gradcam-layers": "heatproof.studies.gradcam_layers:GradCAMLayers",
         "adversarial-photo": "heatproof.studies.adversarial_photo:AdversarialPhoto",
+        "board": "heatproof.studies.board.run:Board",
         "audit-adversary": "heatproof.studies.audit_adversary.run:AuditAdversary",
         "audit-benchmark": "heatproof.studies.audit_benchmark.run:AuditBenchmark",
         "defended-explainers": "heatproof.studies.defended_explainers:DefendedExplainers",

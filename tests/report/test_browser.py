@@ -14,6 +14,7 @@ from heatproof.report import write_report
 from heatproof.report.overlay import Scale
 
 pytestmark = MARKS
+MISSING, NEGATIVE, SMALL = "\N{EN DASH}", "\N{MINUS SIGN}0.2", "1.00e\N{MINUS SIGN}7"
 
 
 @pytest.fixture(scope="module")
@@ -383,3 +384,26 @@ def test_two_runs_do_not_meet(visit, make_run, tmp_path):
     boxes.nth(1).locator(".filter").fill("onerror")
     until(page, "document.querySelectorAll('.explore')[1].querySelectorAll('tbody tr').length === 1")
     assert boxes.nth(0).locator("tbody tr").count() == 8
+
+
+def test_tables_of_numbers_are_sorted_and_filtered(visit, make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text())
+    rows = [
+        {"explainer": f"map {n}", "pgd": value, "other": None} for n, value in enumerate([0.5, -0.2, 1e-7, None] * 3)
+    ]
+    summary["rows"], summary["columns"] = rows, [{"column": "pgd", "help": "What is left."}]
+    (run / "summary.json").write_text(json.dumps(summary))
+    page = visit(write_report([run]))
+    table = page.locator("table.summary").last
+    head = table.get_by_role("columnheader", name="pgd")
+    assert head.get_attribute("title") == "What is left."
+    values = "all => all.filter(row => !row.hidden).map(row => row.cells[1].firstChild.textContent.trim())"
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert table.locator("tbody tr").evaluate_all(values)[::3] == ["0.5", SMALL, NEGATIVE, MISSING]
+    head.get_by_role("button").click()
+    assert table.locator("tbody tr").evaluate_all(values)[::3] == [NEGATIVE, SMALL, "0.5", MISSING]
+    page.get_by_label("Show rows that contain all of these words").fill("11 map")
+    assert table.locator("tbody tr").evaluate_all(values) == [MISSING]
+    assert page.get_by_text("1 of 12 rows").is_visible()

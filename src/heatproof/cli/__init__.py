@@ -16,7 +16,7 @@ STATUS = {
     DONE: "done",
     FAILED: "failed on the way: photos, an address or a disk that do not do; an audit without a verdict",
     WRONG_USAGE: "cannot be begun as typed: a flag, setting, model, layer, class, file or folder that does not do",
-    GATE: "the gate of `audit --fail-on` is shut",
+    GATE: "the gate of `audit --fail-on` is shut, or `study board --add` refuses what was handed in",
     INTERRUPTED: "interrupted (SIGINT, Ctrl-C)",
     TERMINATED: "terminated (SIGTERM)",
 }

@@ -42,6 +42,7 @@ from heatproof.report.words import (
     number_table,
     side_by_side,
     title,
+    told_columns,
 )
 from heatproof.results import RunFiles, read_run, write_whole
 
@@ -147,7 +148,7 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "answer": run.answer,
         "side_by_side": side_by_side(run),
         "columns": [],
-        "table": number_table(run.rows, verb=run.command),
+        "table": number_table(run.rows, verb=run.command, told=told_columns(run)),
         "asked": asked(run),
         "details": details(run),
         "skipped": [{"image": e.get("image", "?"), "reason": e.get("reason", "?")} for e in run.skipped[:SKIPPED]],

@@ -219,3 +219,75 @@ class Rows {
     this.onChoose?.(facts);
   }
 }
+
+// Tables of numbers that stand in the page as they are: heads sort them, and a field filters those that are long.
+const LONG = 8;
+
+function worth(cell) {
+  // what is missing is null, an interval below the number does not count
+  const text = (cell?.firstChild?.textContent ?? "").trim();
+  if (!text || text === "–") return null;
+  if (!cell.classList.contains("number")) return text.toLowerCase();
+  const [above, below] = text.replaceAll("−", "-").split("/").map(Number);
+  return below ? above / below : above;
+}
+
+function sortable(table) {
+  const body = table.tBodies[0];
+  const lines = [...body.rows];
+  const heads = [...table.tHead.rows[0].cells];
+  if (lines.length < 2) return;
+  const marks = heads.map((head, c) => {
+    const name = head.firstChild.textContent.trim();
+    const button = element("button", "sort", name);
+    button.type = "button";
+    head.replaceChild(element("span", "on-paper", name), head.firstChild);
+    head.prepend(button);
+    button.addEventListener("click", () => {
+      const now = head.getAttribute("aria-sort");
+      const values = new Map(lines.map((line) => [line, worth(line.cells[c])]));
+      // numbers from the highest, words from A
+      const numeric = [...values.values()].some((value) => typeof value === "number");
+      const descending = now ? now === "ascending" : numeric;
+      heads.forEach((other, o) => {
+        other.removeAttribute("aria-sort");
+        marks[o].button.textContent = marks[o].name;
+      });
+      head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      button.textContent = name + (descending ? " ↓" : " ↑");
+      const sorted = lines.slice().sort((a, b) => {
+        const [x, y] = [values.get(a), values.get(b)];
+        if (x === null || y === null) return (x === null) - (y === null);
+        const way = x < y ? -1 : x > y ? 1 : 0;
+        return descending ? -way : way;
+      });
+      body.append(...sorted);
+    });
+    return { button, name };
+  });
+  if (lines.length < LONG) return;
+  const controls = element("div", "controls");
+  const label = element("label", "", "Filter ");
+  const field = element("input", "filter");
+  field.type = "search";
+  field.placeholder = "words of a row";
+  field.setAttribute("aria-label", "Show rows that contain all of these words");
+  label.append(field);
+  const count = element("span", "where");
+  count.setAttribute("role", "status");
+  controls.append(label, count);
+  const place = table.closest(".scroll") ?? table;
+  place.before(controls);
+  const texts = new Map(lines.map((line) => [line, [...line.cells].map((cell) => cell.textContent).join(" ").toLowerCase()]));
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const line of lines) {
+      line.hidden = !words.every((word) => texts.get(line).includes(word));
+      shown += !line.hidden;
+    }
+    count.textContent = words.length ? `${shown} of ${lines.length} rows` : "";
+  });
+}
+
+for (const table of document.querySelectorAll("table.summary")) sortable(table);

@@ -33,6 +33,7 @@ STUDIES = {
     "fooling-frontier": "What does a lie cost in accuracy?",
     "gradcam-layers": "Grad-CAM at two layers, for two classes of one photo",
     "adversarial-photo": "One photo talked into another class: where do networks look?",
+    "board": "Which explanation holds still, which can be bought, and at which price?",
     "audit-adversary": "What does a lie cost that the audit does not see?",
     "audit-benchmark": "How well does the audit tell honest networks from lying ones?",
     "defended-explainers": "What do defended explainers withstand?",
@@ -132,12 +133,18 @@ def details(run: RunFiles) -> list[Entry]:
     return rows
 
 
-def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None, verb: str = "") -> dict[str, Any] | None:
+def number_table(
+    rows: Sequence[Mapping[str, Any]],
+    first: str | None = None,
+    verb: str = "",
+    told: Mapping[str, str] | None = None,
+) -> dict[str, Any] | None:
     """Rows of a summary as heads and cells; a value with ``_low`` and ``_high`` becomes one cell with its interval.
 
     Args:
         first: the column that comes first.
         verb: whose rows they are.
+        told: what columns mean, as the summary itself says.
     """
     if not rows:
         return None
@@ -150,10 +157,11 @@ def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None, ve
     heads.sort(key=lambda key: key != first)
     table = [[cell(row, key, known) for key in heads] for row in rows]
     numeric = [all(row[c]["number"] or not row[c]["text"] for row in table) for c in range(len(heads))]
+    terms = [term(key, verb)._asdict() for key in heads]
     return {
         "heads": [
-            {**term(key, verb)._asdict(), "key": key, "number": number}
-            for key, number in zip(heads, numeric, strict=True)
+            {**known, "key": key, "number": number, "meaning": (told or {}).get(key, known["meaning"])}
+            for key, number, known in zip(heads, numeric, terms, strict=True)
         ],
         "rows": table,
         "intervals": any(cell["under"] for row in table for cell in row),
@@ -162,8 +170,7 @@ def number_table(rows: Sequence[Mapping[str, Any]], first: str | None = None, ve
 
 def column_help(run: RunFiles, tables: Sequence[dict[str, Any] | None], images: Sequence[str]) -> list[Entry]:
     """What the columns mean: as the summary says, and by the glossary those of the tables and of the images."""
-    entries = _dicts(run.summary.get("columns"))
-    told = {str(entry.get("column", "?")): str(entry.get("help", "")) for entry in entries}
+    told = told_columns(run)
     shown = [head["key"] for table in tables if table for head in table["heads"]] + list(images)
     found: dict[str, str] = {}
     for column in dict.fromkeys(shown):
@@ -171,6 +178,12 @@ def column_help(run: RunFiles, tables: Sequence[dict[str, Any] | None], images: 
         if known.meaning and column not in told:
             found[known.head] = f"{known.meaning}{f' ({known.unit})' if known.unit else ''}"
     return [(name.replace("_", " "), meaning, "") for name, meaning in {**told, **found}.items()]
+
+
+def told_columns(run: RunFiles) -> dict[str, str]:
+    """What the run's own summary says that its columns mean."""
+    entries = _dicts(run.summary.get("columns"))
+    return {str(entry.get("column", "?")): str(entry.get("help", "")) for entry in entries}
 
 
 def side_by_side(run: RunFiles) -> dict[str, Any] | None:
