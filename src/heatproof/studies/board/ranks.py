@@ -186,13 +186,13 @@ def board(
         .agg(pl.col("rank").mean().alias("place"))
         .rows_by_key(ROW, unique=True)
     )
-    rows = list[dict[str, Any]]()
+    rows, measured = list[dict[str, Any]](), set(table["column"])
     for key, group in table.group_by(ROW, maintain_order=True):
         network, explainer, defence, text = key
         place = places.get(key)
         row: dict[str, Any] = {"network": network, "explainer": explainer, "defence": defence}
         row["mean_rank"] = None if place is None else place[0] if isinstance(place, tuple) else place
-        for column in COLUMNS:
+        for column in (column for column in COLUMNS if column.name in measured):
             # over the seeds first, so that a photo counts once
             own = group.filter(pl.col("column") == column.name).group_by("image").agg(pl.col("value").mean())
             if own.height:
