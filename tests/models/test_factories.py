@@ -162,10 +162,10 @@ def test_a_folder_may_have_an_at_in_its_name(tmp_path: Path) -> None:
         ("def build():\n    return None\n", "must return an nn.Module or a Classifier, got NoneType"),
         ("def build():\n    return {'model': 3}\n", "got dict"),
         ("build = 3\n", "has no factory 'build'"),
-        (ON_IT.format("mean", "'grey'"), "cannot be read"),
+        (ON_IT.format("mean", "'grey'"), "mean is a number for all channels or one for each, got 'grey'"),
         (ON_IT.format("std", "(0, 1, 1)"), "std positive"),
         (ON_IT.format("input_size", "'big'"), "cannot be read|number of pixels"),
-        (ON_IT.format("classes", "3"), "cannot be read"),
+        (ON_IT.format("classes", "3"), "classes are names in the order of the logits, .* got 3"),
     ],
 )  # fmt: skip
 def test_what_the_users_code_raises_is_told_as_his(code: str, said: str, tmp_path: Path, capsys) -> None:
