@@ -43,7 +43,7 @@ def test_an_unknown_layer_is_wrong_usage_and_leaves_nothing(
     ("words", "status"),
     [
         (["list", "attacks"], 0),
-        (["shift", "nowhere", "--model", "demo"], 1),
+        (["shift", "nowhere", "--model", "demo"], 2),
         (["explain", "demo", "--model", "demo", "--target", "aple"], 2),
         (["explain", "demo", "--model", "timm:resnt50"], 2),
         (["explain", "demo", "--model", "nowhere.py:build"], 2),

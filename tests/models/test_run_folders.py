@@ -75,7 +75,7 @@ def test_the_command_line_runs_no_file_either(
         "compare": ["compare", str(folder), str(folder), "demo", "--limit", "2"],
         "fool": ["fool", "demo", "--model", str(folder), "--penalty", "location()"],
     }[verb]
-    assert heatproof(*words, "--out", str(tmp_path / "out")) == 1
+    assert heatproof(*words, "--out", str(tmp_path / "out")) == 2
     assert "is not run" in capsys.readouterr().err
     assert heatproof(*words, "--out", str(tmp_path / "out"), "--architecture", f"{tmp_path}/none.py:build") == 2
     assert "there is no file" in capsys.readouterr().err

@@ -328,7 +328,7 @@ def test_rows_of_the_board() -> None:
 )
 def test_bad_settings_are_sentences(tiny: Path, words: list[str], wanted: str, capsys: Any) -> None:
     given = words if any(word.startswith("networks") for word in words) else ["networks=demo", *words]
-    assert heatproof("study", "board", *(part for word in given for part in ("--set", word)), "--out", "bad") == 1
+    assert heatproof("study", "board", *(part for word in given for part in ("--set", word)), "--out", "bad") == 2
     assert wanted in said(capsys)
 
 
@@ -411,10 +411,10 @@ def test_what_does_not_do_is_a_sentence(folder: Path, changed: dict[str, Any], w
 
 def test_other_things_than_a_submission(folder: Path, capsys: Any) -> None:
     (folder / "board.json").write_text("{")
-    assert heatproof(*HAND_IN, "--out", "added") == 1
+    assert heatproof(*HAND_IN, "--out", "added") == 2
     assert "is no JSON that can be read" in said(capsys)
     (folder / "board.json").unlink()
-    assert heatproof(*HAND_IN, "--out", "added") == 1
+    assert heatproof(*HAND_IN, "--out", "added") == 2
     assert "mine holds no board.json" in said(capsys)
     assert heatproof("study", "remedies", "--add", "mine") == 2
     assert "study remedies is none" in said(capsys)
@@ -422,7 +422,7 @@ def test_other_things_than_a_submission(folder: Path, capsys: Any) -> None:
 
 def test_weights_of_another_network_are_refused(folder: Path, capsys: Any) -> None:
     save_file({"0.weight": torch.zeros(2)}, folder / "model.safetensors")
-    assert heatproof(*HAND_IN, "--out", "added") == 1
+    assert heatproof(*HAND_IN, "--out", "added") == 2
     assert "does not fit demo" in said(capsys)
 
 

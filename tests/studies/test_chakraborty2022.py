@@ -150,6 +150,8 @@ def test_accuracy_is_the_share_of_photos_whose_class_is_predicted(faces):
         assert accuracy(model, source, batch_size=7) == expected
 
 
+# faces of 32 pixels leave a single cell of the last stage, which is remarked on
+@pytest.mark.filterwarnings("ignore:at this size of image")
 def test_two_trainings_of_two_backbones_from_scratch_in_bf16(tmp_path, faces):
     study = Chakraborty2022(
         str(faces),

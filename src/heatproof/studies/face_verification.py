@@ -152,9 +152,12 @@ class FaceVerification:
             own = [row for row in rows if row["attack"] == attack]
             low, high = own[0], own[-1]
             accuracies = ", ".join(f"{_share(row)} at {row['epsilon']:.4g}" for row in own)
+            spread = (
+                "" if low["vid"] is None else f", VID {low['vid']:.3f} [{low['vid_low']:.3f}, {low['vid_high']:.3f}]"
+            )
             sentences.append(
                 f"Under {attack} it is {accuracies}; the maps of the likeness move by MOD {low['mod']:.3f} to "
-                f"{high['mod']:.3f}, VID {low['vid']:.3f} [{low['vid_low']:.3f}, {low['vid_high']:.3f}]."
+                f"{high['mod']:.3f}{spread}."
             )
         return sentences
 

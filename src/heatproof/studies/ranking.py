@@ -176,12 +176,17 @@ def rank(rows: Sequence[Mapping[str, Any]], table: pl.DataFrame, trained: Sequen
                 float(np.mean([entry.test for entry in own])),
                 interval(moved, _mod)._replace(value=float(np.mean(list(mods.values())))),
                 {f"{level:.4g}": value for level, value in mods.items()},
-                interval(moved, _vid)._replace(value=float(np.mean([row["vid"] for row in attacked]))),
-                float(np.mean([row["vid_per_image"] for row in attacked])),
+                interval(moved, _vid)._replace(value=_mean_of(attacked, "vid")),
+                _mean_of(attacked, "vid_per_image"),
                 moved,
             )
         )
     return sorted(ranking, key=lambda entry: entry.mod.value)
+
+
+def _mean_of(rows: Sequence[Mapping[str, Any]], column: str) -> float:
+    """Over trainings and epsilons; a single epsilon has no VID, and all networks are alike by it."""
+    return float(np.mean([row[column] or 0.0 for row in rows]))
 
 
 def hold_against(ranking: Sequence[Ranked]) -> list[Claim]:
