@@ -1,0 +1,71 @@
+"""What the ViT of scenes knows, and where its maps lie.
+
+``vit_scenes.safetensors`` was trained by ``scripts/train_transformers.py vit_scenes --half`` on scenes of the demo's
+digits (the UCI data set that ``heatproof.data.scenes`` names, CC BY 4.0) and is this project's own, in 16 bits. The
+scenes here have held-out digits, and a seed that chose nothing. The network has been trained too briefly for the aims
+of 0.95 and 0.9 (docs/methods/transformers.md says what it reaches); what it does reach is held.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from heatproof.data.scenes import Scenes, scenes
+from heatproof.explainers.attention import AttentionRollout, Chefer
+from heatproof.explainers.lrp.propagation import LRP
+from heatproof.metrics.localisation import pointing_game
+from heatproof.models.classifier import Classifier
+from heatproof.models.loading import load
+from heatproof.studies import small_transformers
+from heatproof.types import Explainer, Logits
+
+pytestmark = pytest.mark.slow
+
+FILE = Path(__file__).with_name("vit_scenes.safetensors")
+SEED, COUNT = 101, 512
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    return load(f"{small_transformers.__file__}:vit_scenes@{FILE}")
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Scenes:
+    return scenes(COUNT, SEED, "test", 2)
+
+
+def logits(model: Classifier, drawn: Scenes) -> Logits:
+    with torch.no_grad():
+        return torch.cat([model(part) for part in small_transformers.small(drawn.images).split(256)])
+
+
+def on_digits(model: Classifier, explainer: Explainer, drawn: Scenes) -> tuple[float, float]:
+    """The shares of the maps whose highest cell lies on their own digit, and on the other."""
+    images, boxes = small_transformers.small(drawn.images), drawn.boxes.float() / 64
+    found = torch.cat([explainer(model, images, drawn.labels[:, digit]).heatmaps for digit in (0, 1)])
+    own, other = (pointing_game(found, torch.cat([boxes[:, digit], boxes[:, 1 - digit]])) for digit in (0, 1))
+    return float(own.nanmean()), float(other.nanmean())
+
+
+def few(drawn: Scenes, count: int = 128) -> Scenes:
+    return Scenes(*(each[:count] for each in drawn))
+
+
+def test_it_names_held_out_digits(model: Classifier, pairs: Scenes) -> None:
+    one = scenes(COUNT, SEED, "test", 1)
+    assert (logits(model, one).argmax(1) == one.labels).double().mean() >= 0.88
+    both = logits(model, pairs).topk(2).indices.sort(1).values == pairs.labels.sort(1).values
+    assert both.all(1).double().mean() >= 0.55
+
+
+def test_the_map_of_each_digit_lies_on_it(model: Classifier, pairs: Scenes) -> None:
+    own, other = on_digits(model, LRP(None, "attnlrp"), few(pairs))
+    assert own >= 0.7
+    assert other <= 0.2
+
+
+def test_what_speaks_for_a_class_finds_it_better_than_attention_alone(model: Classifier, pairs: Scenes) -> None:
+    chefer, rollout = (on_digits(model, explainer, few(pairs))[0] for explainer in (Chefer(), AttentionRollout()))
+    assert chefer > rollout + 0.2
