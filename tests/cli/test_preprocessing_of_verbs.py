@@ -18,7 +18,7 @@ def made(channels, size, dtype=torch.float32):
         nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
     )
-    network.mean, network.std, network.classes = 0.5, 0.25, ["dark", "light"]
+    network.mean, network.std, network.classes = (0.5,), (0.25,), ["dark", "light"]
     network.input_size = size
     return network.to(dtype)
 

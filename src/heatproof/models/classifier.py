@@ -205,7 +205,8 @@ class Classifier(nn.Module):
         self.channels = wanted.channels if wanted.alpha else None
 
     def _check_stated(self, channels: int) -> None:
-        if self.stated_channels not in (None, channels):
+        # a single value is for all channels of a network that takes several, as in torchvision's Normalize
+        if self.stated_channels not in (None, 1, channels):
             raise ModelError(
                 f"{self.name} takes {channels} channels, and its mean and std are of {self.stated_channels}; give one "
                 f"number for all alike (mean=0.5, without brackets), or one for each channel"
@@ -229,10 +230,10 @@ class Classifier(nn.Module):
         Raises:
             InputError: mean and std of three channels would make three of one, in silence.
         """
-        if self.stated_channels is not None and images.ndim == 4:
-            if images.shape[1] != self.stated_channels == 1:
-                self._check_stated(self.channels)
-            check_channels(self.name, images.shape[1], self.stated_channels)
+        if images.ndim == 4 and self.stated_channels not in (None, images.shape[1]):
+            check_channels(
+                self.name, images.shape[1], self.channels if self.stated_channels == 1 else self.stated_channels
+            )
         normal = (images - self.mean) / self.std
         weight = next((value for value in self.network.parameters() if value.is_floating_point()), normal)
         return normal.to(weight.dtype)
