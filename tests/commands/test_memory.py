@@ -35,8 +35,8 @@ VERBS = {
     "audit": (200, 1600, 96, ["audit", "NETWORK", "PHOTOS", "--budget", "33", *MAP]),
     "explain": (20, 200, 224, ["explain", "PHOTOS", "--model", "NETWORK", "--heatmaps", "--batch-size", "8", *MAP]),
     "evaluate": (50, 450, 224, ["evaluate", "NETWORK", "PHOTOS", *MAP, "--metric", "aopc(region=56)"]),
-    "shift": (50, 450, 224, ["shift", "PHOTOS", "--model", "NETWORK", "--epsilon", "0.05", *MAP]),
     # the working set is whole after some parts of 32 photos
+    "shift": (150, 550, 224, ["shift", "PHOTOS", "--model", "NETWORK", "--epsilon", "0.05", *MAP]),
     "compare": (200, 800, 224, ["compare", "NETWORK", "NETWORK", "PHOTOS", *MAP]),
     "fool": (100, 1000, 160, ["fool", "PHOTOS", "--model", "NETWORK", *FOOL]),
 }
