@@ -63,7 +63,7 @@ class Classifier(nn.Module):
             or ``[batch]``: one logit z is read as the pair (0, z) of two classes. Wrappers of DataParallel, DDP and
             torch.compile are taken off.
         mean, std: of [0, 1] pixels: a number for all channels alike, or one for each; the defaults change nothing.
-            ``(0.4,)`` is that of a network of one channel.
+            ``(0.4,)`` is for all channels too, and of one channel where the network does not say how many it takes.
         classes: a name per class, in the order of the logits; without them classes are called by their number.
         input_size: rows and columns that the network was trained on, in pixels: one number, or (rows, cols). To set it
             later forgets ``resize``, which belongs to a size.

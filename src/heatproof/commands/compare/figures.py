@@ -86,9 +86,9 @@ def keep_views(
     hardware: Hardware,
 ) -> None:
     """The :data:`VIEWED` photos whose maps moved most, with those of all models, for the page's viewer."""
-    photos = table.filter(pl.col("image").is_in(source.ids))
-    moved = photos.group_by("image").agg(pl.col("nissim").max()).sort("nissim", "image", descending=[True, False])
     ids = source.ids
+    photos = table.filter(pl.col("image").is_in(ids))
+    moved = photos.group_by("image").agg(pl.col("nissim").max()).sort("nissim", "image", descending=[True, False])
     places = sorted(ids.index(image) for image in moved["image"].head(VIEWED))
     chosen = _explained(source, clean, places, hardware) if places else None
     if chosen is None:
