@@ -14,6 +14,7 @@ from scipy.stats import kendalltau
 from tests.command_line import heatproof
 from torch import nn
 
+from heatproof.attacks import corruption
 from heatproof.commands.passes import counting
 from heatproof.defences.smoothed import Smoothed
 from heatproof.defences.softplus import Softplus
@@ -61,7 +62,10 @@ SMALL = (
     *("--set", "lie_steps=2", "--set", "lie_photos=8", "--set", "lie_batch=4", "--set", "watched=4"),
     *("--set", "networks=demo"),
 )
+# what every machine can measure; tests/peers has the corruptions
+BARE = tuple(column.name for column in COLUMNS if column.name != "corruption")
 FEW = ("--set", "explainers=gradcam", "--set", "defences=none", "--set", "defences=smoothed")
+MEASURED = tuple(word for name in BARE for word in ("--set", f"measure={name}"))
 FILES = ("cells.parquet", "images.parquet", "measured.parquet", "summary.json")
 
 
@@ -89,16 +93,16 @@ def said(capsys: pytest.CaptureFixture) -> str:
 
 
 def test_the_whole_board_at_its_smallest(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    words = ("study", "board", *SMALL, *FEW)
+    words = ("study", "board", *SMALL, *FEW, *MEASURED)
     assert heatproof(*words, "--out", "whole") == 0
     summary = json.loads((tiny / "whole" / "summary.json").read_text())
     rows = sorted((row["explainer"], row["defence"]) for row in summary["rows"])
     assert rows == [("gradcam", defence) for defence in ("none", "smoothed")]
-    assert [entry["column"] for entry in summary["ranks"]] == [column.name for column in COLUMNS]
+    assert [entry["column"] for entry in summary["ranks"]] == list(BARE)
     helped = {entry["column"]: entry["help"] for entry in summary["columns"]}
-    assert all("Kendall" in helped[name] or " not " in helped[name] for name in MEASURES)
+    assert all("Kendall" in helped[name] or " not " in helped[name] for name in BARE)
     cells = pl.read_parquet(tiny / "whole" / "cells.parquet")
-    assert set(cells["column"]) == {column.name for column in COLUMNS} - {"certified"}
+    assert set(cells["column"]) == set(BARE) - {"certified"}
     assert summary["first_figure"] == "board-demo"
     assert (tiny / "whole" / "figures" / "board-demo.png").is_file()
     # every row, column and seed that has a value
@@ -131,10 +135,19 @@ def test_the_whole_board_at_its_smallest(tiny: Path, monkeypatch: pytest.MonkeyP
     assert heatproof(*words, "--out", "whole") == 0
     assert "complete already" in said(capsys)
     # a finished board lends its cells
-    assert (
-        heatproof(*words, "--set", "base=whole", "--set", "measure=noise", "--set", "measure=aopc", "--out", "lent")
-        == 0
-    )
+    assert heatproof("study", "board", *SMALL, *FEW, "--set", "base=whole", *MEASURED[:4], "--out", "lent") == 0
+
+
+def test_a_package_that_is_missing_is_said_before_anything_is_measured(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(corruption, "installed", lambda: False)
+    monkeypatch.setattr(study, "cell", lambda *asked: pytest.fail("measured"))
+    assert heatproof("study", "board", *SMALL, *FEW, "--out", "none") == 2
+    sentence = said(capsys)
+    assert "pip install heatproof[corruptions]" in sentence
+    assert "--set measure=pgd" in sentence
+    assert "fooled through" not in sentence
 
 
 def test_processes_share_the_rows(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,3 +454,11 @@ def test_real_networks_come_with_their_photos(name: str) -> None:
     assert not set(opened.ids) & set(opened.watched.ids)
     assert study.top1(opened)["top1"] > 0.5  # type: ignore[operator]
     assert opened.small == (max(opened.model.input_shape) <= study.SMALL)
+
+
+@pytest.mark.peers
+def test_corruptions_are_a_column(tiny: Path) -> None:
+    found = MEASURES["corruption"](unit(tiny), 0)
+    assert found is not None
+    assert ((found["value"] >= 0) & (found["value"] <= 1)).all()
+    assert found["value"].mean() > 0

@@ -1,6 +1,7 @@
 """What happens to photos without an attacker: noise, blur, weather, compression (ImageNet-C)."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,11 @@ class Corruption:
             return corrupt(image, severity=self.severity, corruption_name=self.kind, **own)
         finally:
             np.random.set_state(state)  # noqa: NPY002
+
+
+def installed() -> bool:
+    """Whether the package is there that makes them."""
+    return importlib.util.find_spec("imagecorruptions") is not None
 
 
 def _library() -> Callable[..., Any]:

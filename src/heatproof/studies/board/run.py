@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 import torch
 
+from heatproof.attacks import corruption
 from heatproof.commands.photos import open_photos
 from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.data.sources import limited, part_source
-from heatproof.errors import InputError, did_you_mean
+from heatproof.errors import InputError, SpecError, did_you_mean
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.processes import Processes
@@ -139,17 +140,7 @@ class Board:
             for name in given:
                 if name not in kept:
                     raise InputError(f"the board has no {what} {name!r}; {did_you_mean(name, dict.fromkeys(kept))}")
-        for name in (
-            "photos",
-            "large_photos",
-            "seeds",
-            "copies",
-            "steps",
-            "removals",
-            "watched",
-            "lie_steps",
-            "large_lie_steps",
-        ):
+        for name in COUNTS:
             if vars(self)[name] < 1:
                 raise InputError(f"the board needs {name} of at least 1, got {vars(self)[name]}")
         if not self.networks:
@@ -193,6 +184,7 @@ class Board:
                 self._take(run, unit, base)
             processes.wait()
         waiting = [unit for unit in units if self._missing(run, unit)]
+        self._held_ready(run, waiting)
         if processes.index == 0 and any(len(unit.images) >= pace.FEWEST for unit in waiting):
             say(pace.told(waiting, self.asked, self.seeds, processes.count))
         # first, since all rows of a network share them
@@ -256,6 +248,16 @@ class Board:
 
     def _missing(self, run: Run, unit: Unit) -> list[tuple[str, int, str]]:
         return [part for part in self._parts(unit) if not run.has_part(part[2])]
+
+    def _held_ready(self, run: Run, waiting: Sequence[Unit]) -> None:
+        """Before hours are spent: what a column needs is there."""
+        missing = {column for unit in waiting for column, _, _ in self._missing(run, unit)}
+        if "corruption" in missing and not corruption.installed():
+            others = " ".join(f"--set measure={name}" for name in self.asked if name != "corruption")
+            raise SpecError(
+                "the board's column 'corruption' needs a package that is not installed; "
+                f"pip install heatproof[corruptions], or do without it: {others}"
+            )
 
     def _fill(self, run: Run, unit: Unit) -> None:
         for column, seed, part in self._missing(run, unit):
