@@ -12,8 +12,9 @@ from heatproof.explainers.scores import Score, explained
 from heatproof.models.classifier import check_images, resolve_targets
 from heatproof.models.finite import ANSWER, check_finite
 from heatproof.models.intact import evaluating
-from heatproof.models.layers import PIXELS, layer_name, record
+from heatproof.models.layers import PIXELS, known_layouts, layer_name, record
 from heatproof.models.odd_images import remark_on_one_cell
+from heatproof.models.zero_rows import zero_rows_skipped
 from heatproof.types import Classes, Explainer, Explanation, Heatmaps, Images, Layered, Logits, PerImage, Targets
 
 Map = Float[Tensor, "batch channels rows cols"]
@@ -61,7 +62,8 @@ def gradient_at(
     with torch.inference_mode(False):
         logits, recorded = record(model, images, [layer], create_graph=create_graph)
         targets = resolve_targets(logits, targets, model)
-        (gradient,) = _gradients(logits, targets, score, [recorded[layer]], create_graph=create_graph)
+        with zero_rows_skipped(not create_graph and _behind_a_class_token(model, images, [layer])):
+            (gradient,) = _gradients(logits, targets, score, [recorded[layer]], create_graph=create_graph)
         if not create_graph:
             logits = logits.detach()
         return Gradient(_full(recorded[layer]), _full(gradient), logits, targets)
@@ -147,13 +149,13 @@ def explain_together(
         sources = [recorded[name] for name in names]
         maps: list[list[Heatmaps]] = [[] for _ in explainers]
         said: list[list[Explanation]] = [[] for _ in explainers]
+        lean = _behind_a_class_token(model, images, names)
         for column in columns:
-            by_score = {
-                score: dict(
-                    zip(names, _gradients(logits, column, score, sources, create_graph=False, keep=True), strict=True)
-                )
-                for score in scores
-            }
+            by_score = dict[Score, dict[str, Tensor]]()
+            for score in scores:
+                with zero_rows_skipped(lean):
+                    found = _gradients(logits, column, score, sources, create_graph=False, keep=True)
+                by_score[score] = dict(zip(names, found, strict=True))
             for place, explainer in enumerate(explainers):
                 if isinstance(explainer, LayerExplainer):
                     layer = layers[id(explainer)]
@@ -194,6 +196,14 @@ def _gradients(
         for gradient in gradients:
             check_finite(gradient, "the score's gradient")
     return gradients
+
+
+def _behind_a_class_token(model: nn.Module, images: Images, layers: Sequence[str]) -> bool:
+    """Whether these layers put out a class token beside their grid, which may be all that the score reads."""
+    if set(layers) <= {PIXELS}:
+        return False
+    layouts = known_layouts(model, images).known
+    return any(layout is not None and layout.prefix > 0 and name in layers for (name, _), layout in layouts.items())
 
 
 def _full(tensor: Tensor) -> Tensor:
