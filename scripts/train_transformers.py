@@ -28,7 +28,7 @@ from heatproof.metrics.localisation import pointing_game
 from heatproof.models.classifier import Classifier
 from heatproof.models.loading import load
 from heatproof.studies import small_networks, small_transformers
-from heatproof.studies.scene_curriculum import train_on_scenes
+from heatproof.studies.scene_training import train_on_scenes
 from heatproof.training.data import feed_photos
 from heatproof.types import Explainer
 

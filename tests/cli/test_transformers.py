@@ -9,7 +9,7 @@ from tests.command_line import heatproof
 
 from heatproof.models.loading import load
 from heatproof.studies import small_transformers
-from heatproof.studies.scene_curriculum import train_on_scenes
+from heatproof.studies.scene_training import train_on_scenes
 
 pytestmark = pytest.mark.slow
 

@@ -1,5 +1,6 @@
 """The small transformers: sizes, names on themselves, and a training on scenes that learns and goes on."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,8 @@ from heatproof.data.kinds import DEMO_COUNTS
 from heatproof.data.scenes import scenes
 from heatproof.data.sources import limited
 from heatproof.studies import small_transformers
-from heatproof.studies.scene_curriculum import (
-    Phase,
-    _Course,
-    distances,
-    ground,
-    painted,
-    train_on_scenes,
-    window,
-    with_others,
-)
-from heatproof.studies.small_transformers import logits_of
+from heatproof.studies.scene_training import cells_loss, covered, train_on_scenes
+from heatproof.studies.small_transformers import answers_of, logits_of
 
 
 @pytest.mark.parametrize("name", ["vit", "swin", "vit_scenes", "swin_scenes"])
@@ -50,19 +42,11 @@ def test_the_demo_comes_to_a_network_of_scenes_whole(name: str) -> None:
     torch.testing.assert_close(batch.images, small_transformers.small(drawn), atol=1.01 / 255, rtol=0)
 
 
-def test_a_window_lies_around_the_centre_as_far_as_the_grid_allows() -> None:
-    corner, middle, end = window(torch.tensor([[0.2, 0.4], [4.1, 2.9], [7.9, 4.0]]), 4)
-    assert corner.view(4, 4)[:, 0].tolist() == [0, 8, 16, 24]
-    # columns 2 to 5 around 4.1, rows 1 to 4 around 2.9
-    assert middle.view(4, 4)[0].tolist() == [10, 11, 12, 13]
-    assert end.view(4, 4)[0].tolist() == [20, 21, 22, 23]
-
-
-@pytest.mark.parametrize("name", ["vit_scenes", "swin_scenes"])
-def test_a_network_is_shown_the_window_and_nothing_else(name: str) -> None:
+def test_only_the_patches_that_are_shown_are_seen() -> None:
     torch.manual_seed(0)
-    network = getattr(small_transformers, name)()
-    shown = window(torch.tensor([[4.0, 4.0]]), 4)
+    network = small_transformers.vit()
+    # the middle 4x4
+    shown = (torch.arange(2, 6)[:, None] * 8 + torch.arange(2, 6)).view(1, -1)
     images = torch.rand(1, 3, 32, 32)
     outside = images.clone()
     outside[:, :, :8], outside[:, :, :, 24:] = 0, 1
@@ -84,54 +68,49 @@ def test_all_patches_kept_are_the_image_itself() -> None:
     torch.testing.assert_close(kept, whole)
 
 
-def test_others_are_shown_beside_the_window_and_none_twice() -> None:
-    shown = window(torch.tensor([[4.0, 4.0], [0.0, 7.0]]), 6)
-    more = with_others(shown, 10, torch.Generator().manual_seed(0))
-    assert more.shape == (2, 46)
-    for row, of_window in zip(more.tolist(), shown.tolist(), strict=True):
-        assert len(set(row)) == 46
-        assert set(of_window) < set(row)
-    assert set(more[0].tolist()) - set(shown[0].tolist()) != set(more[1].tolist()) - set(shown[1].tolist())
-    assert with_others(shown, 28, torch.Generator()).sort(1).values.tolist() == [list(range(64))] * 2
+@pytest.mark.parametrize(("name", "side"), [("vit_scenes", 8), ("swin_scenes", 4)])
+def test_a_cell_answers_by_the_head_of_the_whole(name: str, side: int) -> None:
+    torch.manual_seed(0)
+    network, images = getattr(small_transformers, name)(), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        logits, cells = answers_of(network, images)
+        assert cells.shape == (2, side**2, 10)
+        torch.testing.assert_close(logits, logits_of(network, images), rtol=0, atol=0)
+    if name == "swin_scenes":  # whose head reads the cells' mean
+        torch.testing.assert_close(cells.mean(1), logits, rtol=0.02, atol=0.02)
 
 
-def test_patches_that_are_not_shown_are_painted_with_the_ground() -> None:
-    images = scenes(2, seed=3).images[:, :, ::2, ::2]
-    shown = window(torch.tensor([[4.0, 4.0], [0.0, 7.0]]), 4)
-    new = painted(images, shown)
-    assert torch.equal(new[0, :, 8:24, 8:24], images[0, :, 8:24, 8:24])
-    assert torch.equal(new[1, :, 16:, :16], images[1, :, 16:, :16])
-    assert new[0, :, :8].flatten(1).unique(dim=1).shape == (3, 1)
-    assert torch.equal(new[1, :, :16], ground(images)[1].expand(3, 16, 32))
+def test_what_covers_a_patch_is_its_share_of_the_box() -> None:
+    # patches are 8 pixels of a scene; columns 4 to 20, rows 8 to 16
+    found = covered(torch.tensor([[[4, 8, 20, 16], [56, 60, 64, 64]]]), torch.tensor([[3, 7]]))
+    assert found.shape == (1, 10, 8, 8)
+    assert found[0, 3, 1, :4].tolist() == [0.5, 1.0, 0.5, 0.0]
+    assert found[0, 3].sum() == 2
+    assert found[0, 7, 7, 7] == found[0, 7].sum() == 0.5
+    drawn = scenes(64, seed=3, digits=2)
+    areas = (drawn.boxes[..., 2] - drawn.boxes[..., 0]) * (drawn.boxes[..., 3] - drawn.boxes[..., 1]) / 64
+    mine = covered(drawn.boxes, drawn.labels).sum((2, 3)).gather(1, drawn.labels)
+    torch.testing.assert_close(mine, areas)
 
 
-def test_phases_follow_each_other_with_a_learning_rate_of_their_own_or_the_one_before() -> None:
-    course = _Course.of([Phase(100, 4, lr=0.1), Phase(300, 5, two=(0.0, 1.0)), Phase(600, 8, lr=0.02)], None)
-    assert [course.at(step)[0].side for step in (0, 99, 100, 399, 400, 999)] == [4, 4, 5, 5, 8, 8]
-    assert course.at(250)[1] == 0.5
-    rates = [course.rate(step) for step in range(1001)]
-    # each cycle has its peak at a tenth of its own length, and ends at next to nothing
-    assert rates[40] == max(rates) == pytest.approx(0.1)
-    assert rates[460] == max(rates[400:]) == pytest.approx(0.02)
-    assert max(rates[399], rates[999]) < 1e-4
-    # at another length all phases keep their shares
-    assert _Course.of(course.phases, 100).ends == [10, 40, 100]
+def test_the_loss_of_cells_is_least_where_each_says_what_covers_it() -> None:
+    covering = torch.zeros(1, 10, 8, 8)
+    covering[0, 3, 2:4, 2:4] = 1
+    right = torch.zeros(1, 64, 10)
+    right[0, :, 3] = 30 * covering[0, 3].flatten()
+    # nothing where a digit is, and the entropy of ten alike where none is
+    assert float(cells_loss(right, covering)) == pytest.approx(math.log(10), abs=1e-5)
+    assert float(cells_loss(torch.zeros(1, 64, 10), covering)) == pytest.approx(2 * math.log(10), abs=1e-5)
+    # one coarser cell is these four
+    coarse = torch.zeros(1, 16, 10)
+    coarse[0, 5, 3] = 30
+    assert float(cells_loss(coarse, covering)) == pytest.approx(math.log(10), abs=1e-5)
 
 
 def test_attention_is_fused_again_after_a_step() -> None:
     network = small_transformers.vit()
     logits_of(network, torch.rand(1, 3, 32, 32))
     assert [module.fused_attn for module in network.modules() if hasattr(module, "fused_attn")] == [True] * 6
-
-
-def test_distances_from_the_ground_do_not_know_light_from_dark() -> None:
-    images = scenes(4, seed=3).images
-    plain = distances(images)
-    torch.testing.assert_close(distances(1 - images), plain)
-    assert plain.amin() >= 0
-    torch.testing.assert_close(plain.amax((1, 2, 3)), torch.ones(4))
-    # half of the pixels are ground
-    assert plain.median() < 0.3
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.studies import small_networks, small_transformers
-from heatproof.studies.scene_curriculum import train_on_scenes
+from heatproof.studies.scene_training import train_on_scenes
 from heatproof.studies.shared import named
 from heatproof.training.data import feed_photos
 from heatproof.training.feeds import Feed

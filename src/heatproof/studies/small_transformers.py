@@ -1,10 +1,9 @@
 """A small ViT and a small Swin for 32x32 photos, and for the demo's scenes brought to that size.
 
 ``small_transformers.py:vit@vit.safetensors`` loads one; :func:`~heatproof.studies.small_networks.train` makes the file
-from photos, :func:`train_on_scenes` from scenes that are never shown twice.
+from photos, :func:`heatproof.studies.scene_training.train_on_scenes` from scenes.
 """
 
-import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -142,17 +141,31 @@ def adamw(network: nn.Module) -> torch.optim.AdamW:
 
 
 def logits_of(network: nn.Module, images: Images, patches: Int[Tensor, "batch patches"] | None = None) -> Logits:
-    """Of these patches alone, by number, where they are given; for any network but a ViT they make a square."""
+    """Of these patches alone, by number, where a vision transformer is given them."""
+    return answers_of(network, images, patches)[0]
+
+
+def answers_of(
+    network: nn.Module, images: Images, patches: Int[Tensor, "batch patches"] | None = None
+) -> tuple[Logits, Float[Tensor, "batch cells classes"]]:
+    """The logits, and what the same head says of each cell of the last grid alone."""
+    last: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, normed: Tensor) -> None:
+        last.append(normed)
+
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.mean, network.std))
     images = (images - mean) / std
     with ExitStack() as inside:
-        if patches is not None and isinstance(network, VisionTransformer):
+        if patches is not None:
             inside.enter_context(only(network, patches))
-        elif patches is not None:
-            images = cut(images, patches)
         inside.enter_context(_written_out(network))
         inside.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=BF16))
-        return network(images).float()
+        with network.get_submodule("norm").register_forward_hook(keep):
+            logits = network(images)
+        normed = last[0].flatten(1, -2)
+        cells = normed[:, 1:] if isinstance(network, VisionTransformer) else normed
+        return logits.float(), network.get_submodule("head")(cells).float()
 
 
 @contextmanager
@@ -173,7 +186,7 @@ def _written_out(network: nn.Module) -> Generator[None]:
 
 
 @contextmanager
-def only(network: VisionTransformer, patches: Int[Tensor, "batch patches"]) -> Generator[None]:
+def only(network: nn.Module, patches: Int[Tensor, "batch patches"]) -> Generator[None]:
     """Inside, the blocks are given the class token and these patches, which know their places already."""
 
     def keep(module: nn.Module, args: Any, tokens: Tensor) -> Tensor:
@@ -185,13 +198,3 @@ def only(network: VisionTransformer, patches: Int[Tensor, "batch patches"]) -> G
         yield
     finally:
         hook.remove()
-
-
-def cut(images: Images, patches: Int[Tensor, "batch patches"]) -> Float[Tensor, "batch channels side side"]:
-    """The window of each image that these patches make."""
-    side = math.isqrt(patches.shape[1])
-    corners = torch.stack([patches[:, 0] // CELLS, patches[:, 0] % CELLS], 1) * PATCH
-    reach = side * PATCH
-    return torch.stack(
-        [image[:, y : y + reach, x : x + reach] for image, (y, x) in zip(images, corners.tolist(), strict=True)]
-    )
