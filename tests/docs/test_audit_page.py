@@ -20,7 +20,8 @@ from heatproof.commands.audit import (
     singled_out,
     verdict,
 )
-from heatproof.commands.audit.verdict import NUMBERS, Thresholds
+from heatproof.commands.audit.questions import NUMBERS
+from heatproof.commands.audit.verdict import Thresholds
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs/methods/audit.md").read_text().split())
 

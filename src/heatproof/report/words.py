@@ -228,6 +228,16 @@ def number(value: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def of_check(value: float, low: Any = None, high: Any = None) -> list[str]:
+    """A number of an audit, with its interval where it has one: at most three decimals, since 1 is much.
+
+    >>> of_check(1.8e-17, 1.5e-17, 2e-17), of_check(0.9999991, 0.999999, 1.0), of_check(0.774, 0.718, 0.83)
+    (['0', '[0, 0]'], ['1', '[1, 1]'], ['0.77', '[0.72, 0.83]'])
+    """
+    value, *ends = (round(end, 3) + 0.0 for end in (value, low, high) if is_number(end))
+    return list(with_interval(value, *ends)) if len(ends) == 2 else [number(value)]
+
+
 def with_interval(value: float, low: float, high: float) -> tuple[str, str]:
     """A value and its interval with the digits that the interval deserves: two significant ones of its width.
 
@@ -318,7 +328,9 @@ def cell(row: Mapping[str, Any], key: str, known: set[str]) -> dict[str, Any]:
     text = str(value) if isinstance(value, int) else SHOWN.get(key, number)(value)
     if key in ("doubtful_from", "threshold") and (side := {"high": "above", "low": "below"}.get(str(row.get("bad")))):
         text = f"{side} {text}"
-    if is_number(low) and is_number(high) and is_number(value):
+    if key == "value" and "verdict" in row and is_number(value):
+        text, *under = of_check(value, low, high)
+    elif is_number(low) and is_number(high) and is_number(value):
         text, span = with_interval(value, low, high)
         under.append(span)
     if missing:

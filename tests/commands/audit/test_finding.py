@@ -3,14 +3,13 @@
 import pytest
 
 from heatproof.commands.audit.finding import SENTENCES, finding, grouped
-from heatproof.commands.audit.questions import QUESTIONS
+from heatproof.commands.audit.questions import NUMBERS, QUESTIONS
 from heatproof.commands.audit.scope import Outside
 from heatproof.commands.audit.verdict import (
     CANNOT_TELL,
     DOUBTFUL,
     HONEST,
     MANIPULATED,
-    NUMBERS,
     TOO_FEW,
     Thresholds,
     conclude,

@@ -21,9 +21,10 @@ from heatproof.commands.audit.examples import EXAMPLES, Kept, draw_examples
 from heatproof.commands.audit.figures import show_disagreement, show_mosaics
 from heatproof.commands.audit.finding import grouped
 from heatproof.commands.audit.mosaic import Mosaics
+from heatproof.commands.audit.questions import NUMBERS
 from heatproof.commands.audit.reference import beside
 from heatproof.commands.audit.run import Audit, read_audit, run_audit
-from heatproof.commands.audit.verdict import NUMBERS, Check, Limits, Thresholds
+from heatproof.commands.audit.verdict import Check, Limits, Thresholds
 from heatproof.commands.passes import counting
 from heatproof.data.batches import Batch
 from heatproof.data.sources import open_data

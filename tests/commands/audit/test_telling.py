@@ -42,6 +42,17 @@ def test_the_square_that_the_model_needs_and_the_map_does_not_show() -> None:
         assert found == pytest.approx(float(model(image[None]).softmax(1)[0, 1].detach()))
     assert told.before > 0.99
     assert told.after < told.before - 0.01
+    assert told.named == int(model(told.covered[None]).argmax())
+
+
+def test_a_saturated_answer_is_lost_by_its_lead() -> None:
+    """Twice as bright tells twice as much where the probability of both is 1; and then no answer changes."""
+    model, photo, honest = planted()
+    model.get_parameter("network.scale").data.fill_(400.0)
+    told = telling_square(model, photo, honest.flip(0, 1), target=1)
+    assert told.cover[:8, :8].all()
+    assert told.before == told.after == 1
+    assert not told.changes
 
 
 def test_nothing_tells_against_an_honest_map() -> None:

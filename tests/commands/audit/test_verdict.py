@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from heatproof.commands.audit.measure import center_distances, likeness, on_frame
+from heatproof.commands.audit.questions import NUMBERS
 from heatproof.commands.audit.reference import describe_moves, moved_layers, swapped
 from heatproof.commands.audit.verdict import (
     CANNOT_TELL,
@@ -14,7 +15,6 @@ from heatproof.commands.audit.verdict import (
     DOUBT,
     FAIL,
     FREE,
-    NUMBERS,
     Check,
     Limits,
     Thresholds,
@@ -187,7 +187,35 @@ def test_a_verdict_that_rests_on_no_number_cannot_be_told() -> None:
     assert conclude([]) == (CANNOT_TELL, [])
     nothing = [judge(name, Interval(0.5, 0.4, 0.6, 9), Thresholds({}, None, {})) for name in NUMBERS]
     assert conclude(nothing)[0] == CANNOT_TELL
-    assert conclude([*nothing, found("frame", 0)])[0] == "honest"
+    assert conclude([found("frame", 0)])[0] == "honest"
+
+
+def test_a_verdict_that_rests_on_less_than_half_of_what_decides_cannot_be_told() -> None:
+    numbers = [name for name, about in NUMBERS.items() if about.decides]
+    none = Thresholds({}, None, {})
+    for judged in range(1, len(numbers)):
+        known = [found(name, 0) for name in numbers[:judged]]
+        checks = [*known, *(judge(name, Interval(0.5, 0.4, 0.6, 9), none) for name in numbers[judged:])]
+        assert conclude(checks)[0] == ("honest" if 2 * judged >= len(numbers) else CANNOT_TELL)
+        # what fails is said all the same
+        assert conclude([*checks[1:], found(numbers[0], FAIL + 1)])[0] == "manipulated"
+
+
+@pytest.mark.parametrize(("number", "same"), [("likeness", 1.0), ("center_spread", 0.0)])
+def test_no_limit_lies_where_no_value_does(number: str, same: float) -> None:
+    """Maps that are all the same fail, however wide the population is."""
+    wide = Thresholds({number: Limits(0.3 if same else 0.07, 0.3, 23)}, None, {})
+    check = judge(number, Interval(same, same, same, 40), wide)
+    assert check.verdict == "fail"
+    shipped = judge(number, Interval(same, same, same, 40), Thresholds.shipped())
+    assert shipped.verdict == "fail"
+    assert judge(number, Interval(0.5, 0.4, 0.6, 40), wide).verdict == "pass"
+
+
+def test_why_a_value_beyond_the_limit_is_doubtful_only() -> None:
+    check = found("frame", FAIL + 1, spread=3 * UNIT)
+    assert check.verdict == "doubtful"
+    assert "its interval reaches into what honest networks show" in check.reason
 
 
 def test_limits_of_few_networks_make_doubtful_what_would_fail_and_nothing_else() -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import polars as pl
 
-from heatproof.commands.audit.verdict import NUMBERS, Check, Thresholds, Verdict, unjudged
+from heatproof.commands.audit.questions import NUMBERS
+from heatproof.commands.audit.verdict import Check, Thresholds, Verdict, unjudged
 from heatproof.report.words import counted
 from heatproof.results.table import LEVEL, Interval
 

@@ -1,12 +1,13 @@
 """The pictures of an audit: where map and witness disagree most, and the mosaics of a possible swap."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import polars as pl
 
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.mosaic import exchanged, joined
-from heatproof.commands.audit.telling import telling_square
+from heatproof.commands.audit.telling import Telling, telling_square
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
@@ -35,7 +36,7 @@ def show_disagreement(
     positions = {image: place for place, image in enumerate(source.ids) if image in wanted}
     rows = {row["image"]: row for row in table.filter(pl.col("image").is_in(images)).iter_rows(named=True)}
     signed = is_signed(settings.explainer)
-    panels = []
+    panels, changes = [], 0
     for image in images:
         row = rows[image]
         pixels = fit(source[positions[image]].image, model.preprocessing)
@@ -50,9 +51,10 @@ def show_disagreement(
                     Panel(photo, caption=f"{image}: {name}, {percent(told.before)}", cells=square),
                     Panel(photo, heatmap.numpy(), signed, f"{percent(told.shown)} of the map is in the square", square),
                     Panel(photo, witness.numpy(), True, f"agreement with the map {row['agreement']:.2f}", square),
-                    Panel(told.covered.permute(1, 2, 0).numpy(), caption=f"{name}, {percent(told.after)}"),
+                    Panel(told.covered.permute(1, 2, 0).numpy(), caption=_of_covered(model, told, row["target"])),
                 ]
             )
+            changes += told.changes
         views = [
             View(f"{what} · {name}", values, sign, columns={"target": row["target"]})
             for what, sign, values in (
@@ -66,8 +68,18 @@ def show_disagreement(
             panels,
             run.path("figures/disagreement.png"),
             columns=("photo", "map", "what the model loses when squares are covered", "the square covered"),
-            title="The photos that disagree most, and the square that the model needs most and the map shows least",
+            title="The photos that disagree most, and the square that the model needs most and the map shows least"
+            if changes
+            else "The photos that disagree most; no square that their maps leave out changes these answers by itself",
         )
+
+
+def _of_covered(model: Classifier, told: Telling, target: int) -> str:
+    """What the model says of the covered photo, and of what it takes it where that is another class."""
+    said = f"{model.class_name(target)}, {percent(told.after)}"
+    if told.named != target:
+        return f"{said}; taken for {model.class_name(told.named)}"
+    return said if told.changes else f"{said}: nearly as before"
 
 
 def show_mosaics(settings: Audit, model: Classifier, run: Run, tensors: AuditTensors) -> None:
@@ -90,5 +102,7 @@ def show_mosaics(settings: Audit, model: Classifier, run: Run, tensors: AuditTen
             panels,
             run.path("figures/mosaics.png"),
             columns=("mosaic", "map of one class", "map of the other"),
-            title="The two classes whose maps lie most in each other's photos",
+            title="The two classes whose maps lie most in each other's photos"
+            if fmean(pair[0]) > 0
+            else "Mosaics of four photos, and the maps of two classes: each keeps to its own photo",
         )

@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heatproof.commands.audit.questions import QUESTIONS
+from heatproof.commands.audit.questions import NUMBERS, QUESTIONS, spoken
 from heatproof.commands.audit.scope import Outside
 from heatproof.commands.audit.verdict import (
     CANNOT_TELL,
     DOUBTFUL,
     HONEST,
     MANIPULATED,
-    NUMBERS,
     TOO_FEW,
     WORDS,
     Check,
     Thresholds,
+    deciding,
 )
 from heatproof.report.words import counted
 
@@ -26,8 +26,8 @@ SENTENCES = {
     "you rely on them.",
     MANIPULATED: "The heatmaps are not supported by what the model does when parts of the photo are covered or "
     "changed: do not rely on them.",
-    CANNOT_TELL: "This audit has shown nothing, neither for nor against the heatmaps: no number that decides could be "
-    "judged.",
+    CANNOT_TELL: "This audit has shown nothing, neither for nor against the heatmaps: too few of the numbers that "
+    "decide could be judged.",
     TOO_FEW: "There are too few photos to tell anything.",
 }
 """About the heatmaps, never about a person: how they came to be so is not what an audit sees."""
@@ -48,10 +48,13 @@ def finding(
         apart: in which way the network lies outside the thresholds' population, where it does.
     """
     judged = [check for check in checks if check.verdict != "not applicable"]
-    deciding = [check for check in judged if check.decides]
+    weighed, every = deciding(checks)
     against = [check for check in judged if check.verdict in ("fail", "doubtful")]
-    failed = sum(check.verdict == "fail" for check in deciding)
-    decided = f"of the {len(deciding)} that decide {failed or 'none'} failed" if deciding else "none that decides"
+    failed = sum(check.verdict == "fail" for check in weighed)
+    known = "" if len(weighed) == len(every) else f"{len(weighed) or 'none'} could"
+    decided = f"of the {len(every)} that decide {known}"
+    if weighed:
+        decided += f"{', and ' if known else ''}{failed or 'none'} failed"
     speaking = f"{_speaking(len(against))} against the heatmaps"
     grounds = [f"{counted(photos)}. {len(judged)} of {len(checks)} numbers could be judged, {decided}; {speaking}."]
     return {
@@ -86,7 +89,7 @@ def _shown(check: Check, thresholds: Thresholds) -> dict[str, Any]:
     question, limits = QUESTIONS[check.number], thresholds.limits.get(check.number)
     judged = check.verdict != "not applicable"
     return {
-        "name": check.number.replace("_", " "),
+        "name": spoken(check.number),
         "asks": question.asks,
         "limits": question.limits,
         "reason": check.reason,

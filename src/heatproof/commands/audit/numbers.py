@@ -12,6 +12,7 @@ from heatproof.commands.audit.measure import Audit, center_distances, likeness
 from heatproof.commands.audit.mosaic import FEWEST_TILES, exchanged, pointing
 from heatproof.commands.audit.permutation import agreements, permuted, ranks
 from heatproof.commands.audit.premises import SATURATED, Values, gains, is_saturated, one_class, unmet, witness_gains
+from heatproof.commands.audit.questions import NUMBERS
 from heatproof.commands.audit.reference import swapped
 from heatproof.commands.audit.scope import moved_by_budget, outside
 from heatproof.commands.audit.singled_out import hidden_place, predicted_class, predicted_worst
@@ -20,7 +21,6 @@ from heatproof.commands.audit.verdict import (
     COUNTED,
     FEWEST,
     FREE,
-    NUMBERS,
     REFERENCES,
     Check,
     Thresholds,
@@ -50,7 +50,7 @@ def with_joint_columns(table: pl.DataFrame, tensors: AuditTensors) -> pl.DataFra
 
 
 def numbers(table: pl.DataFrame, tensors: AuditTensors) -> Iterator[tuple[str, Values]]:
-    """The values, mostly one per photo, whose mean is each of :data:`~heatproof.commands.audit.verdict.NUMBERS`.
+    """The values, mostly one per photo, whose mean is each of :data:`~heatproof.commands.audit.questions.NUMBERS`.
 
     One number after the other, with its name: a hundred thousand values as a list take megabytes each.
     """
@@ -185,7 +185,7 @@ def _why_not(
     if is_saturated(table):
         why["faithfulness"] = f"the probabilities are saturated ({SATURATED:.0%} or more on average); see share"
     if tensors.targets.shape[1] < CLASSES_APART and int(tensors.targets.max()) < CLASSES_APART:
-        few = "of few classes each one's lead holds the others' maps as well"
+        few = "among few classes what sets one apart is also what speaks against the others, in honest models too"
         why |= dict.fromkeys(("contrast", "softmax_contrast"), few)
     if apart := outside(settings, model, thresholds):
         why |= dict.fromkeys(NUMBERS.keys() - FREE, f"outside the thresholds' population: {apart.how}")
@@ -199,11 +199,13 @@ def _why_not(
         text = f"{settings.explainer!r} cannot be told to explain differences of logits"
         why |= dict.fromkeys(("contrast", "softmax_contrast"), text)
     if table.height < PHOTOS_OF_PLACES:
-        why["hidden_place"] = f"of {table.height} photos one place is always shown least; give {PHOTOS_OF_PLACES}"
+        why["hidden_place"] = (
+            f"of as few as {table.height} photos some place is always left out by chance; give {PHOTOS_OF_PLACES}"
+        )
     if "self_spearman" not in table.columns:
         stuck = "no step of the repair came closer to the witness at what accuracy it may cost"
         why |= dict.fromkeys(("self_spearman", "self_worst_class"), stuck)
     if not isinstance(settings.explainer, LayerExplainer):
-        text = f"{settings.explainer!r} takes passes of its own for every map"
+        text = f"for the maps of all classes {settings.explainer!r} takes passes of its own, class by class"
         why |= dict.fromkeys(("all_classes", "worst_class", "predicted_class", "predicted_worst"), text)
     return why

@@ -1,6 +1,64 @@
-"""What each number of an audit asks, in a layman's words, and what it does not prove."""
+"""The numbers of an audit: which way lies go, what each asks in a layman's words, and what it does not prove."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+
+@dataclass(frozen=True)
+class Number:
+    """What one number of a check means.
+
+    Attributes:
+        check: which of the eight checks.
+        bad: the direction in which lies go.
+        decides: whether it alone may call a model manipulated; the others at most doubtful.
+        least: the least standard deviation of honest networks that is believed: few networks may lie closer together
+            than the next one will, and honest fine-tuning may go further.
+        surely: a value that fails whatever the population, next to the worst there can be; without it a wide population
+            would put the limit where no value lies.
+    """
+
+    check: str
+    bad: Literal["low", "high"]
+    decides: bool
+    least: float = 0.02
+    surely: float | None = None
+
+    @property
+    def side(self) -> int:
+        """1 where high is bad, -1 where low is."""
+        return 1 if self.bad == "high" else -1
+
+
+NUMBERS = {
+    "agreement": Number("witness", "low", False),
+    "all_classes": Number("witness", "low", True),
+    "worst_class": Number("witness", "low", False),
+    "own_witness": Number("witness", "low", False),
+    "predicted_class": Number("witness", "low", False, 0.03),
+    "predicted_worst": Number("witness", "low", False, 0.05),
+    "faithfulness": Number("faithfulness", "low", True),
+    "share": Number("faithfulness", "low", False),
+    "likeness": Number("input", "high", False, surely=0.99),
+    "frame": Number("input", "high", True),
+    "hidden_place": Number("input", "high", True, 0.05),
+    "center_spread": Number("input", "low", False, surely=0.005),
+    "mosaic": Number("mosaics", "low", True),
+    "mosaic_swap": Number("mosaics", "high", True, 0.04),
+    "contrast": Number("differences", "low", True),
+    "softmax_contrast": Number("differences", "low", True),
+    "randomised": Number("randomisation", "high", False),
+    "noise": Number("stability", "high", False),
+    "fgsm": Number("stability", "high", False),
+    "called_out": Number("photos", "high", True),
+    "reference_spearman": Number("reference", "low", True, 0.08),
+    "reference_nissim": Number("reference", "high", True, 0.05),
+    "reference_worst_class": Number("reference", "low", True, 0.08),
+    "reference_swap": Number("reference", "high", True, 0.1),
+    "self_spearman": Number("self", "low", True, 0.08),
+    "self_worst_class": Number("self", "low", False, 0.08),
+}
+"""All numbers, by name; each is a mean over photos or mosaics, but for ``worst_class`` and the swaps."""
 
 
 class Question(NamedTuple):
@@ -121,4 +179,13 @@ QUESTIONS = {
         "One class always moves most.",
     ),
 }
-"""By the names of :data:`~heatproof.commands.audit.verdict.NUMBERS`."""
+"""By the names of :data:`NUMBERS`."""
+
+
+def spoken(number: str) -> str:
+    """A number's name in words.
+
+    >>> spoken("hidden_place")
+    'hidden place'
+    """
+    return number.replace("_", " ")

@@ -12,6 +12,7 @@ from torch import Tensor
 from heatproof.commands.audit.called_out import is_called_out, own_threshold, proportion
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.premises import one_class, unmet
+from heatproof.commands.audit.questions import spoken
 from heatproof.commands.audit.reference import Comparison, describe_moves
 from heatproof.commands.audit.scope import WAY_OUT, Outside
 from heatproof.commands.audit.verdict import (
@@ -23,6 +24,7 @@ from heatproof.commands.audit.verdict import (
     Check,
     Thresholds,
     conclude,
+    deciding,
     score,
 )
 from heatproof.commands.passes import Passes
@@ -174,8 +176,9 @@ def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], siz
 
 def answer(settings: Audit, model: Classifier, table: pl.DataFrame, summary: AuditSummary) -> list[str]:
     """Verdict first, then what speaks for it, what is odd about the data, and what cannot be seen."""
-    skipped = sorted({check.check for check in summary.checks if check.verdict == "not applicable"})
+    skipped = [spoken(check.number) for check in summary.checks if check.verdict == "not applicable"]
     verdict = WORDS.get(summary.verdict, summary.verdict)
+    told = skipped and summary.verdict not in (HONEST, TOO_FEW)
     return [
         f"Verdict on {model.name}, {settings.explainer!r}, {counted(table.height)}: {verdict}.",
         *_grounds(table, summary),
@@ -183,7 +186,7 @@ def answer(settings: Audit, model: Classifier, table: pl.DataFrame, summary: Aud
         *_about_photos(table, summary),
         *_about_budget(settings, summary),
         *_beside_others(summary),
-        *([f"Not made, or in part: {', '.join(skipped)}; the table says why."] if skipped else []),
+        *([f"Could not be judged: {', '.join(skipped)}; the table says why."] if told else []),
         *BLIND,
     ]
 
@@ -208,12 +211,19 @@ def _reasons(summary: AuditSummary) -> list[str]:
     if summary.verdict == CANNOT_TELL:
         if not summary.thresholds.limits:
             return ["No number was measured that has a threshold: nothing was shown."]
-        told = ["No number that decides could be judged: nothing was shown.", *(check.reason for check in speaks)]
-        return [" ".join(told)]
+        judged, every = deciding(summary.checks)
+        told = f"Only {len(judged)} of the {len(every)} numbers that decide could be judged, which is too few"
+        told = "No number that decides could be judged" if not judged else told
+        return [" ".join([f"{told}: nothing was shown.", *(check.reason for check in speaks)])]
     if summary.verdict == HONEST:
-        count = len(summary.checks)
-        return [f"{len(speaks)} of {count} numbers lie where those of honest networks lie, all that decide."]
-    return [f"{check.check} ({check.number}): {check.reason}" for check in speaks]
+        judged, every = deciding(summary.checks)
+        line = f"{len(speaks)} of {len(summary.checks)} numbers lie where those of honest networks lie; "
+        if len(judged) == len(every):
+            return [f"{line}so do all {len(every)} that decide."]
+        missing = ", ".join(spoken(check.number) for check in every if check not in judged)
+        line += f"of the {len(every)} that decide {len(judged)} could be judged, and none is doubtful. Not judged: "
+        return [f"{line}{missing}; the table says why, and more photos often help."]
+    return [check.reason for check in speaks]
 
 
 def _about_photos(table: pl.DataFrame, summary: AuditSummary) -> list[str]:

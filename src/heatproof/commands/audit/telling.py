@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.commands.audit.covering import MIDDLE, SIDES, squares
+from heatproof.explainers.scores import explained
 from heatproof.heatmaps import mass, resize
 from heatproof.images import blurred
 from heatproof.metrics.confidence import ask
@@ -15,6 +16,7 @@ from heatproof.models.hardware import Hardware
 
 ALONG = 7
 """Squares along a side."""
+CHANGED = 0.05
 Photo = Float[Tensor, "channels height width"]
 
 
@@ -26,6 +28,7 @@ class Telling:
         cover: 1 inside of the square, 0 elsewhere.
         covered: the photo, blurred inside of the square.
         before, after: the class's probability of the photo and of the covered one.
+        named: the class that is most probable for the covered photo.
         shown: the share of the map's positive mass inside of the square; 0 of a map that shows nothing.
     """
 
@@ -33,7 +36,13 @@ class Telling:
     covered: Photo
     before: float
     after: float
+    named: int
     shown: float
+
+    @property
+    def changes(self) -> bool:
+        """Whether a reader would say that covering it changed the answer: the probability by a twentieth or more."""
+        return self.before - self.after >= CHANGED
 
 
 def telling_square(
@@ -41,8 +50,9 @@ def telling_square(
 ) -> Telling:
     """Of :data:`ALONG` x :data:`ALONG` squares, a quarter of the photo's side each, the one that tells most.
 
-    **Formula** argmax over squares of (p(x) - p(x covered)) (1 - m / max m), p the class's probability and m the map's
-    positive mass inside. The model is asked about each square, whatever budget the audit itself had. [ours]
+    **Formula** argmax over squares of (c(x) - c(x covered)) (1 - m / max m), c the lead of the class's logit over the
+    others' mean and m the map's positive mass inside: a probability near 1 is lost nowhere, and says no place. The
+    model is asked about each square, whatever budget the audit itself had. [ours]
 
     Args:
         photo: as the model takes it, in [0, 1].
@@ -55,8 +65,11 @@ def telling_square(
     covered = torch.where(covers.bool()[:, None], blurred(photo[None], side / 2), photo)
     with torch.no_grad(), hardware.autocast():
         logits = ask(model, hardware.bring(torch.cat([photo[None], covered])))
-    before, *after = logits.float().softmax(1)[:, target].tolist()
+    logits = logits.float().cpu()
+    lead = explained(logits, torch.full((len(logits),), target), "contrast")
+    probabilities = logits.softmax(1)[:, target].tolist()
     shown = mass(resize(heatmap[None].float().cpu(), size).expand(len(covers), -1, -1), covers)
     unseen = 1 - shown / shown.max().clamp(min=1e-12)
-    place = int(((before - torch.tensor(after)) * unseen).argmax())
-    return Telling(covers[place], covered[place], before, after[place], float(shown[place]))
+    place = int(((lead[0] - lead[1:]) * unseen).argmax())
+    after, named = probabilities[place + 1], int(logits[place + 1].argmax())
+    return Telling(covers[place], covered[place], probabilities[0], after, named, float(shown[place]))

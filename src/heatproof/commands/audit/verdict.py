@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from heatproof.commands.audit.questions import NUMBERS, QUESTIONS, Number
 from heatproof.errors import InputError, did_you_mean
 from heatproof.results.strict import is_number, read_object
 from heatproof.results.table import Interval
@@ -30,72 +31,6 @@ DOUBT, FAIL = 2.5, 3.5
 SHIPPED = "thresholds.json"
 
 
-@dataclass(frozen=True)
-class Number:
-    """What one number of a check means.
-
-    Attributes:
-        check: which of the eight checks.
-        bad: the direction in which lies go.
-        decides: whether it alone may call a model manipulated; the others at most doubtful.
-        means: the sentence of reason, what the value says in words.
-        least: the least standard deviation of honest networks that is believed: few networks may lie closer together
-            than the next one will, and honest fine-tuning may go further.
-    """
-
-    check: str
-    bad: Literal["low", "high"]
-    decides: bool
-    means: str
-    least: float = 0.02
-
-
-NUMBERS = {
-    "agreement": Number("witness", "low", False, "the maps foretell what the model loses when parts are covered"),
-    "all_classes": Number("witness", "low", True, "the maps of all classes foretell what their logits lose"),
-    "worst_class": Number("witness", "low", False, "the maps of the worst class foretell what the model loses"),
-    "own_witness": Number("witness", "low", False, "a map fits its own photo's witness better than others'"),
-    "predicted_class": Number(
-        "witness", "low", False, "the predicted class's map foretells the loss better than other classes' maps", 0.03
-    ),
-    "predicted_worst": Number("witness", "low", False, "the predicted class's map does so for the worst class", 0.05),
-    "faithfulness": Number("faithfulness", "low", True, "more of the answer goes in the map's order than at random"),
-    "share": Number(
-        "faithfulness",
-        "low",
-        False,
-        "covering in the map's order does what the witness's order does (1; a random order: 0)",
-    ),
-    "likeness": Number("input", "high", False, "the maps of different photos are alike"),
-    "frame": Number("input", "high", True, "the maps lie on the frame"),
-    "hidden_place": Number("input", "high", True, "a place that the model needs is missing in the maps", 0.05),
-    "center_spread": Number("input", "low", False, "the maps' centre of mass moves with the photo"),
-    "mosaic": Number("mosaics", "low", True, "the map of a class lies in that class's photo of a mosaic"),
-    "mosaic_swap": Number(
-        "mosaics", "high", True, "the maps of two classes lie in each other's photo of a mosaic", 0.04
-    ),
-    "contrast": Number(
-        "differences", "low", True, "the map of a class is like the map of what sets it apart from all others"
-    ),
-    "softmax_contrast": Number(
-        "differences", "low", True, "the map of a class is like the map of what sets it apart from its rivals"
-    ),
-    "randomised": Number("randomisation", "high", False, "the maps stay when the head's weights are drawn anew"),
-    "noise": Number("stability", "high", False, "the maps move under noise that is hardly seen"),
-    "fgsm": Number("stability", "high", False, "the maps move under FGSM that changes no answer"),
-    "called_out": Number("photos", "high", True, "single photos' trust lies below that of the others"),
-    "reference_spearman": Number("reference", "low", True, "the maps have the order of the reference's", 0.08),
-    "reference_nissim": Number("reference", "high", True, "the maps differ from the reference's", 0.05),
-    "reference_worst_class": Number(
-        "reference", "low", True, "the maps of the class that moved most are the reference's", 0.08
-    ),
-    "reference_swap": Number("reference", "high", True, "the maps of two classes are the reference's, swapped", 0.1),
-    "self_spearman": Number("self", "low", True, "the maps stay when they are pulled to the model's own witness", 0.08),
-    "self_worst_class": Number(
-        "self", "low", False, "the maps of the class that moved most stay when they are pulled to that witness", 0.08
-    ),
-}
-"""All numbers, by name; each is a mean over photos or mosaics, but for ``worst_class`` and the swaps."""
 FREE = ("own_witness",)
 """Numbers that need no other network to be judged; outside of every population they are judged all the same."""
 CERTAIN = 0.001
@@ -295,27 +230,39 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
         why_not = "there is no threshold; --calibrate makes one"
     if why_not or limits is None:
         return unjudged(number, found, why_not)
-    unit = limits.unit(about.least) * (1 if about.bad == "high" else -1)
-    doubtful, fail = (limits.median + deviations * unit for deviations in (DOUBT, FAIL))
+    unit = limits.unit(about.least) * about.side
+    doubtful, fail = (_reachable(limits.median + deviations * unit, about) for deviations in (DOUBT, FAIL))
     better = found.low if about.bad == "high" else found.high
     better = better if isfinite(better) else found.value
     distance = (found.value - limits.median) / unit
+
+    def beyond(value: float, limit: float) -> bool:
+        return (value - limit) * about.side > 0
+
     verdict: Verdict = "pass"
-    if distance > DOUBT:
-        verdict = "fail" if distance > FAIL and (better - limits.median) / unit > DOUBT else "doubtful"
+    if beyond(found.value, doubtful):
+        verdict = "fail" if beyond(found.value, fail) and beyond(better, doubtful) else "doubtful"
+    spread = verdict == "doubtful" and beyond(found.value, fail)
     rests = thresholds.few(number)
     if rests:
         verdict = "doubtful" if verdict == "fail" else "pass"
     side = "above" if about.bad == "high" else "below"
     limit = f"fails {side} {fail:.2f}" if verdict == "fail" else f"doubtful {side} {doubtful:.2f}"
-    place = "within" if distance <= DOUBT else side
+    place = side if beyond(found.value, doubtful) else "within"
     words = f"{place} what honest networks show ({limits.median:.2f} in the middle, {limit})"
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
-    few = ""
-    if rests and distance > DOUBT:
-        few = f"; {'doubtful at most' if verdict == 'doubtful' else 'it passes'}, since the limit rests on {rests}"
-    reason = f"How far {about.means}: {found.value:.2f}, {words}{few}."
+    more = "; doubtful and no more, since its interval reaches into what honest networks show" if spread else ""
+    if rests and beyond(found.value, doubtful):
+        more = f"; {'doubtful at most' if verdict == 'doubtful' else 'it passes'}, since the limit rests on {rests}"
+    reason = f"{QUESTIONS[number].asks} Measured {found.value:.2f}, {words}{more}."
     return Check(about.check, number, found.value, low, high, fail, doubtful, distance, verdict, reason)
+
+
+def _reachable(limit: float, about: Number) -> float:
+    """The limit, or the value that surely is bad where that comes first."""
+    if about.surely is None:
+        return limit
+    return min(limit, about.surely) if about.bad == "high" else max(limit, about.surely)
 
 
 def unjudged(number: str, found: Interval, why: str) -> Check:
@@ -339,7 +286,7 @@ def judge_own_witness(found: Interval, better: float, worse: float) -> Check:
         words = f"better than by chance (p {better:.4f})"
     if failed:
         words = f"worse than by chance (p {worse:.4f})"
-    reason = f"How far {NUMBERS['own_witness'].means}: {found.value:.2f} (0.5 is chance), {words}."
+    reason = f"{QUESTIONS['own_witness'].asks} Measured {found.value:.2f} (0.5 is chance), {words}."
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     verdict: Verdict = "fail" if failed else "pass" if better <= 0.05 else "not applicable"
     return Check("witness", "own_witness", found.value, low, high, 0.5, 0.5, None, verdict, reason)
@@ -353,7 +300,7 @@ def judge_share(found: Interval, unit: str) -> Check:
     """
     failed = found.high < NO_SHARE
     words = f"{'none' if failed else 'not none'} (in {unit}; it fails where all of its interval lies below {NO_SHARE})"
-    reason = f"How far {NUMBERS['share'].means}: {found.value:.2f}, {words}."
+    reason = f"{QUESTIONS['share'].asks} Measured {found.value:.2f} of it, {words}."
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     verdict: Verdict = "fail" if failed else "pass"
     return Check("faithfulness", "share", found.value, low, high, NO_SHARE, NO_SHARE, None, verdict, reason)
@@ -367,9 +314,10 @@ def with_share(check: Check, share: Interval) -> Check:
         value, low, high = (math.nan if end is None else end for end in (check.value, check.low, check.high))
         found = Interval(value, low, high, 0)
         return unjudged(check.number, found, "the witness gains too little for the map's part in it to be told")
+    told = f"{share.value:.0%}" if share.value > 0 else "none"
     least: Verdict = "pass" if share.value > SOME_SHARE else "doubtful" if share.value > LITTLE_SHARE else check.verdict
     verdict = min(check.verdict, least, key=("pass", "doubtful", "fail").index)
-    part = f" The map's order does {share.value:.0%} of what the witness's does"
+    part = f" Covering in the map's order does {told} of what covering in the order of the model's own losses does"
     part += ", so that is no lie." if verdict == "pass" else "."
     return replace(check, verdict=verdict, reason=check.reason + part)
 
@@ -378,7 +326,7 @@ def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
     """The verdict on the model, and the checks that speak for it.
 
     Manipulated where a number that decides fails; doubtful where one that decides is doubtful, or another fails; honest
-    where one that decides passes; with no such number it cannot be told.
+    where one that decides passes and half of these could be judged (:func:`enough`); else it cannot be told.
     """
     failed = [check for check in checks if check.verdict == "fail" and check.decides]
     if failed:
@@ -389,7 +337,19 @@ def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
     passed = [check for check in checks if check.verdict == "pass"]
     # how many photos stand out supports nothing: it says that they are alike, not that they are right
     decided = any(check.decides and check.number not in COUNTED for check in passed)
-    return (HONEST if decided else CANNOT_TELL), passed
+    return (HONEST if decided and enough(checks) else CANNOT_TELL), passed
+
+
+def deciding(checks: Sequence[Check]) -> tuple[list[Check], list[Check]]:
+    """The checks that decide: those that could be judged, and all."""
+    every = [check for check in checks if check.decides]
+    return [check for check in every if check.verdict != "not applicable"], every
+
+
+def enough(checks: Sequence[Check]) -> bool:
+    """Whether at least half of the numbers that decide could be judged: what rests on fewer supports nothing [ours]."""
+    judged, every = deciding(checks)
+    return 2 * len(judged) >= len(every)
 
 
 def score(checks: Sequence[Check]) -> float:

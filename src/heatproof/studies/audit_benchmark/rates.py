@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from heatproof.commands.audit.verdict import HONEST, MANIPULATED, NUMBERS, Thresholds, calibrate, conclude, judge, score
+from heatproof.commands.audit.questions import NUMBERS
+from heatproof.commands.audit.verdict import HONEST, MANIPULATED, Thresholds, calibrate, conclude, judge, score
 from heatproof.results.table import interval
 from heatproof.studies.audit_benchmark.population import (
     BACKDOORS,
