@@ -8,7 +8,8 @@ import pytest
 
 from command_line import heatproof
 from heatproof.answers.scored import scored
-from heatproof.commands.explain import at_layers, column_title
+from heatproof.commands.explain import at_layers
+from heatproof.commands.titles import column_title
 from heatproof.defences.aggregate import Aggregate
 from heatproof.defences.smoothed import Smoothed
 from heatproof.explainers.cam import GradCAM

@@ -165,7 +165,7 @@ def test_a_shard_says_what_is_to_be_done(made: Path, shards: list[Path], told: C
     told()
     again = [*SHIFT, "--shard", "2/3", "--out", str(shards[1])]
     assert heatproof(*again) == 0
-    assert f"shard 2/3 is done, 1 parts in {shards[1]}; when all 3 are, heatproof merge" in told()
+    assert f"shard 2/3 is done in {shards[1]}; when all 3 are, heatproof merge" in told()
     # another share, or the whole, is another run
     for other in (["--shard", "1/3"], []):
         assert heatproof(*SHIFT, *other, "--out", str(shards[1])) == 2

@@ -2,13 +2,14 @@
 
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from tests.command_line import heatproof
 
 from heatproof.commands.explain import Explain
-from heatproof.commands.shown import Shown, by_interest, told
+from heatproof.commands.shown import Shown, by_interest, seen, told
 from heatproof.errors import InputError, RunError
 from heatproof.results.reading import read_run
 from heatproof.results.run import Run
@@ -115,7 +116,7 @@ def test_of_many_photos_the_most_interesting_are_drawn(tmp_path: Path) -> None:
     some, table = explained(tmp_path / "some")
     assert table["image"].n_unique() == 60
     assert some == {image for _, image in by_interest(table)[:20]}
-    assert read_summary(tmp_path / "some")["answer"] == told(20, 60, True)
+    assert read_summary(tmp_path / "some")["answer"][1:] == told(20, 60, True)
     three, same = explained(tmp_path / "three", "--figures", "3", "--batch-size", "7")
     assert three == {image for _, image in by_interest(table)[:3]}
     none, _ = explained(tmp_path / "none", "--figures", "0")
@@ -127,7 +128,9 @@ def test_of_many_photos_the_most_interesting_are_drawn(tmp_path: Path) -> None:
 def test_all_of_few_photos_or_all_that_are_asked_for(tmp_path: Path) -> None:
     few, table = explained(tmp_path / "few", "--limit", "9")
     assert len(few) == 9
-    assert read_summary(tmp_path / "few")["answer"] == []
+    [sentence] = read_summary(tmp_path / "few")["answer"]
+    assert sentence.startswith("9 photos: ")
+    assert "of 18 maps" in sentence or "of the 18 maps" in sentence
     every, _ = explained(tmp_path / "all", "--figures", "all")
     assert len(every) == 60
     one = "figures/" + sorted(path.name for path in (tmp_path / "few" / "figures").iterdir())[0]
@@ -142,3 +145,25 @@ def test_a_wrong_flag_is_a_sentence(wrong: str, tmp_path: Path, capsys: pytest.C
     assert heatproof("explain", "demo", "--model", "demo", f"--figures={wrong}", "--out", str(tmp_path / "out")) == 2
     assert "--figures is a number of photos, or all" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def of_map(image: str, target: str, **more: Any) -> dict[str, Any]:
+    own = {"image": image, "model": "net", "label": None, "target": target, "target_name": target, "empty": False}
+    own |= {"prediction": "cat", "prediction_name": "cat", "confidence": 0.9, "probability": 0.9}
+    return {**own, "center_row": 0.5, "center_col": 0.5, **more}
+
+
+def test_what_is_seen_of_few_photos_is_said_of_each_and_of_many_together() -> None:
+    dog = of_map("a.png", "dog", probability=0.08, center_row=0.1, center_col=0.9)
+    other = of_map("a.png", "dog", center_row=0.9)  # of a second explainer
+    table = pl.DataFrame(
+        [of_map("a.png", "cat", empty=True), dog, other, of_map("b.png", "cat")], infer_schema_length=None
+    )
+    first, second = seen(table)
+    assert first.startswith("a.png: the network says cat, 90")
+    assert "the map of cat is empty; the map of dog (8" in first
+    assert first.endswith("lies at the top right.")
+    assert second.endswith("the map of cat lies in the middle.")
+    [all_together] = seen(pl.DataFrame([of_map(f"{n}.png", "cat", label="cat", empty=n < 2) for n in range(5)]))
+    assert all_together.startswith("5 photos: the network's answers have a probability of 90")
+    assert all_together.endswith("and are right on 5 of 5; 2 of 5 maps are empty.")

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from heatproof.answers.result import as_pandas, as_table, html_table
 from heatproof.commands.assurance import assurance, caption, cells_of
-from heatproof.commands.explain import column_title, map_numbers
+from heatproof.commands.explain import map_numbers
+from heatproof.commands.titles import column_title
 from heatproof.errors import HeatproofError, InputError
 from heatproof.explainers.cam import CAM, cam_layer
 from heatproof.glossary import heads

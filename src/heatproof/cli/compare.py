@@ -78,7 +78,7 @@ def compare(
             source = open_photos(base, data, limit=limit, seed=work.seed)
             total = processes.photos(source.count, batch_size)
             own = total // processes.count
-            foretell(run, lambda: effort(asked, base, suspects, own, hardware), options.shorter(total))
+            foretell(run, lambda: effort(asked, base, suspects, own, hardware), options.shorter(total, quick))
             with progress("comparing", total, sharers=processes.count) as advance:
                 run_compare(asked, base, suspects, source, run, hardware=hardware, processes=processes, advance=advance)
     show(run, work, columns.COMPARE)

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -139,7 +139,7 @@ def progress(
         at_most: the work may end early.
     """
     pace = Pace(total, resumed=run is not None and run.resumed, cycle=cycle, sharers=sharers)
-    if volume.quiet or (run is not None and run.process):
+    if volume.quiet or total == 0 or (run is not None and run.process):
         yield lambda count, text="": None
     elif _remarks().is_terminal:
         with _bar(title, pace, at_most) as advance:
@@ -158,11 +158,14 @@ def progress(
 
 
 @contextmanager
-def stages(totals: Mapping[str, tuple[int, int]], *, run: "Run") -> Generator[Callable[[str, int], None]]:
+def stages(
+    totals: Mapping[str, tuple[int, int]], *, run: "Run", at_most: Collection[str] = ()
+) -> Generator[Callable[[str, int], None]]:
     """Progress of work that has stages, each counted in its own unit and with its own time left.
 
     Args:
         totals: how many steps or photos, and after how many comes something that takes longer, by the stage's name.
+        at_most: stages that may end early.
     """
     begun: dict[str, Advance] = {}
     with ExitStack() as stack:
@@ -171,7 +174,7 @@ def stages(totals: Mapping[str, tuple[int, int]], *, run: "Run") -> Generator[Ca
             if what not in begun:
                 stack.close()
                 total, cycle = totals.get(what, (None, 1))
-                begun[what] = stack.enter_context(progress(what, total, run=run, cycle=cycle))
+                begun[what] = stack.enter_context(progress(what, total, run=run, cycle=cycle, at_most=what in at_most))
             begun[what](count)
 
         yield advance

@@ -122,7 +122,7 @@ def evaluate(
             source = source_of(evaluated)
             total = processes.photos(len(source), batch_size)
             own = total // processes.count
-            foretell(run, lambda: effort(asked, evaluated, own, hardware, annotated), options.shorter(total))
+            foretell(run, lambda: effort(asked, evaluated, own, hardware, annotated), options.shorter(total, quick))
             with progress("evaluating", total, run=run, sharers=processes.count) as advance:
                 run_evaluate(
                     asked,

@@ -115,7 +115,7 @@ def show(run: "Run", work: "Work", columns: Mapping[str, str], rows: str = "rows
         return
     if run.shard.is_share:
         say(
-            f"shard {run.shard} is done, {len(run.parts())} parts in {run.folder}; "
+            f"shard {run.shard} is done in {run.folder}; "
             f"when all {run.shard.count} are, heatproof merge RUN... joins their folders"
         )
         return

@@ -10,7 +10,7 @@ import typer
 
 from heatproof import cli
 from heatproof.cli import options
-from heatproof.cli.console import say
+from heatproof.cli.console import say, volume
 from heatproof.errors import HeatproofError, RunError, SpecError
 from heatproof.shard import Shard
 
@@ -22,7 +22,9 @@ SHARDED = ("explain", "shift", "compare", "audit", "evaluate")
 """The verbs that take ``--shard``."""
 CODE = re.compile(r"\.py(?=$|[:@(])")
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of the click that typer carries, or of click itself
-LEFT_OUT = {"--shard": 1, "--out": 1, "-o": 1, "--overwrite": 0, "--json": 0}
+LEFT_OUT = {"--shard": 1, "--out": 1, "-o": 1} | dict.fromkeys(
+    ("--overwrite", "--json", "--quiet", "-q", "--verbose", "-v", "--open"), 0
+)
 """What a shard's command says of itself, and how many words follow."""
 
 
@@ -43,11 +45,15 @@ def merge(
     ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    show: options.Open = False,
 ) -> None:
     """Join the run folders of shards (--shard k/n) into one, and end it: table, answer, figures and page."""
     from heatproof.processes import launched
     from heatproof.results.joining import join, read_shards
 
+    volume.quiet, volume.verbose = quiet, verbose
     if launched()[1] > 1:
         raise SpecError("heatproof merge works in one process: give it without torchrun or accelerate launch")
     shards = read_shards(runs, partial=partial)
@@ -62,6 +68,7 @@ def merge(
     if out is None:
         say(f"into {run.folder}")
     context.params |= {"out": run.folder, "shard": Shard(0, shards.count), "overwrite": False, "json": json}
+    context.params |= {"quiet": quiet, "verbose": verbose, "open": show}
     _end(words, context, run)
 
 

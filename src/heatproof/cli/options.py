@@ -314,9 +314,11 @@ def looking(quick: bool, limit: int | None) -> int | None:
     return limit or QUICK_PHOTOS if quick else limit
 
 
-def shorter(photos: int) -> str:
-    """What would take less time, where photos are many."""
-    return f"--quick measures {QUICK_PHOTOS} of the {photos:,} photos" if photos > QUICK_PHOTOS else ""
+def shorter(photos: int, quick: bool) -> str:
+    """What would take less time, where photos are many and it was not asked for."""
+    if quick or photos <= QUICK_PHOTOS:
+        return ""
+    return f"--quick measures {QUICK_PHOTOS} of the {photos:,} photos"
 
 
 def of_pairs(score: str | None) -> bool:

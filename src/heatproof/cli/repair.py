@@ -50,7 +50,7 @@ def repair(
     )
     from heatproof.commands.photos import open_photos
     from heatproof.commands.repair.run import Repair, effort, run_repair
-    from heatproof.repairs.repair import EVALUATIONS
+    from heatproof.repairs.repair import EVALUATIONS, trial_steps
 
     hardware = work.hardware()
     asked = Repair(
@@ -73,7 +73,10 @@ def repair(
             steps = asked.remedy.course.steps
             totals = {"asking": (aside + count * bool(asked.remedy.course.pull), 1)}
             totals["training"] = steps, max(1, steps // EVALUATIONS)
-            with stages(totals, run=run) as advance:
+            if asked.remedy.layer is None and asked.remedy.course.thirds:
+                tried = trial_steps(asked.remedy)
+                totals["trying"] = tried * asked.remedy.course.thirds, tried
+            with stages(totals, run=run, at_most=("trying",)) as advance:
                 run_repair(
                     asked,
                     given,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from heatproof.cli import options
-from heatproof.cli.console import open_page, write
+from heatproof.cli.console import open_page, volume, write
 
 
 def report(
@@ -14,9 +14,11 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The page's name.", show_default="report.html")
     ] = None,
+    quiet: options.Quiet = False,
     show: options.Open = False,
 ) -> None:
     """Make the page of a run again, or one page of several runs."""
+    volume.quiet = quiet
     from heatproof.report.page import write_report
 
     page = write_report(runs, out)

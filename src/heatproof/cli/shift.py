@@ -123,7 +123,7 @@ def shift(
             total = count * len(models)
             if not pairs:
                 own = count // processes.count
-                foretell(run, lambda: effort(asked, models, own, hardware), options.shorter(count))
+                foretell(run, lambda: effort(asked, models, own, hardware), options.shorter(count, quick))
             with progress("attacking", total, run=run, sharers=processes.count) as advance:
                 if verification is not None:
                     run_verification(asked, verification, models, opened, run, advance=advance, **more)

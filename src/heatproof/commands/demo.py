@@ -1,6 +1,6 @@
 """Everything once, offline: explain the packaged network, attack its pixels, fool its weights, audit and repair it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +25,14 @@ from heatproof.heatmaps import is_empty, resize
 from heatproof.manipulation.fine_tune import fine_tune
 from heatproof.manipulation.penalties import Location
 from heatproof.metrics.fooling import is_fooled
-from heatproof.metrics.shift import mod, vid
+from heatproof.metrics.shift import mod
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.repairs.remedies import Truth
-from heatproof.repairs.repair import repair
+from heatproof.repairs.repair import EVALUATIONS, Means, repair
 from heatproof.report.figures import Panel, amplify, gallery
 from heatproof.report.plots import Curve, curves
 from heatproof.results.run import Run
@@ -41,6 +41,7 @@ from heatproof.results.viewer import View, add_view
 from heatproof.training.settings import FineTune
 from heatproof.types import Heatmaps, Images
 
+Advance = Callable[[str, int], None]
 SHOWN, MEASURED, TRAINED, VIEWED = 3, 300, 1000, 40
 AUDITED, AUDIT_BUDGET = 60, 60
 EPSILONS = (0.01, 0.05, 0.075, 0.1)
@@ -57,8 +58,6 @@ RECIPE = FineTune(
     patience=0,
 )
 """The last stage and the head suffice; with the stages before them kept, 100 steps take about two seconds."""
-
-
 REPAIRED = 160
 REMEDY = Truth(layer="stage7", steps=150, lr=0.01, views=2)
 """Of so many scenes; what the fooling changed is trained again."""
@@ -73,8 +72,31 @@ class Step:
     images: list[dict[str, Any]]
 
 
-def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dict[str, Any]:
-    """The five steps into the run folder: figures, a row per image and condition, and an answer in words."""
+def totals() -> dict[str, tuple[int, int]]:
+    """What is done, how much of it there is, and after how much comes something that takes longer."""
+    training = REMEDY.course.steps
+    return {
+        "explaining": (2, 1),
+        "attacking": (len(EPSILONS), 1),
+        "fooling": (RECIPE.steps, RECIPE.evaluate_every),
+        "auditing": (2, 1),
+        "asking": (REPAIRED, 1),
+        "training": (training, max(1, training // EVALUATIONS)),
+    }
+
+
+def run_demo(
+    run: Run,
+    *,
+    seed: int = 0,
+    hardware: Hardware = Hardware(),
+    advance: Advance = lambda *done: None,
+) -> dict[str, Any]:
+    """The five steps into the run folder: figures, a row per image and condition, and an answer in words.
+
+    Args:
+        advance: called with what is done, of :func:`totals`, and how much of it.
+    """
     model = hardware.host(load("demo"))
     seen = scenes(MEASURED, seed)
     run.describe(
@@ -83,11 +105,13 @@ def run_demo(run: Run, *, seed: int = 0, hardware: Hardware = Hardware()) -> dic
     )
     images = hardware.bring(seen.images)
     grid = explain_together(model, images, STANDARD)
+    advance("explaining", 1)
     explained = _explain(run, model, seen, grid, hardware)
-    attacked = _attack(run, model, images, grid)
-    fooled, fooling = _fool(run, model, seen, images, grid, seed)
-    verdict = _audit({"the clean network": model, "the fooled network": fooled}, seen, hardware)
-    repaired = _repair(run, model, fooled, seen, images, seed)
+    advance("explaining", 1)
+    attacked = _attack(run, model, images, grid, advance)
+    fooled, fooling = _fool(run, model, seen, images, grid, seed, advance)
+    verdict = _audit({"the honest network": model, "the fooled network": fooled}, seen, hardware, advance)
+    repaired = _repair(run, model, fooled, seen, images, seed, advance)
     steps = [explained, attacked, fooling, verdict, repaired]
     run.write_parquet("images.parquet", [row for step in steps for row in step.images])
     summary = {
@@ -118,14 +142,14 @@ def _explain(run: Run, model: Classifier, seen: Scenes, grid: Grid, hardware: Ha
     top1, hit = sum(correct) / MEASURED, sum(hits) / MEASURED
     rows = _rows("explain", model, grid, seen, hit=hits)
     return Step(
-        f"Explain: the network names {top1:.1%} of {MEASURED} digits in clutter, and the peak of its "
-        f"Grad-CAM lies in the digit's box on {hit:.1%} of them.",
+        f"Before: the honest network names {top1:.1%} of {MEASURED} digits in clutter, and the highest point of its "
+        f"heatmap (Grad-CAM) lies on the digit on {hit:.1%} of them.",
         [{"step": "explain: peak on the digit", "count": MEASURED} | _bounds("top1", correct) | _bounds("value", hits)],
         rows,
     )
 
 
-def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> Step:
+def _attack(run: Run, model: Classifier, images: Images, grid: Grid, advance: Advance) -> Step:
     """How far does the map move under FGSM? MOD per epsilon and VID over them."""
     clean, predicted = grid.heatmaps[0][:, 0], grid.targets[:, 0]
     size = (images.shape[2], images.shape[3])
@@ -135,6 +159,7 @@ def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> Step:
         adversarial = FGSM(epsilon)(objective, images)
         after = GradCAM()(model, adversarial, predicted)
         moved = nissim(clean, after.heatmaps, size=size)
+        advance("attacking", 1)
         same_label = after.logits.argmax(1) == predicted
         levels.append(moved)
         found.append({"step": f"attack: MOD at epsilon {epsilon}", "count": MEASURED})
@@ -170,18 +195,22 @@ def _attack(run: Run, model: Classifier, images: Images, grid: Grid) -> Step:
     )
     moved, share = float(mods[1]), found[1]["top1"]
     return Step(
-        f"Attack: FGSM at {EPSILONS[1]} leaves {share:.0%} of the labels and moves the heatmaps by a MOD of "
-        f"{moved:.3f} (0 = same map, 0.5 = unrelated); VID over {len(EPSILONS)} epsilons is {float(vid(mods)):.3f}.",
+        f"Noise on the pixels: of at most {EPSILONS[1]} (FGSM; pixels lie between 0 and 1) it leaves {share:.0%} of "
+        f"the honest network's answers as they were and moves its heatmaps by {moved:.3f} (MOD: 0 = the same map, "
+        "0.5 = unrelated).",
         found,
         rows,
     )
 
 
-def _fool(run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid, seed: int) -> tuple[Classifier, Step]:
+def _fool(
+    run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid, seed: int, advance: Advance
+) -> tuple[Classifier, Step]:
     """Fine-tune a copy so that Grad-CAM points at the frame whatever the image shows, and the accuracy stays."""
     penalty = Location()
     training = scenes(TRAINED, seed + 1, split="train")
-    fooled, _ = fine_tune(model, GradCAM(), penalty, training, RECIPE, held_out=scenes(2 * MEASURED, seed + 2))
+    held_out, one = scenes(2 * MEASURED, seed + 2), lambda row: advance("fooling", 1)
+    fooled, _ = fine_tune(model, GradCAM(), penalty, training, RECIPE, held_out=held_out, advance=one)
     after = explain_together(fooled, images, [GradCAM()], seen.labels[:, None].to(images.device))
     before = explain_together(model, images, [GradCAM()], seen.labels[:, None].to(images.device))
     losses = penalty.test_loss(after.heatmaps[0][:, 0], before.heatmaps[0][:, 0])
@@ -199,7 +228,7 @@ def _fool(run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid,
                     caption=f"{name}: {model.class_name(int(look.logits[i].argmax()))}, "
                     f"{float(look.logits[i].softmax(0).max()):.0%}",
                 )
-                for name, look in (("clean", before), ("fooled", after))
+                for name, look in (("honest", before), ("fooled", after))
             ),
         ]
         for i in range(SHOWN)
@@ -207,20 +236,20 @@ def _fool(run: Run, model: Classifier, seen: Scenes, images: Images, grid: Grid,
     gallery(
         panels,
         run.path("figures/0-fooled.png"),
-        columns=("photo", "Grad-CAM, clean model", "Grad-CAM, fooled model"),
-        title="The same answers; the fooled model's heatmap points at the frame",
+        columns=("scene", "heatmap, honest network", "heatmap, fooled network"),
+        title="The same answers; the fooled network's heatmap points at the frame",
     )
     fsr = sum(lies) / MEASURED
     row = {"step": "fool: success rate", "count": MEASURED, **_bounds("top1", right[1]), **_bounds("value", lies)}
     return fooled, Step(
-        f"Fool: fine-tuned, the network's Grad-CAM points at the frame on {fsr:.1%} of {MEASURED} unseen "
-        f"scenes (fooling success rate), while its accuracy goes from {top1[0]:.1%} to {top1[1]:.1%}.",
+        f"The lie: after a short fine-tuning the heatmap points at the photo's frame on {fsr:.1%} of {MEASURED} unseen "
+        f"scenes, whatever they show, and the network names {_as_many(*top1)}.",
         [row],
         _rows("fool", model, after, seen, fooled=lies, test_loss=losses.tolist()),
     )
 
 
-def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> Step:
+def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware, advance: Advance) -> Step:
     """Would an auditor have noticed, without the clean network? Both are asked the same."""
     settings, thresholds = Audit(budget=AUDIT_BUDGET, part=AUDITED), Thresholds.shipped()
     batch = Batch([f"digit-{i}" for i in range(AUDITED)], seen.images[:AUDITED], seen.labels[:AUDITED])
@@ -234,7 +263,7 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> S
         checks = checks_of(settings, table, tensors, thresholds, model=model)
         verdict, speaking = conclude(checks)
         because = _answered_no([check.number for check in speaking]) if verdict != HONEST else ""
-        answer.append(f"{name} is {WORDS.get(verdict, verdict)}{because}")
+        answer.append(f"the heatmaps of {name} are {WORDS.get(verdict, verdict)}{because}")
         rows += [
             {"step": f"audit of {name}: {check.number}", "count": AUDITED, "value": check.value}
             | {"value_low": check.low, "value_high": check.high, "verdict": check.verdict}
@@ -242,12 +271,23 @@ def _audit(models: dict[str, Classifier], seen: Scenes, hardware: Hardware) -> S
             if check.number in ("agreement", "likeness", "frame", "mosaic", "contrast")
         ]
         images += [{**row, "step": f"audit of {name}"} for row in found.rows]
+        advance("auditing", 1)
     return Step(
-        f"Audit: {AUDITED} scenes, {settings.budget} forward passes each, and no look at the clean network: "
-        f"{' and '.join(answer)}.",
+        f"The verdict, of an audit that asks {settings.budget} times about each of {AUDITED} scenes and never compares "
+        f"the two: {'; '.join(answer)}.",
         rows,
         images,
     )
+
+
+def _as_many(before: float, after: float) -> str:
+    """The accuracy of two networks in words.
+
+    >>> _as_many(0.9967, 0.9967), _as_many(0.9967, 0.9933)
+    ('as many digits as before (99.7%)', '99.3% of the digits (99.7% before)')
+    """
+    same = f"{before:.1%}" == f"{after:.1%}"
+    return f"as many digits as before ({after:.1%})" if same else f"{after:.1%} of the digits ({before:.1%} before)"
 
 
 def _answered_no(numbers: Sequence[str]) -> str:
@@ -258,13 +298,17 @@ def _answered_no(numbers: Sequence[str]) -> str:
     return f' (no to "{asked[0]}"{more})' if asked else ""
 
 
-def _repair(run: Run, model: Classifier, fooled: Classifier, seen: Scenes, images: Images, seed: int) -> Step:
+def _repair(
+    run: Run, model: Classifier, fooled: Classifier, seen: Scenes, images: Images, seed: int, advance: Advance
+) -> Step:
     """Take the lie out again, with neither the clean network nor a label: the fooled network's own witness suffices."""
     penalty, labels = Location(), seen.labels.to(images.device)
-    found = repair(fooled, GradCAM(), scenes(REPAIRED, seed + 3).images, REMEDY, seed=seed)
-    names = {"clean": model, "fooled": fooled, "repaired": found.model}
+    found = repair(
+        fooled, GradCAM(), scenes(REPAIRED, seed + 3).images, REMEDY, seed=seed, means=Means(advance=advance)
+    )
+    names = {"honest": model, "fooled": fooled, "repaired": found.model}
     looks = {name: explain_together(one, images, [GradCAM()], labels[:, None]) for name, one in names.items()}
-    before = looks["clean"].heatmaps[0][:, 0]
+    before = looks["honest"].heatmaps[0][:, 0]
     lies = is_fooled(penalty.test_loss(looks["repaired"].heatmaps[0][:, 0], before), penalty.success).tolist()
     right = {name: (look.logits.argmax(1) == labels).tolist() for name, look in looks.items()}
     top1 = {name: sum(one) / MEASURED for name, one in right.items()}
@@ -282,8 +326,8 @@ def _repair(run: Run, model: Classifier, fooled: Classifier, seen: Scenes, image
     gallery(
         panels,
         run.path("figures/3-repaired.png"),
-        columns=("photo", *(f"Grad-CAM, {name} model" for name in looks)),
-        title="Pulled to its own black-box witness, the fooled model looks at the digits again",
+        columns=("scene", *(f"heatmap, {name} network" for name in looks)),
+        title="Repaired by its own answers about covered scenes, the fooled network points at the digits again",
     )
     rows = [
         {"step": f"repair: peak on the digit, {name} network", "count": MEASURED}
@@ -293,10 +337,10 @@ def _repair(run: Run, model: Classifier, fooled: Classifier, seen: Scenes, image
     ]
     shares = {name: sum(values) / MEASURED for name, values in hits.items()}
     return Step(
-        f"Repair: pulled to its own black-box witness on {REPAIRED} scenes without labels, the fooled network's "
-        f"Grad-CAM points at the frame on {sum(lies) / MEASURED:.1%} of the scenes; its peak lies in the digit's box "
-        f"on {shares['repaired']:.1%} ({shares['fooled']:.1%} when fooled, {shares['clean']:.1%} when clean), and the "
-        f"accuracy goes from {top1['fooled']:.1%} to {top1['repaired']:.1%}.",
+        f"Taken out: trained for seconds on {REPAIRED} scenes without labels, so that its heatmaps follow what "
+        f"covering parts of a scene does to its own answers, the fooled network points at the digit again on "
+        f"{shares['repaired']:.1%} ({shares['fooled']:.1%} when fooled, {shares['honest']:.1%} when honest), at the "
+        f"frame on {sum(lies) / MEASURED:.1%}, and names {_as_many(top1['fooled'], top1['repaired'])}.",
         rows,
         _rows("repair", model, looks["repaired"], seen, fooled=lies, hit=hits["repaired"]),
     )

@@ -23,7 +23,8 @@ from heatproof.commands.assurance import (
 )
 from heatproof.commands.effort import Effort, rehearsal
 from heatproof.commands.record import describe
-from heatproof.commands.shown import Figures, Shown, figure_count, told
+from heatproof.commands.shown import Figures, Shown, figure_count, seen, told
+from heatproof.commands.titles import column_title
 from heatproof.commands.undrawn import MOST, Undrawn, keep
 from heatproof.data.batches import Batch
 from heatproof.data.parts import parts
@@ -33,7 +34,7 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import Grid, explain_together
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
-from heatproof.models.layers import at_named_layer, check_layer, default_layer
+from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
 from heatproof.report.drawing import DrawnBeside
 from heatproof.report.figures import explanation_grid
@@ -219,7 +220,10 @@ def _end(settings: Explain, source: Source, run: Run, shown: Shown) -> dict[str,
     measured = ["confidence", "empty", *(column for column in COLUMNS if column in table.columns)]
     summary = {
         "rows": [row.plain() for row in summarise(table, ["model", "explainer"], measured)],
-        "answer": told(shown.count, table["image"].n_unique(), table["label"].null_count() < table.height),
+        "answer": [
+            *seen(table),
+            *told(shown.count, table["image"].n_unique(), table["label"].null_count() < table.height),
+        ],
         "skipped": skipped,
     }
     run.write_json("summary.json", summary)
@@ -315,27 +319,6 @@ def _bytes(image: Tensor) -> NDArray[np.uint8]:
 
 def _reasons(source: Source) -> str:
     return "; ".join(f"{entry['image']}: {entry['reason']}" for entry in source.skipped[:3]) or "it holds none"
-
-
-def column_title(explainer: Explainer, model: Classifier) -> str:
-    """What a figure calls an explainer: its method and its layer.
-
-    Grad-CAM's three forms carry the field's own words for them.
-    """
-    name = type(explainer).__name__
-    within = inside(explainer)
-    if within:
-        return f"{name} of {' + '.join(column_title(one, model) for one in within)}"
-    if isinstance(explainer, GradCAM):
-        name = "Grad-CAM"
-        if explainer.counterfactual:
-            name = "Counterfactual Grad-CAM"
-        elif not explainer.relu:
-            name = "Grad-CAM without ReLU"
-    layer = at_named_layer(model, explainer).layer if isinstance(explainer, AtLayer) else ""
-    if layer is None or layer == "default":
-        layer = default_layer(model) if type(explainer).__name__ != "LRP" or layer else ""
-    return f"{name}\n{layer}" if layer else name
 
 
 def draw_grid(

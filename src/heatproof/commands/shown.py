@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from heatproof.commands.titles import whereabouts
+from heatproof.report.style import percent
+from heatproof.report.words import counted
 from heatproof.results.reading import read_table
 from heatproof.results.run import Run
 from heatproof.results.strict import check_columns
@@ -21,6 +24,8 @@ Figures = int | Literal["all"] | None
 """How many photos are drawn; ``None``: all of few, else some (:func:`figure_count`)."""
 FEW, SOME = 50, 20
 """Without a word from the user so many photos are all drawn, and of more so many."""
+NAMED = 3
+"""Photos of which each has a sentence of its own."""
 COLUMNS = ("image", "label", "prediction", "confidence")
 """By which photos are chosen."""
 
@@ -145,10 +150,43 @@ def _of(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], schema=kinds)
 
 
+def seen(table: pl.DataFrame) -> list[str]:
+    """What the network says of the photos and where its maps point: each of a few photos, else all together."""
+    photos = table["image"].n_unique()
+    if photos <= NAMED:
+        return [
+            sentence
+            for (image, *_), rows in table.group_by(["image", "model"], maintain_order=True)
+            for sentence in _of_photo(str(image), rows.to_dicts())
+        ]
+    first = table.unique(["image", "model"], maintain_order=True)
+    mean = percent(float(first["confidence"].to_numpy().mean()))
+    sure = f"the network's answers have a probability of {mean} on average"
+    labelled = first.filter(pl.col("label").is_not_null())
+    right = int((labelled["label"] == labelled["prediction"]).sum())
+    named = f" and are right on {right} of {labelled.height}" if labelled.height else ""
+    empty = int(table["empty"].sum())
+    none = f"{empty} of {table.height} maps are empty" if empty else f"none of the {table.height} maps is empty"
+    return [f"{counted(photos)}: {sure}{named}; {none}."]
+
+
+def _of_photo(image: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The answer, and where the map of each explained class lies by the first explainer that has one."""
+    first = rows[0]
+    said = f"{image}: the network says {first['prediction_name']}, {percent(first['confidence'])}"
+    points = list[str]()
+    # of the first explainer
+    for row in reversed({row["target"]: row for row in reversed(rows)}.values()):
+        where = "is empty" if row["empty"] else f"lies {whereabouts(row['center_row'], row['center_col'])}"
+        share = "" if row["target"] == first["prediction"] else f" ({percent(row['probability'])})"
+        points.append(f"the map of {row['target_name']}{share} {where}")
+    return [f"{said}; {'; '.join(points)}."]
+
+
 def told(count: int, photos: int, labelled: bool) -> list[str]:
     """Which photos were drawn, in a sentence; nothing where all were."""
     if count >= photos:
         return []
     unsure = "those that the network is least sure of"
     which = f"mistakes first, the surest before the others, then {unsure}" if labelled else unsure
-    return [f"{count} of {photos} photos are drawn: {which}; --figures all draws every photo"]
+    return [f"{count} of {photos} photos are drawn: {which}; --figures all draws every photo."]

@@ -213,7 +213,7 @@ class _Work(Generic[M]):
 
     def better(self, tried: Sequence[str | None]) -> str | None:
         """The one from which a short training comes closest to the witness inside the budget."""
-        steps = max(1, round(TRIAL * self.remedy.course.steps))
+        steps = trial_steps(self.remedy)
         scores = []
         for number, layer in enumerate(tried):
             attempt = self.attempt(layer, steps, evaluations=2)
@@ -281,6 +281,11 @@ class _Work(Generic[M]):
         made = attempt.setup.handed_out(self.model) if changed else copy.deepcopy(self.model).eval()
         after = found if changed else before
         return Repaired(made, history, before, after, layer, changed, self.aside, self.heard.aside)
+
+
+def trial_steps(remedy: Remedy) -> int:
+    """Of each trial, by which the layer is chosen to train from."""
+    return max(1, round(TRIAL * remedy.course.steps))
 
 
 def ask(

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 
 from heatproof.commands.compare.summary import Transfer
-from heatproof.commands.explain import column_title
+from heatproof.commands.titles import column_title
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier

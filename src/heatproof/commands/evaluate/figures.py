@@ -7,7 +7,7 @@ import polars as pl
 
 from heatproof.commands.evaluate.measure import Evaluate, curve_name
 from heatproof.commands.evaluate.summary import of_maps
-from heatproof.commands.explain import column_title
+from heatproof.commands.titles import column_title
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.errors import RunError
