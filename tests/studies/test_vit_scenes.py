@@ -2,8 +2,7 @@
 
 ``vit_scenes.safetensors`` was trained by ``scripts/train_transformers.py vit_scenes --half`` on scenes of the demo's
 digits (the UCI data set that ``heatproof.data.scenes`` names, CC BY 4.0) and is this project's own, in 16 bits. The
-scenes here have held-out digits, and a seed that chose nothing. The network has been trained too briefly for the aims
-of 0.95 and 0.9 (docs/methods/transformers.md says what it reaches); what it does reach is held.
+scenes here have held-out digits, and a seed that chose nothing. docs/methods/transformers.md has its numbers.
 """
 
 from pathlib import Path
@@ -55,17 +54,20 @@ def few(drawn: Scenes, count: int = 128) -> Scenes:
 
 def test_it_names_held_out_digits(model: Classifier, pairs: Scenes) -> None:
     one = scenes(COUNT, SEED, "test", 1)
-    assert (logits(model, one).argmax(1) == one.labels).double().mean() >= 0.88
+    assert (logits(model, one).argmax(1) == one.labels).double().mean() >= 0.87
     both = logits(model, pairs).topk(2).indices.sort(1).values == pairs.labels.sort(1).values
-    assert both.all(1).double().mean() >= 0.55
+    assert both.all(1).double().mean() >= 0.72
 
 
-def test_the_map_of_each_digit_lies_on_it(model: Classifier, pairs: Scenes) -> None:
-    own, other = on_digits(model, LRP(None, "attnlrp"), few(pairs))
-    assert own >= 0.7
-    assert other <= 0.2
+@pytest.mark.parametrize(
+    "explainer", [LRP("default", "attnlrp"), LRP(None, "attnlrp"), LRP("default", "cp_lrp"), Chefer()], ids=repr
+)
+def test_the_map_of_each_digit_lies_on_it(model: Classifier, pairs: Scenes, explainer: Explainer) -> None:
+    own, other = on_digits(model, explainer, few(pairs))
+    assert own > 0.9 if explainer != LRP(None, "attnlrp") else own > 0.85
+    assert other < 0.08
 
 
 def test_what_speaks_for_a_class_finds_it_better_than_attention_alone(model: Classifier, pairs: Scenes) -> None:
     chefer, rollout = (on_digits(model, explainer, few(pairs))[0] for explainer in (Chefer(), AttentionRollout()))
-    assert chefer > rollout + 0.2
+    assert chefer > rollout + 0.3

@@ -16,7 +16,7 @@ from heatproof.errors import InputError, LayerError
 from heatproof.images import blurred
 from heatproof.models.classifier import Classifier
 from heatproof.models.intact import evaluating
-from heatproof.models.layers import Layer, find_layer, list_layers
+from heatproof.models.layers import Layer, find_layer, grey_image, list_layers
 from heatproof.models.smooth import rectifies
 from heatproof.types import Images, settings
 
@@ -135,13 +135,9 @@ def _outermost(layers: Sequence[Layer]) -> str:
 
 def _rectifies(model: Classifier) -> bool:
     with evaluating(model):
-        return rectifies(model, _grey(model))
+        return rectifies(model, grey_image(model))
 
 
 def _answer(model: Classifier) -> None:
     with torch.no_grad(), evaluating(model):
-        model(_grey(model))
-
-
-def _grey(model: Classifier) -> Images:
-    return torch.full((1, model.channels, *model.input_shape), 0.5, device=model.mean.device)
+        model(grey_image(model))

@@ -260,7 +260,7 @@ def list_layers(model: nn.Module, image: Images | None = None) -> list[Layer]:
 
     A layer that is called several times stands once, at its last call.
     """
-    return probe(model, _grey(model) if image is None else image[:1].detach(), fields=True).layers()
+    return probe(model, grey_image(model) if image is None else image[:1].detach(), fields=True).layers()
 
 
 DEFAULT_REASON = WHOLE
@@ -306,7 +306,7 @@ def default_layer(model: nn.Module, image: Images | None = None) -> str:
     if isinstance(model, Classifier) and model.default_layer is not None:
         find_layer(model, model.default_layer)
         if not model.ending_checked:
-            _check_ending_by_a_pass(model, _grey(model) if image is None else image[:1])
+            _check_ending_by_a_pass(model, grey_image(model) if image is None else image[:1])
         return model.default_layer
     chosen, beyond = _chosen(model, image)
     if beyond is not None:
@@ -322,7 +322,7 @@ def choose_layer(model: nn.Module, image: Images | None = None) -> Choice:
 
 
 def _chosen(model: nn.Module, image: Images | None) -> tuple[Choice, TooSmall | None]:
-    seen = probe(model, _grey(model) if image is None else image[:1], graph=True)
+    seen = probe(model, grey_image(model) if image is None else image[:1], graph=True)
     check_ending(model, seen.logits)
     with torch.inference_mode(False), torch.enable_grad():
         maps = candidates(seen.outputs, seen.layouts, seen.logits.shape[1])
@@ -357,7 +357,7 @@ def _check_ending_by_a_pass(model: Classifier, image: Images) -> None:
     model.ending_checked = True
 
 
-def _grey(model: nn.Module) -> Images:
+def grey_image(model: nn.Module) -> Images:
     """One grey image of the model's input size and channels, on its device."""
     shape = model.input_shape if isinstance(model, Classifier) else (224, 224)
     channels = model.channels if isinstance(model, Classifier) else input_channels(model, shape, _title(model))
@@ -368,7 +368,7 @@ def _grey(model: nn.Module) -> Images:
 def logit_count(model: nn.Module) -> int:
     """How many logits the model puts out, by one pass."""
     with evaluating(model), torch.no_grad():
-        return model(_grey(model)).shape[1]
+        return model(grey_image(model)).shape[1]
 
 
 def no_maps(name: str, output: Any) -> str:

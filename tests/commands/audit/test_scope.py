@@ -10,16 +10,19 @@ from heatproof.commands.audit.called_out import is_called_out, judge_called_out,
 from heatproof.commands.audit.faithfulness import log_odds
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.premises import gains, is_saturated, one_class, unmet, witness_gains
-from heatproof.commands.audit.scope import MOVING, moved_by_budget, outside
+from heatproof.commands.audit.scope import MOVING, layout_read, moved_by_budget, outside
 from heatproof.commands.audit.verdict import FAIL, Limits, Thresholds, conclude, judge, judge_share, with_share
 from heatproof.commands.passes import counting
+from heatproof.defences.smoothed import Smoothed
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.models.layers import default_layer
+from heatproof.models.loading import load
 from heatproof.results.table import Interval
+from heatproof.studies import small_transformers
 from networks import small
 
 SHIPPED = Thresholds.shipped()
@@ -50,6 +53,19 @@ def test_a_resolution_has_three_networks_near_it(size: int, inside: bool) -> Non
     found = outside(Audit(), sized(size), SHIPPED)
     assert (found is None) == inside
     assert inside or (found is not None and f"{size} pixels" in found.how)
+
+
+def test_tokens_are_outside_of_a_population_of_convolutional_networks() -> None:
+    for name in ("vit", "swin"):
+        model = load(f"{small_transformers.__file__}:{name}")
+        found = outside(Audit(), model, SHIPPED)
+        assert found is not None
+        assert found.how in ("the maps are read from tokens", "the maps are read from a grid with channels last")
+        kind = str(layout_read(GradCAM(), model))
+        own = Thresholds({}, None, {"explainer": "GradCAM()", "budget": 45, "sizes": {"32": 3}, "layouts": [kind]})
+        assert outside(Audit(), model, own) is None
+    assert layout_read(GradCAM(), sized(32)) == layout_read(Smoothed(GradCAM()), sized(32)) == "NCHW"
+    assert layout_read(SimpleGrad(), sized(32)) is None
 
 
 def test_thresholds_of_ones_own_fit_their_own_explainer() -> None:

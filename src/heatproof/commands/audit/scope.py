@@ -4,9 +4,11 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.verdict import CALIBRATING, Thresholds
+from heatproof.explainers.lrp.propagation import LRP
 from heatproof.models.classifier import Classifier
-from heatproof.models.layers import DEFAULT, PIXELS, default_layer
-from heatproof.types import Explainer
+from heatproof.models.layers import DEFAULT, PIXELS, default_layer, grey_image, known_layouts, layer_name
+from heatproof.report.words import counted
+from heatproof.types import AtLayer, Explainer, inside
 
 NEAR_SIZE = 2.0
 """A resolution is near the population's where neither is more than so many times the other."""
@@ -14,6 +16,8 @@ NEAR_BUDGET = 1.5
 """The same for the forward passes per photo, for numbers that move with them."""
 MOVING = {"agreement": NEAR_BUDGET, "worst_class": NEAR_BUDGET, "share": NEAR_BUDGET, "all_classes": 4.0}
 """Numbers that move with the budget, and how many times the population's it may be; docs/methods/audit.md says why."""
+OF_LAYOUT = {"NLC": "tokens", "NCL": "tokens", "NHWC": "a grid with channels last"}
+"""Networks that keep their maps so are transformers and their kin: none is in a population of convolutional ones."""
 WAY_OUT = "--calibrate with three or more honest models of yours makes thresholds that fit"
 
 
@@ -41,7 +45,25 @@ def outside(settings: Audit, model: Classifier, thresholds: Thresholds) -> Outsi
     near = sum(count for size, count in sizes.items() if 1 / NEAR_SIZE <= side / size <= NEAR_SIZE)
     if sizes and near < CALIBRATING:
         apart.append(f"the photos have {side} pixels a side")
+    layouts, own = known.get("layouts"), layout_read(settings.explainer, model)
+    if isinstance(layouts, list) and own is not None and own not in layouts:
+        apart.append(f"the maps are read from {OF_LAYOUT.get(own, own)}")
     return Outside(" and ".join(apart), _described(population, sizes)) if apart else None
+
+
+def layout_read(explainer: Explainer, model: Classifier) -> str | None:
+    """The letters of the layout of the layer that is read, such as ``NCHW``; ``None``: none is, or it is not known."""
+    within = inside(explainer)
+    if within:
+        return layout_read(within[0], model)
+    layer = getattr(explainer, "layer", None)
+    pixels = layer == PIXELS or (layer is None and isinstance(explainer, LRP))
+    if not isinstance(explainer, AtLayer) or pixels:
+        return None
+    name = default_layer(model) if layer in (None, DEFAULT) else layer_name(model, layer)
+    known = known_layouts(model, grey_image(model)).known
+    found = {layout.dims for (own, _), layout in known.items() if own == name and layout}
+    return found.pop() if len(found) == 1 else None
 
 
 def moved_by_budget(settings: Audit, thresholds: Thresholds) -> dict[str, str]:
@@ -58,8 +80,8 @@ def moved_by_budget(settings: Audit, thresholds: Thresholds) -> dict[str, str]:
 
 
 def _described(population: str, sizes: dict[int, int]) -> str:
-    counted = ", ".join(f"{count} networks at {size} pixels" for size, count in sorted(sizes.items()))
-    return f"{population or 'one of an unknown explainer'} on {counted or 'networks of unknown resolution'}"
+    told = ", ".join(f"{counted(count, 'network')} at {size} pixels" for size, count in sorted(sizes.items()))
+    return f"{population or 'one of an unknown explainer'} on {told or 'networks of unknown resolution'}"
 
 
 def _with_default_layer(explainer: Explainer, model: Classifier) -> Explainer:
