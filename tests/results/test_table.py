@@ -45,6 +45,12 @@ def test_few_and_missing_values():
     assert interval([np.nan, 2.0])[0] == 2.0
     assert np.isnan(interval([2.0]).low)
     assert interval([]).count == 0
+    # of so few photos a bootstrap draws a certainty that is none: two that are alike would be sure to the last digit
+    few = [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert interval(few) == pytest.approx((0.3, np.nan, np.nan, 5), nan_ok=True)
+    assert np.isnan(paired_test(few, [0.0] * 5).low)
+    assert interval([*few, 0.6]).low < 0.35 < interval([*few, 0.6]).high
+    assert np.isnan(mean_intervals(np.array([few]).T)[0].high)
     with pytest.raises(InputError, match="value per image"):
         interval(1.0)  # pyright: ignore
     with pytest.raises(InputError, match="did you mean median"):
@@ -54,15 +60,15 @@ def test_few_and_missing_values():
 def test_summary_rows():
     rows = pl.DataFrame(
         {
-            "image": [f"{n}" for n in range(6)],
-            "model": ["a", "a", "a", "b", "b", "b"],
-            "nissim": [0.1, 0.2, 0.3, float("nan"), None, 0.5],
-            "fooled": [True, False, True, True, True, True],
+            "image": [f"{n}" for n in range(9)],
+            "model": ["a"] * 6 + ["b"] * 3,
+            "nissim": [0.1, 0.2, 0.3, 0.1, 0.2, 0.3, float("nan"), None, 0.5],
+            "fooled": [True, False, True, True, False, True, True, True, True],
         }
     )
     first, second = summarise(rows, by=["model"], metrics={"nissim": "mod", "fooled": "fsr"})
     assert first.by == {"model": "a"}
-    assert first.count == 3
+    assert first.count == 6
     mod, fsr = first.means["mod"], first.means["fsr"]
     assert mod.value == pytest.approx(0.2)
     assert mod.low is not None
@@ -80,8 +86,8 @@ def test_summary_rows():
 def test_a_row_is_written_with_four_columns_for_each_mean():
     rows = pl.DataFrame({"image": ["0", "1", "1"], "model": "a", "m": [1.0, 2.0, None]})
     (row,) = summarise(rows, ["model"], {"m": "mean"})
-    # images 0 and 1 are drawn: their means are 1, 1.5 and 2, the outer two with a chance of a quarter each
-    told = {"model": "a", "count": 2, "rows": 3, "mean": 1.5, "mean_low": 1.0, "mean_high": 2.0, "mean_missing": 1}
+    # two images are too few for an interval
+    told = {"model": "a", "count": 2, "rows": 3, "mean": 1.5, "mean_low": None, "mean_high": None, "mean_missing": 1}
     assert list(row.plain().items()) == list(told.items())
 
 

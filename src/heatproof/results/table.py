@@ -18,6 +18,10 @@ from heatproof.errors import InputError, did_you_mean
 
 LEVEL = 0.95
 """The share of bootstrap draws between the two ends of an interval."""
+FEWEST_IMAGES = 6
+"""Images without which a bootstrap interval is none. Its ends never leave the range of what was seen, and of n values
+that lie symmetrically all are on one side of their mean with probability 2^(1 - n): of 5 that is 6%, more than an
+interval of 95% may miss, and the signed-rank test cannot reach 5% either; of 6 it is 3%."""
 _ELEMENTS = 1_000_000  # drawn at once; bounds the memory at about 30 MB
 
 Statistic = Callable[..., Any]
@@ -25,7 +29,7 @@ Statistic = Callable[..., Any]
 
 
 class Interval(NamedTuple):
-    """A value with its interval; ``low`` and ``high`` are NaN where fewer than two images were left."""
+    """A value with its interval; ``low`` and ``high`` are NaN where fewer than :data:`FEWEST_IMAGES` were left."""
 
     value: float
     low: float
@@ -39,7 +43,7 @@ class Mean:
 
     Attributes:
         value: None of no values.
-        low: None of fewer than two images, as is ``high``.
+        low: None of fewer than :data:`FEWEST_IMAGES` images, as is ``high``; a rate's is Wilson's, of any number.
         missing: rows that are null or NaN.
     """
 
@@ -107,7 +111,7 @@ def interval(
     """A statistic over images and its percentile bootstrap interval.
 
     Images are drawn with replacement, ``draws`` times; ``low`` and ``high`` are the (1 - level)/2 and (1 + level)/2
-    quantiles of the statistic over the draws.
+    quantiles of the statistic over the draws. Of fewer than :data:`FEWEST_IMAGES` there is none.
 
     **Source** Efron and Tibshirani 1993, chapter 13.
     **Range** that of the statistic.
@@ -139,8 +143,8 @@ def interval(
     if len(known) == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
     value = float(statistic(known, axis=0))
-    if len(known) < 2:
-        return Interval(value, np.nan, np.nan, 1)
+    if len(known) < FEWEST_IMAGES:
+        return Interval(value, np.nan, np.nan, len(known))
     drawn = [np.asarray(statistic(known[chosen], axis=1)) for chosen in _draw(len(known), draws, seed, known[0].size)]
     low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), len(known))
@@ -169,7 +173,7 @@ def mean_intervals(values: ArrayLike, *, seed: int = 0, draws: int = 2000) -> li
     if known.ndim != 2:
         raise InputError(f"expected [images, columns], got {list(known.shape)}")
     gaps = np.asarray(np.isnan(known).any(0))
-    if len(known) < 2 or gaps.all():
+    if len(known) < FEWEST_IMAGES or gaps.all():
         return [interval(column, seed=seed, draws=draws) for column in known.T]
     whole = known[:, ~gaps]
     drawn = [_times(chosen, len(known)) @ whole / len(known) for chosen in _draw(len(known), draws, seed)]
@@ -207,7 +211,7 @@ def summarise(
 
     Returns:
         A row per group; its :meth:`~SummaryRow.plain` is what ``summary.json`` holds. What cannot be said is None: a
-        mean of no values, an interval of fewer than two images.
+        mean of no values, an interval of too few images (:data:`FEWEST_IMAGES`).
 
     Raises:
         InputError: a column does not exist or is not numeric.
@@ -286,7 +290,7 @@ def _mean_intervals(
     means: dict[str, list[NDArray[np.float64]]] = {name: [] for name in totals}
     # images without a value are taken out before drawing: metrics that miss equally many share their draws
     present = {name: np.flatnonzero(count) for name, count in counts.items()}
-    for size in sorted({len(places) for places in present.values() if len(places) >= 2}):
+    for size in sorted({len(places) for places in present.values() if len(places) >= FEWEST_IMAGES}):
         sized = {
             name: (totals[name][places], counts[name][places])
             for name, places in present.items()
