@@ -10,6 +10,7 @@ from typing import Any
 from heatproof.glossary import term
 from heatproof.results import RunFiles
 from heatproof.results.strict import is_number
+from heatproof.results.table import Mean
 
 Entry = tuple[str, str, str]
 """(term, value, hash) of a list of facts."""
@@ -256,6 +257,17 @@ def with_interval(value: float, low: float, high: float) -> tuple[str, str]:
     ends = [f"{end:.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (value, low, high)]
     # a value that rounds to nothing is still said
     return (number(value) if value and not float(f"{value:.{digits}f}") else ends[0]), f"[{ends[1]}, {ends[2]}]"
+
+
+def measured(mean: Mean) -> str:
+    """A mean in a sentence, with the digits and the interval that tables show; of too few images without one.
+
+    >>> measured(Mean(0.775312, 0.71784, 0.82981, 0)), measured(Mean(0.13912, None, None, 0))
+    ('0.78 [0.72, 0.83]', '0.139')
+    """
+    if mean.low is None or mean.high is None:
+        return number(round(mean.number, 3)).replace("\N{MINUS SIGN}", "-")
+    return " ".join(with_interval(mean.number, mean.low, mean.high)).replace("\N{MINUS SIGN}", "-")
 
 
 def counted(count: int, thing: str = "photo") -> str:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
+from heatproof.report.words import measured
 
 
 def row(image: str, epsilon: float = 0.0, model: str = "net", **more: Any) -> dict[str, Any]:
@@ -87,18 +88,61 @@ def test_the_gallery_takes_the_most_and_the_least_moved_at_the_largest_epsilon()
     assert choose(table, "net", 4) == (["b", "d", "e", "a"], ["c"])
 
 
+@pytest.mark.parametrize(
+    ("moved", "words"),
+    [
+        (0.05, "nearly the same as before"),
+        (0.2, "still show more of the same than not"),
+        (0.3, "less of the same than not"),
+        (0.45, "has little to do with what they showed before"),
+    ],
+)
+def test_the_first_sentence_says_how_far_all_maps_move_at_the_largest_epsilon(moved: float, words: str) -> None:
+    table = pl.DataFrame(
+        [row(str(i)) for i in range(12)]
+        + [row(str(i), 2 / 255, nissim=0.01) for i in range(12)]
+        + [row(str(i), 8 / 255, nissim=moved + (i - 5.5) / 1000) for i in range(12)]
+    )
+    said = answer(table, shift_rows(table), [])[0]
+    found = next(line for line in shift_rows(table) if line.epsilon == 8 / 255).means["mod"]
+    assert f"at epsilon 8/255 the heatmaps of 12 photos move by {measured(found)} on average" in said
+    assert measured(found).startswith(f"{moved:.4f} [")
+    assert "0 is the same map, 0.5 an unrelated one" in said
+    assert said.endswith(f"{words}.")
+
+
+def test_too_few_photos_have_no_interval_and_the_sentence_says_so() -> None:
+    def said(photos: int) -> str:
+        table = pl.DataFrame(
+            [row(str(i), level, nissim=level + i / 100) for level in (0.0, 0.1) for i in range(photos)]
+        )
+        return answer(table, shift_rows(table), [])[0]
+
+    assert "move by 0.12 on average" in said(5)
+    assert "5 photos: too few for an interval" in said(5)
+    assert "move by 0.125 [0.112, 0.138] on average" in said(6)
+    assert "too few" not in said(6)
+
+
+def test_maps_without_another_to_compare_with_are_left_out_of_the_first_sentence() -> None:
+    table = pl.DataFrame([row(str(i), level, nissim=None if i else level) for level in (0.0, 0.1) for i in range(3)])
+    assert "the heatmaps of the 1 photo with a map (3 in all) move by 0.1 on" in answer(table, shift_rows(table), [])[0]
+    table = table.with_columns(nissim=pl.lit(None, pl.Float64))
+    assert answer(table, shift_rows(table), [])[0].endswith("at epsilon 0.1 no photo has two maps to compare.")
+
+
 def told(kept: float, changed: float, stay: int = 6) -> str:
-    """The first sentence on twelve images, of which some keep their label."""
+    """The second sentence on twelve images, of which some keep their label."""
     attacked = [row(str(i), 0.1, kept=i < stay, nissim=kept if i < stay else changed) for i in range(12)]
     table = pl.DataFrame([*(row(str(i)) for i in range(12)), *attacked])
-    return answer(table, shift_rows(table), [])[0]
+    return answer(table, shift_rows(table), [])[1]
 
 
 def test_the_answer_says_whether_maps_move_under_a_label_that_stays() -> None:
-    assert "stays on 6 of 12 images and the map moves there by MOD 0.300" in told(0.3, 0.4)
-    assert "against 0.400 where the label changes: the map moves although the label does not (75% as far)" in told(
+    assert "stays on 6 of 12 images and the map moves there by MOD 0.3 [0.3, 0.3], against 0.4 [0.4, 0.4]" in told(
         0.3, 0.4
     )
+    assert "where the label changes: the map moves although the label does not (75% as far)" in told(0.3, 0.4)
     assert "the map moves mostly with the label (25% as far)" in told(0.1, 0.4)
     assert "the label changes nowhere" in told(0.1, 0.4, stay=12)
     assert "whether the map moves where it stays cannot be told" in told(0.1, 0.4, stay=0)
@@ -111,18 +155,21 @@ def test_the_answer_says_whether_maps_move_under_a_label_that_stays() -> None:
     [
         ("box", 0.78, "80% of the map's mass lies in the object's box before the attack and 78%"),
         ("box", 0.78, "it stays there"),
-        ("box", 0.5, "30% of it has left the object, to spurious evidence"),
-        ("clean map", 0.5, "30% of it lies elsewhere now"),
+        ("box", 0.5, "50% of it lies elsewhere now, 30 points more than before: it has left the object"),
+        ("clean map", 0.5, "50% of it lies elsewhere now, 30 points more than before (no boxes"),
+        # 80% and 52%, as they are read, are 28 points apart; 79.6 and 52.4 would be 27
+        ("clean map", 0.524, "80% of the map's mass lies where the clean map looks before the attack and 52% at"),
+        ("clean map", 0.524, "48% of it lies elsewhere now, 28 points more than before"),
     ],
 )
 def test_the_answer_says_whether_the_map_leaves_the_object(box: str, after: float, words: str) -> None:
     table = pl.DataFrame(
-        [row(str(i), object=box) for i in range(2)]
+        [row(str(i), object=box, on_object=0.796 if after == 0.524 else 0.8) for i in range(2)]
         + [row(str(i), 0.1, on_object=after, object=box, correct=bool(i)) for i in range(2)]
     )
     lines = answer(table, shift_rows(table), [])
-    assert words in lines[1]
-    assert "accuracy 100.0%, attacked 50.0% at 0.1" in lines[2]
+    assert words in lines[2]
+    assert "accuracy 100.0%, attacked 50.0% at 0.1" in lines[3]
 
 
 def test_the_ranking_begins_with_the_least_shifted_and_says_what_can_be_told_apart() -> None:

@@ -17,21 +17,32 @@ from heatproof.results.viewer import View, add_view
 
 
 class Seen(NamedTuple):
-    """Pixels ``[3, rows, cols]`` and the heatmap of one image under one condition."""
+    """Pixels ``[3, rows, cols]`` and the heatmap of one image under one condition.
+
+    Attributes:
+        answered: the predicted class with its probability, and those of the explained class where it is another.
+    """
 
     attack: str
     epsilon: float
     pixels: NDArray[Any]
     heatmap: NDArray[Any]
+    answered: str = ""
 
 
 class Shown(NamedTuple):
-    """One image before and after the attack; ``signed``: whether its maps have a sign."""
+    """One image before and after the attack.
+
+    Attributes:
+        signed: whether its maps have a sign.
+        moved: NISSIM of the two maps; None where there is none.
+    """
 
     image: str
     before: Seen
     after: Seen
     signed: bool
+    moved: float | None = None
 
 
 def draw_curves(run: Run, rows: Sequence[ShiftRow]) -> None:
@@ -87,13 +98,15 @@ def draw_gallery(run: Run, model: str, file: str, most: Iterable[Shown], least: 
             before, after = shown.before, shown.after
             clean, adversarial = before.pixels.transpose(1, 2, 0), after.pixels.transpose(1, 2, 0)
             noise, factor = amplify(adversarial - clean)
+            condition = f"{after.attack} at {epsilon(after.epsilon)}"
+            moved = "" if shown.moved is None else f"moved by {shown.moved:.2f} (NISSIM)"
             panels.append(
                 [
-                    Panel(photo=clean, caption=shown.image),
+                    Panel(photo=clean, caption=f"{before.answered}\n{shown.image}".strip()),
                     Panel(photo=noise, caption=f"enlarged {factor:.3g} times"),
-                    Panel(photo=adversarial, caption=f"{after.attack} at {epsilon(after.epsilon)}"),
+                    Panel(photo=adversarial, caption=f"{after.answered}\n{condition}".strip()),
                     Panel(photo=clean, heatmap=before.heatmap, signed=shown.signed),
-                    Panel(photo=adversarial, heatmap=after.heatmap, signed=shown.signed),
+                    Panel(photo=adversarial, heatmap=after.heatmap, signed=shown.signed, caption=moved),
                 ]
             )
             labels.append(word)

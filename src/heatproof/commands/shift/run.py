@@ -16,7 +16,7 @@ from heatproof.commands.effort import Effort, rehearsal
 from heatproof.commands.photos import looked_at
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
-from heatproof.commands.shift.measure import SECOND, Condition, Shift, attacked, measure
+from heatproof.commands.shift.measure import SECOND, Condition, Shift, attacked, compare, measure
 from heatproof.commands.shift.summary import ShiftRow, answer, choose, paired, shift_rows
 from heatproof.commands.within import Within
 from heatproof.data.batches import Batch
@@ -30,6 +30,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
+from heatproof.report.style import percent
 from heatproof.results.names import file_names
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
@@ -206,14 +207,28 @@ def _show(settings: Shift, model: Classifier, source: Source, hardware: Hardware
     )
     with facing(model, [image]):
         clean, *others = attacked(first, model, images, labels, hardware)
-    return Shown(image, _seen(clean), _seen(others[-1]), is_signed(settings.explainers[0]))
+    # a score that is no class's has no probability
+    names = None if settings.lower is not None else model
+    before, after = (one.grid.heatmaps[0][:, 0] for one in (clean, others[-1]))
+    moved = float(compare(first, model, before, after, [None])["nissim"][0])
+    signed = is_signed(settings.explainers[0])
+    return Shown(image, _seen(clean, names), _seen(others[-1], names), signed, None if moved != moved else moved)
 
 
-def _seen(condition: Condition) -> Seen:
+def _seen(condition: Condition, model: Classifier | None) -> Seen:
     heatmap = condition.grid.heatmaps[0][0, 0]
     return Seen(
         condition.attack,
         condition.epsilon,
         condition.images[0].float().cpu().numpy(),
         heatmap.float().cpu().numpy(),
+        "" if model is None else _answered(condition, model),
     )
+
+
+def _answered(condition: Condition, model: Classifier) -> str:
+    """The predicted class with its probability; behind it that of the explained class, where it is another."""
+    probabilities = condition.grid.logits[0].float().softmax(0)
+    predicted, explained = int(probabilities.argmax()), int(condition.grid.targets[0, 0])
+    classes = dict.fromkeys((predicted, explained))
+    return ", ".join(f"{model.class_name(one)} {percent(float(probabilities[one]))}" for one in classes)

@@ -9,13 +9,20 @@ import numpy as np
 import polars as pl
 
 from heatproof.commands.shift.measure import CLEAN
-from heatproof.report.words import epsilon
+from heatproof.report.words import counted, epsilon, measured
 from heatproof.results.table import Interval, Mean, PairedTest, SummaryRow, interval, paired_test, summarise
 
 BY = ("model", "attack", "epsilon", "explainer")
 CURVE = ("model", "attack", "explainer")
 FEWEST = 5
 """Images whose label stays, and whose label changes, for the two to be compared."""
+FAR = (
+    (0.1, "they show nearly the same as before"),
+    (0.25, "they change, and still show more of the same than not"),
+    (0.4, "they show less of the same than not"),
+    (1.0, "what they show then has little to do with what they showed before"),
+)
+"""Up to which MOD it is said so [ours]: the first is where a page calls a map moved, at 0.5 two maps are unrelated."""
 METRICS = {
     "nissim": "mod",
     "nissim_kept": "mod_kept",
@@ -178,7 +185,7 @@ def choose(table: pl.DataFrame, model: str, count: int, viewed: int = 0) -> tupl
 
 
 def answer(table: pl.DataFrame, rows: Sequence[ShiftRow], tests: Sequence[ModelTest]) -> list[str]:
-    """In sentences: does the map move when the label does not, does it leave the object, which model shifts least."""
+    """In sentences: how far maps move, whether with the label, and off the object; which model shifts least."""
     sentences = []
     by_box = (table["object"] == "box").all()
     for model in dict.fromkeys(row.model for row in rows):
@@ -189,7 +196,7 @@ def answer(table: pl.DataFrame, rows: Sequence[ShiftRow], tests: Sequence[ModelT
             sentences += [
                 f"{model}, {explainer}, {attack}: {sentence}"
                 for sentence in (
-                    *(_moves(curve, table), _leaves(curve, clean, by_box), _accuracy(curve, clean)),
+                    *(_far(curve), _moves(curve), _leaves(curve, clean, by_box), _accuracy(curve, clean)),
                     _vanishes(curve),
                 )
                 if sentence
@@ -197,7 +204,24 @@ def answer(table: pl.DataFrame, rows: Sequence[ShiftRow], tests: Sequence[ModelT
     return [*sentences, *_ranking(rows, tests)]
 
 
-def _moves(curve: Sequence[ShiftRow], table: pl.DataFrame) -> str:
+def _far(curve: Sequence[ShiftRow]) -> str:
+    """How far the maps of all photos move at the largest epsilon."""
+    last = max(curve, key=lambda row: row.epsilon)
+    mean, count = last.means["mod"], last.summary.count
+    where = f"at epsilon {epsilon(last.epsilon)}"
+    if mean.value is None:
+        return f"{where} no photo has two maps to compare."
+    known = count - mean.missing
+    photos = f"of {counted(known)}" if not mean.missing else f"of the {counted(known)} with a map ({count} in all)"
+    words = next(words for most, words in FAR if mean.value <= most)
+    few = "" if mean.low is not None else f"; {counted(known)}: too few for an interval"
+    return (
+        f"{where} the heatmaps {photos} move by {measured(mean)} on average (MOD: 0 is the same map, 0.5 an unrelated "
+        f"one{few}): {words}."
+    )
+
+
+def _moves(curve: Sequence[ShiftRow]) -> str:
     def seen(row: ShiftRow) -> tuple[float, float]:
         kept = row.means["kept"].number
         return min(kept, 1 - kept), row.epsilon
@@ -209,16 +233,17 @@ def _moves(curve: Sequence[ShiftRow], table: pl.DataFrame) -> str:
     where = f"at epsilon {epsilon(row.epsilon)} the label stays on {stayed} of {count} images"
     if not stayed:
         return f"{where}: whether the map moves where it stays cannot be told; smaller budgets leave more labels."
-    span = f" [{of_kept.low:.3f}, {of_kept.high:.3f}]" if of_kept.low is not None else ""
-    moved = f"{where} and the map moves there by MOD {of_kept.value:.3f}{span}"
+    moved = f"{where} and the map moves there by MOD {measured(of_kept)}"
     if of_changed.value is None:
         return f"{moved}; the label changes nowhere."
     if min(stayed, count - stayed) < FEWEST:
         few = f"stays on {stayed}" if stayed < count - stayed else f"changes on {count - stayed}"
         return f"{moved}; it {few} only, too few to say whether the map moves with the label."
-    share = of_kept.number / of_changed.value if of_changed.value else 1.0
+    # of the numbers that are read
+    kept, changed = (float(measured(mean).split()[0]) for mean in (of_kept, of_changed))
+    share = kept / changed if changed else 1.0
     verdict = "the map moves although the label does not" if share >= 0.5 else "the map moves mostly with the label"
-    return f"{moved}, against {of_changed.value:.3f} where the label changes: {verdict} ({share:.0%} as far)."
+    return f"{moved}, against {measured(of_changed)} where the label changes: {verdict} ({share:.0%} as far)."
 
 
 def _leaves(curve: Sequence[ShiftRow], clean: ShiftRow, by_box: bool) -> str:
@@ -227,17 +252,19 @@ def _leaves(curve: Sequence[ShiftRow], clean: ShiftRow, by_box: bool) -> str:
     if before is None or after is None:
         return ""
     thing = "in the object's box" if by_box else "where the clean map looks"
-    lost = before - after
-    if lost <= 0.05:
+    # of the whole per cents that are read, or the numbers of the sentence would not add up
+    was, now = round(100 * before), round(100 * after)
+    elsewhere = f"{100 - now}% of it lies elsewhere now, {was - now} points more than before"
+    if before - after <= 0.05:
         verdict = "it stays there"
     elif by_box:
-        verdict = f"{lost:.0%} of it has left the object, to spurious evidence"
+        verdict = f"{elsewhere}: it has left the object for spurious evidence"
     else:
-        verdict = f"{lost:.0%} of it lies elsewhere now (no boxes say whether on the object)"
+        verdict = f"{elsewhere} (no boxes say whether on the object)"
     count = last.empty_one + last.empty_both
     empty = f"; {count} of {last.summary.count} images have an empty map, which is nowhere" if count else ""
     return (
-        f"{before:.0%} of the map's mass lies {thing} before the attack and {after:.0%} at "
+        f"{was}% of the map's mass lies {thing} before the attack and {now}% at "
         f"epsilon {epsilon(last.epsilon)}: {verdict}{empty}."
     )
 
