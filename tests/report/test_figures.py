@@ -196,7 +196,7 @@ def test_text_fits_and_unknown_letters_are_marked():
         assert len(lines) <= 3
         assert all(text_width(line, 7.5) <= 0.8 for line in lines)
     assert fit("one\ntwo", 5, 7.5) == "one\ntwo"
-    assert (percent(0.9996), percent(0.0), percent(1e-9)) == ("100 %", "0.0 %", "< 0.1 %")
+    assert (percent(0.9996), percent(0.0), percent(1e-9)) == ("100%", "0.0%", "< 0.1%")
     assert len(palette("RdBu_r", 65)) == 65
 
 

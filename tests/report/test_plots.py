@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from heatproof.errors import InputError
 from heatproof.report import Curve, curves, distributions, matrix, plots
@@ -40,12 +41,27 @@ def test_distributions_count_what_is_missing(caught):
 def test_matrix_shows_rates_and_gaps(caught):
     matrix(np.array([[0.5, np.nan], [1.0, 0.0]]), ["a", "b"], ["c", "d"], "x.png", rates=True)
     texts = [text.get_text() for text in caught[0].axes[0].texts]
-    assert texts == ["50.0 %", "\N{EN DASH}", "100 %", "0.0 %"]
+    assert texts == ["50.0%", "\N{EN DASH}", "100%", "0.0%"]
     matrix(np.array([[-2.0, 1.0]]), ["a"], ["c", "d"], "x.png", signed=True)
     norm = caught[1].axes[0].images[0].norm
     assert (norm.vmin, norm.vmax) == (-2.0, 2.0)
     with pytest.raises(InputError, match=r"\[1 rows, 2 columns\]"):
         matrix(np.zeros((2, 2)), ["a"], ["b", "c"], "x.png")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_turned_labels_stay_inside_the_figure(caught, rows):
+    names = [f"network {n}" for n in range(rows)]
+    matrix(np.zeros((rows, 2)), names, ["a", "b"], "x.png", ylabel="fooled explainers", xlabel="measured", title="T")
+    long = "MOD, mean NISSIM in [0, 1]; 0 = no map moved, 0.5 = unrelated maps, 1 = opposite"
+    curves({"a": ([0, 1], [0, 1])}, "x.png", xlabel="epsilon", ylabel=long, title="Two\nlines")
+    for figure in caught:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        box = figure.axes[0].yaxis.label.get_window_extent(canvas.get_renderer())
+        assert box.y0 >= 0
+        assert box.x0 >= 0
+        assert box.y1 <= figure.bbox.height
 
 
 def test_same_numbers_same_bytes(tmp_path):

@@ -41,7 +41,7 @@ function latest(work, failed) {
   };
 }
 
-const percent = (share) => (share >= 0.9995 ? "100 %" : share > 0 && share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
+const percent = (share) => (share >= 0.9995 ? "100%" : share > 0 && share < 0.0005 ? "< 0.1%" : `${(100 * share).toFixed(1)}%`);
 const epsilon = () => Number(find("epsilon").value) / 255;
 
 function wanted() {

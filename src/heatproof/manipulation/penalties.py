@@ -98,7 +98,7 @@ class TopK:
     **Range** penalty [0, 1]; test loss [0, inf), 1 where the reference is empty: nothing could be taken away.
 
     Args:
-        fraction: 10 % of the pixels [paper].
+        fraction: 10% of the pixels [paper].
         power: 2 is [code], 1 is [paper].
         normalisation: of both maps.
         success: [paper].

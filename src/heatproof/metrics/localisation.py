@@ -50,7 +50,7 @@ def box_iou(heatmaps: Heatmaps, boxes: Boxes, threshold: float = 0.15) -> PerIma
     The map's box is the smallest around the largest connected segment (neighbours share a side) of the cells that
     exceed ``threshold`` of the maximum; at half or more an object counts as found.
 
-    **Source** Selvaraju et al. 2017, section 4.1 (15 % of the maximum, largest segment, IoU 0.5). **Differs** at the
+    **Source** Selvaraju et al. 2017, section 4.1 (15% of the maximum, largest segment, IoU 0.5). **Differs** at the
     map's own resolution; resize the maps first for boxes in pixels.
     **Range** [0, 1], up is better; NaN for an empty map and for an image without annotation.
 

@@ -32,6 +32,8 @@ from heatproof.report.style import (
 )
 from heatproof.results.table import Mean, mean_intervals
 
+UPRIGHT = 1.9
+"""Inches for the turned label of the y axis of a plot of curves."""
 TABLE = "Blues"
 """Unsigned tables: light, so that numbers are read and printed well."""
 
@@ -108,7 +110,8 @@ def curves(
         axes.set_xticks(list(xticks), list(xticks.values()))
     if ylim is not None:
         axes.set_ylim(*ylim)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
+    # turned text that is longer than its axis would leave the figure
+    axes.set(xlabel=xlabel, ylabel=fit(ylabel, UPRIGHT, NORMAL, lines=3))
     _title(axes, title)
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
@@ -242,7 +245,11 @@ def matrix(
     names = [fit(name, 1.5, SMALL + 0.5, lines=2) for name in rows]
     aside = max(text_width(line, SMALL + 0.5) for name in names for line in name.split("\n"))
     above = max(head.count("\n") + 1 for head in heads) * 0.13
-    size = 1.2 + aside + 0.82 * len(columns), 0.55 + above + 0.36 * len(rows) + 0.2 * bool(title)
+    # the turned label stands beside the cells, which grow to its length where a line break is not enough
+    label = fit(ylabel, max(0.36 * len(rows), 0.7), NORMAL, lines=3)
+    cells = max(0.36 * len(rows), *(text_width(line, NORMAL) for line in label.split("\n")))
+    beside = 1.2 + 0.13 * label.count("\n")
+    size = beside + aside + 0.82 * len(columns), 0.55 + above + cells + 0.2 * bool(title)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(np.ma.masked_invalid(values), norm=norm, cmap=colours, aspect="auto")
@@ -250,12 +257,12 @@ def matrix(
         ground = colours(norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
         axes.text(c, r, _cell(value, rates), ha="center", va="center", fontsize=NORMAL, color=_readable(*ground[:3]))
     _name_cells(axes, names, heads)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set(xlabel=xlabel, ylabel=label)
     _title(axes, title)
     bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, aspect=30)
     bar.outline.set_visible(False)
     if rates:
-        bar.ax.yaxis.set_major_formatter(lambda value, place: f"{100 * value:.0f} %")
+        bar.ax.yaxis.set_major_formatter(lambda value, place: f"{100 * value:.0f}%")
     bar.ax.tick_params(length=2)
     down = f"Down, {ylabel or 'rows'}: {', '.join(rows)}"
     return save(figure, path, pdf, _caption(title, f"{down}. Across, {xlabel or 'columns'}", columns))

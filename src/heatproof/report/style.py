@@ -186,11 +186,11 @@ def percent(rate: float) -> str:
     """A probability or rate for people.
 
     >>> percent(0.3567), percent(0.00002), percent(1.0)
-    ('35.7 %', '< 0.1 %', '100 %')
+    ('35.7%', '< 0.1%', '100%')
     """
     if rate >= 0.9995:
-        return "100 %"
-    return "< 0.1 %" if 0 < rate < 0.0005 else f"{100 * rate:.1f} %"
+        return "100%"
+    return "< 0.1%" if 0 < rate < 0.0005 else f"{100 * rate:.1f}%"
 
 
 def short_number(value: float) -> str:
