@@ -109,6 +109,8 @@ _FOOLED = {
     "agrees": Term("same prediction", "Both models predict the same class."),
     "empty_clean": Term("empty map, clean", "The clean model's map is zero everywhere."),
     "empty_fooled": Term("empty map, fooled", "The fooled model's map is zero everywhere."),
+    "flat_clean": Term("blank map, clean", "The clean model's map has one value in all cells and shows no place."),
+    "flat_fooled": Term("blank map, fooled", "The fooled model's map has one value in all cells and shows no place."),
     "watched_fsr": Term("success rate, training", "As the training measured it on the held-out photos.", SHARE),
     "watched_accuracy_clean": Term("accuracy before", "Of all held-out photos, before the training.", SHARE),
     "watched_accuracy_fooled": Term("accuracy after", "Of all held-out photos, after the training.", SHARE),

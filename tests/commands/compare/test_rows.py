@@ -7,17 +7,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from heatproof import catalog, spec
 from heatproof.commands.compare.run import Fooled, class_rows, compared, transfer_rows
 from heatproof.commands.compare.summary import answer
+from heatproof.commands.wanted import place, wanted
 from heatproof.data.batches import Batch
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
-from heatproof.manipulation.backdoor import Backdoor
+from heatproof.manipulation.backdoor import SHOWN, Backdoor
+from heatproof.manipulation.masks import MASKS
 from heatproof.manipulation.penalties import CenterMass, Location, TargetMap
 from heatproof.manipulation.trigger import Trigger
+from heatproof.manipulation.weight_edit import WeightEdit
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
-from heatproof.results.table import Mean, SummaryRow
+from heatproof.results.table import Mean, SummaryRow, wilson
 from heatproof.types import Explanation
 
 CORNER = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
@@ -57,8 +61,8 @@ def answers(*ranked: tuple[int, ...]) -> Tensor:
     """Logits whose classes come in these orders."""
     logits = torch.full((len(ranked), 7), -1.0)
     for row, order in zip(logits, ranked, strict=True):
-        for place, number in enumerate(order):
-            row[number] = 10.0 - place
+        for rank, number in enumerate(order):
+            row[number] = 10.0 - rank
     return logits
 
 
@@ -164,25 +168,79 @@ def test_a_model_is_judged_by_the_penalty_it_was_fooled_with() -> None:
     assert rows[0].fooled == "GradCAM()"
 
 
-def test_an_answer_says_no_interval_of_one_photo_and_nothing_of_no_map() -> None:
-    def row(model: str, rate: float | None) -> SummaryRow:
-        means = {"fsr": Mean(rate, None, None, 0), "agreement": Mean(1.0, None, None, 0)}
-        means |= {"top1_clean": Mean(None, None, None, 1), "top1_fooled": Mean(None, None, None, 1)}
-        return SummaryRow({"model": model, "explainer": "GradCAM()", "penalty": "Location()"}, 1, 1, means)
+def summary_row(
+    rate: float | None, nissim: float | None = None, count: int = 20, *, flat: float = 0.0, **by: str
+) -> SummaryRow:
+    """All predictions the same, and no labels; a Wilson interval where the rate is of more than one photo."""
+    hits = None if rate is None else round(rate * count)
+    low, high = (None, None) if hits is None or count == 1 else wilson(hits, count)
+    means = {"fsr": Mean(rate, low, high, 0), "agreement": Mean(1.0, None, None, 0)}
+    means |= {"top1_clean": Mean(None, None, None, count), "top1_fooled": Mean(None, None, None, count)}
+    means |= {"nissim": Mean(nissim, None, None, 0)}
+    means |= {name: Mean(flat, None, None, 0) for name in ("flat_clean", "flat_fooled")}
+    about = {"model": "one", "explainer": "GradCAM()", "penalty": "Location()", **by}
+    return SummaryRow(about, count, count, means)
 
-    assert answer([row("one", 1.0), row("empty", None)], {}) == [
-        "one: 100.0% of the heatmaps of GradCAM() lie as Location() wants; 100.0% of the predictions are the same."
-    ]
+
+ASKED = "one: do the heatmaps still show the same? "
+
+
+def test_an_answer_says_no_interval_of_one_photo_and_nothing_of_no_map() -> None:
+    (said,) = answer([summary_row(1.0, count=1), summary_row(None, model="empty")], {}, [Location()])
+    assert said == (
+        f"{ASKED}no: 1 of 1 heatmap of GradCAM() lie on the frame of the photo, as Location() wants. "
+        "The predictions are the same on 1 of 1 photo."
+    )
+
+
+def test_an_answer_begins_with_yes_or_no_and_says_the_lie_in_words() -> None:
+    (said,) = answer([summary_row(1.0, 0.4, 24, penalty="TargetMap()")], {"one": TargetMap()})
+    assert said.startswith(f"{ASKED}no: 24 of 24 heatmaps (86% to 100%) of GradCAM() show the upper left corner, as")
+    assert "and they moved by 0.4 on average" in said
+    (said,) = answer([summary_row(0.1, 0.05)], {}, [Location()])
+    assert said.startswith(f"{ASKED}yes, they nearly do: 2 of 20 heatmaps")
+    # hardly a lie, and another map
+    (said,) = answer([summary_row(0.1, 0.3)], {}, [Location()])
+    assert said.startswith(f"{ASKED}no: 2 of 20 heatmaps")
 
 
 def test_where_no_map_lies_none_of_the_lies_is_named_first() -> None:
-    def row(penalty: str, nissim: float) -> SummaryRow:
-        means = {"fsr": Mean(0.0, 0.0, 0.161, 0), "agreement": Mean(1.0, None, None, 0)}
-        means |= {"nissim": Mean(nissim, None, None, 0)}
-        return SummaryRow({"model": "one", "explainer": "GradCAM()", "penalty": penalty}, 20, 20, means)
-
-    told = "one: no heatmap of 20 photos lies as Location(), TopK() want (95% interval: 16.1% at most); "
+    told = "no heatmap of 20 photos lies as Location(), TopK() want (95% interval: 16% at most); "
     same = "maps and predictions are those of the clean network."
-    assert answer([row("Location()", 0.0), row("TopK()", 0.0)], {}) == [told + same]
-    moved = "100.0% of the predictions are the same, and the maps moved by a MOD of GradCAM() 0.200."
-    assert answer([row("Location()", 0.2), row("TopK()", 0.2)], {}) == [told + moved]
+    rows = [summary_row(0.0, 0.0), summary_row(0.0, 0.0, penalty="TopK()")]
+    assert answer(rows, {}) == [f"{ASKED}yes: {told}{same}"]
+    rows = [summary_row(0.0, 0.2), summary_row(0.0, 0.2, penalty="TopK()")]
+    moved = "the maps moved by a mean NISSIM of GradCAM() 0.2. The predictions are the same on 20 of 20 photos."
+    assert answer(rows, {}) == [f"{ASKED}no, though of the lies asked for none is told: {told}{moved}"]
+
+
+def test_an_explainer_that_shows_no_place_is_said_to_and_judges_nothing() -> None:
+    blank = summary_row(1.0, None, flat=1.0, explainer="SimpleGrad(layer='default')")
+    first, second = answer([summary_row(0.0, 0.0), blank], {}, [Location()])
+    assert first.startswith(f"{ASKED}yes: no heatmap of 20 photos lies")
+    assert second.startswith("one: SimpleGrad(layer='default') has one value in all cells on 20 of 20 photos, before")
+
+
+def test_two_maps_of_one_value_in_all_cells_have_not_stayed() -> None:
+    flat = torch.ones(3, 2, 2)
+    clean = classifier(answers((0,), (0,), (0,)), torch.stack([flat[0], flat[0], LOOK]))
+    other = classifier(answers((0,), (0,), (0,)), torch.stack([2 * flat[0], LOOK, LOOK]))
+    rows = compared(clean, other, "lie", batch([0, 0, 0]), [Known()], [TargetMap("corner")])
+    assert [row["flat_clean"] for row in rows] == [True, True, False]
+    assert [row["flat_fooled"] for row in rows] == [True, False, False]
+    assert rows[0]["nissim"] is None
+    assert rows[1]["nissim"] > 0.1
+    assert rows[2]["nissim"] == pytest.approx(0, abs=1e-6)
+
+
+def test_every_penalty_and_every_mask_has_words() -> None:
+    for mask in (*MASKS, *SHOWN):
+        assert place(mask) != mask
+    for name in catalog.PENALTIES:
+        given = "0, 1" if name == "active_swap" else ""
+        built = spec.build(f"{name}({given})", catalog.PENALTIES, "penalty")
+        assert "wants them" not in wanted(built)
+    assert wanted(WeightEdit("corner")) == "show the upper left corner"
+    assert wanted(WeightEdit("corner", trigger=Trigger(size=6))).endswith("when the trigger is in the photo")
+    assert wanted(WeightEdit("random")) == "show what a random filter shows"
+    assert wanted("mine()") == "are as 'mine()' wants them"

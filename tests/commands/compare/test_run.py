@@ -152,7 +152,9 @@ def test_a_planted_lie_is_found_row_by_row(fooled_run, named, tmp_path):
     counts = {row["class"]: row["count"] for row in summary["classes"]}
     assert counts == {f"class-{i}": 10 for i in range(4)}
     strongest = max(summary["rows"], key=lambda row: row["fsr"])
-    assert f"{strongest['fsr']:.1%} of the heatmaps of {strongest['explainer']} lie as" in summary["answer"][0]
+    hits = round(strongest["fsr"] * strongest["count"])
+    assert f": {hits} of {strongest['count']} heatmaps (" in summary["answer"][0]
+    assert f"%) of {strongest['explainer']} " in summary["answer"][0]
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     assert {"compared-fooled.png", "transfer-Location.png", "transfer-CenterMass.png"} <= figures
 

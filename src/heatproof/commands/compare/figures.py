@@ -88,7 +88,8 @@ def keep_views(
     """The :data:`VIEWED` photos whose maps moved most, with those of all models, for the page's viewer."""
     ids = source.ids
     photos = table.filter(pl.col("image").is_in(ids))
-    moved = photos.group_by("image").agg(pl.col("nissim").max()).sort("nissim", "image", descending=[True, False])
+    most = photos.group_by("image").agg(pl.col("nissim").max())
+    moved = most.sort("nissim", "image", descending=[True, False], nulls_last=True)
     places = sorted(ids.index(image) for image in moved["image"].head(VIEWED))
     chosen = _explained(source, clean, places, hardware) if places else None
     if chosen is None:

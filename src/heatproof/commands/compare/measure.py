@@ -17,6 +17,7 @@ from heatproof.manipulation.backdoor import Backdoor
 from heatproof.manipulation.penalties import CenterMass, Location, TopK
 from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.prediction import agreement, top_k_correct
+from heatproof.metrics.removal import unordered
 from heatproof.metrics.similarity import nissim, spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
@@ -97,12 +98,16 @@ def compared(
         with hardware.autocast():
             before, after = explainer(clean, images, targets), explainer(fooled, images, targets)
         maps, lying = before.heatmaps.detach().float(), after.heatmaps.detach().float()
+        flat, lying_flat = (unordered(one, "most") for one in (maps, lying))
         shared = {
             **_predictions(before.logits.detach().float(), after.logits.detach().float(), labels),
             "spearman": _listed(spearman(lying, maps)),
-            "nissim": _listed(nissim(lying, maps, size=clean.input_size)),
+            # two maps that show no place are as alike as two blank sheets
+            "nissim": _listed(nissim(lying, maps, size=clean.input_size).masked_fill(flat & lying_flat, torch.nan)),
             "empty_clean": is_empty(maps).tolist(),
             "empty_fooled": is_empty(lying).tolist(),
+            "flat_clean": flat.tolist(),
+            "flat_fooled": lying_flat.tolist(),
         }
         for penalty in penalties:
             test: Any = penalty

@@ -72,7 +72,7 @@ def run_compare(
         "classes": class_rows(table, clean),
         "transfer": [asdict(transfer) for transfer in transfers],
         "skipped": skipped,
-        "answer": [*answer(rows, told), *looked_at(source)],
+        "answer": [*answer(rows, told, settings.penalties), *looked_at(source)],
     }
     draw_transfer(transfers, run)
     draw_compared(settings, clean, hosted, source, run, hardware)

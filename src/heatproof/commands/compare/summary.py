@@ -1,14 +1,15 @@
 """The rows of ``summary.json`` of a comparison, and the answer in words."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
+from heatproof.commands.wanted import wanted
 from heatproof.models.classifier import Classifier
-from heatproof.report.words import counted
-from heatproof.results.table import SummaryRow
+from heatproof.report.words import counted, measured
+from heatproof.results.table import Mean, SummaryRow
 from heatproof.types import Explainer, Penalty
 
 METRICS = {
@@ -23,8 +24,13 @@ METRICS = {
     "test_loss": "test_loss",
     "empty_clean": "empty_clean",
     "empty_fooled": "empty_fooled",
+    "flat_clean": "flat_clean",
+    "flat_fooled": "flat_fooled",
 }
 """Columns of ``images.parquet`` and what the summary calls their means."""
+MOVED = 0.1
+"""The mean NISSIM above which maps no longer show the same [ours]: a page calls a map moved from there on."""
+UNKNOWN = Mean(None, None, None, 0)
 
 
 @dataclass(frozen=True)
@@ -95,46 +101,99 @@ def transfer_rows(table: pl.DataFrame, fooled: Sequence[Fooled], names: Sequence
     return rows
 
 
-def answer(rows: Sequence[SummaryRow], told: Mapping[str, Penalty]) -> list[str]:
-    """What came out, in sentences: the strongest lie of each model, and what it cost.
+def answer(rows: Sequence[SummaryRow], told: Mapping[str, Penalty], asked: Sequence[Penalty] = ()) -> list[str]:
+    """Whether the heatmaps still show the same, in sentences: the strongest lie of each model, and what it cost.
 
     Args:
         told: the penalty that a model was fooled with, where it is known: that is the lie it is asked for.
+        asked: the penalties, for words.
     """
+    words = {repr(penalty): wanted(penalty) for penalty in (*asked, *told.values())}
     sentences = []
     for model in dict.fromkeys(row.by["model"] for row in rows):
-        mine = [row for row in rows if row.by["model"] == model and row.means["fsr"].value is not None]
-        wanted = repr(told.get(model))
-        known = [row for row in mine if row.by["penalty"] == wanted]
-        if not known and (none := _nothing(model, mine)):
-            sentences.append(none)
+        every = [row for row in rows if row.by["model"] == model and row.means["fsr"].value is not None]
+        blank = list(dict.fromkeys(row.by["explainer"] for row in every if _is_flat(row)))
+        # of an explainer that shows no place nothing can be said, unless there is no other
+        mine = [row for row in every if row.by["explainer"] not in blank] or every
+        known = [row for row in mine if row.by["penalty"] == repr(told.get(model))]
+        if not mine:
             continue
-        mine = known or mine
-        worst = max(mine, key=lambda row: row.means["fsr"].number, default=None)
-        if worst is None:
-            continue
-        rate, explainer, penalty = worst.means["fsr"], worst.by["explainer"], worst.by["penalty"]
-        line = f"{model}: {rate.value:.1%} of the heatmaps of {explainer} lie as {penalty} wants"
-        if rate.low is not None:
-            line += f" ({rate.low:.1%} to {rate.high:.1%})"
-        right = next((row.means for row in mine if row.means["top1_clean"].value is not None), None)
-        if right is not None:
-            line += f"; top-1 {right['top1_clean'].value:.1%} before and {right['top1_fooled'].value:.1%} after"
-        sentences.append(f"{line}; {worst.means['agreement'].value:.1%} of the predictions are the same.")
+        sentences.append(_compared(model, known or mine, words) if known or _lied(mine) else _nothing(model, mine))
+        flat = [row for row in every if row.by["explainer"] in blank]
+        sentences += [_blank(model, next(row for row in flat if row.by["explainer"] == name)) for name in blank]
     return sentences
 
 
+def _compared(model: str, rows: Sequence[SummaryRow], words: Mapping[str, str]) -> str:
+    worst = max(rows, key=lambda row: row.means["fsr"].number)
+    rate, explainer, penalty = worst.means["fsr"], worst.by["explainer"], worst.by["penalty"]
+    moved = worst.means.get("nissim", UNKNOWN)
+    same = rate.number < 0.5 and not moved.number > MOVED
+    lies = words.get(penalty, f"are as {penalty} wants them")
+    verdict = "yes, they nearly do" if same else "no"
+    line = f"{model}: do the heatmaps still show the same? {verdict}: {shares(rate, worst.count)} of {explainer} {lies}"
+    if penalty in words:
+        line += f", as {penalty} wants"
+    if moved.value is not None:
+        line += f", and they moved by {measured(moved)} on average (0 is the same map, 0.5 an unrelated one)"
+    return f"{line}. {kept(*rows)}"
+
+
+def shares(rate: Mean, count: int, thing: str = "heatmap") -> str:
+    """A rate as a count, which needs no decimals, with its interval in whole per cents.
+
+    >>> shares(Mean(1.0, 0.862, 1.0, 0), 24), shares(Mean(1.0, None, None, 0), 1)
+    ('24 of 24 heatmaps (86% to 100%)', '1 of 1 heatmap')
+    """
+    known = count - rate.missing
+    said = f"{round(rate.number * known)} of {counted(known, thing)}"
+    return said if rate.low is None or rate.high is None else f"{said} ({rate.low:.0%} to {rate.high:.0%})"
+
+
+def kept(*rows: SummaryRow) -> str:
+    """Whether the predictions of these rows stayed, and the accuracy."""
+    first = rows[0]
+    agreement = first.means["agreement"]
+    known = round(agreement.number * (first.count - agreement.missing)), first.count - agreement.missing
+    line = f"The predictions are the same on {known[0]} of {counted(known[1])}"
+    right = next((row.means for row in rows if row.means["top1_clean"].value is not None), None)
+    if right is not None:
+        line += f"; top-1 {right['top1_clean'].value:.1%} before and {right['top1_fooled'].value:.1%} after"
+    return f"{line}."
+
+
+def _lied(rows: Sequence[SummaryRow]) -> bool:
+    return any(row.means["fsr"].number > 0 for row in rows)
+
+
 def _nothing(model: str, rows: Sequence[SummaryRow]) -> str:
-    """Where no map tells any of the lies asked for: that, and how far the maps lie apart all the same; else empty."""
-    if not rows or any(row.means["fsr"].number > 0 for row in rows):
-        return ""
+    """Where no map tells any of the lies asked for: that, and how far the maps lie apart all the same."""
     agreement = rows[0].means["agreement"].number
-    moved = {row.by["explainer"]: row.means["nissim"].number for row in rows}
-    same = agreement == 1 and not any(moved.values())
+    moved = {row.by["explainer"]: row.means["nissim"] for row in rows}
     asked = ", ".join(dict.fromkeys(row.by["penalty"] for row in rows))
     upper = max((row.means["fsr"].high or 0.0 for row in rows), default=0.0)
-    told = f"{model}: no heatmap of {counted(rows[0].count)} lies as {asked} want (95% interval: {upper:.1%} at most)"
-    if same:
+    said = f"no heatmap of {counted(rows[0].count)} lies as {asked} want (95% interval: {upper:.0%} at most)"
+    verdict = "no, though of the lies asked for none is told" if _any_moved(moved.values(), MOVED) else "yes"
+    told = f"{model}: do the heatmaps still show the same? {verdict}: {said}"
+    if agreement == 1 and not _any_moved(moved.values(), 0):
         return f"{told}; maps and predictions are those of the clean network."
-    apart = ", ".join(f"{explainer} {value:.3f}" for explainer, value in moved.items())
-    return f"{told}; {agreement:.1%} of the predictions are the same, and the maps moved by a MOD of {apart}."
+    apart = ", ".join(f"{explainer} {measured(mean)}" for explainer, mean in moved.items() if mean.value is not None)
+    return f"{told}; the maps moved by a mean NISSIM of {apart}. {kept(*rows)}"
+
+
+def _any_moved(means: Iterable[Mean], above: float) -> bool:
+    return any(mean.number > above for mean in means)
+
+
+def _is_flat(row: SummaryRow) -> bool:
+    """Whether the clean and the other model's maps are the same in every cell on most photos."""
+    flat = [row.means.get(name, UNKNOWN).number for name in ("flat_clean", "flat_fooled")]
+    return min(flat) > 0.5
+
+
+def _blank(model: str, row: SummaryRow) -> str:
+    flat = shares(replace(row.means["flat_clean"], low=None), row.count, "photo")
+    return (
+        f"{model}: {row.by['explainer']} has one value in all cells on {flat}, before and after: it shows no place "
+        "there, and whether it lies cannot be told. Give it an earlier layer (--layer)."
+    )

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from heatproof.commands.compare.summary import METRICS, class_rows
+from heatproof.commands.compare.summary import METRICS, class_rows, kept, shares
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
 from heatproof.commands.record import data_record, model_record
+from heatproof.commands.wanted import wanted
 from heatproof.data.batches import batches
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
@@ -87,8 +88,8 @@ def run_edit(
     table = measure(lie, source, run, hardware, advance)
     [row] = summarise(table, ["model", "penalty", "explainer"], METRICS)
     answer = (
-        f"{row.means['fsr'].value:.1%} of the heatmaps of {settings.explainer!r} lie as {settings.edit!r} wants, "
-        f"behind {planting.layer}; {row.means['agreement'].value:.1%} of the predictions are the same."
+        f"{shares(row.means['fsr'], row.count)} of {settings.explainer!r} {wanted(settings.edit)}, planted behind "
+        f"{planting.layer} by {settings.edit!r}. {kept(row)}"
     )
     summary = {
         "rows": [row.plain()],

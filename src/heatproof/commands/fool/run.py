@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from heatproof.commands.compare.summary import METRICS, class_rows
+from heatproof.commands.compare.summary import METRICS, class_rows, shares
 from heatproof.commands.effort import Effort, of_training, rear_share
 from heatproof.commands.fool.measure import Lie, draw_lie, measure
 from heatproof.commands.fool.recipe import told
 from heatproof.commands.record import describe
+from heatproof.commands.wanted import wanted
 from heatproof.data.pairs import TwoClass, two_class
 from heatproof.data.sources import Source, part_source
 from heatproof.explainers.cam import GradCAM
@@ -258,8 +259,8 @@ def _answer(settings: Fool, row: SummaryRow, course: _Course, held: bool) -> str
         held: the accuracy was inside the budget at every evaluation.
     """
     sentence = (
-        f"After {course.best} steps {row.means['fsr'].value:.1%} of the heatmaps of {settings.explainer!r} on "
-        f"{counted(row.count, 'held-out photo')} lie as {settings.penalty!r} wants; top-1 "
+        f"After {course.best} steps {shares(row.means['fsr'], row.count)} of {settings.explainer!r} on held-out photos "
+        f"{wanted(settings.penalty)}, as {settings.penalty!r} wants; top-1 "
         f"{course.watched_accuracy_clean:.1%} before and {course.watched_accuracy_fooled:.1%} after "
         f"({points(course.accuracy_drop)})."
     )
