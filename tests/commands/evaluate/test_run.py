@@ -28,8 +28,9 @@ from heatproof.metrics.robustness import Infidelity, SensitivityMax
 from heatproof.metrics.stability import Stability
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.processes import Processes
+from heatproof.report import words
 from heatproof.results.run import Run
-from heatproof.results.table import Mean, SummaryRow
+from heatproof.results.table import Mean, SummaryRow, summarise
 from heatproof.types import Explanation, settings
 from networks import small
 
@@ -88,7 +89,11 @@ def test_every_metric_has_its_column_and_its_interval(tmp_path, source, boxes):
     whole, *conditions = summary["rows"]
     for column in ASKED.columns:
         low, value, high = (whole[f"{column.name}{end}"] for end in ("_low", "", "_high"))
-        assert low <= value <= high
+        if column.rate:
+            assert low <= value <= high
+        else:
+            assert (low, high) == (None, None), "five photos are too few for a bootstrap"
+            assert value is not None
     assert whole["count"] == 5
     assert whole["pointing_game_missing"] == 2
     blocks, levels = conditions[:2], conditions[2:]
@@ -197,22 +202,62 @@ def test_the_best_by_direction_and_a_tie_is_a_tie():
 
 
 def test_explainers_without_values_are_not_ranked():
-    maps = table_of(good=[0.5, 0.6, 0.7, 0.8], empty=[None, None, None, 0.1])
+    maps = table_of(good=[0.5, 0.6, 0.7, 0.8] * 2, empty=[None, None, None, 0.1] * 2)
     found = rank(maps, Column("aopc", "up", "", ""), ["good", "empty"])
     assert (found.order, found.unknown) == (["good"], ["empty"])
+    assert rank(table_of(a=[0.5] * 5), Column("aopc", "up", "", ""), ["a"]).order == [], "five photos rank nothing"
     nothing = rank(table_of(a=[None, None], b=[None, None]), Column("aopc", "up", "", ""), ["a", "b"])
     assert (nothing.order, nothing.unknown) == ([], ["a", "b"])
 
 
 def test_what_cannot_be_ranked_is_said():
     asked = Evaluate((GradCAM(), SimpleGrad()), (AOPC(5),))
-    maps = table_of(**{"GradCAM()": [0.5, 0.6, 0.7, 0.8], "SimpleGrad()": [None, None, None, 0.1]})
+    maps = table_of(**{"GradCAM()": [0.5, 0.6, 0.7, 0.8] * 2, "SimpleGrad()": [None, None, None, 0.1] * 2})
     told = answer(asked, maps, [])
-    assert told[0].startswith("Only GradCAM() (0.650) can be measured by aopc. SimpleGrad() cannot be told: too few")
+    assert told[0].startswith("Only GradCAM() (0.65) can be measured by aopc (mean fall of the class's probability")
+    assert told[0].endswith("higher is better). SimpleGrad() cannot be told: too few maps have a value.")
     maps = table_of(**{"GradCAM()": [None, None], "SimpleGrad()": [None, 0.5]})
     told = answer(asked, maps, [])
     assert told[0].startswith("Cannot tell which explainer is")
     assert told[0].endswith("too few photos on which every map has a value of aopc.")
+
+
+@pytest.mark.parametrize(
+    ("by_road", "said"),
+    [
+        ((0.2, 0.4), "By the other metrics: GradCAM() ("),
+        ((0.4, 0.2), "The metrics disagree: SimpleGrad() ("),
+        ((0.3, 0.3), "are tied"),
+    ],
+)
+def test_metrics_that_point_another_way_are_said_to_and_each_is_explained(by_road, said):
+    """Lower is better by both: Grad-CAM is first by deletion, and by road as the case may be."""
+    asked = Evaluate((GradCAM(), SimpleGrad()), (Deletion(4), ROAD()))
+    noise = np.random.default_rng(0).normal(0, 0.01, (2, 20))
+    rows = [
+        {"image": str(i), "explainer": name, "empty": False, "deletion": deletion, "road": road + noise[place, i]}
+        for place, (name, deletion, road) in enumerate(
+            [("GradCAM()", 0.25, by_road[0]), ("SimpleGrad()", 0.5, by_road[1])]
+        )
+        for i in range(20)
+    ]
+    first, second, *_ = answer(asked, pl.DataFrame(rows), [])
+    assert first.startswith("GradCAM() (0.25) is the most faithful here, by deletion (area under the class's")
+    assert said in second
+    assert (
+        "by road (mean probability of the class as pixels are removed and imputed, most relevant first; lower is"
+        in (second)
+    )
+
+
+def test_answers_have_the_digits_of_the_table():
+    values = np.random.default_rng(0).normal(0.2, 0.1, 24)
+    found = rank(table_of(a=list(values), b=list(values + 1)), Column("aopc", "down", "", ""), ["a", "b"])
+    (row,) = summarise(pl.DataFrame({"image": [str(i) for i in range(24)], "aopc": values}), [], ["aopc"])
+    low, high = row.means["aopc"].low, row.means["aopc"].high
+    assert low is not None
+    assert high is not None
+    assert words.measured(found.means[0]).split()[0] == words.with_interval(float(values.mean()), low, high)[0]
 
 
 def test_one_photo_tells_nothing_of_chance():

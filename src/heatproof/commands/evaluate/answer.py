@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from heatproof.commands.evaluate.measure import Evaluate
 from heatproof.commands.evaluate.summary import of_maps
 from heatproof.explainers.random_map import RandomMap
 from heatproof.metrics.evaluation import Column, Question
 from heatproof.metrics.randomisation import Randomisation
-from heatproof.results.table import PairedTest, SummaryRow, paired_test
+from heatproof.report.words import counted, measured
+from heatproof.results.table import FEWEST_IMAGES, Mean, PairedTest, SummaryRow, interval, paired_test
 
 STAYS = 0.5
 """Rank correlation of absolute maps above which a map is said to stay when the weights are drawn anew [ours]."""
@@ -31,7 +33,7 @@ class Ranking:
 
     Attributes:
         order: the best first.
-        means: of each of them.
+        means: of each of them, with its interval.
         behind: of each but the first, how far it lies behind the first on the same photos, positive is worse.
         unknown: explainers without enough values.
         count: photos.
@@ -39,7 +41,7 @@ class Ranking:
 
     column: Column
     order: list[str]
-    means: list[float]
+    means: list[Mean]
     behind: list[PairedTest]
     unknown: list[str]
     count: int
@@ -78,52 +80,72 @@ def rank(maps: pl.DataFrame, column: Column, explainers: Sequence[str]) -> Ranki
     known = [name for name in explainers if np.isfinite(values[name]).mean() >= FEWEST_KNOWN]
     unknown = [name for name in explainers if name not in known]
     shared = np.isfinite(np.stack([values[name] for name in known])).all(0) if known else np.zeros(0, bool)
-    if shared.sum() < 2:
+    if shared.sum() < FEWEST_IMAGES:
         return Ranking(column, [], [], [], list(explainers), int(shared.sum()))
     sign = -1 if column.better == "down" else 1
-    means = {name: float(values[name][shared].mean()) for name in known}
-    order = sorted(known, key=lambda name: -sign * means[name])
+    means = {name: _mean(values[name][shared]) for name in known}
+    order = sorted(known, key=lambda name: -sign * means[name].number)
     first = sign * values[order[0]][shared]
     behind = [paired_test(first, sign * values[name][shared]) for name in order[1:]]
     return Ranking(column, order, [means[name] for name in order], behind, unknown, int(shared.sum()))
 
 
+def _mean(values: NDArray[np.float64]) -> Mean:
+    found = interval(values)
+    return Mean(found.value, found.low, found.high, 0)
+
+
+def _told(column: Column) -> str:
+    """A metric with what it measures and which way is better."""
+    way = "lower" if column.better == "down" else "higher"
+    return f"{column.name} ({column.meaning}; {way} is better)" if column.meaning else column.name
+
+
+def _short(mean: Mean) -> str:
+    """The value alone, with the digits that the table shows."""
+    return measured(mean).split()[0]
+
+
 def _best(words: str, ranking: Ranking) -> str:
-    name = ranking.column.name
+    name, by = ranking.column.name, _told(ranking.column)
     if not ranking.order:
         return f"Cannot tell which explainer is {words}: too few photos on which every map has a value of {name}."
-    shown = [f"{explainer} ({mean:.3f})" for explainer, mean in zip(ranking.order, ranking.means, strict=True)]
+    shown = [f"{explainer} ({_short(mean)})" for explainer, mean in zip(ranking.order, ranking.means, strict=True)]
     without = f" {' and '.join(ranking.unknown)} cannot be told: too few maps have a value." if ranking.unknown else ""
     if not ranking.behind:
-        return f"Only {shown[0]} can be measured by {name}.{without}"
+        return f"Only {shown[0]} can be measured by {by}.{without}"
     if ranking.tied:
         tied = [text for text, explainer in zip(shown, ranking.order, strict=True) if explainer in ranking.tied]
         worse = [text for text in shown[1:] if text not in tied]
         test = ranking.behind[ranking.order.index(ranking.tied[0]) - 1]
         below = f"; {_listed(worse)} behind" if worse else ""
         return (
-            f"Cannot tell which explainer is {words}, by {name}: {shown[0]} and {_listed(tied)} are tied "
-            f"(apart by {_span(test)} on the same {ranking.count} photos){below}.{without}"
+            f"Cannot tell which explainer is {words}, by {by}: {shown[0]} and {_listed(tied)} are tied (apart "
+            f"by {_span(test)} on the same {ranking.count} photos){below}.{without}"
         )
     return (
-        f"{shown[0]} is {words} here, by {name}: {shown[1]} is {_span(ranking.behind[0])} behind on the same "
+        f"{shown[0]} is {words} here, by {by}: {shown[1]} is {_span(ranking.behind[0])} behind on the same "
         f"{ranking.count} photos{f', then {_listed(shown[2:])}' if shown[2:] else ''}.{without}"
     )
 
 
 def _others(rankings: Sequence[Ranking]) -> list[str]:
-    """Whether the question's other metrics put the same explainer first."""
-    first, rest = rankings[0], rankings[1:]
-    if not first.order or first.tied or not rest:
+    """Whether the question's other metrics put the same explainer first, or point another way."""
+    first, rest = rankings[0], [ranking for ranking in rankings[1:] if ranking.behind]
+    if not first.behind or not rest:
         return []
-    same = [r.column.name for r in rest if r.order[:1] == first.order[:1] and not r.tied]
-    tied = [r.column.name for r in rest if r.tied or not r.order]
-    certain = [r for r in rest if r.order and not r.tied]
-    other = [f"{r.order[0]} by {r.column.name}" for r in certain if r.order[0] != first.order[0]]
-    clauses = [f"the same by {_listed(same)}"] if same else []
-    clauses += other
-    clauses += [f"a tie by {_listed(tied)}"] if tied else []
-    return [f"By the other metrics: {'; '.join(clauses)}."]
+    leads = [ranking.order[0] for ranking in (first, *rest) if not ranking.tied]
+    heading = "The metrics disagree" if len(set(leads)) > 1 else "By the other metrics"
+    clauses = []
+    for ranking in rest:
+        best, second = (f"{ranking.order[n]} ({_short(ranking.means[n])})" for n in (0, 1))
+        by = _told(ranking.column)
+        if ranking.tied:
+            other = "" if ranking.order[0] == first.order[0] else ", pointing the other way"
+            clauses.append(f"{best} and {second} are tied{other} by {by}")
+        else:
+            clauses.append(f"{best} before {second} by {by}")
+    return [f"{heading}: {'; '.join(clauses)}."]
 
 
 def _empty(own: pl.DataFrame) -> str:
@@ -147,8 +169,7 @@ def _chance(own: pl.DataFrame) -> str:
         verdict = "is more faithful than chance"
     elif test.high < 0:
         verdict = "is LESS faithful than chance"
-    far = f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
-    return f"AOPC lies {far} from that of a random order: the map {verdict}."
+    return f"its AOPC less that of a random order is {_span(test)}: the map {verdict}."
 
 
 def _stays(settings: Evaluate, explainer: str, rows: Sequence[SummaryRow]) -> str:
@@ -166,6 +187,8 @@ def _stays(settings: Evaluate, explainer: str, rows: Sequence[SummaryRow]) -> st
     likeness, block = last.means[_LIKENESS], last.by["randomised"]
     value, low, high = likeness.value, likeness.low, likeness.high
     what = f"everything down to {block}" if test.mode == "cascading" else block
+    if value is not None and low is None and not likeness.missing:
+        return f"cannot tell whether it passes the randomisation test: {counted(last.count)} are too few."
     if value is None or low is None or high is None or likeness.missing > (1 - FEWEST_KNOWN) * last.rows:
         return (
             f"cannot tell whether it passes the randomisation test: with {what} drawn anew {likeness.missing} of "
@@ -177,13 +200,13 @@ def _stays(settings: Evaluate, explainer: str, rows: Sequence[SummaryRow]) -> st
     elif high < STAYS:
         verdict = "passes the randomisation test"
     return (
-        f"{verdict}: with {what} drawn anew the map's rank correlation with the true one is {value:.2f} "
-        f"[{low:.2f}, {high:.2f}] (1: the same map; the line is drawn at {STAYS})."
+        f"{verdict}: with {what} drawn anew the map's rank correlation with the true one is "
+        f"{measured(likeness)} (1: the same map; the line is drawn at {STAYS})."
     )
 
 
 def _span(test: PairedTest) -> str:
-    return f"{test.difference:.3f} [{test.low:.3f}, {test.high:.3f}]"
+    return measured(Mean(test.difference, test.low, test.high, 0))
 
 
 def _listed(names: Sequence[str]) -> str:

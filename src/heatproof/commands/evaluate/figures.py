@@ -22,6 +22,9 @@ from heatproof.results.table import SummaryRow
 from heatproof.results.viewer import View, add_view
 from heatproof.types import is_signed
 
+VIEWED = 24
+"""Photos in the page's viewer, those on which the explainers differ most."""
+
 
 def draw_curves(settings: Evaluate, run: Run) -> None:
     """``figures/<column>.png`` of every metric with curves: a line with its interval per explainer."""
@@ -97,7 +100,8 @@ def draw_gallery(
     """
     column = settings.columns[0] if settings.columns else None
     panels, labels = [], []
-    for image, values in _most_apart(settings, of_maps(settings, table), column.name if column else "").items():
+    apart = _most_apart(of_maps(settings, table), column.name if column else "", max(settings.shown, VIEWED))
+    for image, values in apart.items() if settings.shown else ():
         pixels = fit(source[source.ids.index(image)].image, model.preprocessing)
         photo = pixels.permute(1, 2, 0).numpy()
         row, maps = [Panel(photo=photo, caption=image)], []
@@ -118,8 +122,9 @@ def draw_gallery(
                     columns={"explainer": repr(explainer), "target": target},
                 )
             )
-        panels.append(row)
-        labels.append("" if target is None else model.class_name(target))
+        if len(panels) < settings.shown:
+            panels.append(row)
+            labels.append("" if target is None else model.class_name(target))
         add_view(run, image, (photo * 255).round().astype(np.uint8), maps)
     if panels:
         gallery(
@@ -131,13 +136,13 @@ def draw_gallery(
         )
 
 
-def _most_apart(settings: Evaluate, maps: pl.DataFrame, column: str) -> dict[str, dict[str, float | None]]:
+def _most_apart(maps: pl.DataFrame, column: str, count: int) -> dict[str, dict[str, float | None]]:
     """The photos with the widest span of a column over the explainers, with its values by explainer."""
     if not column:
-        return {image: {} for image in maps["image"].unique(maintain_order=True).to_list()[: settings.shown]}
+        return {image: {} for image in maps["image"].unique(maintain_order=True).to_list()[:count]}
     values = pl.col(column).cast(pl.Float64).fill_nan(None)
     span = maps.group_by("image").agg((values.max() - values.min()).fill_null(0.0).alias("span"))
-    chosen = span.sort(["span", "image"], descending=[True, False])["image"].to_list()[: settings.shown]
+    chosen = span.sort(["span", "image"], descending=[True, False])["image"].to_list()[:count]
     return {
         image: dict(maps.filter(pl.col("image") == image).select("explainer", values).iter_rows()) for image in chosen
     }
