@@ -51,7 +51,10 @@ def test_a_run_folder_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture) 
     defended = summary["rows"][-1]
     assert defended["method"] == "Alignment(beta=20)"
     assert defended["steps"] == defended["best"] == 2
-    assert 0 <= defended["overlap_low"] <= defended["overlap"] <= defended["overlap_high"] <= 1
+    assert (defended["overlap_low"], defended["overlap_high"]) == (None, None), "of two photos"
+    assert 0 <= defended["overlap"] <= 1
+    assert 0 <= defended["accuracy_low"] <= defended["accuracy"] <= defended["accuracy_high"] <= 1
+    assert any("those after step 2 of 2" in sentence for sentence in summary["answer"])
     assert any("Softplus of beta 20 took the place of ReLU" in sentence for sentence in summary["answer"])
     images = pl.read_parquet(out / "images.parquet")
     assert images.height == 6 * 2

@@ -24,6 +24,9 @@ def test_curves_have_bands_references_and_colours_of_their_own(caught):
     lines = [line for line in axes.lines if line.get_label() != "noise"]
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 10
     assert len(axes.collections) == 10
+    curves(series, "x.png", xlabel="step", ylabel="", marks={"handed out": 0.1})
+    (mark,) = [line for line in caught[1].axes[0].lines if line.get_label() == "handed out"]
+    assert list(mark.get_xdata()) == [0.1, 0.1]
     assert axes.get_ylim()[0] == 0
     caught[0].canvas.draw()
     with pytest.raises(InputError, match="curve 'a'"):

@@ -69,6 +69,7 @@ def curves(
     ylabel: str,
     title: str = "",
     references: Mapping[str, float] | None = None,
+    marks: Mapping[str, float] | None = None,
     ylim: tuple[float | None, float | None] | None = None,
     xlog: bool = False,
     xticks: Mapping[float, str] | None = None,
@@ -83,6 +84,7 @@ def curves(
         ylabel: the meaning, unit and direction of y.
         title: over the plot; may be empty.
         references: levels of y drawn as dashed lines, by name.
+        marks: values of x drawn as upright dotted lines, by name.
         ylim: the ends of the y axis; None leaves an end to the data.
         xlog: whether x is logarithmic.
         xticks: texts at values of x, instead of numbers of the axis's own choice.
@@ -102,6 +104,8 @@ def curves(
     for i, (name, level) in enumerate((references or {}).items()):
         style = ((0, (4, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)))[i % 3]
         axes.axhline(level, color=MUTED, linewidth=0.9, linestyle=style, label=fit(name, 1.6, SMALL + 0.5, lines=3))
+    for name, place in (marks or {}).items():
+        axes.axvline(place, color=INK, linewidth=0.9, linestyle=":", label=fit(name, 1.6, SMALL + 0.5, lines=3))
     if xlog:
         axes.set_xscale("log")
         # text is never read as formulas here, and matplotlib's own labels of a logarithmic axis are formulas

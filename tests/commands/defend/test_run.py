@@ -4,18 +4,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 import heatproof as hp
 from heatproof.commands.defend.figures import draw_course
 from heatproof.commands.defend.measure import Judged
-from heatproof.commands.defend.run import DEFENDED, GIVEN, Defend, answer, run_defend
+from heatproof.commands.defend.run import DEFENDED, GIVEN, Defend, answer, gained, run_defend
 from heatproof.commands.photos import open_photos
 from heatproof.errors import InputError
 from heatproof.models.altered import Alteration
 from heatproof.models.loading import load
 from heatproof.results.run import Run
-from heatproof.results.table import Mean, SummaryRow
+from heatproof.results.table import Mean, SummaryRow, summarise
 from heatproof.robust.methods import Plain
 from heatproof.training.history import History
 from heatproof.training.settings import FineTune
@@ -38,7 +40,9 @@ def test_a_course_needs_two_looks(tmp_path: Path) -> None:
 
 
 def test_a_training_that_ended_early_says_why() -> None:
-    history = History(best=6, stopped="no better checkpoint in 3 looks at the held-out images, at step 9")
+    history = History(
+        [{"step": 9}], best=6, stopped="no better checkpoint in 3 looks at the held-out images, at step 9"
+    )
     found: Any = SimpleNamespace(
         changed=True, accuracy_before=0.9, accuracy_after=0.89, alteration=Alteration(), history=history
     )
@@ -47,14 +51,45 @@ def test_a_training_that_ended_early_says_why() -> None:
         for name, value in ((GIVEN, 0.25), (DEFENDED, 0.5))
     ]
     networks: dict[str, Judged] = {}
-    told = answer(Defend(method=Plain()), networks, rows, found)
-    assert told[0].endswith("50% of its highest cells stay the highest after Plain(), 25% before.")
+    told = answer(Defend(method=Plain()), networks, rows, found, 40, {})
+    assert told[0].endswith(
+        "of 8 held-out photos, 50% of its highest cells stay the highest after Plain(), 25% before."
+    )
+    kept = "those after step 6 of 9, the last at which the accuracy was seen to be inside the budget."
     assert told[1:] == [
-        "The accuracy on the held-out photos goes from 90.0% to 89.0% (1.0 points lost).",
+        f"The weights handed out are {kept}",
+        "The accuracy on 40 held-out photos goes from 90.0% to 89.0% (1.0 points lost).",
         "It ended early: no better checkpoint in 3 looks at the held-out images, at step 9.",
     ]
-    found.history = History(best=6)
-    assert answer(Defend(method=Plain()), networks, rows, found) == told[:2]
+    found.history = History([{"step": 9}], best=6)
+    assert answer(Defend(method=Plain()), networks, rows, found, 40, {}) == told[:3]
+
+
+@pytest.mark.parametrize(
+    ("photos", "more", "verdict"),
+    [
+        (8, 0.2, "The maps hold still better: the share of highest cells that stay changed by 20.0 ["),
+        (8, -0.2, "The maps hold still worse: the share of highest cells that stay changed by -20.0 ["),
+        (8, 0.0, "No difference that can be told: the share of highest cells that stay changed by "),
+        (5, 0.2, "Too few photos to tell whether the maps hold still better (5 photos)."),
+    ],
+)
+def test_better_worse_or_no_difference_is_said_of_the_same_photos(photos: int, more: float, verdict: str) -> None:
+    epsilon = 4 / 255
+    noise = np.resize([-0.02, 0.02, -0.01, 0.01], photos)
+    table = pl.DataFrame(
+        [
+            {"image": str(i), "network": name, "epsilon": epsilon, "topk_intersection": 0.1 * i + value}
+            for name, values in ((GIVEN, np.zeros(photos)), (DEFENDED, more + noise))
+            for i, value in enumerate(values)
+        ]
+    )
+    found: Any = SimpleNamespace(
+        changed=True, accuracy_before=0.9, accuracy_after=0.9, alteration=Alteration(), history=History(best=6)
+    )
+    rows = summarise(table, ["network", "epsilon"], {"topk_intersection": "overlap"})
+    told = answer(Defend(method=Plain()), {}, rows, found, 40, gained(table))
+    assert told[0].startswith(verdict)
 
 
 def test_a_process_beside_the_first_trains_and_leaves_the_rest_to_it(tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def draw_course(history: History, before: float, run: Run) -> None:
         run.path("figures/course.png"),
         xlabel="step",
         ylabel="mean over held-out photos (up)",
+        title=f"The training; the weights after step {history.best} were handed out",
         references={"accuracy before": before},
+        marks={f"handed out: step {history.best}": history.best},
         ylim=(0, 1.02),
     )
 
@@ -49,7 +51,7 @@ def draw_trade(networks: Sequence[Judged], rows: Sequence[SummaryRow], run: Run)
     curves(
         series,
         run.path("figures/overlap.png"),
-        xlabel="top-1 accuracy on the held-out photos, in per cent (up)",
+        xlabel="top-1 accuracy on the held-out photos, in % (up)",
         ylabel="overlap of the highest cells (up)",
         ylim=(0, 1.02),
     )

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import polars as pl
+
 from heatproof.commands.defend.figures import draw_course, draw_maps, draw_trade
 from heatproof.commands.defend.measure import METRICS, SORT, Judged, measure
 from heatproof.commands.effort import Effort, of_training
@@ -15,11 +18,11 @@ from heatproof.models.altered import Alteration
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.record import ALTERED
-from heatproof.report.words import points
+from heatproof.report.words import counted, measured, points
 from heatproof.results.checkpoint import FileCheckpoint
 from heatproof.results.run import Run
 from heatproof.results.skipped import NotingCheckpoint, all_skipped
-from heatproof.results.table import SummaryRow, summarise
+from heatproof.results.table import Mean, PairedTest, SummaryRow, paired_test, summarise, wilson
 from heatproof.robust.attack import MapAttack
 from heatproof.robust.methods import Alignment, Method, Plain
 from heatproof.robust.train import FEWEST_PHOTOS, RECIPE, WATCHED, WATCHING, Defended, train_robustly
@@ -137,14 +140,19 @@ def run_defend(
         hardware,
         lambda count: advance("attacking", count),
     )
-    rows = summarise(run.merge(SORT), ["network", "epsilon"], METRICS)
+    table = run.merge(SORT)
+    rows = summarise(table, ["network", "epsilon"], METRICS)
     order = [network.name for network in networks]
     rows = sorted(rows, key=lambda row: (row.by["epsilon"], order.index(row.by["network"])))
     draw_course(found.history, found.accuracy_before, run)
     draw_trade(networks, rows, run)
     strongest = replace(settings.attack, epsilon=max(settings.epsilons))
     draw_maps(settings.explainer, settings.shown, networks, strongest, judged, run, hardware)
-    summary = _summary(settings, networks, rows, found, all_skipped(run, source, held_out))
+    skipped = all_skipped(run, source, held_out)
+    unread = {entry.get("image") for entry in skipped} & set(held_out.ids)
+    summary = _summary(settings, networks, rows, found, len(held_out) - len(unread), gained(table)) | {
+        "skipped": skipped
+    }
     run.write_json("summary.json", summary)
     return found.model
 
@@ -185,6 +193,8 @@ class _Numbers:
     method: str
     explainer: str
     accuracy: float
+    accuracy_low: float
+    accuracy_high: float
     changed: bool
     best: int
     steps: int
@@ -196,18 +206,23 @@ def _summary(
     networks: Sequence[Judged],
     rows: Sequence[SummaryRow],
     found: Defended,
-    skipped: list[dict[str, str]],
+    held_out: int,
+    gains: Mapping[float, PairedTest],
 ) -> dict[str, Any]:
+    """What was found; the accuracies are of so many held-out photos."""
     of = {network.name: network for network in networks}
     last, changed = found.history.rows[-1], found.changed
 
     def numbers(row: SummaryRow) -> _Numbers:
         network = of[row.by["network"]]
         own = network.name == DEFENDED
+        low, high = wilson(round(network.accuracy * held_out), held_out)
         return _Numbers(
             method=network.method,
             explainer=repr(settings.explainer),
             accuracy=network.accuracy,
+            accuracy_low=low,
+            accuracy_high=high,
             changed=changed if own else network.name == PLAIN,
             best=found.history.best if own else 0,
             steps=int(last["step"]) if network.method else 0,
@@ -217,13 +232,34 @@ def _summary(
     return {
         "rows": [{**row.plain(), **vars(numbers(row))} for row in rows],
         "worst": {"column": "topk_intersection", "descending": False},
-        "skipped": skipped,
-        "answer": answer(settings, of, rows, found),
+        "answer": answer(settings, of, rows, found, held_out, gains),
     }
 
 
-def answer(settings: Defend, networks: Mapping[str, Judged], rows: Sequence[SummaryRow], found: Defended) -> list[str]:
-    """What was gained and what it cost, in sentences."""
+def gained(table: pl.DataFrame) -> dict[float, PairedTest]:
+    """By epsilon, how much more overlap the defended network has than the given one on the same photos."""
+    found = {}
+    for (epsilon,), own in table.group_by("epsilon", maintain_order=True):
+        wide = own.sort("image").pivot("network", index="image", values="topk_intersection")
+        if {GIVEN, DEFENDED} <= set(wide.columns):
+            found[epsilon] = paired_test(wide[DEFENDED].to_numpy(), wide[GIVEN].to_numpy())
+    return found
+
+
+def answer(
+    settings: Defend,
+    networks: Mapping[str, Judged],
+    rows: Sequence[SummaryRow],
+    found: Defended,
+    held_out: int,
+    gains: Mapping[float, PairedTest],
+) -> list[str]:
+    """What was gained and what it cost, in sentences.
+
+    Args:
+        held_out: photos that the accuracies are of.
+        gains: of overlap, by epsilon (:func:`gained`).
+    """
     if not found.changed:
         budget = settings.recipe.max_accuracy_drop
         sentence = (
@@ -233,16 +269,23 @@ def answer(settings: Defend, networks: Mapping[str, Judged], rows: Sequence[Summ
         return [sentence]
     sentences = []
     for epsilon in settings.epsilons:
-        overlaps = {row.by["network"]: row.means["overlap"].number for row in rows if row.by["epsilon"] == epsilon}
-        beside = f" ({overlaps[PLAIN]:.2f} after plain training of the same length)" if PLAIN in overlaps else ""
+        own = {row.by["network"]: row for row in rows if row.by["epsilon"] == epsilon}
+        overlaps = {name: row.means["overlap"].number for name, row in own.items()}
+        beside = f" ({overlaps[PLAIN]:.0%} after plain training of the same length)" if PLAIN in overlaps else ""
         sentences.append(
-            f"Under PGD of {255 * epsilon:.3g}/255 on the map of {settings.explainer!r}, {overlaps[DEFENDED]:.0%} of "
-            f"its highest cells stay the highest after {settings.method!r}, {overlaps[GIVEN]:.0%} before{beside}."
+            f"{_verdict(gains.get(epsilon))} Under PGD of {255 * epsilon:.3g}/255 on the map of {settings.explainer!r} "
+            f"of {counted(own[DEFENDED].count, 'held-out photo')}, {overlaps[DEFENDED]:.0%} of its highest cells stay "
+            f"the highest after {settings.method!r}, {overlaps[GIVEN]:.0%} before{beside}."
         )
+    last = int(found.history.rows[-1]["step"]) if found.history.rows else found.history.best
+    sentences.append(
+        f"The weights handed out are those after step {found.history.best} of {last}, the last at which the accuracy "
+        "was seen to be inside the budget."
+    )
     control = f", {networks[PLAIN].accuracy:.1%} after plain training" if PLAIN in networks else ""
     sentences.append(
-        f"The accuracy on the held-out photos goes from {found.accuracy_before:.1%} to {found.accuracy_after:.1%} "
-        f"({points(found.accuracy_before - found.accuracy_after)}{control})."
+        f"The accuracy on {counted(held_out, 'held-out photo')} goes from {found.accuracy_before:.1%} to "
+        f"{found.accuracy_after:.1%} ({points(found.accuracy_before - found.accuracy_after)}{control})."
     )
     if found.alteration.softplus is not None:
         sentences.append(f"Softplus of beta {found.alteration.softplus:g} took the place of ReLU, and stays.")
@@ -252,3 +295,17 @@ def answer(settings: Defend, networks: Mapping[str, Judged], rows: Sequence[Summ
     if found.history.stopped:
         sentences.append(f"It ended early: {found.history.stopped}.")
     return sentences
+
+
+def _verdict(gain: PairedTest | None) -> str:
+    """Whether the maps hold still better, as far as the same photos can tell."""
+    if gain is None or np.isnan(gain.low):
+        few = "" if gain is None else f" ({counted(gain.count)})"
+        return f"Too few photos to tell whether the maps hold still better{few}."
+    apart = measured(Mean(100 * gain.difference, 100 * gain.low, 100 * gain.high, 0))
+    told = f"the share of highest cells that stay changed by {apart} points on the same {counted(gain.count)}"
+    if gain.low > 0:
+        return f"The maps hold still better: {told}."
+    if gain.high < 0:
+        return f"The maps hold still worse: {told}."
+    return f"No difference that can be told: {told}."
