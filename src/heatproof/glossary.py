@@ -176,10 +176,24 @@ _REPAIRED = {
 _DEFENDED = {
     "network": Term("network", "As it was given, after the robust training, or after plain training of that length."),
     "overlap": Term("top cells kept", "Of the map's highest cells, how many the attack on the map left there.", SHARE),
-    "accuracy": Term("accuracy", "Of the held-out photos, without an attack.", SHARE),
+    "accuracy": Term("accuracy", "Of all held-out photos, without an attack.", SHARE),
+    "top1_judged": Term("accuracy, judged photos", "Of the photos that are attacked, before the attack.", SHARE),
     "method": Term("method", "The robust training."),
 }
 _EVALUATED = {
+    "aopc_least": Term("fall, least first", "Of the probability, when what the map shows least goes first."),
+    "deletion": Term("deletion", "What is left of the probability as pixels go in the map's order; low is better."),
+    "insertion": Term("insertion", "What there is of the probability as pixels come in the map's order; high is good."),
+    "road": Term("left after removal", "What is left as pixels are replaced by their surroundings; low is better."),
+    "infidelity": Term("infidelity", "How badly the map foretells what noise does to the logit; low is better."),
+    "sensitivity_max": Term("largest move", "Of the map when the photo hardly changes, against its size; low is good."),
+    "stability_spearman": Term("stability", "Rank correlation with the maps of nearly the same photo.", "-1 to 1"),
+    "invariance_spearman": Term("invariance", "Rank correlation with the map under a haze that is undone.", "-1 to 1"),
+    "pointing_game": Term("points at the object", "The map's highest cell lies in the annotated box.", SHARE),
+    "box_iou": Term("box overlap (IoU)", "Of the map's box and the annotated one.", SHARE),
+    "spearman_absolute": Term("rank correlation, no signs", "Of the absolute maps, before and after.", "-1 to 1"),
+    "ssim": Term("likeness of structure", "Of the absolute maps, before and after.", "-1 to 1"),
+    "weight_noise": Term("noise on weights", "How strong it was, against the weights' own size."),
     "metric": Term("metric", "What was measured of the maps."),
     "better": Term("better", "Which way is better."),
     "range": Term("range", "The metric's ends and its unit."),
@@ -190,6 +204,13 @@ _EVALUATED = {
 }
 OF_VERB: dict[str, dict[str, Term]] = {
     "repair": {"kept": Term("likeness kept", "Of the repaired network's maps to the checkpoint's.", "-1 to 1")},
+    "evaluate": {"randomised": Term("drawn anew", "The block down to which the weights were drawn anew.")},
+    "defend": {
+        "kept": Term(
+            "label kept", "The share of attacked photos whose predicted class the attack did not change.", SHARE
+        ),
+        "best": Term("step handed out", "Whose weights were kept, 0 for the network as it was given."),
+    },
     "shift": {"success": Term("attack succeeded", "The share of attacks that reached what they were for.", SHARE)},
     "demo": {
         "step": Term("step", "What was done."),
