@@ -14,10 +14,10 @@ import pytest
 from heatproof.errors import RunError
 from heatproof.report import page as page_module
 from heatproof.report import write_report
-from heatproof.report.beside import numbers_beside
+from heatproof.report.beside import joint_tables, numbers_beside
 from heatproof.report.payload import read_views, script_json, table_payload
 from heatproof.report.pictures import embed_figure
-from heatproof.report.words import number_table, side_by_side
+from heatproof.report.words import number_table, rows_not_beside, side_by_side
 from heatproof.results import Run, View, add_view, read_run
 
 
@@ -84,7 +84,7 @@ def test_clean_predictions_come_from_the_rows_without_attack():
     )
     payload, _, left_out = table_payload(table, {"moved_above": 0.3}, limit=3)
     assert left_out == 1
-    assert payload["quiet"] == {"kept": [1, 0, 1], "metric": "nissim", "threshold": 0.3, "column": 1}
+    assert payload["quiet"] == {"kept": [1, 0, 1], "metric": "nissim", "threshold": 0.3, "column": 2}
     payload, _, _ = table_payload(table, {"worst": {"column": "prediction", "descending": False}})
     assert payload["columns"][1]["values"] == [1, 1, 2, 3]
     assert table_payload(table.select("image"), {})[0]["quiet"] is None
@@ -225,6 +225,22 @@ def test_metrics_are_told_in_words(tmp_path):
     ]
 
 
+def test_numbers_that_stand_side_by_side_do_not_stand_a_second_time(tmp_path):
+    means = {"aopc": 0.5, "aopc_low": 0.4, "aopc_high": 0.6, "aopc_missing": 0}
+    drawn = {"explainer": "a()", "randomised": "head", "spearman": 0.1, "spearman_low": 0.0, "spearman_high": 0.2}
+    with Run.start(tmp_path / "run", command="evaluate", settings={}) as run:
+        beside = [{"metric": name, "a()": 0.5} for name in ("aopc", "spearman, randomised head")]
+        run.write_json("summary.json", {"rows": [{"explainer": "a()", **means}, drawn], "side_by_side": beside})
+    run = read_run(tmp_path / "run")
+    assert rows_not_beside(run) == [drawn]
+    page = write_report([tmp_path / "run"]).read_text()
+    assert "Side by side</h2>" in page
+    assert page.count(">0.50<") == 0, "the interval's digits are those of the table of numbers"
+    with Run.start(tmp_path / "other", command="shift", settings={}) as run:
+        run.write_json("summary.json", {"rows": [{"model": "a", **means}]})
+    assert len(rows_not_beside(read_run(tmp_path / "other"))) == 1
+
+
 def test_several_runs_side_by_side(make_run, tmp_path):
     runs = [make_run(tmp_path / name, images=20, views=1) for name in ("one", "two")]
     path = write_report(runs)
@@ -233,6 +249,46 @@ def test_several_runs_side_by_side(make_run, tmp_path):
     assert "All runs side by side" in page
     assert [data(page, n)["count"] for n in (1, 2)] == [20, 20]
     assert page.count("Numbers") == 0  # told once, in the joint table
+
+
+def test_runs_of_different_verbs_have_a_table_each_and_those_of_one_stay_beside_each_other(make_run, tmp_path):
+    runs = [make_run(tmp_path / name, images=20, views=1) for name in ("one", "two")]
+    with Run.start(tmp_path / "three", command="compare", settings={}) as run:
+        run.write_json("summary.json", {"rows": [{"model": "c1", "penalty": "TopK()", "count": 24, "fsr": 0.5}]})
+    files = [read_run(run) for run in (*runs, tmp_path / "three")]
+    (joint,) = joint_tables(files)
+    assert joint["title"] == "shift: one, two"
+    assert [head["head"] for head in joint["table"]["heads"]] == ["number", "one", "two"]
+    page = write_report([*runs, tmp_path / "three"]).read_text("utf-8")
+    assert page.count("Numbers</h3>") == 1, "the comparison's own, in its own columns"
+    own = page.split("Numbers</h3>")[1].split("</table>")[0]
+    assert re.findall(r'data-head="([^"]*)"', own) == ["model", "lie", "photos", "fooling success rate"]
+    # one of each verb: nothing is stacked
+    assert joint_tables(files[1:]) == []
+    page = write_report([runs[0], tmp_path / "three"]).read_text("utf-8")
+    assert page.count("Numbers</h3>") == 2
+
+
+def test_what_tells_the_rows_of_a_photo_apart_stands_beside_its_name():
+    images = pl.DataFrame(
+        {
+            "image": ["a", "a", "b", "b"],
+            "label": [1, 1, 2, 2],
+            "model": ["net"] * 4,
+            "prediction": [1, 1, 2, 1],
+            "top5_clean": [True, True, False, True],
+            "explainer": ["GradCAM()", "SimpleGrad()"] * 2,
+            "penalty": ["TopK()"] * 4,
+            "randomised": [0.1, 0.2, 0.3, 0.4],
+            "nissim": [0.1, 0.2, 0.3, 0.4],
+            "fooled": [True, False, True, False],
+        }
+    )
+    payload, same, _ = table_payload(images, {}, verb="compare")
+    names = [column["name"] for column in payload["columns"]]
+    assert names[:6] == ["image", "explainer", "nissim", "fooled", "label", "prediction"]
+    assert set(names[6:]) == {"top5_clean", "randomised"}, "a number is no name"
+    assert [value for _, value in same] == ["net", "TopK()"]
 
 
 def test_no_folder_is_a_sentence(tmp_path, make_run):
@@ -351,8 +407,10 @@ def test_words_of_the_command_and_values_of_every_row_are_told_apart(make_run, t
 
 def test_runs_that_share_no_rows_are_listed_below_each_other(make_run, tmp_path):
     runs = [make_run(tmp_path / name, images=6, views=0, figure=False) for name in ("one", "two")]
-    record = json.loads((runs[1] / "run.json").read_text())
-    (runs[1] / "run.json").write_text(json.dumps(record | {"command": "explain"}))
+    summary = json.loads((runs[1] / "summary.json").read_text())
+    (row,) = summary["rows"]
+    # two rows that nothing tells apart
+    (runs[1] / "summary.json").write_text(json.dumps(summary | {"rows": [row, row | {"mod": 0.1}]}))
     assert numbers_beside([read_run(run) for run in runs]) is None
     assert ">one</td>" in write_report(runs).read_text("utf-8")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heatproof.glossary import term
-from heatproof.report.words import cell, labels
+from heatproof.report.words import cell, joint_table, labels
 from heatproof.results import RunFiles
 from heatproof.results.strict import is_number
 
@@ -15,8 +15,30 @@ UNTOLD = ("count", "rows", "threshold", "doubtful_from", "deviations", "seconds"
 Row = Mapping[str, Any]
 
 
-def numbers_beside(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
-    """A line per number and a column per run; ``None`` where the runs are of several verbs or share no rows."""
+def joint_tables(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
+    """The numbers of each verb's runs together; a run that is the only one of its verb has its own table elsewhere.
+
+    Returns:
+        ``title`` (the verb and its runs; empty where all runs are of one verb) and ``table``.
+    """
+    named = list(zip(runs, labels(runs), strict=True))
+    verbs = dict.fromkeys(run.command for run in runs)
+    found = []
+    for verb in verbs:
+        own = [(run, name) for run, name in named if run.command == verb]
+        mine, names = [run for run, _ in own], [name for _, name in own]
+        table = (numbers_beside(mine, names) or joint_table(mine, names)) if len(own) > 1 else None
+        if table is not None:
+            found.append({"title": f"{verb}: {', '.join(names)}" if len(verbs) > 1 else "", "table": table})
+    return found
+
+
+def numbers_beside(runs: Sequence[RunFiles], names: Sequence[str] = ()) -> dict[str, Any] | None:
+    """A line per number and a column per run; ``None`` where the runs are of several verbs or share no rows.
+
+    Args:
+        names: of the runs, by default :func:`~heatproof.report.words.labels`.
+    """
     verbs = {run.command for run in runs}
     if len(verbs) != 1 or not all(run.rows for run in runs):
         return None
@@ -31,7 +53,7 @@ def numbers_beside(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
     varying = [n for n in range(len(keys)) if len({place[n] for place in places}) > 1]
     lines = [line for place in places for line in _lines(place, tables, varying, keys, verb)]
     heads = [_head(term(keys[n], verb).head) for n in varying]
-    heads += [_head("number"), *(_head(label, number=True) for label in labels(runs))]
+    heads += [_head("number"), *(_head(label, number=True) for label in names or labels(runs))]
     own = len(varying)
     if own and len({line[own]["text"] for line in lines}) == 1:
         # the rows tell apart what is counted: its name would be the same in each

@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 import heatproof
 from heatproof.errors import RunError
-from heatproof.report.beside import figures_beside, numbers_beside
+from heatproof.report.beside import figures_beside, joint_tables
 from heatproof.report.checks import finding, groups
 from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload, views_style
@@ -36,10 +36,10 @@ from heatproof.report.words import (
     class_names,
     column_help,
     details,
-    joint_table,
     labels,
     lead,
     number_table,
+    rows_not_beside,
     side_by_side,
     title,
     told_columns,
@@ -88,10 +88,11 @@ def write_report(
     out = Path(out)
     room = _Room(out)
     shown = []
+    several = {run.command for run in runs if sum(other.command == run.command for other in runs) > 1}
     for n, (run, label) in enumerate(zip(runs, labels(runs), strict=True), 1):
         # what one run leaves the next ones share
         room.left = (LIMIT - FRAME - room.used) // (len(runs) - n + 1)
-        shown.append(_shown(run, label, n, room))
+        shown.append(_shown(run, label, n, room) | {"apart": run.command not in several})
     css = _file("page.css")
     js = "(() => {\n'use strict';\n" + "".join(_file(name) for name in ("table.js", "viewer.js", "page.js")) + "})();\n"
     beside = " 'self' file:" if room.beside else ""
@@ -101,12 +102,13 @@ def write_report(
     )
     look = {"unsigned": palette(SEQUENTIAL), "signed": palette(DIVERGING), "floor": FLOOR, "ceiling": CEILING}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    joint = joint_tables(runs)
     page = environment.from_string(_file("page.html.jinja")).render(
         policy=Markup(policy),
         title=title(runs),
         lead=lead(runs),
         runs=shown,
-        joint=(numbers_beside(runs) or joint_table(runs)) if len(runs) > 1 else None,
+        joint=joint,
         common=figures_beside(shown) if len(runs) > 1 else [],
         css=Markup(css),
         js=Markup(js),
@@ -148,7 +150,7 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "answer": run.answer,
         "side_by_side": side_by_side(run),
         "columns": [],
-        "table": number_table(run.rows, verb=run.command, told=told_columns(run)),
+        "table": number_table(rows_not_beside(run), verb=run.command, told=told_columns(run)),
         "asked": asked(run),
         "details": details(run),
         "skipped": [{"image": e.get("image", "?"), "reason": e.get("reason", "?")} for e in run.skipped[:SKIPPED]],

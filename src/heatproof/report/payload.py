@@ -16,6 +16,13 @@ from heatproof.results.viewer import view_key
 
 FIRST = ("image", "label", "target", "prediction_clean", "prediction", "confidence")
 """The columns that come first, as far as there are any."""
+APART = ("model", "network", "explainer", "penalty", "attack", "epsilon", "layer", "remedy", "condition", "randomised")
+APART += ("weight_noise", "run", "panel")
+"""Columns that tell the rows of one photo apart: beside its name, as far as they differ."""
+MEASURED = ("epsilon", "weight_noise")
+"""Those of them that are numbers; others of the same name are results of a verb."""
+LEADING = ("nissim", "fooled", "topk_intersection", "aopc", "deletion", "kept", "agrees", "trust", "spearman")
+"""Numbers that a verb is asked for; they come before what is said of the classes."""
 WORST = (("nissim", True), ("shift", True), ("fooled", True), ("spearman", False), ("confidence", False))
 """What "worst first" means: the first of these columns that the table has, and whether its high end is the bad one."""
 CLASSES = ("label", "target", "prediction", "prediction_clean", "prediction_adversarial", "prediction_fooled")
@@ -84,8 +91,10 @@ def table_payload(
     same = [name for name in images.columns if name not in FIRST and images.height > 1 and _constant(images[name])]
     quiet = _quiet(images, summary)
     metric = quiet["metric"] if quiet else None
-    # the worst stands beside the name, where a narrow screen shows it too
-    names = [name for name in (FIRST[0], column, *FIRST[1:]) if name in images.columns]
+    # what tells rows apart and what they are worst by stand beside the name, where a narrow screen shows them too
+    texts = [name for name in APART if name in MEASURED or images.schema.get(name) == pl.String]
+    apart = [name for name in (*texts, column, *LEADING) if name not in same or name == column]
+    names = [name for name in (FIRST[0], *apart, *FIRST[1:]) if name in images.columns]
     names = list(dict.fromkeys(names))
     names += [name for name in images.columns if name not in names and (name not in same or name == metric)]
     same_values = [

@@ -196,6 +196,7 @@ class Rows {
         if (text.length < 30) cell.classList.add("short");
         cell.textContent = text;
       }
+      cell.dataset.head = titled(column);
       line.append(cell);
     });
     return line;

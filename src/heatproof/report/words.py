@@ -195,6 +195,18 @@ def side_by_side(run: RunFiles) -> dict[str, Any] | None:
     return number_table(rows, verb=run.command)
 
 
+def rows_not_beside(run: RunFiles) -> list[Mapping[str, Any]]:
+    """The rows of a run's table of numbers, without those whose numbers all stand in its table side by side."""
+    beside = {str(row.get("metric")) for row in _side(run)}
+    if not beside:
+        return list(run.rows)
+
+    def numbers(row: Mapping[str, Any]) -> set[str]:
+        return {key for key in row if f"{key}_low" in row}
+
+    return [row for row in run.rows if not numbers(row) or not numbers(row) <= beside]
+
+
 def _side(run: RunFiles) -> list[dict[str, Any]]:
     return _dicts(run.summary.get("side_by_side"))
 
@@ -206,11 +218,10 @@ def _metric(name: Any, verb: str) -> str:
     return f"{head}{'' if head == asked else f' ({asked})'}{comma}{condition}"
 
 
-def joint_table(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
-    """The summary rows of all runs below each other, each with the name of its run."""
-    rows = [{"run": label, **row} for run, label in zip(runs, labels(runs), strict=True) for row in run.rows]
-    commands = {run.command for run in runs}
-    return number_table(rows, first="run", verb=commands.pop() if len(commands) == 1 else "study")
+def joint_table(runs: Sequence[RunFiles], names: Sequence[str]) -> dict[str, Any] | None:
+    """The summary rows of runs of one verb below each other, each with the name of its run."""
+    rows = [{"run": name, **row} for run, name in zip(runs, names, strict=True) for row in run.rows]
+    return number_table(rows, first="run", verb=runs[0].command)
 
 
 def number(value: float) -> str:
