@@ -10,14 +10,16 @@ from tests.command_line import heatproof
 
 from heatproof import catalog, spec
 from heatproof.commands.audit.verdict import Check
-from heatproof.commands.repair.measure import METRICS as REPAIRED
+from heatproof.commands.repair.run import METRICS as REPAIRED
 from heatproof.glossary import GLOSSARY, OF_VERB, term
 
 SMALL = ["--limit", "2"]
 TRAINED = ["--limit", "60", "--steps", "1", "--max-accuracy-drop", "1", "--batch-size", "8"]
-FEW = ["aopc(steps=2)", "aopc(steps=2, order='least')", "aopc(steps=2, order='random')", "deletion(steps=2)"]
-FEW += ["insertion(steps=2)", "road((0.3,))", "infidelity(samples=2)", "sensitivity_max(samples=2)"]
-FEW += ["stability(samples=2)", "randomisation(at_most=1)", "weight_noise((0.1,), draws=1)"]
+FEW = (
+    *("aopc(steps=2)", "aopc(steps=2, order='least')", "aopc(steps=2, order='random')", "deletion(steps=2)"),
+    *("insertion(steps=2)", "road(fractions=(0.3,))", "infidelity(samples=2)", "sensitivity_max(samples=2)"),
+    *("stability(samples=2)", "randomisation(at_most=1)", "weight_noise(levels=(0.1,), draws=1)"),
+)
 VERBS = {
     "explain": ["demo", "--model", "demo", *SMALL],
     "shift": ["demo", "--model", "demo", *SMALL, "--epsilon", "2/255", "--epsilon", "4/255"],

@@ -16,8 +16,10 @@ from heatproof.results.viewer import view_key
 
 FIRST = ("image", "label", "target", "prediction_clean", "prediction", "confidence")
 """The columns that come first, as far as there are any."""
-APART = ("model", "network", "explainer", "penalty", "attack", "epsilon", "layer", "remedy", "condition", "randomised")
-APART += ("weight_noise", "run", "panel")
+APART = (
+    *("model", "network", "explainer", "penalty", "attack", "epsilon", "layer", "remedy", "condition", "randomised"),
+    *("weight_noise", "run", "panel"),
+)
 """Columns that tell the rows of one photo apart: beside its name, as far as they differ."""
 MEASURED = ("epsilon", "weight_noise")
 """Those of them that are numbers; others of the same name are results of a verb."""
