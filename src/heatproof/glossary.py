@@ -154,6 +154,9 @@ _AUDITED = {
     "backward_passes": Term("backward passes", "That the photo took."),
     "reference_spearman": Term("order, reference", "Rank correlation with the reference model's map.", "-1 to 1"),
     "reference_nissim": Term("moved, reference", "NISSIM to the reference model's map.", "0 to 1"),
+    "fooled_location": Term("fooled, location", "Against the reference's, the map lies where location() pulls it."),
+    "fooled_top_k": Term("fooled, top-k", "The map shows least what the reference's shows most."),
+    "fooled_center_mass": Term("fooled, centre", "The map's centre is far from that of the reference's."),
     "self_spearman": Term("order, repaired", "Rank correlation with the map after the model's own repair.", "-1 to 1"),
     "self_nissim": Term("moved, repaired", "NISSIM to the map after the model's own repair.", "0 to 1"),
 }
