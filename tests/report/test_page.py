@@ -316,6 +316,18 @@ def test_intervals_stand_under_their_values():
     assert table["rows"][0][-1] == {"text": "0.25", "under": ["[0.20, 0.30]"], "number": True}
     assert table["rows"][1][-1]["text"] == ""
     assert number_table([]) is None
+    assert table["few"] == 6, "three photos are too few for an interval of a mean"
+    many = number_table([{"count": 6, "mod": 0.25}])
+    assert many is not None
+    assert not many["few"]
+
+
+def test_a_page_of_few_photos_says_why_there_is_no_interval(tmp_path):
+    for name, count in (("few", 5), ("many", 6)):
+        with Run.start(tmp_path / name, command="shift", settings={}) as run:
+            run.write_json("summary.json", {"rows": [{"count": count, "mod": 0.2, "top1": 0.5, "top1_low": 0.1}]})
+        told = "Means of fewer than 6 photos have none" in write_report([tmp_path / name]).read_text("utf-8")
+        assert told == (name == "few")
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, -1e308])

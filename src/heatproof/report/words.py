@@ -10,7 +10,7 @@ from typing import Any
 from heatproof.glossary import term
 from heatproof.results import RunFiles
 from heatproof.results.strict import is_number
-from heatproof.results.table import Mean
+from heatproof.results.table import FEWEST_IMAGES, Mean
 
 Entry = tuple[str, str, str]
 """(term, value, hash) of a list of facts."""
@@ -168,6 +168,7 @@ def number_table(
         ],
         "rows": table,
         "intervals": any(cell["under"] for row in table for cell in row),
+        "few": any(is_number(row.get("count")) and row["count"] < FEWEST_IMAGES for row in rows) and FEWEST_IMAGES,
     }
 
 
