@@ -14,10 +14,10 @@ import pytest
 from heatproof.errors import RunError
 from heatproof.report import page as page_module
 from heatproof.report import write_report
-from heatproof.report.beside import joint_tables, numbers_beside
+from heatproof.report.beside import joint_tables, numbers_beside, rows_not_beside, side_by_side
 from heatproof.report.payload import read_views, script_json, table_payload
 from heatproof.report.pictures import embed_figure
-from heatproof.report.words import number_table, rows_not_beside, side_by_side
+from heatproof.report.words import number_table
 from heatproof.results import Run, View, add_view, read_run
 
 

@@ -1,10 +1,10 @@
-"""Several runs side by side: their numbers in one table with a column per run, and figures of the same name."""
+"""What stands side by side: runs with a column each and figures of one name, and the explainers of one run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heatproof.glossary import term
-from heatproof.report.words import cell, joint_table, labels
+from heatproof.report.words import cell, labels, number_table
 from heatproof.results import RunFiles
 from heatproof.results.strict import is_number
 
@@ -115,3 +115,39 @@ def _text(text: str) -> dict[str, Any]:
 
 def _head(text: str, *, number: bool = False) -> dict[str, Any]:
     return {"head": text, "meaning": "", "unit": "", "key": text, "number": number}
+
+
+def side_by_side(run: RunFiles) -> dict[str, Any] | None:
+    """The table with a column per explainer, where the summary has one."""
+    rows = [{**row, "metric": _metric(row["metric"], run.command)} if "metric" in row else row for row in _side(run)]
+    return number_table(rows, verb=run.command)
+
+
+def rows_not_beside(run: RunFiles) -> list[Mapping[str, Any]]:
+    """The rows of a run's table of numbers, without those whose numbers all stand in its table side by side."""
+    beside = {str(row.get("metric")) for row in _side(run)}
+    if not beside:
+        return list(run.rows)
+
+    def numbers(row: Mapping[str, Any]) -> set[str]:
+        return {key for key in row if f"{key}_low" in row}
+
+    return [row for row in run.rows if not numbers(row) or not numbers(row) <= beside]
+
+
+def _side(run: RunFiles) -> list[dict[str, Any]]:
+    rows = run.summary.get("side_by_side")
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def joint_table(runs: Sequence[RunFiles], names: Sequence[str]) -> dict[str, Any] | None:
+    """The summary rows of runs of one verb below each other, each with the name of its run."""
+    rows = [{"run": name, **row} for run, name in zip(runs, names, strict=True) for row in run.rows]
+    return number_table(rows, first="run", verb=runs[0].command)
+
+
+def _metric(name: Any, verb: str) -> str:
+    """In words, with the name by which it is asked for: ``fall, map's order (aopc)``."""
+    asked, comma, condition = str(name).partition(", ")
+    head = term(asked, verb).head
+    return f"{head}{'' if head == asked else f' ({asked})'}{comma}{condition}"

@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 import heatproof
 from heatproof.errors import RunError
-from heatproof.report.beside import figures_beside, joint_tables
+from heatproof.report.beside import figures_beside, joint_tables, rows_not_beside, side_by_side
 from heatproof.report.checks import finding, groups
 from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload, views_style
@@ -39,8 +39,6 @@ from heatproof.report.words import (
     labels,
     lead,
     number_table,
-    rows_not_beside,
-    side_by_side,
     title,
     told_columns,
 )

@@ -190,41 +190,6 @@ def told_columns(run: RunFiles) -> dict[str, str]:
     return {str(entry.get("column", "?")): str(entry.get("help", "")) for entry in entries}
 
 
-def side_by_side(run: RunFiles) -> dict[str, Any] | None:
-    """The table with a column per explainer, where the summary has one."""
-    rows = [{**row, "metric": _metric(row["metric"], run.command)} if "metric" in row else row for row in _side(run)]
-    return number_table(rows, verb=run.command)
-
-
-def rows_not_beside(run: RunFiles) -> list[Mapping[str, Any]]:
-    """The rows of a run's table of numbers, without those whose numbers all stand in its table side by side."""
-    beside = {str(row.get("metric")) for row in _side(run)}
-    if not beside:
-        return list(run.rows)
-
-    def numbers(row: Mapping[str, Any]) -> set[str]:
-        return {key for key in row if f"{key}_low" in row}
-
-    return [row for row in run.rows if not numbers(row) or not numbers(row) <= beside]
-
-
-def _side(run: RunFiles) -> list[dict[str, Any]]:
-    return _dicts(run.summary.get("side_by_side"))
-
-
-def _metric(name: Any, verb: str) -> str:
-    """In words, with the name by which it is asked for: ``fall, map's order (aopc)``."""
-    asked, comma, condition = str(name).partition(", ")
-    head = term(asked, verb).head
-    return f"{head}{'' if head == asked else f' ({asked})'}{comma}{condition}"
-
-
-def joint_table(runs: Sequence[RunFiles], names: Sequence[str]) -> dict[str, Any] | None:
-    """The summary rows of runs of one verb below each other, each with the name of its run."""
-    rows = [{"run": name, **row} for run, name in zip(runs, names, strict=True) for row in run.rows]
-    return number_table(rows, first="run", verb=runs[0].command)
-
-
 def number(value: float) -> str:
     """A number of a table with four significant digits.
 
@@ -258,11 +223,12 @@ def with_interval(value: float, low: float, high: float) -> tuple[str, str]:
 
     >>> with_interval(0.775312, 0.71784, 0.82981)
     ('0.78', '[0.72, 0.83]')
-    >>> with_interval(0.5, 0.5, 0.5)
-    ('0.5', '[0.5, 0.5]')
+    >>> with_interval(0.5, 0.5, 0.5), with_interval(0.4, 0.4 - 1e-16, 0.4 + 1e-16)
+    (('0.5', '[0.5, 0.5]'), ('0.4', '[0.4, 0.4]'))
     """
     width = high - low
-    if not (is_number(width) and width > 0 and 1e-4 < max(abs(low), abs(high)) < 1e6):
+    # means of equal values differ in their last bits, which are no width
+    if not (is_number(width) and width > 1e-12 * max(abs(low), abs(high)) and 1e-4 < max(abs(low), abs(high)) < 1e6):
         return number(value), f"[{number(low)}, {number(high)}]"
     # 0.3 - 0.2 is a little less than 0.1
     digits = min(6, max(0, 1 - math.floor(math.log10(float(f"{width:.3g}")))))
