@@ -22,8 +22,10 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.models.verifier import verifier
+from heatproof.report.words import measured
 from heatproof.results.names import slug
 from heatproof.results.run import Run
+from heatproof.results.table import Mean
 from heatproof.studies.backbones import Training, headless, new_head, of_classes, train
 from heatproof.studies.shared import named
 from heatproof.types import settings
@@ -152,9 +154,9 @@ class FaceVerification:
             own = [row for row in rows if row["attack"] == attack]
             low, high = own[0], own[-1]
             accuracies = ", ".join(f"{_share(row)} at {row['epsilon']:.4g}" for row in own)
-            spread = (
-                "" if low["vid"] is None else f", VID {low['vid']:.3f} [{low['vid_low']:.3f}, {low['vid_high']:.3f}]"
-            )
+            spread = ""
+            if low["vid"] is not None:
+                spread = f", VID {measured(Mean(low['vid'], low['vid_low'], low['vid_high'], 0))}"
             sentences.append(
                 f"Under {attack} it is {accuracies}; the maps of the likeness move by MOD {low['mod']:.3f} to "
                 f"{high['mod']:.3f}{spread}."

@@ -87,7 +87,7 @@ def test_rows_are_the_likeness_by_hand_and_the_attack_moves_it_the_right_way(tmp
     accuracies = [row["top1"] for row in summary["rows"]]
     assert accuracies[-1] < accuracies[0]
     kinds = {(row["label"], row["epsilon"]): row["accuracy"] for row in summary["kinds"]}
-    assert {row["mod_high"] for row in summary["kinds"] if row["attack"] == "clean"} == {0}
+    assert {row["mod"] for row in summary["kinds"] if row["attack"] == "clean"} == {0}
     assert kinds[1, 0.1] == pytest.approx(
         table.filter((pl.col("label") == 1) & (pl.col("epsilon") == 0.1))["correct"].mean()
     )

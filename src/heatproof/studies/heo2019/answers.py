@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from heatproof.results.table import Mean, SummaryRow, paired_test
@@ -25,8 +26,8 @@ def answer_a(table: pl.DataFrame, rows: Sequence[SummaryRow], history: Sequence[
         below = "below" if test.high < 0 else "NOT surely below" if test.difference < 0 else "NOT below"
         sentences.append(
             f"a: on the {model} model the order of the fooled map gives {_with(aopc[model, 'fooled map'])}, "
-            f"{below} random order ({_with(aopc[model, 'random'])}; difference {test.difference:+.3f} "
-            f"[{test.low:+.3f}, {test.high:+.3f}], {test.count} images)."
+            f"{below} random order ({_with(aopc[model, 'random'])}; difference {test.difference:+.3f}"
+            f"{'' if np.isnan(test.low) else f' [{test.low:+.3f}, {test.high:+.3f}]'}, {test.count} images)."
         )
     empty = {
         row.by["condition"]: round((row.means["empty"].value or 0) * row.count)
