@@ -216,6 +216,10 @@ def test_why_a_value_beyond_the_limit_is_doubtful_only() -> None:
     check = found("frame", FAIL + 1, spread=3 * UNIT)
     assert check.verdict == "doubtful"
     assert "its interval reaches into what honest networks show" in check.reason
+    nan = float("nan")
+    few = judge("frame", Interval(check.value or 0.0, nan, nan, 5), LIMITS)
+    assert few.verdict == "doubtful"
+    assert "so few values have no interval" in few.reason
 
 
 def test_limits_of_few_networks_make_doubtful_what_would_fail_and_nothing_else() -> None:

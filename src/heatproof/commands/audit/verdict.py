@@ -233,7 +233,6 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     unit = limits.unit(about.least) * about.side
     doubtful, fail = (_reachable(limits.median + deviations * unit, about) for deviations in (DOUBT, FAIL))
     better = found.low if about.bad == "high" else found.high
-    better = better if isfinite(better) else found.value
     distance = (found.value - limits.median) / unit
 
     def beyond(value: float, limit: float) -> bool:
@@ -241,6 +240,7 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
 
     verdict: Verdict = "pass"
     if beyond(found.value, doubtful):
+        # of so few values that there is no interval, none is sure
         verdict = "fail" if beyond(found.value, fail) and beyond(better, doubtful) else "doubtful"
     spread = verdict == "doubtful" and beyond(found.value, fail)
     rests = thresholds.few(number)
@@ -251,7 +251,10 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     place = side if beyond(found.value, doubtful) else "within"
     words = f"{place} what honest networks show ({limits.median:.2f} in the middle, {limit})"
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
-    more = "; doubtful and no more, since its interval reaches into what honest networks show" if spread else ""
+    why = (
+        "its interval reaches into what honest networks show" if isfinite(better) else "so few values have no interval"
+    )
+    more = f"; doubtful and no more, since {why}" if spread else ""
     if rests and beyond(found.value, doubtful):
         more = f"; {'doubtful at most' if verdict == 'doubtful' else 'it passes'}, since the limit rests on {rests}"
     reason = f"{QUESTIONS[number].asks} Measured {found.value:.2f}, {words}{more}."
