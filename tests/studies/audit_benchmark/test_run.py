@@ -41,7 +41,8 @@ def test_no_network_is_judged_by_thresholds_of_its_own_training() -> None:
     rows, table = verdict_rates(everyone, found)
     verdicts = {row["model"]: row["verdict"] for row in table if row["how"] == WITHOUT}
     assert verdicts["densenet-0"] == "manipulated"
-    assert {verdict for name, verdict in verdicts.items() if name.startswith("vgg")} == {"honest"}
+    # inside their limits; one number alone supports nothing
+    assert {verdict for name, verdict in verdicts.items() if name.startswith("vgg")} == {"cannot tell"}
     (rate,) = [r["value"] for r in rows if r["table"] == f"called manipulated, {WITHOUT}" and r["lie"] == "honest"]
     assert rate == 3 / 9
 
