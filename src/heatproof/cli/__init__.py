@@ -27,7 +27,22 @@ _typed: list[str] = []
 
 def typed_command() -> str:
     """What was typed, so that it can be typed again; empty where the verbs were not called from the command line."""
-    return shlex.join(["heatproof", *_typed]) if _typed else ""
+    return command_line(_typed) if _typed else ""
+
+
+def command_line(words: Sequence[str]) -> str:
+    """These words after ``heatproof``, as a shell takes them.
+
+    >>> print(command_line(["audit", "a b.pt", "--explainer", "lrp(layer='default')"]))
+    heatproof audit 'a b.pt' --explainer "lrp(layer='default')"
+    """
+    return " ".join(["heatproof", *map(_quoted, words)])
+
+
+def _quoted(word: str) -> str:
+    # a spec holds single quotes, which shlex writes as five letters each
+    plain = "'" in word and not any(letter in word for letter in '"$`\\!')
+    return f'"{word}"' if plain else shlex.quote(word)
 
 
 @contextlib.contextmanager

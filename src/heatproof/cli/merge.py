@@ -142,7 +142,7 @@ def _inputs(context: typer.Context) -> list[Path | str]:
 
 def _end(words: Sequence[str], context: typer.Context, run: "Run") -> None:
     """The verb goes on with the joined folder, of which no part is left to do."""
-    typed = shlex.join(["heatproof", *words])
+    typed = cli.command_line(words)
     with cli.typing(words):
         try:
             with context:
