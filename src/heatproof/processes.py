@@ -3,6 +3,7 @@
 ``accelerate launch -m heatproof ...`` or ``torchrun -m heatproof ...`` starts them; a single process needs nothing.
 """
 
+import atexit
 import contextlib
 import os
 from collections.abc import Generator
@@ -19,6 +20,12 @@ from heatproof.shard import WHOLE, Shard
 CPU = torch.device("cpu")
 PATIENCE = timedelta(days=7)
 """How long a process waits for the slowest; the default of torch.distributed is half an hour."""
+
+
+def _leave() -> None:
+    """Leave the others before the interpreter ends: a thread of theirs that still runs then aborts the process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ class Processes:
                 f"WORLD_SIZE announces {count} processes, but they cannot find each other ({error}); start them "
                 "with torchrun or accelerate launch, or unset WORLD_SIZE"
             ) from error
+        if state.num_processes > 1:
+            atexit.unregister(_leave)
+            atexit.register(_leave)
         return cls(
             state.process_index,
             state.num_processes,

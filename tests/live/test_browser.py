@@ -107,7 +107,7 @@ def test_the_page_shows_what_the_functions_say(visit, server_of, live):
     first = page.locator("#panels figure").nth(1).locator(".answers li").first.inner_text()
     name, probability = sight.answers(sight.attacked)[0]
     assert first.startswith(name)
-    assert f"{100 * probability:.1f} %" in first
+    assert f"{100 * probability:.1f}%" in first
     choose(page, "sigma", "0.2")
     smoothed = hp.Smoothed(hp.GradCAM(), n=8, sigma=0.2)
     assert said(page) == live.look(Wanted(attack=hp.FGSM(epsilon=8 / 255), explainer=smoothed)).sentences[0]
@@ -154,9 +154,9 @@ def test_the_square_under_the_pointer(visit, server_of, live):
     assert (x, y) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.25, abs=0.01))
     found = live.cover(Wanted(), 0, False, (x, y), 0.2)
     told = page.locator("#under").inner_text()
-    assert f"{100 * found.area:.1f} %" in told
-    assert f"puts {100 * found.share:.1f} % of its weight" in told
-    assert f"to {100 * found.probabilities[1]:.1f} %" in told
+    assert f"{100 * found.area:.1f}%" in told
+    assert f"puts {100 * found.share:.1f}% of its weight" in told
+    assert f"to {100 * found.probabilities[1]:.1f}%" in told
     # by keyboard
     canvas.focus()
     page.keyboard.press("ArrowDown")
