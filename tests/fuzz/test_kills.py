@@ -67,7 +67,11 @@ def test_killed_at_any_moment(verb: str, tmp_path: Path, started: Nursery) -> No
     )
     lasts, expected = time.monotonic() - begun, ended(whole)
     draw, disturbed = random.Random(verb), 0
-    for _ in range(max(2, CASES // 25)):
+    wanted = max(2, CASES // 25)
+    # a machine that has the files at hand may be through before each of few moments: then more are drawn
+    for case in range(5 * wanted):
+        if case >= wanted and disturbed:
+            break
         by = draw.choice(list(SIGNALS))
         counts = [draw.choice([1, 1, 2]) if verb in SHARED else 1, draw.choice([1, 2, 3]) if verb in SHARED else 1]
         given = [*words, "--out", str(out)]
