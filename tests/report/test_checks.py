@@ -97,3 +97,9 @@ def test_a_picture_is_taken_from_the_run_folder_alone_and_where_there_is_room(tm
     # a picture that is larger than what the page has room for stays outside
     monkeypatch.setattr(page_module, "FIGURES", 1e-6)
     assert '<figure class="example">' not in write_report([tmp_path / "run"]).read_text()
+
+
+def test_what_is_next_to_nothing_is_told_as_nothing():
+    [group] = groups({"checks": [{"checks": [{**CHECK, "value": 1.8e-17, "low": 1.5e-17, "high": 2e-17}]}]})
+    assert group["checks"][0]["value"] == "0 [0, 0]"
+    assert group["checks"][0]["bar"]["words"].startswith("value 0;")

@@ -9,7 +9,7 @@ within the run folder, or none). Who writes them knows what is judged; this modu
 from collections.abc import Mapping
 from typing import Any
 
-from heatproof.report.words import number, with_interval
+from heatproof.report.words import number, of_check
 from heatproof.results.strict import is_number
 
 TONES = ("good", "doubtful", "bad", "unknown")
@@ -50,9 +50,7 @@ def groups(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _check(check: Mapping[str, Any]) -> dict[str, Any]:
     value, low, high = check.get("value"), check.get("low"), check.get("high")
-    told = ""
-    if is_number(value):
-        told = " ".join(with_interval(value, low, high)) if is_number(low) and is_number(high) else number(value)
+    told = " ".join(of_check(value, low, high)) if is_number(value) else ""
     texts = {name: str(check.get(name) or "") for name in ("asks", "limits", "reason", "name")}
     picture = check.get("picture")
     shown = {"value": told, "decides": check.get("decides") is True, "bar": _bar(check)}
@@ -92,7 +90,7 @@ def _bar(check: Mapping[str, Any]) -> dict[str, Any] | None:
         "width": round(abs(at(high) - at(low)), 1),
         "middle": at(middle) if is_number(check.get("middle")) else None,
         "limits": f"doubtful {side} {number(_cut(doubtful))}, fails {side} {number(_cut(fail))}",
-        "words": f"value {number(value)}; doubtful {side} {number(doubtful)}; fails {side} {number(fail)}",
+        "words": f"value {of_check(value)[0]}; doubtful {side} {number(doubtful)}; fails {side} {number(fail)}",
     }
 
 

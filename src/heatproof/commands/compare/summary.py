@@ -8,6 +8,7 @@ import polars as pl
 
 from heatproof.commands.wanted import wanted
 from heatproof.models.classifier import Classifier
+from heatproof.report.payload import MOVED
 from heatproof.report.words import counted, measured
 from heatproof.results.table import Mean, SummaryRow
 from heatproof.types import Explainer, Penalty
@@ -28,8 +29,6 @@ METRICS = {
     "flat_fooled": "flat_fooled",
 }
 """Columns of ``images.parquet`` and what the summary calls their means."""
-MOVED = 0.1
-"""The mean NISSIM above which maps no longer show the same [ours]: a page calls a map moved from there on."""
 UNKNOWN = Mean(None, None, None, 0)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from heatproof.commands.shift.measure import CLEAN
+from heatproof.report.payload import MOVED
 from heatproof.report.words import counted, epsilon, measured
 from heatproof.results.table import Interval, Mean, PairedTest, SummaryRow, interval, paired_test, summarise
 
@@ -17,7 +18,7 @@ CURVE = ("model", "attack", "explainer")
 FEWEST = 5
 """Images whose label stays, and whose label changes, for the two to be compared."""
 FAR = (
-    (0.1, "they show nearly the same as before"),
+    (MOVED, "they show nearly the same as before"),
     (0.25, "they change, and still show more of the same than not"),
     (0.4, "they show less of the same than not"),
     (1.0, "what they show then has little to do with what they showed before"),
