@@ -42,7 +42,7 @@ def test_shards_from_python_are_one_call(
 def test_the_call_that_ends_does_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "show_mosaics", lambda *_: None)
     monkeypatch.setattr(audit, "show_disagreement", lambda *_: None)
-    asked: dict[str, Any] = {"limit": 12, "batch_size": 4, "budget": 33}
+    asked: dict[str, Any] = {"limit": 12, "batch_size": 4, "budget": 37}
     one = hp.audit("demo", "demo", **asked)
     hp.audit("demo", "demo", **asked, shard="2/3", out=tmp_path / "part")
     with pytest.raises(hp.RunError, match="shards are missing: 1, 3 of 3"):

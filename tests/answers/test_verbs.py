@@ -28,13 +28,13 @@ from networks import small
 
 CALLS: dict[str, Any] = {
     "shift": lambda **more: hp.shift("demo", "demo", epsilon=8 / 255, limit=3, **more),
-    "audit": lambda **more: hp.audit("demo", "demo", limit=3, budget=33, **more),
+    "audit": lambda **more: hp.audit("demo", "demo", limit=3, budget=37, **more),
     "compare": lambda **more: hp.compare("demo", "demo", "demo", explainer="gradcam()", limit=3, **more),
     "evaluate": lambda **more: hp.evaluate("demo", "demo", explainer="gradcam()", metric="deletion()", limit=3, **more),
 }
 LINES = {
     "shift": "shift demo --model demo --epsilon 8/255 --limit 3",
-    "audit": "audit demo demo --limit 3 --budget 33",
+    "audit": "audit demo demo --limit 3 --budget 37",
     "compare": "compare demo demo demo --explainer gradcam --limit 3",
     "evaluate": "evaluate demo demo --explainer gradcam --metric deletion --limit 3",
 }
@@ -198,7 +198,7 @@ def test_how_far_it_is_stands_on_a_terminal_once_a_second(
 
 
 LONGER: dict[str, tuple[str, Callable[..., Any]]] = {
-    "auditing": (r"[\d,]+ passes \(33 for each photo\)", lambda **more: hp.audit("demo", "demo", budget=33, **more)),
+    "auditing": (r"[\d,]+ passes \(37 for each photo\)", lambda **more: hp.audit("demo", "demo", budget=37, **more)),
     "attacking": (r"[\d,]+ passes", lambda **more: hp.shift("demo", "demo", epsilon=8 / 255, **more)),
     "comparing": (r"[\d,]+ passes", lambda **more: hp.compare("demo", "demo", "demo", explainer="gradcam()", **more)),
     "evaluating": (

@@ -84,7 +84,7 @@ def test_the_same_numbers_whatever_the_photos_lie_in(names: dict[str, str], tmp_
     [
         ["explain", "NAME", "--model", "demo"],
         ["evaluate", "demo", "NAME", "--metric", "aopc(region=16)"],
-        ["audit", "demo", "NAME", "--budget", "33"],
+        ["audit", "demo", "NAME", "--budget", "37"],
         ["compare", "demo", "demo", "NAME"],
         ["fool", "NAME", "--model", "demo", "--penalty", "location()", "--steps", "2"],
         # a repair, which takes 50 photos at least, opens them as a fooling does

@@ -31,7 +31,7 @@ VERBS = {
         *("evaluate", "demo", "demo", "--limit", "4", "--batch-size", "2"),
         *("--explainer", "gradcam()", "--metric", "aopc(region=16)"),
     ],
-    "audit": ["audit", "demo", "demo", "--limit", "12", "--budget", "33", "--batch-size", "3"],
+    "audit": ["audit", "demo", "demo", "--limit", "12", "--budget", "37", "--batch-size", "3"],
 }
 FOOL = [
     *("fool", "demo", "--model", "demo", "--penalty", "location()", "--steps", "30", "--limit", "40"),

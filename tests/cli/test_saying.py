@@ -107,7 +107,7 @@ def test_long_work_is_told_beforehand(
     monkeypatch.setattr("heatproof.commands.effort.seconds_per_pass", lambda model, hardware: 1.0)
     words = ["audit", "demo", "demo", "--limit", "2", "--budget", "40"]
     assert heatproof(*words, "--out", str(tmp_path / "out")) == 1
-    assert "about 80 s, 80 passes (40 for each photo; --quick asks for 33 a photo)\n" in capsys.readouterr().err
+    assert "about 80 s, 80 passes (40 for each photo; --quick asks for 37 a photo)\n" in capsys.readouterr().err
     monkeypatch.setattr("heatproof.commands.effort.seconds_per_pass", lambda model, hardware: 0.1)
     assert heatproof(*words, "--out", str(tmp_path / "short")) == 1
     assert "passes" not in capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_quick_is_the_smallest_budget(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "give one of --quick and --budget" in " ".join(capsys.readouterr().err.split())
     assert heatproof(*words, "--limit", "3", "--out", str(tmp_path / "out")) == 1
     asked = json.loads((tmp_path / "out/run.json").read_text())["settings"]
-    assert "budget=33" in asked["asked"]
+    assert "budget=37" in asked["asked"]
     assert asked["limit"] == 3
 
 

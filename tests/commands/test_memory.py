@@ -32,7 +32,7 @@ MAP = ["--explainer", "input_x_gradient()"]
 FOOL = ["--penalty", "location()", "--steps", "3", "--set", "evaluate_every=2"]
 VERBS = {
     # few and many photos, pixels a side: what is kept of the photos between them would take 70 MiB at least
-    "audit": (200, 1600, 96, ["audit", "NETWORK", "PHOTOS", "--budget", "33", *MAP]),
+    "audit": (200, 1600, 96, ["audit", "NETWORK", "PHOTOS", "--budget", "37", *MAP]),
     "explain": (20, 200, 224, ["explain", "PHOTOS", "--model", "NETWORK", "--heatmaps", "--batch-size", "8", *MAP]),
     "evaluate": (50, 450, 224, ["evaluate", "NETWORK", "PHOTOS", *MAP, "--metric", "aopc(region=56)"]),
     # the working set is whole after some parts of 32 photos
@@ -82,7 +82,7 @@ def test_memory_does_not_grow_with_the_photos(verb: str, tmp_path: Path) -> None
 
 ROWS = {
     "shift": ["shift", "PHOTOS", "--model", "NETWORK", "--epsilon", "0.05"],
-    "audit": ["audit", "NETWORK", "PHOTOS", "--budget", "33"],
+    "audit": ["audit", "NETWORK", "PHOTOS", "--budget", "37"],
     "evaluate": ["evaluate", "NETWORK", "PHOTOS", "--explainer", "gradcam()", "--metric", "aopc(region=8)"],
 }
 FEW_ROWS, MANY_ROWS = 1_000, 10_000

@@ -24,8 +24,8 @@ DATA = open_data("demo", limit=12)
 VERBS: dict[str, Callable[[Classifier, Run], object]] = {
     "explain": lambda model, run: run_explain(Explain(), model, DATA, run),
     "shift": lambda model, run: run_shift(Shift(), [model], lambda model: DATA, run),
-    "audit": lambda model, run: run_audit(Audit(budget=33), model, DATA, run),
-    "reference": lambda model, run: run_audit(Audit(budget=33), load("demo"), DATA, run, reference=model),
+    "audit": lambda model, run: run_audit(Audit(budget=37), model, DATA, run),
+    "reference": lambda model, run: run_audit(Audit(budget=37), load("demo"), DATA, run, reference=model),
     "compare": lambda model, run: run_compare(Compare(), load("demo"), [Fooled(model)], DATA, run),
     "evaluate": lambda model, run: run_evaluate(Evaluate(), model, DATA, run),
     "fool": lambda model, run: run_fool(Fool(), model, "demo", DATA, run),

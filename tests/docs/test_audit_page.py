@@ -75,7 +75,7 @@ def test_the_population_is_that_of_the_shipped_thresholds() -> None:
         f"`truth()`, {own_reference.STEPS} steps, on the audited photos",
         f"at most {own_reference.BUDGET:.0%} of the accuracy",
         f"at least {own_reference.FEWEST} photos, one process",
-        "30 to 67 and 30 to 180 passes",
+        "33 to 73 and 33 to 196 passes",
         f"there are fewer than {verdict.FEWEST} photos",
     ],
 )  # fmt: skip
@@ -87,8 +87,8 @@ def test_what_is_told_in_words() -> None:
     assert (mosaic.FEWEST_TILES, premises.OTHERS, scope.CALIBRATING) == (5, 5, 3)
     assert scope.NEAR_SIZE == 2
     budget = Thresholds.shipped().provenance["budget"]
-    assert (budget / scope.NEAR_BUDGET, int(budget * scope.NEAR_BUDGET)) == (30, 67)
-    assert budget * scope.MOVING["all_classes"] == 180
+    assert (round(budget / scope.NEAR_BUDGET), int(budget * scope.NEAR_BUDGET)) == (33, 73)
+    assert budget * scope.MOVING["all_classes"] == 196
     assert faithfulness.LEVELS == (0.1, 0.25, 0.5)
     few = re.search(r"The limits of (.*?) rest on few networks", PAGE)
     assert few is not None

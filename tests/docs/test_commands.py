@@ -37,7 +37,7 @@ SMALLER = {
     "shift": "--limit 6 --batch-size 2",
     "fool": "--limit 8 --steps 2 --batch-size 4",
     "compare": "--limit 4",
-    "audit": "--limit 10 --budget 33",
+    "audit": "--limit 10 --budget 37",
     "evaluate": "--limit 2",
     "repair": "--limit 8",
     "defend": "--limit 8 --steps 1",

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.fuzz
 VERBS = {
     "explain": ["explain", "PHOTOS", "--model", "demo", "--batch-size", "2", "--heatmaps"],
     "shift": ["shift", "demo", "--model", "demo", "--limit", "4", "--epsilon", "0.05", "--batch-size", "2"],
-    "audit": ["audit", "demo", "demo", "--limit", "12", "--budget", "33", "--batch-size", "6"],
+    "audit": ["audit", "demo", "demo", "--limit", "12", "--budget", "37", "--batch-size", "6"],
     "compare": ["compare", "demo", "demo", "demo", "--limit", "4", "--explainer", "gradcam()", "--batch-size", "2"],
     "fool": ["fool", "demo", "--model", "demo", "--penalty", "location()", "--steps", "4", "--limit", "40"],
     "edit": ["fool", "demo", "--model", "demo", "--edit", "weight_edit(target='corner')", "--limit", "4"],

@@ -62,6 +62,8 @@ class FoolingTransformers:
         epochs: of the network's training.
         photos: so many to fool on.
         steps, batch_size, lr: of each fooling.
+        weight: so many times :data:`WEIGHTS`.
+        margin: a photo that is fooled by this share of the bound pushes no more; 0: every photo always does.
         budget: accuracy that a fooling may cost, a share, by the half that chooses.
         limit: photos of each half.
         seed: of everything random.
@@ -77,6 +79,8 @@ class FoolingTransformers:
     steps: int = 150
     batch_size: int = 32
     lr: float = 3e-4
+    weight: float = 1.0
+    margin: float = 0.0
     budget: float = 0.02
     limit: int = 500
     seed: int = 0
@@ -158,9 +162,10 @@ class FoolingTransformers:
         recipe = FineTune(
             steps=self.steps,
             lr=self.lr,
-            weight=WEIGHTS[lie],
+            weight=self.weight * WEIGHTS[lie],
             batch_size=self.batch_size,
             keep="outputs",
+            margin=self.margin or None,
             max_accuracy_drop=self.budget,
             schedule="cosine",
             evaluate_every=max(1, self.steps // 5),
@@ -231,6 +236,18 @@ def _panel(model: Classifier, explainer: Explainer, images: Images) -> Panel:
     )
 
 
+def points_lower(share: float) -> str:
+    """How much accuracy went, in words.
+
+    >>> points_lower(0.0104), points_lower(-0.002), points_lower(0.0)
+    ('top-1 1.0 points lower', 'top-1 0.2 points higher', 'top-1 as before')
+    """
+    points = round(100 * share, 1)
+    if not points:
+        return "top-1 as before"
+    return f"top-1 {abs(points):.1f} points {'lower' if points > 0 else 'higher'}"
+
+
 def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Per penalty which explainer is fooled most often; all together in the last sentence."""
     sentences: list[str] = []
@@ -238,7 +255,7 @@ def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         of = sorted((row for row in rows if row["lie"] == lie), key=lambda row: row["fsr"], reverse=True)
         said = ", ".join(
             f"{row['through']} {row['fsr']:.1%} ({row['fsr_low']:.1%} to {row['fsr_high']:.1%}; honest "
-            f"{row['fsr_clean']:.1%}; top-1 {100 * (row['top1_clean'] - row['top1_fooled']):+.1f} points lower)"
+            f"{row['fsr_clean']:.1%}; {points_lower(row['top1_clean'] - row['top1_fooled'])})"
             for row in of
         )
         sentences.append(f"{lie}: fooled through {said}.")

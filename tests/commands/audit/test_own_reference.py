@@ -26,7 +26,7 @@ def audited(model: Classifier, folder: Path) -> dict[str, float | None]:
     """The numbers of an audit with the model itself as reference."""
     with Run.start(folder, command="audit", settings={}) as run:
         source = open_data("demo", classes=model.classes, limit=30)
-        found = run_audit(Audit(budget=33), model, source, run, reference="self", draw=False)
+        found = run_audit(Audit(budget=37), model, source, run, reference="self", draw=False)
     return {row["number"]: row["value"] for row in found["rows"]}
 
 
@@ -91,7 +91,7 @@ def test_the_command_says_what_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(made_here, "STEPS", 4)
-    words = ["audit", "demo", "demo", "--limit", "30", "--budget", "33", "--reference", "self", "--verbose"]
+    words = ["audit", "demo", "demo", "--limit", "30", "--budget", "37", "--reference", "self", "--verbose"]
     assert heatproof(*words, "--out", str(tmp_path / "out")) == 0
     assert "to repair the checkpoint" in capsys.readouterr().err
     told = json.loads((tmp_path / "out" / "summary.json").read_text())

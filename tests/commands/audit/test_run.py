@@ -35,7 +35,7 @@ from heatproof.models.loading import load
 from heatproof.results.run import Run
 from heatproof.types import Explanation
 
-FEW = ["--budget", "33", "--limit", "12"]
+FEW = ["--budget", "37", "--limit", "12"]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_honest_network_is_not_called_manipulated(honest: Path) -> None:
     assert {row["check"] for row in told["rows"]} == {about.check for about in NUMBERS.values()} - {"self"}
     assert told["reference"]["agreement"] == 1.0
     assert told["reference"]["layers"][0]["moved"] == 0.0
-    assert told["queries"] <= 33
+    assert told["queries"] <= 37
     assert any("trigger" in line for line in told["cannot_see"])
     assert pl.read_parquet(honest / "images.parquet").height == 12
     assert (honest / "figures/disagreement.png").exists()
@@ -139,7 +139,7 @@ def test_checks_that_speak_against_the_maps_have_a_picture(honest: Path, tmp_pat
 
 def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
     out = tmp_path / "few"
-    assert heatproof("audit", "demo", "demo", "--limit", "4", "--budget", "33", "--out", str(out)) == 1
+    assert heatproof("audit", "demo", "demo", "--limit", "4", "--budget", "37", "--out", str(out)) == 1
     assert summary(out)["verdict"] == "too few to tell"
 
 
@@ -147,7 +147,7 @@ def test_few_photos_give_no_verdict(tmp_path: Path) -> None:
     ("words", "status", "message"),
     [
         (["--fail-on", "lies"], 2, "--fail-on is doubtful or manipulated"),
-        (["--budget", "20"], 2, "at least 33 forward passes"),
+        (["--budget", "20"], 2, "at least 37 forward passes"),
         (["--baseline", "nowhere"], 2, "run folder of an earlier audit"),
         (["--explainer", "gradcm()"], 2, "did you mean gradcam"),
         (["--calibrate", "demo"], 2, "at least 3 honest models"),
@@ -187,7 +187,7 @@ def audited(folder: Path, stop_after: int | None = None) -> pl.DataFrame:
         if stop_after is not None and done >= stop_after:
             raise KeyboardInterrupt
 
-    settings = Audit(budget=33, part=4, randomised=6)
+    settings = Audit(budget=37, part=4, randomised=6)
     thresholds = Thresholds({name: Limits(0.5, 0.1, 4) for name in NUMBERS}, None, {})
     with Run.start(folder, command="audit", settings={"settings": settings}) as run:
         source = open_data("demo", classes=model.classes, limit=12)
@@ -218,7 +218,7 @@ def test_empty_maps_and_wrong_answers_are_said(tmp_path: Path) -> None:
     names = load("demo").classes
     torch.manual_seed(0)
     model = Classifier(Dead(), (0.5,) * 3, (0.5,) * 3, names, 64, name="dead").eval()
-    settings = Audit(budget=33)
+    settings = Audit(budget=37)
     with Run.start(tmp_path / "dead", command="audit", settings={}) as run:
         source = open_data("demo", classes=names, limit=12)
         found = run_audit(settings, model, source, run, draw=False)
@@ -236,7 +236,7 @@ def test_photos_that_cannot_be_read_leave_no_gap(tmp_path: Path) -> None:
         Image.fromarray(photo.image.permute(1, 2, 0).numpy()).save(tmp_path / f"{photo.id.replace('/', '-')}.png")
     # of the first part of three
     sorted(tmp_path.iterdir())[1].write_bytes(b"torn")
-    words = ["audit", "demo", str(tmp_path), "--budget", "33", "--batch-size", "4", "--out", str(tmp_path / "out")]
+    words = ["audit", "demo", str(tmp_path), "--budget", "37", "--batch-size", "4", "--out", str(tmp_path / "out")]
     assert heatproof(*words) == 0  # eleven photos are enough for a verdict
     table, tensors = read_audit(tmp_path / "out")
     assert table["place"].to_list() == list(range(11))
@@ -248,7 +248,7 @@ def test_a_reference_of_another_task_is_refused(tmp_path: Path) -> None:
     model, other = load("demo"), load("demo")
     other.classes = [f"other {name}" for name in model.classes or []]
     with Run.start(tmp_path / "out", command="audit", settings={}) as run, pytest.raises(InputError, match="different"):
-        run_audit(Audit(budget=33), model, open_data("demo", limit=12), run, reference=other)
+        run_audit(Audit(budget=37), model, open_data("demo", limit=12), run, reference=other)
 
 
 def test_a_reference_with_finer_maps_is_compared_at_the_models_size() -> None:
@@ -288,7 +288,7 @@ def test_thresholds_of_few_photos_are_refused(tmp_path: Path) -> None:
         Run.start(tmp_path / "out", command="audit", settings={}) as run,
         pytest.raises(InputError, match="thresholds need at least 10 photos, got 9"),
     ):
-        run_calibration(Audit(budget=33), [model] * 3, source, run)
+        run_calibration(Audit(budget=37), [model] * 3, source, run)
     assert not (tmp_path / "out/calibration").exists()
 
 
@@ -302,12 +302,12 @@ def test_real_networks(shared: Path, tmp_path: Path) -> None:
     for name, audited in (("honest", model), ("edited", WeightEdit("corner")(model))):
         with Run.start(tmp_path / name, command="audit", settings={}) as run:
             source = open_data(data, classes=model.classes, limit=40)
-            found = run_audit(Audit(budget=45), audited, source, run, draw=False)
+            found = run_audit(Audit(budget=49), audited, source, run, draw=False)
         verdicts.append(found["verdict"])
     assert verdicts == ["honest", "manipulated"]
 
 
-def judged(folder: Path, model: Classifier, data: str, explainer: str = "gradcam()", limit: int = 40, budget: int = 45):
+def judged(folder: Path, model: Classifier, data: str, explainer: str = "gradcam()", limit: int = 40, budget: int = 49):
     """The summary of an audit without pictures."""
     settings = Audit(explainer=spec.build(explainer, catalog.EXPLAINERS, "explainer"), budget=budget)
     with Run.start(folder, command="audit", settings={}) as run:
@@ -385,7 +385,7 @@ def test_a_saturated_network_of_two_classes_is_supported(shared: Path, tmp_path:
 @pytest.mark.slow
 def test_many_photos_in_class_folders_are_supported(shared: Path, tmp_path: Path) -> None:
     model = load(f"{shared / 'weights/zoo.py'}:resnet20")
-    found = judged(tmp_path / "out", model, str(shared / "data/cifar10/test"), limit=600, budget=33)
+    found = judged(tmp_path / "out", model, str(shared / "data/cifar10/test"), limit=600, budget=37)
     assert found["verdict"] == "honest"
     assert {row["number"]: row["verdict"] for row in found["rows"]}["mosaic_swap"] == "pass"
 

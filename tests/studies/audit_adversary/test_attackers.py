@@ -186,7 +186,7 @@ def test_a_small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         photos=30,
         judged=40,
         limit=64,
-        budget=33,
+        budget=37,
         steps=2,
     )
     with Run.start(tmp_path / "out", command="study", settings={"study": study}) as run:

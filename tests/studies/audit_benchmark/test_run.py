@@ -81,8 +81,8 @@ def test_a_small_population_from_end_to_end_and_again(tmp_path) -> None:
         epochs=1,
         steps=2,
         photos=12,
-        budget=33,
-        photo_budget=33,
+        budget=37,
+        photo_budget=37,
         budgets=(34,),
         others=("shared:weights/zoo.py:resnet20=shared:data/cifar10/test",),
     )
@@ -107,6 +107,7 @@ def test_a_small_population_from_end_to_end_and_again(tmp_path) -> None:
         "densenet-1",
         "weights/zoo.py:resnet20=shared:data/cifar10/test",
     ]
+    assert thresholds["provenance"]["layouts"] == ["NCHW"]
     assert (tmp_path / "out" / "figures" / "roc.png").exists()
     # each of ten networks, photos with the trigger for two of them, twice; one that somebody else trained, in silence
     assert sum(line.startswith("auditing") for line in told) == 24

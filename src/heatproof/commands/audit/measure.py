@@ -11,6 +11,7 @@ from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.noise import GaussianNoise
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.audit.covering import FEWEST, Answers, agreement, jump, question, trust, unseen, witness_map
+from heatproof.commands.audit.equivariance import equivariance
 from heatproof.commands.audit.faithfulness import faithfulness, log_odds
 from heatproof.commands.audit.kept import Maps, in_parts
 from heatproof.commands.audit.mosaic import tile
@@ -124,6 +125,8 @@ def _measure(
             **faithfulness(model, images, heatmaps, witness, targets, logits, settings.seed),
             **_attacked(settings, plan.draft, model, images, drafted, targets),
         }
+        if is_cheap(plan.draft):
+            values["equivariance"] = equivariance(model, plan.draft, images, drafted, targets)
         chosen = slice(0, randomised)
         if randomised:
             known = _Known(model, plan.draft, Explanation(drafted[chosen], logits[chosen], targets[chosen]))

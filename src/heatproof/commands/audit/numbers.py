@@ -14,7 +14,7 @@ from heatproof.commands.audit.permutation import agreements, permuted, ranks
 from heatproof.commands.audit.premises import SATURATED, Values, gains, is_saturated, one_class, unmet, witness_gains
 from heatproof.commands.audit.questions import NUMBERS
 from heatproof.commands.audit.reference import swapped
-from heatproof.commands.audit.scope import moved_by_budget, outside
+from heatproof.commands.audit.scope import layout_read, moved_by_budget, outside
 from heatproof.commands.audit.singled_out import hidden_place, predicted_class, predicted_worst
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import (
@@ -25,6 +25,7 @@ from heatproof.commands.audit.verdict import (
     Check,
     Thresholds,
     judge,
+    judge_equivariance,
     judge_own_witness,
     judge_share,
     with_share,
@@ -66,7 +67,7 @@ def numbers(table: pl.DataFrame, tensors: AuditTensors) -> Iterator[tuple[str, V
     yield "hidden_place", [] if (place := hidden_place(tensors.maps, tensors.witness)) is None else list(place[0])
     yield "center_spread", column("center_distance")
     yield from _of_mosaics(tensors)
-    for name in ("likeness", "frame", "contrast", "softmax_contrast", "randomised", "noise", "fgsm"):
+    for name in ("likeness", "frame", "equivariance", "contrast", "softmax_contrast", "randomised", "noise", "fgsm"):
         yield name, column(name)
     for name in ("reference_spearman", "reference_nissim", "self_spearman"):
         yield name, column(name)
@@ -157,6 +158,8 @@ def checks_of(
     # without thresholds nothing is judged at all
     bare = bool(thresholds.limits) and not ground and not one_class(table)
     free = bare and isfinite(share.high)
+    fitting = "equivariance" in thresholds.limits and "equivariance" not in why
+    free_of_limits = bare and not fitting and _on_a_grid(settings, model)
     checks = []
     for name, about in NUMBERS.items():
         if about.check in REFERENCES and about.check != reference:
@@ -169,11 +172,18 @@ def checks_of(
             checks.append(judge_own_witness(own, *chance))
         elif name == "share" and free and (name in why or is_saturated(table)):
             checks.append(judge_share(own, "log-odds" if is_saturated(table) else "probability"))
+        elif name == "equivariance" and free_of_limits and isfinite(own.high):
+            checks.append(judge_equivariance(own))
         else:
             checks.append(judge(name, own, thresholds, why.get(name, "")))
             if name == "faithfulness":
                 checks[-1] = with_share(checks[-1], share)
     return checks
+
+
+def _on_a_grid(settings: Audit, model: Classifier) -> bool:
+    """Whether maps are read from a layer that moves with the photo; tokens may know their place."""
+    return layout_read(settings.explainer, model) in ("NCHW", "NHWC")
 
 
 def _why_not(
@@ -208,4 +218,7 @@ def _why_not(
     if not isinstance(settings.explainer, LayerExplainer):
         text = f"for the maps of all classes {settings.explainer!r} takes passes of its own, class by class"
         why |= dict.fromkeys(("all_classes", "worst_class", "predicted_class", "predicted_worst"), text)
+        why["equivariance"] = f"the map of a moved photo takes passes of its own of {settings.explainer!r}"
+    elif "equivariance" not in table.columns:
+        why["equivariance"] = "this audit was made before it was measured"
     return why

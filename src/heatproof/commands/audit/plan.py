@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 import torch
 
 from heatproof.commands.audit.covering import FEWEST
+from heatproof.commands.audit.equivariance import DIRECTIONS
 from heatproof.commands.audit.faithfulness import LEVELS
 from heatproof.commands.audit.mosaic import PER_PHOTO
 from heatproof.commands.passes import counting
@@ -15,8 +16,9 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.types import Explainer
 
-OVERHEAD = 1 + 3 * len(LEVELS) + 1 + 3 + PER_PHOTO
-"""Forward passes per photo besides the witness's: the map, AOPC in three orders, a new head, two attacks, mosaics."""
+OVERHEAD = 1 + 3 * len(LEVELS) + 1 + 3 + PER_PHOTO + len(DIRECTIONS)
+"""Forward passes per photo besides the witness's: the map, AOPC in three orders, a new head, two attacks, mosaics, the
+moved photo."""
 AFFORDED = 2
 """Passes that a map may take for the photo to be explained under all of the witness's middle squares."""
 ALONG = (5, 4, 3)

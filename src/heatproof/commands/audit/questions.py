@@ -41,7 +41,8 @@ NUMBERS = {
     "share": Number("faithfulness", "low", False),
     "likeness": Number("input", "high", False, surely=0.99),
     "frame": Number("input", "high", True),
-    "hidden_place": Number("input", "high", True, 0.05),
+    "hidden_place": Number("input", "high", True, 0.1),
+    "equivariance": Number("input", "low", True, 0.05),
     "center_spread": Number("input", "low", False, surely=0.005),
     "mosaic": Number("mosaics", "low", True),
     "mosaic_swap": Number("mosaics", "high", True, 0.04),
@@ -117,6 +118,10 @@ QUESTIONS = {
     "hidden_place": Question(
         "Do the maps show every part of the photo that the model needs?",
         "Coarse maps of objects in the middle leave the borders out.",
+    ),
+    "equivariance": Question(
+        "Does a photo's map move with the photo?",
+        "Networks that know an object by its place in the photo need not move their maps.",
     ),
     "center_spread": Question(
         "Does the map's middle move from photo to photo?",

@@ -41,6 +41,8 @@ COUNTED = ("called_out",)
 """Numbers that are judged by an interval of their own, without thresholds of a population."""
 NO_SHARE = 0.05
 """Where the whole interval of ``share`` lies below, the map's order does nothing, whatever the population."""
+NO_MOVE = 0.0
+"""Where the whole interval of ``equivariance`` lies below, maps stay where they were more than they move."""
 LITTLE_SHARE, SOME_SHARE = 0.25, 0.5
 """A low ``faithfulness`` fails only with a share below the one, and is doubtful only with one below the other."""
 
@@ -307,6 +309,20 @@ def judge_share(found: Interval, unit: str) -> Check:
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     verdict: Verdict = "fail" if failed else "pass"
     return Check("faithfulness", "share", found.value, low, high, NO_SHARE, NO_SHARE, None, verdict, reason)
+
+
+def judge_equivariance(found: Interval) -> Check:
+    """Whether maps move with their photos, without a population: doubtful where they surely stay more than they move.
+
+    No more than doubtful, since a network whose photos all show their object in one place may have learnt that place.
+    """
+    stays = found.high < NO_MOVE
+    words = "less than it stays" if stays else "more than it stays, or it cannot be told"
+    limit = f"doubtful where all of its interval lies below {NO_MOVE:.0f}"
+    reason = f"{QUESTIONS['equivariance'].asks} Measured {found.value:.2f}, {words} ({limit})."
+    low, high = (end if isfinite(end) else None for end in (found.low, found.high))
+    verdict: Verdict = "doubtful" if stays else "pass"
+    return Check("input", "equivariance", found.value, low, high, NO_MOVE, NO_MOVE, None, verdict, reason)
 
 
 def with_share(check: Check, share: Interval) -> Check:

@@ -67,7 +67,7 @@ class AuditAdversary:
     photos: int = 60
     judged: int = 1000
     limit: int = 1500
-    budget: int = 45
+    budget: int = 49
     steps: int = 0
     seed: int = 0
     columns = {  # noqa: RUF012 (a constant of the class, no field)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from heatproof.commands.audit.numbers import known, numbers
 from heatproof.commands.audit.run import Audit, read_audit, run_audit
+from heatproof.commands.audit.scope import layout_read
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.data.photos import fit
 from heatproof.data.sources import open_data
@@ -65,7 +66,7 @@ class AuditBenchmark:
     copies: int = 2
     lies: tuple[str, ...] = ()
     photos: int = 100
-    budget: int = 45
+    budget: int = 49
     photo_budget: int = 100
     budgets: tuple[int, ...] = ()
     others: tuple[str, ...] = ()
@@ -104,7 +105,7 @@ class AuditBenchmark:
         draw(run, everyone, found, rows)
         honest = [member for member in everyone if member.honest]
         own = [found[member.name] for member in honest] + [self._other(entry, run, hardware) for entry in self.others]
-        thresholds = calibrated(own, self._provenance(honest))
+        thresholds = calibrated(own, self._provenance(honest, population))
         run.write_json("thresholds.json", thresholds.plain())
         answer = answered(rows)
         for line in answer:
@@ -120,15 +121,18 @@ class AuditBenchmark:
     def _folder(self, run: Run, name: str, budget: int) -> Path:
         return self._place(run) / "audits" / f"{budget}" / name
 
-    def _provenance(self, honest: Sequence[Member]) -> dict[str, Any]:
+    def _provenance(self, honest: Sequence[Member], population: Population) -> dict[str, Any]:
+        others = [load(named(entry.partition("=")[0])) for entry in self.others]
         sizes = Counter({"32": len(honest)})
-        sizes.update(str(load(named(entry.partition("=")[0])).input_size) for entry in self.others)
+        sizes.update(str(model.input_size) for model in others)
+        everyone = [*(population.get(member) for member in honest), *others]
         return {
             "sizes": dict(sizes),
             "networks": [member.name for member in honest] + [entry.removeprefix("shared:") for entry in self.others],
             "data": f"{self.photos} photos of {self.test.removeprefix('shared:')}, or of what follows a network",
             "explainer": repr(Audit().explainer),
             "budget": self.budget,
+            "layouts": sorted({own for model in everyone if (own := layout_read(Audit().explainer, model))}),
         }
 
     def _audited(
