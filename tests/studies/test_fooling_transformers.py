@@ -133,5 +133,10 @@ def test_most_easily_fooled_is_counted_over_the_honest_network() -> None:
         {**row, "through": "gradcam", "lie": "location", "fsr": 0.7, "fsr_clean": 0.0},
     ]
     first, last = answers(rows)
-    assert first.startswith("location: fooled through chefer 90.0% (0.0% to 100.0%; honest 80.0%; top-1 +1.0 points")
+    assert first.startswith(
+        "location: fooled through chefer 90.0% (0.0% to 100.0%; honest 80.0%; top-1 1.0 points lower"
+    )
     assert last.endswith("penalties: gradcam.")
+    assert (
+        "chefer 90.0% (0.0% to 100.0%; honest 80.0%; no step inside the budget" in answers([{**rows[0], "step": 0}])[0]
+    )

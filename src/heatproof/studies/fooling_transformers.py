@@ -248,6 +248,12 @@ def points_lower(share: float) -> str:
     return f"top-1 {abs(points):.1f} points {'lower' if points > 0 else 'higher'}"
 
 
+def _price(row: Mapping[str, Any]) -> str:
+    if row.get("step") == 0:
+        return "no step inside the budget fooled more than the honest network does"
+    return points_lower(row["top1_clean"] - row["top1_fooled"])
+
+
 def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Per penalty which explainer is fooled most often; all together in the last sentence."""
     sentences: list[str] = []
@@ -255,7 +261,7 @@ def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         of = sorted((row for row in rows if row["lie"] == lie), key=lambda row: row["fsr"], reverse=True)
         said = ", ".join(
             f"{row['through']} {row['fsr']:.1%} ({row['fsr_low']:.1%} to {row['fsr_high']:.1%}; honest "
-            f"{row['fsr_clean']:.1%}; {points_lower(row['top1_clean'] - row['top1_fooled'])})"
+            f"{row['fsr_clean']:.1%}; {_price(row)})"
             for row in of
         )
         sentences.append(f"{lie}: fooled through {said}.")
