@@ -1,8 +1,9 @@
-"""What the ViT of scenes knows, and where its maps lie.
+"""What the ViT and the Swin of scenes know, and where their maps lie.
 
-``vit_scenes.safetensors`` was trained by ``scripts/train_transformers.py vit_scenes --half`` on scenes of the demo's
-digits (the UCI data set that ``heatproof.data.scenes`` names, CC BY 4.0) and is this project's own, in 16 bits. The
-scenes here have held-out digits, and a seed that chose nothing. docs/methods/transformers.md has its numbers.
+``vit_scenes.safetensors`` and ``swin_scenes.safetensors`` were trained by ``scripts/train_transformers.py NAME --half``
+on scenes of the demo's digits (the UCI data set that ``heatproof.data.scenes`` names, CC BY 4.0) and are this project's
+own, in 16 bits. The scenes here have held-out digits, and a seed that chose nothing. docs/methods/transformers.md has
+their numbers.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from heatproof.data.scenes import Scenes, scenes
 from heatproof.explainers.attention import AttentionRollout, Chefer
+from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.metrics.localisation import pointing_game
 from heatproof.models.classifier import Classifier
@@ -21,13 +23,16 @@ from heatproof.types import Explainer, Logits
 
 pytestmark = pytest.mark.slow
 
-FILE = Path(__file__).with_name("vit_scenes.safetensors")
 SEED, COUNT = 101, 512
+
+
+def trained(name: str) -> Classifier:
+    return load(f"{small_transformers.__file__}:{name}@{Path(__file__).with_name(f'{name}.safetensors')}")
 
 
 @pytest.fixture(scope="module")
 def model() -> Classifier:
-    return load(f"{small_transformers.__file__}:vit_scenes@{FILE}")
+    return trained("vit_scenes")
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +57,12 @@ def few(drawn: Scenes, count: int = 128) -> Scenes:
     return Scenes(*(each[:count] for each in drawn))
 
 
-def test_it_names_held_out_digits(model: Classifier, pairs: Scenes) -> None:
-    one = scenes(COUNT, SEED, "test", 1)
-    assert (logits(model, one).argmax(1) == one.labels).double().mean() >= 0.87
+@pytest.mark.parametrize(("name", "of_one", "of_two"), [("vit_scenes", 0.87, 0.72), ("swin_scenes", 0.95, 0.85)])
+def test_held_out_digits_are_named(name: str, of_one: float, of_two: float, pairs: Scenes) -> None:
+    model, one = trained(name), scenes(COUNT, SEED, "test", 1)
+    assert (logits(model, one).argmax(1) == one.labels).double().mean() >= of_one
     both = logits(model, pairs).topk(2).indices.sort(1).values == pairs.labels.sort(1).values
-    assert both.all(1).double().mean() >= 0.72
+    assert both.all(1).double().mean() >= of_two
 
 
 @pytest.mark.parametrize(
@@ -71,3 +77,11 @@ def test_the_map_of_each_digit_lies_on_it(model: Classifier, pairs: Scenes, expl
 def test_what_speaks_for_a_class_finds_it_better_than_attention_alone(model: Classifier, pairs: Scenes) -> None:
     chefer, rollout = (on_digits(model, explainer, few(pairs))[0] for explainer in (Chefer(), AttentionRollout()))
     assert chefer > rollout + 0.3
+
+
+@pytest.mark.parametrize("explainer", [LRP("default", "attnlrp"), LRP(None, "attnlrp"), GradCAM()], ids=repr)
+def test_the_maps_of_a_swin_never_lie_on_the_other_digit(pairs: Scenes, explainer: Explainer) -> None:
+    """Its grid has 4 x 4 cells, whose middles often lie beside a digit that they touch."""
+    own, other = on_digits(trained("swin_scenes"), explainer, few(pairs))
+    assert own > 0.72
+    assert other < 0.05
