@@ -83,6 +83,13 @@ def test_limits_are_those_of_the_code(told: str) -> None:
     assert told in PAGE
 
 
+def test_the_least_deviations_are_those_of_the_code() -> None:
+    wide = {name: about.least for name, about in NUMBERS.items() if about.least != 0.02 and about.check != "reference"}
+    assert f"those that were: {', '.join(f'`{name}` {least:g}' for name, least in wide.items())}. These" in PAGE
+    own = [about.least for about in NUMBERS.values() if about.check == "reference"]
+    assert f"{min(own):g} to {max(own):g} for those against a reference" in PAGE
+
+
 def test_what_is_told_in_words() -> None:
     assert (mosaic.FEWEST_TILES, premises.OTHERS, scope.CALIBRATING) == (5, 5, 3)
     assert scope.NEAR_SIZE == 2
