@@ -28,7 +28,16 @@ from heatproof.types import settings
 HONEST = "honest"
 HOW: tuple[str, ...] = ("none", "clean", "self")
 """References: none, the network as it was, and the checkpoint's own repair."""
-NUMBERS = ("all_classes", "predicted_class", "predicted_worst", "own_witness", "hidden_place", "share", "self_spearman")
+NUMBERS = (
+    "all_classes",
+    "predicted_class",
+    "predicted_worst",
+    "own_witness",
+    "hidden_place",
+    "equivariance",
+    "share",
+    "self_spearman",
+)
 """Beside each verdict."""
 
 
