@@ -282,12 +282,18 @@ def rows_of(
         "l2": distance(condition.images, clean.images, "l2"),
     }
     images = {key: value.tolist() for key, value in images.items()}
+    # an attack can succeed only where it was given and the photo was not there before it
+    there = clean.success.tolist()
+    images["success"] = [
+        None if condition is clean or there[i] else reached for i, reached in enumerate(images["success"])
+    ]
     names = [{"prediction_name": model.class_name(p)} for p in images["prediction"]]
     for explainer, maps, before in zip(settings.explainers, condition.grid.heatmaps, clean.grid.heatmaps, strict=True):
         known = before[:, 0]
         found = known if maps is before else maps[:, 0]
         measured = compare(settings, model, known, found, [boxes.get(image) for image in batch.ids])
-        metrics = {key: value.tolist() for key, value in measured.items()}
+        # what there is none of is missing in the table, no number
+        metrics = {key: [None if v != v else v for v in value.tolist()] for key, value in measured.items()}
         for i, image in enumerate(batch.ids):
             label, target = int(batch.labels[i]), int(condition.grid.targets[i, 0])
             yield {
@@ -315,25 +321,30 @@ def compare(
     """Every metric of two sets of heatmaps.
 
     ``on_object`` is the share of the adversarial map's mass on the object: in its box, else on the cells where the
-    clean map exceeds 15% of its maximum; NaN for an empty map.
+    clean map exceeds 15% of its maximum; NaN for an empty map. Of two empty maps no likeness is known: NaN.
     """
     same = adversarial is clean
     clean, adversarial = clean.float(), adversarial.float()
-    empty = is_empty(adversarial.clamp(min=0))
+    empty, empty_clean = (is_empty(maps.clamp(min=0)) for maps in (adversarial, clean))
+    # two maps without an order of cells, and two of which NISSIM sees nothing
+    blank = is_empty(adversarial) & is_empty(clean)
+    unseen = blank if settings.normalisation == "minmax" else empty & empty_clean
     area = (normalise(clean) > ON).float()
     for place, box in enumerate(boxes):
         if box is not None:
             area[place] = cells_inside(box, area[place])
     return {
         # the clean rows' zero by definition: SSIM is the dearest of the metrics
-        "nissim": torch.zeros(len(clean))
-        if same
-        else nissim(clean, adversarial, size=model.input_size, normalisation=settings.normalisation),
+        "nissim": (
+            clean.new_zeros(len(clean))
+            if same
+            else nissim(clean, adversarial, size=model.input_size, normalisation=settings.normalisation)
+        ).masked_fill(unseen, torch.nan),
         "spearman": spearman(clean, adversarial),
-        "topk_intersection": topk_intersection(clean, adversarial, settings.fraction),
-        "center_distance": center_distance(clean, adversarial),
+        "topk_intersection": topk_intersection(clean, adversarial, settings.fraction).masked_fill(blank, torch.nan),
+        "center_distance": center_distance(clean, adversarial).masked_fill(empty & empty_clean, torch.nan),
         # an empty map is nowhere: neither on the object nor off it
         "on_object": mass(adversarial, area).masked_fill(empty, torch.nan),
-        "empty_clean": is_empty(clean.clamp(min=0)),
+        "empty_clean": empty_clean,
         "empty": empty,
     }
