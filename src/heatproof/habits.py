@@ -87,7 +87,7 @@ HERE_INSTEAD: dict[str, tuple[str, str]] = {
     "inputtimesgradient": ("input_x_gradient()", "InputXGradient"),
     "gradcampp": ("gradcam_plus_plus()", "GradCAMPlusPlus"),
     "layergradcam": ("gradcam(relu=False)", "GradCAM"),
-    "gradcamelementwise": ("hirescam()", "HiResCAM"),
+    "gradcamelementwise": ("layercam()", "LayerCAM"),
     "smoothgradcampp": ("smoothed(gradcam_plus_plus())", "Smoothed"),
     "smoothgradcamplusplus": ("smoothed(gradcam_plus_plus())", "Smoothed"),
     "noisetunnel": ("smoothed(simple_grad())", "Smoothed"),
@@ -182,6 +182,8 @@ def public_instead(name: str, known: Iterable[str]) -> str:
     return f"nearest to it is {nearest}, {how}" if nearest else did_you_mean(name, known)
 
 
+_TYPED = "_typed"
+"""Under what name settings keep which of them were typed."""
 MODELS = ("model", "forward_func", "net")
 
 
@@ -223,8 +225,20 @@ def checked_settings(init: Callable[..., None], fields: Sequence[str], call: str
         if unknown:
             raise SpecError(unknown_setting(name, unknown, fields))
         init(self, *given, **named)
+        # frozen, and no setting itself: equal settings are equal however they were typed
+        object.__setattr__(self, _TYPED, frozenset((*fields[: len(given)], *named)))
 
     return checked
+
+
+def typed(given: Any) -> frozenset[str]:
+    """The settings that an object was made with, also where they are the usual ones; none of what is no settings.
+
+    >>> from heatproof.attacks.gradient import PGD
+    >>> typed(PGD(epsilon=8 / 255)), typed(PGD())
+    (frozenset({'epsilon'}), frozenset())
+    """
+    return vars(given).get(_TYPED, frozenset()) if hasattr(given, "__dict__") else frozenset()
 
 
 def checked_verb(call: Callable[P, R]) -> Callable[P, R]:

@@ -326,6 +326,24 @@ def test_what_is_named_instead_is_there() -> None:
             spec.build(text, known)
 
 
+def test_element_wise_is_layer_cam_and_not_hirescam() -> None:
+    """pytorch-grad-cam's GradCAMElementWise takes ReLU of each gradient times activation, then the sum over channels."""
+    from heatproof.habits import instead_of
+
+    assert instead_of("GradCAMElementWise", catalog.EXPLAINERS) == "it is called layercam() here"
+    torch.manual_seed(0)
+    body, head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Linear(4 * 36, 3)
+    network = nn.Sequential(body, nn.Flatten(), head).eval()
+    model = hp.Classifier(network, mean=(0, 0, 0), std=(1, 1, 1), input_size=8)
+    images = torch.rand(2, 3, 8, 8)
+    cells = body(images).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(head(cells.flatten(1))[:, 1].sum(), cells)
+    wanted = (slope * cells).clamp(min=0).sum(1).detach()
+    targets = torch.tensor([1, 1])
+    torch.testing.assert_close(hp.LayerCAM(layer="0")(model, images, targets).heatmaps, wanted)
+    assert not torch.allclose(hp.HiResCAM(layer="0")(model, images, targets).heatmaps, wanted)
+
+
 def test_what_the_package_does_not_have() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'Saliency'; it is called hp\.SimpleGrad here"):
         _ = hp.Saliency  # type: ignore[attr-defined]

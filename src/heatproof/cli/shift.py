@@ -39,7 +39,7 @@ def shift(
         typer.Option(
             "--epsilon",
             help="Pixel units, such as 8/255; may be repeated.",
-            show_default="0.01, 0.05, 0.075, 0.1",
+            show_default="the attack's own, else 0.01, 0.05, 0.075, 0.1",
             callback=options.each(spec.number),
         ),
     ] = None,
@@ -75,6 +75,7 @@ def shift(
     from heatproof.answers.scored import scored
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
+    from heatproof.commands.shift.budgets import of_attacks
     from heatproof.commands.shift.run import Shift, effort, run_shift
     from heatproof.commands.shift.verification import Verification, run_verification
     from heatproof.data.photo_pairs import PhotoPairs, open_pairs
@@ -85,7 +86,8 @@ def shift(
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
-    given = _aim(epsilon, penalty, wanted)
+    given = _aim(penalty, wanted)
+    budgets = [spec.number(text) for text in epsilon or []]
     pairs = options.of_pairs(score)
     asked_score = "output()" if pairs else score
     explained = scored(asked_score, explainers or [GradCAM()], [photos(load(name)) for name in model])
@@ -94,6 +96,7 @@ def shift(
         given["lower"] = explained.lower
     asked = Shift(
         attacks=tuple(attacks),
+        epsilons=of_attacks(attacks, budgets, Shift.epsilons),
         explainers=at_layers(explained.explainers, layer or []),
         explain=explain,  # type: ignore[arg-type]
         draws=draws,
@@ -132,9 +135,9 @@ def shift(
     show(run, work, columns.SHIFT)
 
 
-def _aim(epsilon: list[str] | None, penalty: str | None, wanted: str | None) -> dict[str, Any]:
+def _aim(penalty: str | None, wanted: str | None) -> dict[str, Any]:
     """What the attacks want, as far as flags say it."""
-    given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
+    given: dict[str, Any] = {}
     if penalty:
         given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
     if wanted is not None:

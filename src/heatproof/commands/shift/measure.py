@@ -15,6 +15,7 @@ from torch import Tensor
 from heatproof.attacks.balls import check_epsilon, distance, steepest
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import Goal, begin, lower_score, misclassify, move_heatmap, reach
+from heatproof.commands.shift.budgets import twice
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
@@ -25,6 +26,7 @@ from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.finite import check_finite
 from heatproof.models.hardware import Hardware
+from heatproof.report import words
 from heatproof.types import (
     Attack,
     BallAttack,
@@ -98,13 +100,19 @@ class Shift:
                     "an attack needs a field epsilon, which is set to each of the epsilons, or levels of its own; got "
                     f"{attack!r}"
                 )
-        conditions = [
-            f"{attack_name(attack)} at {epsilon}" for attack in self.attacks for epsilon in self.levels(attack)
-        ]
-        for given in (conditions, list(map(repr, self.explainers))):
-            twice = [entry for entry in given if given.count(entry) > 1]
-            if twice:
-                raise InputError(f"{twice[0]} was asked for twice")
+        names = list(map(attack_name, self.attacks))
+        for name in dict.fromkeys(names):
+            levels = [
+                level
+                for own, attack in zip(names, self.attacks, strict=True)
+                if own == name
+                for level in self.levels(attack)
+            ]
+            if (level := twice(levels)) is not None:
+                raise InputError(f"{name} at {words.epsilon(level)} was asked for twice")
+        explainers = list(map(repr, self.explainers))
+        if more := [entry for entry in explainers if explainers.count(entry) > 1]:
+            raise InputError(f"{more[0]} was asked for twice")
         if self.explain not in get_args(Explained):
             raise InputError(f"explain is one of {', '.join(get_args(Explained))}, got {self.explain!r}")
         if self.draws < 0 or (self.draws and self.penalty is None):
