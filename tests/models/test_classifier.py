@@ -6,8 +6,9 @@ from tests.shapes import unchecked
 from torch import nn
 
 import heatproof as hp
-from heatproof.errors import InputError, ModelError
+from heatproof.errors import InputError, ModelError, Remark
 from heatproof.models.bare import as_classifier
+from heatproof.models.classifier import class_number
 from heatproof.models.hardware import Hardware
 
 CLASSES = ["African elephant", "Indian elephant", "fire engine", "7"]
@@ -23,6 +24,24 @@ def model(classes: list[str] | None = CLASSES) -> hp.Classifier:
 )
 def test_a_class_is_found_by_number_name_or_part(wanted: str | int, index: int) -> None:
     assert model().class_index(wanted) == index
+
+
+def test_a_name_of_several_classes_is_the_first_one_and_the_others_are_said() -> None:
+    """ImageNet has two cranes and two maillots, and some lists of its classes do not tell them apart."""
+    twice = model(["tabby", "crane", "Crane", "crane", "maillot"])
+    said = "'crane' is the name of 2 classes of small: 1 is taken, the other is 3; give another by its number"
+    with pytest.warns(Remark, match=said):
+        assert twice.class_index("crane") == 1
+    # as it is written comes before another case
+    assert (twice.class_index("Crane"), twice.class_index("maillot"), twice.class_index("3")) == (2, 4, 3)
+    with pytest.warns(Remark, match=r"'CRANE' is the name of 3 classes of small: 1 is taken, the others are 2 and 3"):
+        assert class_number(twice, "CRANE") == 1
+
+
+def test_a_class_that_was_not_named_in_full_is_said_in_python_too() -> None:
+    with pytest.warns(Remark, match=r"the class is read as engin: fire engine \(2\)"):
+        assert hp.explain(model(), torch.rand(1, 3, 8, 8), explainer="simple_grad()", target="engin").rows[0]["target"] == 2
+    assert class_number(model(), "Fire Engine") == 2
 
 
 @pytest.mark.parametrize(

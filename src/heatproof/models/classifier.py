@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from operator import index
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heatproof.errors import InputError, ModelError, NoSuchClass, did_you_mean
+from heatproof.errors import InputError, ModelError, NoSuchClass, Remark
 from heatproof.habits import checked_verb
+from heatproof.models.class_names import find_class, read_as
 from heatproof.models.odd_images import (
     check_channels,
     check_first_convolution,
@@ -294,16 +296,7 @@ class Classifier(nn.Module):
             return index
         if not self.classes:
             raise NoSuchClass(f"{self.name} has no class names; give the class as a number instead of {text!r}")
-        folded = [name.casefold() for name in self.classes]
-        if text.casefold() in folded:
-            return folded.index(text.casefold())
-        parts = [index for index, name in enumerate(folded) if text.casefold() in name]
-        if len(parts) == 1:
-            return parts[0]
-        if parts:
-            shown = ", ".join(f"{self.classes[i]} ({i})" for i in parts[:6])
-            raise NoSuchClass(f"{text!r} fits several classes of {self.name}: {shown}; give one in full or by number")
-        raise NoSuchClass(f"{self.name} has no class {text!r}; {did_you_mean(text, self.classes)}")
+        return find_class(text, self.classes, self.name)
 
 
 def _autocasting(logits: Tensor) -> bool:
@@ -395,7 +388,10 @@ def class_number(model: nn.Module | None, name: Any) -> int:
                 "take ClassifierOutputTarget(281), give 281"
             ) from None
     if isinstance(model, Classifier):
-        return model.class_index(name)
+        number = model.class_index(name)
+        if said := read_as(name, model.class_name(number), number):
+            warnings.warn(Remark(f"the class is read as {said}"), stacklevel=4)
+        return number
     raise InputError(
         f"a class by name needs a model with class names, hp.Classifier(network, ..., classes=[...]); give {name!r} "
         "as a number"
