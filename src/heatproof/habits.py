@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from heatproof.errors import InputError, SpecError, did_you_mean
+from heatproof.errors import InputError, SpecError, did_you_mean, nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,7 +78,7 @@ HERE_INSTEAD: dict[str, tuple[str, str]] = {
     "vanillagradient": ("simple_grad()", "SimpleGrad"),
     "vanillagradients": ("simple_grad()", "SimpleGrad"),
     "vanillagrad": ("simple_grad()", "SimpleGrad"),
-    "gradient": ("simple_grad()", ""),
+    "gradient": ("simple_grad()", "SimpleGrad"),
     "gradients": ("simple_grad()", ""),
     "gradientxinput": ("input_x_gradient()", "InputXGradient"),
     "gradientinput": ("input_x_gradient()", "InputXGradient"),
@@ -93,6 +93,9 @@ HERE_INSTEAD: dict[str, tuple[str, str]] = {
     "noisetunnel": ("smoothed(simple_grad())", "Smoothed"),
     "guidedbackpropagation": ("guided_backprop()", "GuidedBackprop"),
     "layerwiserelevancepropagation": ("lrp()", "LRP"),
+    "epsilongammabox": ("lrp(composite='epsilon_gamma_box')", "LRP(composite='epsilon_gamma_box')"),
+    "epsilonplus": ("lrp(composite='epsilon_plus')", "LRP(composite='epsilon_plus')"),
+    "epsilonalpha2beta1": ("lrp(composite='alpha2beta1')", "LRP(composite='alpha2beta1')"),
     "ig": ("integrated_gradients()", "IntegratedGradients"),
     "rollout": ("attention_rollout()", "AttentionRollout"),
     "attention": ("attention_rollout()", "AttentionRollout"),
@@ -174,6 +177,8 @@ def public_instead(name: str, known: Iterable[str]) -> str:
     ('it is called hp.SimpleGrad here', 'did you mean GradCAM?')
     """
     _, here = HERE_INSTEAD.get(folded(name), ("", ""))
+    if folded(name) == "gradient":
+        return "it is called hp.SimpleGrad here; zennit's, with a composite, is hp.LRP(composite=...)"
     if here:
         return f"it is called hp.{here} here"
     if name in ("show_cam_on_image", "visualize_image_attr"):
@@ -197,10 +202,22 @@ def unknown_setting(name: str, unknown: Sequence[str], known: Iterable[str]) -> 
     said = []
     for one in unknown:
         here = [other for other in CALLED_HERE.get(one, ()) if other in known]
-        way = f"it is called {here[0]} here" if here else NOT_NEEDED.get(one) or did_you_mean(one, known)
+        way = f"it is called {here[0]} here" if here else NOT_NEEDED.get(one) or _nearest_setting(one, known)
         alone = ", and takes one module or name: explain once for each" if here == ["layer"] and one[-1] == "s" else ""
         said.append(f"{name} has no setting {one!r}; {way}{alone}")
     return "; ".join(said)
+
+
+def _nearest_setting(one: str, known: Sequence[str]) -> str:
+    """What is meant, also where it is not needed here, or all settings: a list that ends early hides the right one."""
+    near = nearest(one, [*known, *CALLED_HERE, *NOT_NEEDED])
+    for name in near:
+        here = [other for other in CALLED_HERE.get(name, ()) if other in known]
+        if name not in known and (here or name in NOT_NEEDED):
+            return f"of {name}, if that is meant: {f'it is called {here[0]} here' if here else NOT_NEEDED[name]}"
+        if name in known:
+            return did_you_mean(one, known)
+    return f"there are: {', '.join(known)}" if known else "there are none"
 
 
 def checked_settings(init: Callable[..., None], fields: Sequence[str], call: str) -> Callable[..., None]:

@@ -136,6 +136,21 @@ def test_explain_writes_a_run_folder_on_request(tmp_path: Path, photo: Path, dem
     torch.testing.assert_close(named.heatmaps, found.heatmaps[:1])
 
 
+def test_a_picture_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    found = hp.explain(small(dtype=torch.float32), photos(1, dtype=torch.float32))
+    for name, words in (
+        ("map.xyz", r"'map\.xyz' ends in no format of pictures; name it map\.png"),
+        ("map", "'map' ends in no format"),
+        ("map.psd", "cannot be written"),
+        ("nodir/map.png", r"there is no folder .*nodir to write map\.png into"),
+    ):
+        with pytest.raises(hp.InputError, match=words):
+            found.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    for name in ("map.png", "map.JPG", "map.pdf"):
+        assert found.save(tmp_path / name).stat().st_size > 1000
+
+
 def test_a_run_folder_is_of_the_photos_that_were_asked_for(tmp_path: Path, demo: hp.Classifier) -> None:
     hp.explain(demo, "demo", limit=2, out=tmp_path / "run")
     assert hp.explain(demo, "demo", limit=2, out=tmp_path / "run").folder == tmp_path / "run"

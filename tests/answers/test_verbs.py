@@ -276,7 +276,9 @@ def test_an_attack_s_own_budget_is_the_one_that_is_measured() -> None:
     with pytest.warns(Remark, match="their own epsilon, 8/255"):
         rows = hp.shift("demo", (images, labels), attack=hp.FGSM(epsilon=8 / 255)).rows
     assert [row["epsilon"] for row in rows] == [0.0, 8 / 255]
-    with pytest.raises(hp.InputError, match=r"PGD\(\) has epsilon 8/255 of its own, and epsilon 4/255 is asked for beside it"):
+    with pytest.raises(
+        hp.InputError, match=r"PGD\(\) has epsilon 8/255 of its own, and epsilon 4/255 is asked for beside it"
+    ):
         hp.shift("demo", (images, labels), attack=hp.PGD(epsilon=8 / 255), epsilon="4/255")
 
 
@@ -301,7 +303,10 @@ def test_boxes_of_scenes_are_the_shares_that_they_cover() -> None:
     ("boxes", "words"),
     [
         (torch.zeros(3, 4), r"of the 2 images, got the shape \[3, 4\]"),
-        ([[0, 0, 70, 10], [0, 0, 1, 1]], r"the box \(0.0, 0.0, 70.0, 10.0\) of image 0 lies outside its 64 x 64 pixels"),
+        (
+            [[0, 0, 70, 10], [0, 0, 1, 1]],
+            r"the box \(0.0, 0.0, 70.0, 10.0\) of image 0 lies outside its 64 x 64 pixels",
+        ),
         ({"0": (0.5, 0, 0.2, 1)}, "image 0: a box is"),
         ({"0": "left"}, "the boxes of 0: .* numbers, were expected, got str"),
     ],

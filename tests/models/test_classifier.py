@@ -40,7 +40,10 @@ def test_a_name_of_several_classes_is_the_first_one_and_the_others_are_said() ->
 
 def test_a_class_that_was_not_named_in_full_is_said_in_python_too() -> None:
     with pytest.warns(Remark, match=r"the class is read as engin: fire engine \(2\)"):
-        assert hp.explain(model(), torch.rand(1, 3, 8, 8), explainer="simple_grad()", target="engin").rows[0]["target"] == 2
+        assert (
+            hp.explain(model(), torch.rand(1, 3, 8, 8), explainer="simple_grad()", target="engin").rows[0]["target"]
+            == 2
+        )
     assert class_number(model(), "Fire Engine") == 2
 
 
@@ -65,14 +68,24 @@ def test_what_is_no_batch_of_images_is_refused() -> None:
         (images[0], "must be a floating-point batch"),
         ((images * 255).byte(), "got .* of uint8"),
         (images[:0], "there is no image"),
+        (
+            images.masked_fill(images > 0.99, torch.nan),
+            r"lie in \[0, 1\], and [\d,]+ of 384 values (is|are) no numbers? \(NaN\)",
+        ),
         (images * 4 - 2, r"must lie in \[0, 1\], got \[-"),
     ):
         with pytest.raises(InputError, match=told):
             hp.GradCAM("0")(model(), wrong)
     with pytest.raises(InputError, match=r"one target per image: expected \[2\], got \[3\]"):
         hp.GradCAM("0")(model(), images, torch.tensor([0, 1, 2]))
-    with pytest.raises(InputError, match=r"targets must lie in 0\.\.3, got 0\.\.4"):
+    with pytest.raises(InputError, match=r"targets must lie in 0\.\.3, got 4$"):
         hp.GradCAM("0")(model(), images, torch.tensor([0, 4]))
+
+
+def test_targets_that_are_no_class_are_named_one_by_one() -> None:
+    for wrong, told in ((-1, r"targets must lie in 0\.\.3, got -1$"), (7, r"0\.\.3, got 7$")):
+        with pytest.raises(InputError, match=told):
+            hp.GradCAM("0")(model(), torch.rand(2, 3, 8, 8), torch.tensor([0, wrong]))
 
 
 def test_what_is_no_network_is_refused() -> None:

@@ -20,7 +20,7 @@ from heatproof.commands.fool.run import Fool
 from heatproof.commands.photos import open_photos
 from heatproof.data.in_memory import Picture, open_tensors
 from heatproof.data.sources import Source
-from heatproof.errors import HeatproofError, InputError, Remark, RunError, SpecError
+from heatproof.errors import HeatproofError, InputError, Remark, RunError, SpecError, callers_level
 from heatproof.metrics.evaluation import Metric
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import at_named_layer
@@ -58,7 +58,7 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
         if images.ndim == 4 and images.shape[1] == 1 and model.channels == 3:
             warnings.warn(
                 Remark(f"the images have 1 channel, and {model.name} takes 3: each is taken for a grey photo"),
-                stacklevel=3,
+                stacklevel=callers_level(),
             )
         return open_tensors(images, known)
     if isinstance(data, str | Path):

@@ -92,7 +92,9 @@ def given_boxes(given: Any, ids: Sequence[str], shape: tuple[int, int] | None, s
             height, width = shape
             for x1, y1, x2, y2 in corners:
                 if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-                    raise InputError(f"the box {x1, y1, x2, y2} of image {image} lies outside its {width} x {height} pixels")
+                    raise InputError(
+                        f"the box {x1, y1, x2, y2} of image {image} lies outside its {width} x {height} pixels"
+                    )
             kept = [box for one in corners if (box := cropped(one, width, height, size)) is not None]  # type: ignore[arg-type]
         else:
             kept = [_shares(one, image) for one in corners]

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 
-from heatproof.errors import NoSuchClass, Remark, did_you_mean
+from heatproof.errors import NoSuchClass, Remark, callers_level, did_you_mean
 
 
 def find_class(text: str, classes: Sequence[str], model: str) -> int:
@@ -32,7 +32,7 @@ def find_class(text: str, classes: Sequence[str], model: str) -> int:
                         f"{text!r} is the name of {len(places)} classes of {model}: {places[0]} is taken, {others}; give "
                         "another by its number"
                     ),
-                    stacklevel=3,
+                    stacklevel=callers_level(),
                 )
             return places[0]
     parts = [place for place, name in enumerate(folded) if text.casefold() in name]

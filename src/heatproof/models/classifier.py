@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heatproof.errors import InputError, ModelError, NoSuchClass, Remark
+from heatproof.errors import InputError, ModelError, NoSuchClass, Remark, callers_level
 from heatproof.habits import checked_verb
 from heatproof.models.class_names import find_class, read_as
 from heatproof.models.odd_images import (
@@ -19,6 +19,8 @@ from heatproof.models.odd_images import (
     check_first_convolution,
     check_shape,
     no_tensor,
+    not_numbers,
+    outside,
     remark_on_pixels,
 )
 from heatproof.models.outputs import read_logits, told_as_own
@@ -253,7 +255,7 @@ class Classifier(nn.Module):
         logits = read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities), self.reading)
         if self.classes is not None and len(self.classes) != logits.shape[1]:
             raise ModelError(
-                f"{self.name} has names for {len(self.classes)} classes and returned {logits.shape[1]} logits; give as "
+                f"{self.name} has names for {len(self.classes)} class{'es' * (len(self.classes) != 1)} and returned {logits.shape[1]} logits; give as "
                 "many names as it has logits, or none (classes=None)"
             )
         # in half precision a softmax of confident logits, and all that is counted from it, is 0 and 1
@@ -332,6 +334,8 @@ def check_images(model: nn.Module, images: Tensor) -> None:
         with suppress(ModelError):
             check_channels(model.name, images.shape[1], model.channels)
     low, high = images.detach().aminmax()
+    if low != low:
+        raise InputError(f"images must lie in [0, 1], and {not_numbers(images)}")
     if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):
         way = "; images / 255" if low >= 0 else ": give the pixels as they were before"
         raise InputError(
@@ -359,9 +363,7 @@ def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | 
         way = "; of one photo a list of several classes gets a map for each" if len(logits) == 1 else ""
         raise InputError(f"one target per image: expected [{len(logits)}], got {list(targets.shape)}{way}")
     if len(targets) and (targets.min() < 0 or targets.max() >= logits.shape[1]):
-        raise InputError(
-            f"targets must lie in 0..{logits.shape[1] - 1}, got {int(targets.min())}..{int(targets.max())}"
-        )
+        raise InputError(outside(targets, logits.shape[1]))
     return targets
 
 
@@ -390,7 +392,7 @@ def class_number(model: nn.Module | None, name: Any) -> int:
     if isinstance(model, Classifier):
         number = model.class_index(name)
         if said := read_as(name, model.class_name(number), number):
-            warnings.warn(Remark(f"the class is read as {said}"), stacklevel=4)
+            warnings.warn(Remark(f"the class is read as {said}"), stacklevel=callers_level())
         return number
     raise InputError(
         f"a class by name needs a model with class names, hp.Classifier(network, ..., classes=[...]); give {name!r} "

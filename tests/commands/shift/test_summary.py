@@ -268,7 +268,14 @@ def test_many_curves_begin_with_an_overview_and_have_a_paragraph_each() -> None:
     table = pl.DataFrame(
         [row(str(i), model=model, explainer=explainer) for model in "ab" for explainer in EXPLAINERS for i in range(8)]
         + [
-            row(str(i), 0.1, model, attack=attack, explainer=explainer, nissim=moves.get((model, attack, explainer), 0.2))
+            row(
+                str(i),
+                0.1,
+                model,
+                attack=attack,
+                explainer=explainer,
+                nissim=moves.get((model, attack, explainer), 0.2),
+            )
             for model in "ab"
             for attack in ("FGSM()", "PGD()")
             for explainer in EXPLAINERS

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import combinations
 
-from heatproof.errors import InputError, Remark
+from heatproof.errors import InputError, Remark, callers_level
 from heatproof.habits import typed
 from heatproof.report.words import epsilon
 from heatproof.types import Attack, BallAttack, GradedAttack
@@ -46,7 +46,8 @@ def of_attacks(attacks: Sequence[Attack], asked: Sequence[float] | None, usual: 
         )
     shown = ", ".join(dict.fromkeys(epsilon(one.epsilon) for one in own))
     warnings.warn(
-        Remark(f"attacks are made at their own epsilon, {shown}; with epsilon= (--epsilon) at several"), stacklevel=3
+        Remark(f"attacks are made at their own epsilon, {shown}; with epsilon= (--epsilon) at several"),
+        stacklevel=callers_level(),
     )
     return ()
 
