@@ -12,8 +12,8 @@ HeatproofError
 """
 
 import difflib
+import inspect
 import re
-import sys
 from collections.abc import Iterable
 from types import FrameType
 
@@ -105,8 +105,9 @@ class Remark(UserWarning):
 
 
 def callers_level() -> int:
-    """The ``stacklevel`` with which a warning points at the user's own line, however deep in the package it is given."""
-    frame: FrameType | None = sys._getframe(1)
+    """``stacklevel`` of a warning that points at the user's own line, however deep in the package it is given."""
+    own = inspect.currentframe()
+    frame = None if own is None else own.f_back
     # what checks types stands between, in tests
     while frame is not None and _checks_types(frame):
         frame = frame.f_back

@@ -327,7 +327,7 @@ def test_what_is_named_instead_is_there() -> None:
 
 
 def test_element_wise_is_layer_cam_and_not_hirescam() -> None:
-    """pytorch-grad-cam's GradCAMElementWise takes ReLU of each gradient times activation, then the sum over channels."""
+    """pytorch-grad-cam's GradCAMElementWise: ReLU of each gradient times activation, then the sum over channels."""
     from heatproof.habits import instead_of
 
     assert instead_of("GradCAMElementWise", catalog.EXPLAINERS) == "it is called layercam() here"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # torch loads slowly
     from heatproof.data.sources import Source
     from heatproof.models.classifier import Classifier
     from heatproof.preprocessing import Preprocessing
+    from heatproof.types import Attack
 
 
 @options.grouped
@@ -75,7 +76,6 @@ def shift(
     from heatproof.answers.scored import scored
     from heatproof.commands.explain import at_layers
     from heatproof.commands.photos import open_photos
-    from heatproof.commands.shift.budgets import of_attacks
     from heatproof.commands.shift.run import Shift, effort, run_shift
     from heatproof.commands.shift.verification import Verification, run_verification
     from heatproof.data.photo_pairs import PhotoPairs, open_pairs
@@ -86,8 +86,7 @@ def shift(
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
-    given = _aim(penalty, wanted)
-    budgets = [spec.number(text) for text in epsilon or []]
+    given = _aim(attacks, epsilon, penalty, wanted)
     pairs = options.of_pairs(score)
     asked_score = "output()" if pairs else score
     explained = scored(asked_score, explainers or [GradCAM()], [photos(load(name)) for name in model])
@@ -96,7 +95,6 @@ def shift(
         given["lower"] = explained.lower
     asked = Shift(
         attacks=tuple(attacks),
-        epsilons=of_attacks(attacks, budgets, Shift.epsilons),
         explainers=at_layers(explained.explainers, layer or []),
         explain=explain,  # type: ignore[arg-type]
         draws=draws,
@@ -135,9 +133,13 @@ def shift(
     show(run, work, columns.SHIFT)
 
 
-def _aim(penalty: str | None, wanted: str | None) -> dict[str, Any]:
-    """What the attacks want, as far as flags say it."""
-    given: dict[str, Any] = {}
+def _aim(attacks: "list[Attack]", epsilon: list[str] | None, penalty: str | None, wanted: str | None) -> dict[str, Any]:
+    """How far attacks go, and what they want as far as flags say it."""
+    from heatproof.commands.shift.budgets import of_attacks
+    from heatproof.commands.shift.measure import Shift
+
+    budgets = [spec.number(text) for text in epsilon or []]
+    given: dict[str, Any] = {"epsilons": of_attacks(attacks, budgets, Shift.epsilons)}
     if penalty:
         given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
     if wanted is not None:

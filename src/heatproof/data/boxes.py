@@ -77,8 +77,8 @@ def given_boxes(given: Any, ids: Sequence[str], shape: tuple[int, int] | None, s
     rows = _array(given, "boxes")
     if rows.ndim not in (2, 3) or rows.shape[-1] != 4 or len(rows) != len(ids):
         raise InputError(
-            f"boxes are {{id: (x1, y1, x2, y2)}}, or an array [images, 4] or [images, boxes, 4] of the {len(ids)} images, "
-            f"got the shape {list(rows.shape)}"
+            f"boxes are {{id: (x1, y1, x2, y2)}}, or an array [images, 4] or [images, boxes, 4] of the {len(ids)} "
+            f"images, got the shape {list(rows.shape)}"
         )
     in_pixels = np.issubdtype(rows.dtype, np.integer)
     if in_pixels and shape is None:

@@ -29,8 +29,8 @@ def find_class(text: str, classes: Sequence[str], model: str) -> int:
                 others = f"the other is {more}" if len(places) == 2 else f"the others are {more}"
                 warnings.warn(
                     Remark(
-                        f"{text!r} is the name of {len(places)} classes of {model}: {places[0]} is taken, {others}; give "
-                        "another by its number"
+                        f"{text!r} is the name of {len(places)} classes of {model}: {places[0]} is taken, {others}; "
+                        "give another by its number"
                     ),
                     stacklevel=callers_level(),
                 )

@@ -254,8 +254,9 @@ class Classifier(nn.Module):
             output = self.network(normalised)
         logits = read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities), self.reading)
         if self.classes is not None and len(self.classes) != logits.shape[1]:
+            names = f"{len(self.classes)} class{'es' * (len(self.classes) != 1)}"
             raise ModelError(
-                f"{self.name} has names for {len(self.classes)} class{'es' * (len(self.classes) != 1)} and returned {logits.shape[1]} logits; give as "
+                f"{self.name} has names for {names} and returned {logits.shape[1]} logits; give as "
                 "many names as it has logits, or none (classes=None)"
             )
         # in half precision a softmax of confident logits, and all that is counted from it, is 0 and 1

@@ -37,7 +37,7 @@ def test_an_attack_s_own_budget_counts_where_none_is_asked_for(attacks: tuple[At
     assert [asked.levels(attack) for attack in attacks] == [(8 / 255,)] * len(attacks)
     assert of_attacks(attacks, [0.031372549], Shift.epsilons) == (0.031372549,)
     for other in ([4 / 255], [8 / 255, 4 / 255]):
-        with pytest.raises(InputError, match="epsilon 8/255 of its own, and epsilon .*4/255 is asked for beside it"):
+        with pytest.raises(InputError, match=r"epsilon 8/255 of its own, and epsilon .*4/255 is asked for beside it"):
             of_attacks(attacks, other, Shift.epsilons)
 
 

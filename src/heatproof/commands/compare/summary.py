@@ -176,7 +176,8 @@ def _nothing(model: str, rows: Sequence[SummaryRow]) -> str:
     moved = {row.by["explainer"]: row.means["nissim"] for row in rows}
     asked = ", ".join(dict.fromkeys(row.by["penalty"] for row in rows))
     upper = max((row.means["fsr"].high or 0.0 for row in rows), default=0.0)
-    said = f"no heatmap of {counted(rows[0].count - rows[0].means['fsr'].missing)} lies as {asked} want (95% interval: {upper:.0%} at most)"
+    known = counted(rows[0].count - rows[0].means["fsr"].missing)
+    said = f"no heatmap of {known} lies as {asked} want (95% interval: {upper:.0%} at most)"
     verdict = "no, though of the lies asked for none is told" if _any_moved(moved.values(), MOVED) else "yes"
     told = f"{model}: do the heatmaps still show the same? {verdict}: {said}"
     if agreement == 1 and not _any_moved(moved.values(), 0):

@@ -32,8 +32,8 @@ def of_attacks(attacks: Sequence[Attack], asked: Sequence[float] | None, usual: 
             if len(asked) > 1 or not same(one.epsilon, asked[0]):
                 said = ", ".join(map(epsilon, asked))
                 raise InputError(
-                    f"{one!r} has epsilon {epsilon(one.epsilon)} of its own, and epsilon {said} is asked for beside it: "
-                    "say it in one of the two places"
+                    f"{one!r} has epsilon {epsilon(one.epsilon)} of its own, and epsilon {said} is asked for beside "
+                    "it: say it in one of the two places"
                 )
         return tuple(asked)
     if not own:
@@ -41,8 +41,8 @@ def of_attacks(attacks: Sequence[Attack], asked: Sequence[float] | None, usual: 
     if len(own) < len(balls):
         without = next(one for one in balls if one not in own)
         raise InputError(
-            f"{own[0]!r} has an epsilon of its own and {without!r} has none: give each attack one, or all the same with "
-            "epsilon= (--epsilon)"
+            f"{own[0]!r} has an epsilon of its own and {without!r} has none: give each attack one, or all the same "
+            "with epsilon= (--epsilon)"
         )
     shown = ", ".join(dict.fromkeys(epsilon(one.epsilon) for one in own))
     warnings.warn(

@@ -239,8 +239,8 @@ def _far(curve: Sequence[ShiftRow]) -> str:
     where = f"at epsilon {epsilon(last.epsilon)}"
     if last.empty_both == count:
         return (
-            f"{where} {count:,} of {count:,} maps are empty, and were before the attack: nothing can be said of whether "
-            "they move."
+            f"{where} {count:,} of {count:,} maps are empty, and were before the attack: nothing can be said of "
+            "whether they move."
         )
     if mean.value is None:
         return f"{where} no photo has two maps to compare."
