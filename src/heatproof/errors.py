@@ -12,8 +12,10 @@ HeatproofError
 """
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable
+from types import FrameType
 
 # an apostrophe within a word is no quotation mark
 _QUOTED = re.compile(r"(?<!\w)'[^'\n]{201,}'(?!\w)|(?<!\w)\"[^\"\n]{201,}\"(?!\w)")
@@ -100,6 +102,29 @@ class RunError(HeatproofError, RuntimeError):
 
 class Remark(UserWarning):
     """What was taken for granted or chosen of several, and how to choose otherwise; the result is what it says."""
+
+
+def callers_level() -> int:
+    """``stacklevel`` of a warning that points at the user's own line, however deep in the package it is given."""
+    own = inspect.currentframe()
+    frame = None if own is None else own.f_back
+    # what checks types stands between, in tests
+    while frame is not None and _checks_types(frame):
+        frame = frame.f_back
+    # the frame of whoever warns is level 1
+    level = 1
+    while frame is not None and (_of(frame) in ("heatproof", "torch") or _checks_types(frame)):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _of(frame: FrameType) -> str:
+    """The package whose code runs in a frame."""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _checks_types(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith("<@") or _of(frame) in ("jaxtyping", "beartype")
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -74,12 +74,16 @@ _LIKENESS = {
     ),
     "topk_intersection": Term("top cells shared", "Of the highest cells of one map, how many are the other's.", SHARE),
     "center_distance": Term("centre moved", "How far the map's centre of mass went, over the diagonal.", SHARE),
-    "on_object": Term("map on the object", "The share of the map's mass that lies on the object.", SHARE),
+    "on_object": Term(
+        "mass on box or clean map",
+        "The share of the map's mass in the annotated box; without boxes, on the cells where the clean map is high.",
+        SHARE,
+    ),
     "shift": Term("shift", "How far the map moved.", "0 to 1"),
 }
 _ATTACKED = {
     "kept": Term("label kept", "The attack left the predicted class as it was; of a repair, how alike the map stayed."),
-    "success": Term("attack succeeded", "The attack reached what it was for."),
+    "success": Term("attack succeeded", "The attack reached what it was for, and the photo had not before."),
     "psnr": Term("PSNR", "How faint the change of the pixels is; above 30 it is hard to see.", "dB"),
     "linf": Term("largest change", "Of any pixel.", "of 1"),
     "l2": Term("change (L2)", "The length of the change over all pixels.", "of 1"),
@@ -214,7 +218,13 @@ OF_VERB: dict[str, dict[str, Term]] = {
         ),
         "best": Term("step handed out", "Whose weights were kept, 0 for the network as it was given."),
     },
-    "shift": {"success": Term("attack succeeded", "The share of attacks that reached what they were for.", SHARE)},
+    "shift": {
+        "success": Term(
+            "attack succeeded",
+            "The share of attacks that reached what they were for, of photos that had not reached it before.",
+            SHARE,
+        )
+    },
     "demo": {
         "step": Term("step", "What was done."),
         "value": Term("result", "Of the step: a share, a mean move of the maps, or a likeness."),

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from heatproof.errors import InputError, SpecError, did_you_mean
+from heatproof.errors import InputError, SpecError, did_you_mean, nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,7 +78,7 @@ HERE_INSTEAD: dict[str, tuple[str, str]] = {
     "vanillagradient": ("simple_grad()", "SimpleGrad"),
     "vanillagradients": ("simple_grad()", "SimpleGrad"),
     "vanillagrad": ("simple_grad()", "SimpleGrad"),
-    "gradient": ("simple_grad()", ""),
+    "gradient": ("simple_grad()", "SimpleGrad"),
     "gradients": ("simple_grad()", ""),
     "gradientxinput": ("input_x_gradient()", "InputXGradient"),
     "gradientinput": ("input_x_gradient()", "InputXGradient"),
@@ -87,12 +87,15 @@ HERE_INSTEAD: dict[str, tuple[str, str]] = {
     "inputtimesgradient": ("input_x_gradient()", "InputXGradient"),
     "gradcampp": ("gradcam_plus_plus()", "GradCAMPlusPlus"),
     "layergradcam": ("gradcam(relu=False)", "GradCAM"),
-    "gradcamelementwise": ("hirescam()", "HiResCAM"),
+    "gradcamelementwise": ("layercam()", "LayerCAM"),
     "smoothgradcampp": ("smoothed(gradcam_plus_plus())", "Smoothed"),
     "smoothgradcamplusplus": ("smoothed(gradcam_plus_plus())", "Smoothed"),
     "noisetunnel": ("smoothed(simple_grad())", "Smoothed"),
     "guidedbackpropagation": ("guided_backprop()", "GuidedBackprop"),
     "layerwiserelevancepropagation": ("lrp()", "LRP"),
+    "epsilongammabox": ("lrp(composite='epsilon_gamma_box')", "LRP(composite='epsilon_gamma_box')"),
+    "epsilonplus": ("lrp(composite='epsilon_plus')", "LRP(composite='epsilon_plus')"),
+    "epsilonalpha2beta1": ("lrp(composite='alpha2beta1')", "LRP(composite='alpha2beta1')"),
     "ig": ("integrated_gradients()", "IntegratedGradients"),
     "rollout": ("attention_rollout()", "AttentionRollout"),
     "attention": ("attention_rollout()", "AttentionRollout"),
@@ -174,6 +177,8 @@ def public_instead(name: str, known: Iterable[str]) -> str:
     ('it is called hp.SimpleGrad here', 'did you mean GradCAM?')
     """
     _, here = HERE_INSTEAD.get(folded(name), ("", ""))
+    if folded(name) == "gradient":
+        return "it is called hp.SimpleGrad here; zennit's, with a composite, is hp.LRP(composite=...)"
     if here:
         return f"it is called hp.{here} here"
     if name in ("show_cam_on_image", "visualize_image_attr"):
@@ -182,6 +187,8 @@ def public_instead(name: str, known: Iterable[str]) -> str:
     return f"nearest to it is {nearest}, {how}" if nearest else did_you_mean(name, known)
 
 
+_TYPED = "_typed"
+"""Under what name settings keep which of them were typed."""
 MODELS = ("model", "forward_func", "net")
 
 
@@ -195,10 +202,22 @@ def unknown_setting(name: str, unknown: Sequence[str], known: Iterable[str]) -> 
     said = []
     for one in unknown:
         here = [other for other in CALLED_HERE.get(one, ()) if other in known]
-        way = f"it is called {here[0]} here" if here else NOT_NEEDED.get(one) or did_you_mean(one, known)
+        way = f"it is called {here[0]} here" if here else NOT_NEEDED.get(one) or _nearest_setting(one, known)
         alone = ", and takes one module or name: explain once for each" if here == ["layer"] and one[-1] == "s" else ""
         said.append(f"{name} has no setting {one!r}; {way}{alone}")
     return "; ".join(said)
+
+
+def _nearest_setting(one: str, known: Sequence[str]) -> str:
+    """What is meant, also where it is not needed here, or all settings: a list that ends early hides the right one."""
+    near = nearest(one, [*known, *CALLED_HERE, *NOT_NEEDED])
+    for name in near:
+        here = [other for other in CALLED_HERE.get(name, ()) if other in known]
+        if name not in known and (here or name in NOT_NEEDED):
+            return f"of {name}, if that is meant: {f'it is called {here[0]} here' if here else NOT_NEEDED[name]}"
+        if name in known:
+            return did_you_mean(one, known)
+    return f"there are: {', '.join(known)}" if known else "there are none"
 
 
 def checked_settings(init: Callable[..., None], fields: Sequence[str], call: str) -> Callable[..., None]:
@@ -223,8 +242,20 @@ def checked_settings(init: Callable[..., None], fields: Sequence[str], call: str
         if unknown:
             raise SpecError(unknown_setting(name, unknown, fields))
         init(self, *given, **named)
+        # frozen, and no setting itself: equal settings are equal however they were typed
+        object.__setattr__(self, _TYPED, frozenset((*fields[: len(given)], *named)))
 
     return checked
+
+
+def typed(given: Any) -> frozenset[str]:
+    """The settings that an object was made with, also where they are the usual ones; none of what is no settings.
+
+    >>> from heatproof.attacks.gradient import PGD
+    >>> typed(PGD(epsilon=8 / 255)), typed(PGD())
+    (frozenset({'epsilon'}), frozenset())
+    """
+    return vars(given).get(_TYPED, frozenset()) if hasattr(given, "__dict__") else frozenset()
 
 
 def checked_verb(call: Callable[P, R]) -> Callable[P, R]:

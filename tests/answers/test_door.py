@@ -320,15 +320,51 @@ def test_what_is_named_instead_is_there() -> None:
     known = {**catalog.EXPLAINERS, **catalog.CONTROLS, **catalog.METRICS}
     for text, public in HERE_INSTEAD.values():
         made = spec.build(text, known)
-        assert not public or isinstance(made, getattr(hp, public))
+        assert not public or isinstance(made, getattr(hp, public.partition("(")[0]))
     for _, texts in AKIN.values():
         for text in texts.split(" or "):
             spec.build(text, known)
 
 
+def test_element_wise_is_layer_cam_and_not_hirescam() -> None:
+    """pytorch-grad-cam's GradCAMElementWise: ReLU of each gradient times activation, then the sum over channels."""
+    from heatproof.habits import instead_of
+
+    assert instead_of("GradCAMElementWise", catalog.EXPLAINERS) == "it is called layercam() here"
+    torch.manual_seed(0)
+    body, head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Linear(4 * 36, 3)
+    network = nn.Sequential(body, nn.Flatten(), head).eval()
+    model = hp.Classifier(network, mean=(0, 0, 0), std=(1, 1, 1), input_size=8)
+    images = torch.rand(2, 3, 8, 8)
+    cells = body(images).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(head(cells.flatten(1))[:, 1].sum(), cells)
+    wanted = (slope * cells).clamp(min=0).sum(1).detach()
+    targets = torch.tensor([1, 1])
+    torch.testing.assert_close(hp.LayerCAM(layer="0")(model, images, targets).heatmaps, wanted)
+    assert not torch.allclose(hp.HiResCAM(layer="0")(model, images, targets).heatmaps, wanted)
+
+
+def test_a_remark_points_at_the_line_of_the_user() -> None:
+    with pytest.warns(Remark, match="is a bare network") as told:
+        hp.GradCAM()(
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), photos(1).float()
+        )
+    assert [one.filename for one in told if "bare network" in str(one.message)] == [__file__]
+
+
 def test_what_the_package_does_not_have() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'Saliency'; it is called hp\.SimpleGrad here"):
         _ = hp.Saliency  # type: ignore[attr-defined]
+    for name, composite in (
+        ("EpsilonGammaBox", "epsilon_gamma_box"),
+        ("EpsilonPlus", "epsilon_plus"),
+        ("EpsilonAlpha2Beta1", "alpha2beta1"),
+    ):
+        with pytest.raises(AttributeError, match=rf"it is called hp\.LRP\(composite='{composite}'\) here"):
+            getattr(hp, name)
+        assert hp.LRP(composite=composite).composite == composite
+    with pytest.raises(AttributeError, match=r"called hp\.SimpleGrad here; zennit's, with a composite, is hp\.LRP"):
+        _ = hp.Gradient  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"no attribute 'GradCam'; did you mean GradCAM"):
         _ = hp.GradCam  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"no attribute 'attribute'; an explainer is called, explainer\(model"):

@@ -13,7 +13,7 @@ from PIL import Image
 
 import heatproof as hp
 from heatproof.data.photos import fit, read_photo
-from heatproof.errors import Remark
+from heatproof.errors import Remark, RunError
 from heatproof.results.reading import read_run
 from networks import photos, small
 
@@ -134,6 +134,32 @@ def test_explain_writes_a_run_folder_on_request(tmp_path: Path, photo: Path, dem
     named = hp.explain(demo, photo, target=3, out=tmp_path / "named")
     assert read_run(tmp_path / "named").record["settings"]["images"] == str(photo)
     torch.testing.assert_close(named.heatmaps, found.heatmaps[:1])
+
+
+def test_a_picture_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    found = hp.explain(small(dtype=torch.float32), photos(1, dtype=torch.float32))
+    for name, words in (
+        ("map.xyz", r"'map\.xyz' ends in no format of pictures; name it map\.png"),
+        ("map", "'map' ends in no format"),
+        ("map.psd", "cannot be written"),
+        ("nodir/map.png", r"there is no folder .*nodir to write map\.png into"),
+    ):
+        with pytest.raises(hp.InputError, match=words):
+            found.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    for name in ("map.png", "map.JPG", "map.pdf"):
+        assert found.save(tmp_path / name).stat().st_size > 1000
+
+
+def test_a_run_folder_is_of_the_photos_that_were_asked_for(tmp_path: Path, demo: hp.Classifier) -> None:
+    hp.explain(demo, "demo", limit=2, out=tmp_path / "run")
+    assert hp.explain(demo, "demo", limit=2, out=tmp_path / "run").folder == tmp_path / "run"
+    with pytest.raises(RunError, match="limit"):
+        hp.explain(demo, "demo", limit=3, out=tmp_path / "run")
+    images = hp.scenes(4, seed=0).images
+    hp.explain(demo, images[:2], out=tmp_path / "tensors")
+    with pytest.raises(RunError, match="holds the answer for other photos"):
+        hp.explain(demo, images[2:], out=tmp_path / "tensors")
 
 
 def test_it_is_shown_in_a_notebook_and_elsewhere_by_the_viewer(monkeypatch: pytest.MonkeyPatch) -> None:

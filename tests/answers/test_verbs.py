@@ -16,13 +16,15 @@ from tests.shapes import unchecked
 from torch import nn
 
 import heatproof as hp
+from heatproof import catalog
 from heatproof.answers.filling import progress
-from heatproof.answers.given import as_source, fooled_as_told
+from heatproof.answers.given import as_source, built, fooled_as_told
 from heatproof.answers.pace import Pace
 from heatproof.answers.scored import scored
 from heatproof.cli.verbs import app
 from heatproof.commands.effort import Effort
 from heatproof.data.photos import fit
+from heatproof.errors import Remark
 from heatproof.models.readings import OverMask
 from networks import small
 
@@ -267,3 +269,65 @@ def test_what_is_no_network_and_no_count_of_photos_is_told() -> None:
         hp.GradCAM()("demo", torch.rand(1, 3, 64, 64))  # type: ignore[arg-type]
     with pytest.raises(hp.InputError, match="limit must be a whole number, at least 1 photo, got '12'"):
         hp.shift("demo", "demo", limit="12")  # type: ignore[arg-type]
+
+
+def test_an_attack_s_own_budget_is_the_one_that_is_measured() -> None:
+    images, labels, _ = hp.scenes(4, seed=0)
+    with pytest.warns(Remark, match="their own epsilon, 8/255"):
+        rows = hp.shift("demo", (images, labels), attack=hp.FGSM(epsilon=8 / 255)).rows
+    assert [row["epsilon"] for row in rows] == [0.0, 8 / 255]
+    with pytest.raises(
+        hp.InputError, match=r"PGD\(\) has epsilon 8/255 of its own, and epsilon 4/255 is asked for beside it"
+    ):
+        hp.shift("demo", (images, labels), attack=hp.PGD(epsilon=8 / 255), epsilon="4/255")
+
+
+def test_boxes_of_scenes_are_the_shares_that_they_cover() -> None:
+    images, labels, boxes = hp.scenes(4, seed=0)
+    calls: dict[str, Any] = {"metric": "pointing_game()", "explainer": "gradcam()"}
+    drawn = hp.evaluate("demo", (images, labels), boxes=boxes, **calls)
+    shares = {str(place): tuple((box / 64).tolist()) for place, box in enumerate(boxes[:, 0])}
+    for way in (shares, boxes[:, 0].numpy(), boxes / 64, {key: (box,) for key, box in shares.items()}):
+        assert hp.evaluate("demo", (images, labels), boxes=way, **calls).rows == drawn.rows
+    maps = hp.explain("demo", images).heatmaps
+    cells = [divmod(int(heatmap.argmax()), heatmap.shape[1]) for heatmap in maps]
+    size = 64 / maps.shape[1]
+    inside = [
+        bool(x1 <= (col + 0.5) * size <= x2 and y1 <= (row + 0.5) * size <= y2)
+        for (row, col), (x1, y1, x2, y2) in zip(cells, boxes[:, 0].tolist(), strict=True)
+    ]
+    assert drawn.images["pointing_game"].to_list() == [float(one) for one in inside]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        (torch.zeros(3, 4), r"of the 2 images, got the shape \[3, 4\]"),
+        (
+            [[0, 0, 70, 10], [0, 0, 1, 1]],
+            r"the box \(0.0, 0.0, 70.0, 10.0\) of image 0 lies outside its 64 x 64 pixels",
+        ),
+        ({"0": (0.5, 0, 0.2, 1)}, "image 0: a box is"),
+        ({"0": "left"}, "the boxes of 0: .* numbers, were expected, got str"),
+    ],
+)
+def test_boxes_that_are_none_are_named(boxes: Any, words: str) -> None:
+    images, labels, _ = hp.scenes(2, seed=0)
+    with pytest.raises(hp.InputError, match=words):
+        hp.evaluate("demo", (images, labels), metric="pointing_game()", boxes=boxes)
+    with pytest.raises(hp.InputError, match="no boxes were given"):
+        hp.evaluate("demo", (images, labels), metric="pointing_game()")
+
+
+@pytest.mark.parametrize("name", catalog.METRICS)
+def test_every_metric_can_be_asked_for_from_python(name: str) -> None:
+    assert len(built(name, catalog.METRICS, "metric")) == 1
+
+
+def test_a_folder_does_not_answer_for_other_photos(tmp_path: Path) -> None:
+    images, labels, _ = hp.scenes(6, seed=0)
+    asked: dict[str, Any] = {"epsilon": 0.05, "out": tmp_path / "shift"}
+    first = hp.shift("demo", (images[:3], labels[:3]), **asked)
+    assert hp.shift("demo", (images[:3], labels[:3]), **asked).rows == first.rows
+    with pytest.raises(hp.RunError, match=r"holds the answer for other photos \(3 of tensors; now 3 are given\)"):
+        hp.shift("demo", (images[3:], labels[3:]), **asked)

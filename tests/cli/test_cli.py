@@ -257,7 +257,7 @@ def test_names_of_torchvisions_networks_without_its_sources(monkeypatch: pytest.
 def test_a_class_that_was_not_given_in_full_is_said(capsys: pytest.CaptureFixture) -> None:
     model = small()
     assert [_class(model, wanted) for wanted in ("bee", "1", " do")] == [1, 1, 3]
-    assert capsys.readouterr().err == "--target  do: dog (3)\n"
+    assert capsys.readouterr().err == "--target do: dog (3)\n"
 
 
 def test_several_processes_agree_on_a_folder() -> None:

@@ -105,6 +105,14 @@ HABITS: dict[str, tuple[Callable[[hp.Classifier], Any], str]] = {
         r"GradCAM is called with a model: .*'input_tensor'; it is called images here",
     ),
     "target_layers": (lambda m: hp.GradCAM(target_layers=[of(m)]), "layer here, and takes one module or name: explain"),  # type: ignore[call-arg]
+    "a setting that is not needed, misspelt": (
+        lambda m: hp.audit(m, IMAGES, quik=True),  # type: ignore[call-arg]
+        r"hp\.audit has no setting 'quik'; of quick, if that is meant: a first look is limit=60",
+    ),
+    "a setting that is like no other": (
+        lambda m: hp.audit(m, IMAGES, zzzz=True),  # type: ignore[call-arg]
+        r"'zzzz'; there are: model, data, explainer, .*overwrite$",
+    ),
     "a misspelt setting": (lambda m: hp.GradCAM(rellu=False), r"no setting 'rellu'; did you mean relu\?"),  # type: ignore[call-arg]
 }
 

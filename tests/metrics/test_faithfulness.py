@@ -173,7 +173,7 @@ def test_bad_input_is_named():
         Insertion()(model, images, heatmaps[:1])
     with pytest.raises(InputError, match=r"one target per image: expected \[2\], got \[3\]"):
         AOPC(region=5)(model, images, heatmaps, torch.zeros(3, dtype=torch.long))
-    with pytest.raises(InputError, match=r"targets must lie in 0\.\.3, got 0\.\.9"):
+    with pytest.raises(InputError, match=r"targets must lie in 0\.\.3, got 9$"):
         AOPC(region=5)(model, images, heatmaps, torch.tensor([0, 9]))
     with pytest.raises(InputError, match="NaN or infinite"):
         AOPC(region=5)(model, images, heatmaps * math.nan)

@@ -6,8 +6,9 @@ from tests.shapes import unchecked
 from torch import nn
 
 import heatproof as hp
-from heatproof.errors import InputError, ModelError
+from heatproof.errors import InputError, ModelError, Remark
 from heatproof.models.bare import as_classifier
+from heatproof.models.classifier import class_number
 from heatproof.models.hardware import Hardware
 
 CLASSES = ["African elephant", "Indian elephant", "fire engine", "7"]
@@ -23,6 +24,27 @@ def model(classes: list[str] | None = CLASSES) -> hp.Classifier:
 )
 def test_a_class_is_found_by_number_name_or_part(wanted: str | int, index: int) -> None:
     assert model().class_index(wanted) == index
+
+
+def test_a_name_of_several_classes_is_the_first_one_and_the_others_are_said() -> None:
+    """ImageNet has two cranes and two maillots, and some lists of its classes do not tell them apart."""
+    twice = model(["tabby", "crane", "Crane", "crane", "maillot"])
+    said = "'crane' is the name of 2 classes of small: 1 is taken, the other is 3; give another by its number"
+    with pytest.warns(Remark, match=said):
+        assert twice.class_index("crane") == 1
+    # as it is written comes before another case
+    assert (twice.class_index("Crane"), twice.class_index("maillot"), twice.class_index("3")) == (2, 4, 3)
+    with pytest.warns(Remark, match=r"'CRANE' is the name of 3 classes of small: 1 is taken, the others are 2 and 3"):
+        assert class_number(twice, "CRANE") == 1
+
+
+def test_a_class_that_was_not_named_in_full_is_said_in_python_too() -> None:
+    with pytest.warns(Remark, match=r"the class is read as engin: fire engine \(2\)"):
+        assert (
+            hp.explain(model(), torch.rand(1, 3, 8, 8), explainer="simple_grad()", target="engin").rows[0]["target"]
+            == 2
+        )
+    assert class_number(model(), "Fire Engine") == 2
 
 
 @pytest.mark.parametrize(
@@ -46,14 +68,24 @@ def test_what_is_no_batch_of_images_is_refused() -> None:
         (images[0], "must be a floating-point batch"),
         ((images * 255).byte(), "got .* of uint8"),
         (images[:0], "there is no image"),
+        (
+            images.masked_fill(images > 0.99, torch.nan),
+            r"lie in \[0, 1\], and [\d,]+ of 384 values (is|are) no numbers? \(NaN\)",
+        ),
         (images * 4 - 2, r"must lie in \[0, 1\], got \[-"),
     ):
         with pytest.raises(InputError, match=told):
             hp.GradCAM("0")(model(), wrong)
     with pytest.raises(InputError, match=r"one target per image: expected \[2\], got \[3\]"):
         hp.GradCAM("0")(model(), images, torch.tensor([0, 1, 2]))
-    with pytest.raises(InputError, match=r"targets must lie in 0\.\.3, got 0\.\.4"):
+    with pytest.raises(InputError, match=r"targets must lie in 0\.\.3, got 4$"):
         hp.GradCAM("0")(model(), images, torch.tensor([0, 4]))
+
+
+def test_targets_that_are_no_class_are_named_one_by_one() -> None:
+    for wrong, told in ((-1, r"targets must lie in 0\.\.3, got -1$"), (7, r"0\.\.3, got 7$")):
+        with pytest.raises(InputError, match=told):
+            hp.GradCAM("0")(model(), torch.rand(2, 3, 8, 8), torch.tensor([0, wrong]))
 
 
 def test_what_is_no_network_is_refused() -> None:

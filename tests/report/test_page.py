@@ -291,6 +291,14 @@ def test_what_tells_the_rows_of_a_photo_apart_stands_beside_its_name():
     assert [value for _, value in same] == ["net", "TopK()"]
 
 
+def test_a_budget_is_told_where_something_was_attacked():
+    """Not of clean photos alone: ``In every row: budget (epsilon): 0`` says nothing of an explanation."""
+    images = pl.DataFrame({"image": ["a", "b"], "epsilon": [0.0, 0.0], "model": ["net"] * 2, "confidence": [0.1, 0.2]})
+    assert [value for _, value in table_payload(images, {}, verb="explain")[1]] == ["net"]
+    attacked = images.with_columns(epsilon=pl.lit(0.05))
+    assert [value for _, value in table_payload(attacked, {}, verb="shift")[1]] == ["0.05", "net"]
+
+
 def test_no_folder_is_a_sentence(tmp_path, make_run):
     with pytest.raises(RunError, match="at least one run folder"):
         write_report([])

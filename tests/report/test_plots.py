@@ -1,5 +1,7 @@
 """Plots: made of odd numbers too, the same bytes each time, missing values shown as missing."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -31,6 +33,24 @@ def test_curves_have_bands_references_and_colours_of_their_own(caught):
     caught[0].canvas.draw()
     with pytest.raises(InputError, match="curve 'a'"):
         curves({"a": ([1, 2], [1])}, "x.png", xlabel="", ylabel="")
+
+
+def test_a_curve_of_missing_values_alone_is_named_and_drawn_as_nothing(tmp_path):
+    """Of a network whose maps are all empty nothing was measured; the figure of the others is still made."""
+    none = Curve([0, 1], [np.nan, np.nan], [np.nan, np.nan], [np.nan, np.nan])
+    ways: tuple[dict[str, Any], ...] = ({}, {"xlog": True}, {"ylim": (0, None)})
+    for series in ({"empty": none}, {"empty": none, "full": Curve([0, 1], [0.2, 0.4], [0.1, 0.3], [0.3, 0.5])}):
+        for more in ways:
+            path = curves(series, tmp_path / "x.png", xlabel="x", ylabel="y", title="t", **more)
+            assert path.stat().st_size > 5000
+
+
+def test_missing_curves_keep_their_place_in_the_legend(caught):
+    none = Curve([0, 1], [np.nan, np.nan], [np.nan, np.nan], [np.nan, np.nan])
+    curves({"empty": none, "full": Curve([0, 1], [0.2, 0.4])}, "x.png", xlabel="x", ylabel="y")
+    [axes] = caught[0].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["empty (no values)", "full"]
+    assert len(axes.collections) == 0
 
 
 def test_distributions_count_what_is_missing(caught):

@@ -144,9 +144,23 @@ class Explained:
         return Image.open(io.BytesIO(self._png))
 
     def save(self, path: Path | str) -> Path:
-        """Write the picture, in the format that the name ends in."""
-        self.picture().save(path)
-        return Path(path)
+        """Write the picture, in the format that the name ends in.
+
+        Raises:
+            InputError: the name ends in no format of pictures, or the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in Image.registered_extensions():
+            raise InputError(f"{path.name!r} ends in no format of pictures; name it map.png, map.jpg or map.pdf")
+        if not path.parent.is_dir():
+            raise InputError(f"there is no folder {path.parent} to write {path.name} into")
+        picture = self.picture()
+        try:
+            # formats without transparency
+            picture.convert("RGB").save(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} cannot be written: {error}") from error
+        return path
 
     @cached_property
     def _png(self) -> bytes:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heatproof import catalog
 from heatproof.answers.explained import Explained
-from heatproof.answers.filling import job_of, make_page, progress
+from heatproof.answers.filling import job_of, make_page, progress, same_photos
 from heatproof.answers.given import at_named_layers, built, named
 from heatproof.answers.opened import Model, as_classifier, open_photos_for, spread
 from heatproof.answers.scored import Asked, scored
@@ -90,7 +90,7 @@ def explain(
     if folder is not None:
         asked = Explain(explainers=found, targets=classes, top=1, figures=figures)
         data = open_tensors(given, name=called) if source is None else source
-        _write(folder, asked, classifier, called, data, hardware, batch_size, overwrite, job)
+        _write(folder, asked, classifier, called, data, hardware, batch_size, overwrite, job, limit)
     hosted = hardware.host(classifier)
     if targets is not None:
         targets = targets.expand(len(images))
@@ -213,15 +213,18 @@ def _write(
     batch_size: int,
     overwrite: bool,
     job: Shard,
+    limit: int | None,
 ) -> None:
     """The run folder of ``heatproof explain``, with the classes that were asked for."""
     settings = {"images": called, "model": model.name, "asked": asked, "batch_size": batch_size}
     settings |= {} if hardware.precision == "fp32" else {"precision": hardware.precision}
+    settings |= {} if limit is None else {"limit": limit}
     with Run.start(folder, command="explain", settings=settings, overwrite=overwrite, page=make_page, shard=job) as run:
         shared = Processes(job=job)
         total = shared.photos(len(source), batch_size)
         how: dict[str, Any] = {"hardware": hardware, "processes": shared, "batch_size": batch_size}
         with progress("explaining", total, run, lambda: effort(asked, model, total, hardware, batch_size)) as advance:
+            same_photos(run, source)
             if not run.done:
                 run_explain(asked, model, source, run, advance=advance, **how)
 

@@ -13,7 +13,9 @@ from heatproof.answers.given import Model
 from heatproof.answers.pace import LONG, Pace
 from heatproof.answers.result import Result
 from heatproof.commands.effort import Effort
-from heatproof.errors import InputError
+from heatproof.commands.record import data_record
+from heatproof.data.sources import Source
+from heatproof.errors import InputError, RunError
 from heatproof.models.classifier import Classifier
 from heatproof.models.record import with_bases
 from heatproof.report.page import write_report
@@ -55,6 +57,22 @@ def result(
     summary = read_summary(run.folder)
     images = pl.read_parquet(run.folder / "images.parquet")
     return Result(verb, summary, images, heads, None if out is None else run.folder, shown, model)
+
+
+def same_photos(run: Run, source: Source) -> None:
+    """Stop where the folder holds the answer for other photos: those in memory have no name that would tell.
+
+    Raises:
+        RunError: it does.
+    """
+    if not run.done or run.shard.is_share:
+        return
+    known, given = run.record.get("data"), data_record(source)
+    if isinstance(known, dict) and known.get("sha256") not in (None, given["sha256"]):
+        raise RunError(
+            f"{run.folder} holds the answer for other photos ({known.get('count')} of {known.get('name')}; now "
+            f"{given['count']} are given): choose another out=, or overwrite=True to begin anew"
+        )
 
 
 def make_page(folder: Path, record: dict[str, Any]) -> None:

@@ -20,7 +20,8 @@ from heatproof.commands.fool.run import Fool
 from heatproof.commands.photos import open_photos
 from heatproof.data.in_memory import Picture, open_tensors
 from heatproof.data.sources import Source
-from heatproof.errors import HeatproofError, InputError, Remark, RunError, SpecError
+from heatproof.errors import HeatproofError, InputError, Remark, RunError, SpecError, callers_level
+from heatproof.metrics.evaluation import Metric
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import at_named_layer
 from heatproof.models.loading import is_run
@@ -57,7 +58,7 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
         if images.ndim == 4 and images.shape[1] == 1 and model.channels == 3:
             warnings.warn(
                 Remark(f"the images have 1 channel, and {model.name} takes 3: each is taken for a grey photo"),
-                stacklevel=3,
+                stacklevel=callers_level(),
             )
         return open_tensors(images, known)
     if isinstance(data, str | Path):
@@ -88,6 +89,12 @@ def _tensors(data: Any) -> tuple[Tensor | None, Any]:
         if isinstance(images, Tensor) and images.ndim == 4:
             return images, labels
     return None, None
+
+
+def shape_of(data: Data) -> tuple[int, int] | None:
+    """Rows and columns of images that are in memory as one tensor."""
+    images, _ = _tensors(data)
+    return None if images is None else (int(images.shape[-2]), int(images.shape[-1]))
 
 
 def seeded(metrics: Sequence[T], seed: int) -> tuple[T, ...]:
@@ -130,7 +137,8 @@ def built(given: Any, entries: Mapping[str, Callable[..., Any]], kind: str) -> t
     """
     found = [spec.build(one, entries, kind) if isinstance(one, str) else one for one in several(given)]
     for one in found:
-        if isinstance(one, type) or not callable(one):
+        # a metric is asked to measure, not called
+        if isinstance(one, type) or not (callable(one) or isinstance(one, Metric)):
             way = f"; did you mean {one.__name__}()?" if isinstance(one, type) else ""
             raise SpecError(f"{kind}: expected a text such as {next(iter(entries))!r} or an object, got {one!r}{way}")
     return tuple(found)

@@ -1,12 +1,16 @@
 """Audit, shift, compare and evaluate from Python, each the verb of the command line with the same settings."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from numpy.typing import NDArray
+from torch import Tensor
+
 from heatproof import catalog, spec
-from heatproof.answers.filling import filled, job_of, named_model, progress, result
+from heatproof.answers.filling import filled, job_of, named_model, progress, result, same_photos
 from heatproof.answers.given import (
     LIES,
     MEASURED,
@@ -20,6 +24,7 @@ from heatproof.answers.given import (
     named,
     seeded,
     several,
+    shape_of,
 )
 from heatproof.answers.result import Result
 from heatproof.answers.scored import Asked, scored
@@ -33,9 +38,10 @@ from heatproof.commands.effort import Effort, planned
 from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
 from heatproof.commands.evaluate.run import effort as evaluate_effort
 from heatproof.commands.precision import settle
+from heatproof.commands.shift.budgets import of_attacks
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.commands.shift.run import effort as shift_effort
-from heatproof.data.boxes import Boxes
+from heatproof.data.boxes import Boxes, given_boxes
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
@@ -121,6 +127,7 @@ def audit(
         filled(out, "audit", settings, seed, overwrite, read, job) as run,
         progress("auditing", total, run, effort) as advance,
     ):
+        same_photos(run, source)
         if not run.done:
             run_audit(
                 asked,
@@ -164,7 +171,8 @@ def shift(
 
     Args:
         model: one, or several that are compared.
-        epsilon: of [0, 1] pixels, also as text, ``"8/255"``; ``None``: 0.01, 0.05, 0.075 and 0.1.
+        epsilon: of [0, 1] pixels, also as text, ``"8/255"``; ``None``: each attack's own where it was given one, else
+            0.01, 0.05, 0.075 and 0.1.
         score: what is explained: a name, a spec or an object, for explainers that name none.
             Of one that is no class's (an output, a likeness) attacks lower it.
         explain: the class that is explained.
@@ -181,13 +189,16 @@ def shift(
     explainers = built(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, explainers, [as_classifier(one) for one in several(model)])
     models = explained.models
-    more: dict[str, Any] = {} if epsilon is None else {"epsilons": _budgets(epsilon)}
+    attacks = built(attack, catalog.ATTACKS, "attack")
+    more: dict[str, Any] = {
+        "epsilons": of_attacks(attacks, None if epsilon is None else _budgets(epsilon), Shift.epsilons)
+    }
     if penalty is not None:
         (more["penalty"],) = built(penalty, catalog.PENALTIES, "penalty")
     elif explained.lower is not None:
         more["lower"] = explained.lower
     asked = Shift(
-        attacks=built(attack, catalog.ATTACKS, "attack"),
+        attacks=attacks,
         explainers=at_named_layers(explained.explainers, models[0]),
         explain=explain,
         wanted=wanted,
@@ -212,6 +223,7 @@ def shift(
             "attacking", count * len(models), run, lambda: shift_effort(asked, models, count, hardware)
         ) as advance,
     ):
+        same_photos(run, photos(models[0]))
         if not run.done:
             how: dict[str, Any] = {"hardware": hardware, "processes": shared, "draw": out is not None}
             run_shift(asked, models, photos, run, advance=advance, **how)
@@ -276,6 +288,7 @@ def compare(
         filled(out, "compare", settings, seed, overwrite, read, job) as run,
         progress("comparing", total, run, lambda: compare_effort(asked, base, suspects, total, hardware)) as advance,
     ):
+        same_photos(run, source)
         if not run.done:
             run_compare(asked, base, suspects, source, run, hardware=hardware, processes=shared, advance=advance)
         return result("compare", run, columns.COMPARE, out)
@@ -289,7 +302,7 @@ def evaluate(
     explainer: str | Explainer | Sequence[str | Explainer] = (GradCAM(), SimpleGrad(), RandomMap()),
     score: Asked | None = None,
     metric: str | Metric | Sequence[str | Metric] | None = None,
-    boxes: Boxes | None = None,
+    boxes: Boxes | Tensor | NDArray[Any] | Sequence[Any] | None = None,
     limit: int | None = None,
     batch_size: int = 16,
     seed: int = 0,
@@ -304,7 +317,8 @@ def evaluate(
     Args:
         score: what is explained: a name, a spec or an object, for explainers that name none.
         metric: ``None``: the standard ones, and with ``boxes`` the pointing game and the box's IoU.
-        boxes: of the objects by the image's id, as shares of what the network sees.
+        boxes: of the objects by the image's id, as shares of what the network sees; or an array ``[images, 4]`` or
+            ``[images, boxes, 4]``, of whole numbers in pixels of images in memory, else of shares.
         limit: at most so many photos, evenly spread.
         out: the run folder, with its page; without it nothing is left on the disk.
         shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
@@ -315,17 +329,20 @@ def evaluate(
     explained = scored(score, built(explainer, MEASURED, "explainer"), [as_classifier(model)])
     (evaluated,) = explained.models
     explainers = at_named_layers(explained.explainers, evaluated)
-    usual = (*STANDARD, *((PointingGame(), BoxIoU()) if boxes else ()))
+    source = as_source(data, evaluated, limit=limit, seed=seed)
+    known = None if boxes is None else given_boxes(boxes, source.ids, shape_of(data), evaluated.preprocessing)
+    usual = (*STANDARD, *((PointingGame(), BoxIoU()) if known else ()))
     asked = Evaluate(
         explainers=explainers,
         metrics=seeded(built(metric, catalog.METRICS, "metric") or usual, seed),
         part=batch_size,
     )
-    asked.check(evaluated, boxes)
-    source = as_source(data, evaluated, limit=limit, seed=seed)
+    asked.check(evaluated, known)
     hardware = settle(device, precision, [evaluated], lambda one: source, explainers)
     settings = {"model": named_model(model), "data": named(data), "asked": asked, "limit": limit}
     settings |= {"precision": hardware.precision} | explained.given()
+    if known is not None:
+        settings["boxes"] = f"sha256 {hashlib.sha256(repr(sorted(known.items())).encode()).hexdigest()}"
     shown = columns.EVALUATE | {repr(e): repr(e) for e in explainers}
     read = [model, data]
     job = job_of(shard, out)
@@ -334,16 +351,17 @@ def evaluate(
     with (
         filled(out, "evaluate", settings, seed, overwrite, read, job) as run,
         progress(
-            "evaluating", total, run, lambda: evaluate_effort(asked, evaluated, total, hardware, boxes)
+            "evaluating", total, run, lambda: evaluate_effort(asked, evaluated, total, hardware, known)
         ) as advance,
     ):
+        same_photos(run, source)
         if not run.done:
             run_evaluate(
                 asked,
                 evaluated,
                 source,
                 run,
-                boxes=boxes,
+                boxes=known,
                 hardware=hardware,
                 processes=shared,
                 draw=out is not None,

@@ -108,7 +108,9 @@ def explain(
 
 def _class(model: "Classifier", wanted: str) -> int:
     """The class that is meant, said where it was not given in full."""
+    from heatproof.models.class_names import read_as
+
     index = model.class_index(wanted)
-    if wanted not in (str(index), model.class_name(index)):
-        say(f"--target {wanted}: {model.class_name(index)} ({index})")
+    if said := read_as(wanted, model.class_name(index), index):
+        say(f"--target {said}")
     return index

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # torch loads slowly
     from heatproof.data.sources import Source
     from heatproof.models.classifier import Classifier
     from heatproof.preprocessing import Preprocessing
+    from heatproof.types import Attack
 
 
 @options.grouped
@@ -39,7 +40,7 @@ def shift(
         typer.Option(
             "--epsilon",
             help="Pixel units, such as 8/255; may be repeated.",
-            show_default="0.01, 0.05, 0.075, 0.1",
+            show_default="the attack's own, else 0.01, 0.05, 0.075, 0.1",
             callback=options.each(spec.number),
         ),
     ] = None,
@@ -85,7 +86,7 @@ def shift(
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]
-    given = _aim(epsilon, penalty, wanted)
+    given = _aim(attacks, epsilon, penalty, wanted)
     pairs = options.of_pairs(score)
     asked_score = "output()" if pairs else score
     explained = scored(asked_score, explainers or [GradCAM()], [photos(load(name)) for name in model])
@@ -132,9 +133,13 @@ def shift(
     show(run, work, columns.SHIFT)
 
 
-def _aim(epsilon: list[str] | None, penalty: str | None, wanted: str | None) -> dict[str, Any]:
-    """What the attacks want, as far as flags say it."""
-    given: dict[str, Any] = {"epsilons": tuple(spec.number(text) for text in epsilon)} if epsilon else {}
+def _aim(attacks: "list[Attack]", epsilon: list[str] | None, penalty: str | None, wanted: str | None) -> dict[str, Any]:
+    """How far attacks go, and what they want as far as flags say it."""
+    from heatproof.commands.shift.budgets import of_attacks
+    from heatproof.commands.shift.measure import Shift
+
+    budgets = [spec.number(text) for text in epsilon or []]
+    given: dict[str, Any] = {"epsilons": of_attacks(attacks, budgets, Shift.epsilons)}
     if penalty:
         given["penalty"] = spec.build(penalty, catalog.PENALTIES, "penalty")
     if wanted is not None:

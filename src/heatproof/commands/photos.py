@@ -11,6 +11,7 @@ from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, Remark
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import logit_count
+from heatproof.results.table import FEWEST_IMAGES
 
 SHOWN = 4
 """Classes that the remark about their numbers names."""
@@ -54,8 +55,10 @@ def looked_at(source: Source) -> list[str]:
     some, everything = len(source), len(source.listing.ids)
     if not 0 < some < everything:
         return []
-    wider = math.sqrt(everything / some)
     look = f"This is a look at {some:,} of {everything:,} photos, evenly spread over the data"
+    if some < FEWEST_IMAGES:
+        return [f"{look}: too few for intervals."]
+    wider = math.sqrt(everything / some)
     return [f"{look}: the intervals are about {wider:.1f} times as wide as those of all."]
 
 

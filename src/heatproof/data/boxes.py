@@ -1,15 +1,17 @@
 """Boxes of the objects in photos, from a table: what the pointing game needs."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from heatproof.data.photos import as_preprocessing
 from heatproof.errors import InputError
-from heatproof.heatmaps import Box
+from heatproof.heatmaps import Box, check_box
 from heatproof.paths import read_file
 from heatproof.preprocessing import Preprocessing
 
@@ -52,6 +54,82 @@ def read_boxes(path: Path | str, size: int | Preprocessing) -> Boxes:
         if box is not None:
             found[str(row["image"])] = (*found.get(str(row["image"]), ()), box)
     return found
+
+
+def given_boxes(given: Any, ids: Sequence[str], shape: tuple[int, int] | None, size: int | Preprocessing) -> Boxes:
+    """Boxes as they are given in Python: by the image's id, or in the order of the images.
+
+    Args:
+        given: ``{id: boxes}``; or an array or tensor ``[images, 4]`` or ``[images, boxes, 4]``, of whole numbers in
+            pixels of the images, as :func:`~heatproof.data.scenes.scenes` hands them out, else of shares in [0, 1].
+        shape: rows and columns of the images, where they are in memory and of one size.
+        size: how photos come to the network, as in :func:`read_boxes`.
+
+    Raises:
+        InputError: another number of boxes than of images, corners that make no box, or pixels of photos of which it is
+            not known how large they are.
+
+    >>> given_boxes([[0, 0, 32, 64]], ["0"], (64, 64), 64), given_boxes({"a.jpg": (0, 0, 1, 1)}, ["a.jpg"], None, 64)
+    ({'0': ((0.0, 0.0, 0.5, 1.0),)}, {'a.jpg': ((0.0, 0.0, 1.0, 1.0),)})
+    """
+    if isinstance(given, Mapping):
+        return {str(image): tuple(_shares(box, image) for box in _rows(boxes, image)) for image, boxes in given.items()}
+    rows = _array(given, "boxes")
+    if rows.ndim not in (2, 3) or rows.shape[-1] != 4 or len(rows) != len(ids):
+        raise InputError(
+            f"boxes are {{id: (x1, y1, x2, y2)}}, or an array [images, 4] or [images, boxes, 4] of the {len(ids)} "
+            f"images, got the shape {list(rows.shape)}"
+        )
+    in_pixels = np.issubdtype(rows.dtype, np.integer)
+    if in_pixels and shape is None:
+        raise InputError(
+            "boxes in whole pixels are for images in memory, of one size; of photos give shares of the sides, in [0, 1]"
+        )
+    found: dict[str, tuple[Box, ...]] = {}
+    for image, own in zip(ids, rows.reshape(len(rows), -1, 4), strict=True):
+        corners = [tuple(float(end) for end in box) for box in own]
+        if in_pixels and shape is not None:
+            height, width = shape
+            for x1, y1, x2, y2 in corners:
+                if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+                    raise InputError(
+                        f"the box {x1, y1, x2, y2} of image {image} lies outside its {width} x {height} pixels"
+                    )
+            kept = [box for one in corners if (box := cropped(one, width, height, size)) is not None]  # type: ignore[arg-type]
+        else:
+            kept = [_shares(one, image) for one in corners]
+        if kept:
+            found[str(image)] = tuple(kept)
+    return found
+
+
+def _rows(boxes: Any, image: str) -> NDArray[Any]:
+    """``[boxes, 4]`` of one image, which may have a single box."""
+    rows = _array(boxes, f"the boxes of {image}")
+    if rows.ndim in (1, 2) and rows.shape[-1] == 4:
+        return rows.reshape(-1, 4)
+    if rows.size == 0:
+        return rows.reshape(0, 4)
+    raise InputError(f"the boxes of {image} are (x1, y1, x2, y2), one or several, got the shape {list(rows.shape)}")
+
+
+def _array(given: Any, what: str) -> NDArray[Any]:
+    try:
+        rows = np.asarray(given)
+    except (TypeError, ValueError):  # rows of different lengths
+        rows = np.asarray(None)
+    if not np.issubdtype(rows.dtype, np.number):
+        raise InputError(f"{what}: (x1, y1, x2, y2), numbers, were expected, got {type(given).__name__}")
+    return rows
+
+
+def _shares(box: Any, image: str) -> Box:
+    corners = tuple(float(end) for end in box)
+    try:
+        check_box(corners)  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"image {image}: {error}") from error
+    return corners  # type: ignore[return-value]
 
 
 def cropped(corners: Box, width: int, height: int, size: int | Preprocessing) -> Box | None:

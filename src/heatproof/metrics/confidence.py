@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from heatproof.errors import InputError, SpecError, did_you_mean
 from heatproof.models.intact import evaluating
+from heatproof.models.odd_images import outside
 from heatproof.types import Images, Logits, PerImage, Targets
 
 Model = Callable[[Images], Logits]
@@ -48,9 +49,7 @@ def read(logits: Logits, targets: Targets, answer: Answer) -> PerImage:
     if answer not in ANSWERS:
         raise SpecError(f"there is no answer {answer!r}; {did_you_mean(str(answer), ANSWERS)}")
     if targets.min() < 0 or targets.max() >= logits.shape[1]:
-        raise InputError(
-            f"targets must lie in 0..{logits.shape[1] - 1}, got {int(targets.min())}..{int(targets.max())}"
-        )
+        raise InputError(outside(targets, logits.shape[1]))
     if answer == "correct":
         return (logits.argmax(1) == targets).to(logits.dtype)
     return (logits.softmax(1) if answer == "probability" else logits).gather(1, targets[:, None])[:, 0]

@@ -99,6 +99,7 @@ class Finding(NamedTuple):
     condition: str | float | None = None
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Measures explained images, one value per image and column.
 

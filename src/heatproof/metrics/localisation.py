@@ -128,7 +128,9 @@ class BoxIoU:
 
 def _check_annotated(name: str, boxes: bool) -> None:
     if not boxes:
-        raise InputError(f"{name} asks whether the map is on the object, and no boxes were given: take --boxes FILE")
+        raise InputError(
+            f"{name} asks whether the map is on the object, and no boxes were given: take --boxes FILE, boxes=..."
+        )
 
 
 def _annotated(explained: Explained) -> Float[Tensor, "batch objects 4"] | None:

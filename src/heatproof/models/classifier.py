@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from operator import index
@@ -10,13 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heatproof.errors import InputError, ModelError, NoSuchClass, did_you_mean
+from heatproof.errors import InputError, ModelError, NoSuchClass, Remark, callers_level
 from heatproof.habits import checked_verb
+from heatproof.models.class_names import find_class, read_as
 from heatproof.models.odd_images import (
     check_channels,
     check_first_convolution,
     check_shape,
     no_tensor,
+    not_numbers,
+    outside,
     remark_on_pixels,
 )
 from heatproof.models.outputs import read_logits, told_as_own
@@ -250,8 +254,9 @@ class Classifier(nn.Module):
             output = self.network(normalised)
         logits = read_logits(output, len(images), self.name, self.logits_key, bool(self.probabilities), self.reading)
         if self.classes is not None and len(self.classes) != logits.shape[1]:
+            names = f"{len(self.classes)} class{'es' * (len(self.classes) != 1)}"
             raise ModelError(
-                f"{self.name} has names for {len(self.classes)} classes and returned {logits.shape[1]} logits; give as "
+                f"{self.name} has names for {names} and returned {logits.shape[1]} logits; give as "
                 "many names as it has logits, or none (classes=None)"
             )
         # in half precision a softmax of confident logits, and all that is counted from it, is 0 and 1
@@ -294,16 +299,7 @@ class Classifier(nn.Module):
             return index
         if not self.classes:
             raise NoSuchClass(f"{self.name} has no class names; give the class as a number instead of {text!r}")
-        folded = [name.casefold() for name in self.classes]
-        if text.casefold() in folded:
-            return folded.index(text.casefold())
-        parts = [index for index, name in enumerate(folded) if text.casefold() in name]
-        if len(parts) == 1:
-            return parts[0]
-        if parts:
-            shown = ", ".join(f"{self.classes[i]} ({i})" for i in parts[:6])
-            raise NoSuchClass(f"{text!r} fits several classes of {self.name}: {shown}; give one in full or by number")
-        raise NoSuchClass(f"{self.name} has no class {text!r}; {did_you_mean(text, self.classes)}")
+        return find_class(text, self.classes, self.name)
 
 
 def _autocasting(logits: Tensor) -> bool:
@@ -339,6 +335,8 @@ def check_images(model: nn.Module, images: Tensor) -> None:
         with suppress(ModelError):
             check_channels(model.name, images.shape[1], model.channels)
     low, high = images.detach().aminmax()
+    if low != low:
+        raise InputError(f"images must lie in [0, 1], and {not_numbers(images)}")
     if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):
         way = "; images / 255" if low >= 0 else ": give the pixels as they were before"
         raise InputError(
@@ -366,9 +364,7 @@ def resolve_targets(logits: Logits, targets: Classes | None, model: nn.Module | 
         way = "; of one photo a list of several classes gets a map for each" if len(logits) == 1 else ""
         raise InputError(f"one target per image: expected [{len(logits)}], got {list(targets.shape)}{way}")
     if len(targets) and (targets.min() < 0 or targets.max() >= logits.shape[1]):
-        raise InputError(
-            f"targets must lie in 0..{logits.shape[1] - 1}, got {int(targets.min())}..{int(targets.max())}"
-        )
+        raise InputError(outside(targets, logits.shape[1]))
     return targets
 
 
@@ -395,7 +391,10 @@ def class_number(model: nn.Module | None, name: Any) -> int:
                 "take ClassifierOutputTarget(281), give 281"
             ) from None
     if isinstance(model, Classifier):
-        return model.class_index(name)
+        number = model.class_index(name)
+        if said := read_as(name, model.class_name(number), number):
+            warnings.warn(Remark(f"the class is read as {said}"), stacklevel=callers_level())
+        return number
     raise InputError(
         f"a class by name needs a model with class names, hp.Classifier(network, ..., classes=[...]); give {name!r} "
         "as a number"

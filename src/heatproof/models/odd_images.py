@@ -6,7 +6,8 @@ from weakref import WeakSet
 
 from torch import Tensor, nn
 
-from heatproof.errors import InputError, ModelError, Remark
+from heatproof.errors import InputError, ModelError, Remark, callers_level
+from heatproof.types import Images, Targets
 
 GREY_LEVELS = 4.0
 """The highest value of normalised pixels, roughly: what goes beyond and is never negative are grey levels."""
@@ -38,7 +39,7 @@ def remark_on_pixels(network: nn.Module, images: Tensor) -> None:
             "normalised ones, its answers and maps are of something else: hp.Classifier(network, mean=(...), "
             "std=(...)) normalises images in [0, 1] itself"
         ),
-        stacklevel=5,
+        stacklevel=callers_level(),
     )
 
 
@@ -48,6 +49,33 @@ def no_tensor(given: object) -> str:
         f"images must be a tensor [batch, channels, height, width], got {type(given).__name__}; "
         "hp.open_photo(photo, model) makes one, and explainers take paths, pictures and arrays as they are"
     )
+
+
+def not_numbers(images: Images) -> str:
+    """Half a sentence for pixels that are no numbers: how many, and in which images.
+
+    >>> import torch
+    >>> not_numbers(torch.tensor([[[[0.5, float("nan")]]]]))
+    '1 of 2 values is no number (NaN), the first of them in image 0'
+    """
+    missing = images.detach().isnan().flatten(1)
+    count, first = int(missing.sum()), int(missing.any(1).int().argmax())
+    verb = "is no number" if count == 1 else "are no numbers"
+    return f"{count:,} of {missing.numel():,} values {verb} (NaN), the first of them in image {first}"
+
+
+def outside(targets: Targets, classes: int) -> str:
+    """The sentence for targets that are no class.
+
+    >>> import torch
+    >>> outside(torch.tensor([3, -1]), 3), outside(torch.tensor([-1]), 1)
+    ('targets must lie in 0..2, got 3 and -1', 'the only class is 0, got -1 as a target')
+    """
+    wrong = list(dict.fromkeys(target for target in targets.tolist() if not 0 <= target < classes))
+    got = " and ".join(map(str, wrong[:3])) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    if classes == 1:
+        return f"the only class is 0, got {got} as a target"
+    return f"targets must lie in 0..{classes - 1}, got {got}"
 
 
 def check_shape(images: Tensor) -> None:
@@ -109,5 +137,5 @@ def remark_on_one_cell(layer: str, rows: int, cols: int) -> None:
                 f"the map of layer {layer!r} is 1x1: it says how much, not where; choose an earlier layer "
                 "(`heatproof list layers`), or larger images"
             ),
-            stacklevel=4,
+            stacklevel=callers_level(),
         )

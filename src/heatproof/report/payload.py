@@ -100,7 +100,10 @@ def table_payload(
     names = list(dict.fromkeys(names))
     names += [name for name in images.columns if name not in names and (name not in same or name == metric)]
     same_values = [
-        (term(n, verb).head, _said(images[n][0])) for n in same if n not in names and images[n][0] is not None
+        (term(n, verb).head, _said(images[n][0]))
+        for n in same
+        # a budget of 0 throughout: nothing was attacked
+        if n not in names and images[n][0] is not None and not (n == "epsilon" and images[n][0] == 0)
     ]
     columns = [_column(images[name]) | _named(images[name], classes) | _in_words(name, verb) for name in names]
     if quiet:

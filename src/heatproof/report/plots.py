@@ -134,6 +134,10 @@ def _draw_curve(axes: Axes, place: int, name: str, given: Curve | Sequence[Array
         raise InputError(f"expected as many x as y values for the curve {name!r}, got lengths {sorted(lengths)}")
     look: dict[str, Any] = {"color": CYCLE[place % len(CYCLE)], "marker": MARKERS[place % len(MARKERS)]}
     look["linestyle"] = ("-", "--", ":")[place // len(CYCLE) % 3]
+    if not np.isfinite(curve.y).any():
+        # a line of gaps alone has no ends, and matplotlib cannot measure its band
+        axes.plot([], [], label=fit(f"{name} (no values)", 1.6, SMALL + 0.5, lines=3), **look)
+        return
     many = next(iter(lengths)) > 40
     axes.plot(curve.x, curve.y, label=fit(name, 1.6, SMALL + 0.5, lines=3), markevery=0.1 if many else None, **look)
     if curve.low is not None and curve.high is not None:

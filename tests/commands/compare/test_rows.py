@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from heatproof import catalog, spec
 from heatproof.commands.compare.run import Fooled, class_rows, compared, transfer_rows
-from heatproof.commands.compare.summary import answer
+from heatproof.commands.compare.summary import METRICS, answer
 from heatproof.commands.wanted import place, wanted
 from heatproof.data.batches import Batch
 from heatproof.explainers.cam import GradCAM
@@ -21,7 +21,7 @@ from heatproof.manipulation.trigger import Trigger
 from heatproof.manipulation.weight_edit import WeightEdit
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
-from heatproof.results.table import Mean, SummaryRow, wilson
+from heatproof.results.table import Mean, SummaryRow, summarise, wilson
 from heatproof.types import Explanation
 
 CORNER = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
@@ -228,9 +228,28 @@ def test_two_maps_of_one_value_in_all_cells_have_not_stayed() -> None:
     rows = compared(clean, other, "lie", batch([0, 0, 0]), [Known()], [TargetMap("corner")])
     assert [row["flat_clean"] for row in rows] == [True, True, False]
     assert [row["flat_fooled"] for row in rows] == [True, False, False]
-    assert rows[0]["nissim"] is None
+    assert [row["fooled"] for row in rows] == [None, False, False]
+    assert (rows[0]["nissim"], rows[0]["test_loss"]) == (None, None)
     assert rows[1]["nissim"] > 0.1
     assert rows[2]["nissim"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_rate_of_maps_that_show_no_place_is_missing() -> None:
+    """A network beside itself: no map tells anything, so no rate is 0 and none has an interval."""
+    flat = torch.ones(3, 4, 4)
+    clean = classifier(answers((0,), (0,), (0,)), flat)
+    table = pl.DataFrame(compared(clean, clean, "self", batch([0, 0, 0]), [Known()], [Location(), CenterMass()]))
+    rows = summarise(table, ["model", "penalty", "explainer"], METRICS)
+    for row in rows:
+        rate = row.means["fsr"]
+        assert (rate.value, rate.low, rate.high, rate.missing) == (None, None, None, 3)
+    first, second = answer(rows, {}, [Location(), CenterMass()])
+    assert first == (
+        "self: whether the heatmaps still show the same cannot be told. The predictions are the same on 3 of 3 photos; "
+        "top-1 100.0% before and 100.0% after."
+    )
+    assert second.startswith("self: Known() has one value in all cells on 3 of 3 photos")
+    assert all(transfer.fsr != transfer.fsr for transfer in transfer_rows(table, [Fooled(clean)], ["self"]))
 
 
 def test_every_penalty_and_every_mask_has_words() -> None:

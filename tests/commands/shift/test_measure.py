@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from heatproof.attacks.gradient import FGSM
-from heatproof.commands.shift.measure import Shift, attacked, compare
+from heatproof.commands.shift.measure import Shift, attacked, compare, measure
+from heatproof.data.batches import Batch
 from heatproof.explainers.cam import GradCAM
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
@@ -13,6 +14,7 @@ from networks import small
 
 CLEAN = torch.tensor([[[4.0, 3.0], [2.0, 0.5]]])
 MOVED = torch.tensor([[[1.0, 3.0], [2.0, 4.0]]])
+LEVELS = (("clean", 0.0), ("FGSM()", 0.0), ("FGSM()", 0.5))
 
 
 def model() -> Classifier:
@@ -53,6 +55,37 @@ def test_an_empty_map_is_nowhere() -> None:
     found = compare(Shift(), model(), CLEAN, -MOVED)
     assert found["on_object"].isnan().tolist() == [True]
     assert (found["empty"].tolist(), found["empty_clean"].tolist()) == ([True], [False])
+
+
+def test_of_two_empty_maps_no_likeness_is_known() -> None:
+    """Equal they are, and NISSIM would be 0: as if a network whose maps show nothing were perfectly stable."""
+    nothing = torch.zeros(1, 2, 2)
+    for before, after in ((nothing, nothing), (nothing, nothing.clone())):
+        found = compare(Shift(), model(), before, after)
+        for name in ("nissim", "spearman", "topk_intersection", "center_distance", "on_object"):
+            assert found[name].isnan().tolist() == [True], name
+    # negative cells have an order, and no mass
+    found = compare(Shift(), model(), -CLEAN, -MOVED)
+    assert found["nissim"].isnan().tolist() == found["center_distance"].isnan().tolist() == [True]
+    assert not found["topk_intersection"].isnan().any()
+    assert not compare(Shift(normalisation="minmax"), model(), -CLEAN, -MOVED)["nissim"].isnan().any()
+    # one that became empty did move
+    assert compare(Shift(), model(), CLEAN, nothing)["nissim"].item() > 0
+
+
+def test_success_is_of_photos_that_were_not_there_before() -> None:
+    """Wrong from the start is no attack's success, and the clean images were not attacked."""
+    network = small(dtype=torch.float32)
+    images = torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    right = network(images).argmax(1)
+    labels = torch.where(torch.tensor([True, True, False, False]), right, (right + 1) % 3)
+    batch = Batch(["a", "b", "c", "d"], images, labels)
+    rows = list(measure(Shift(epsilons=(0.0, 0.5)), "net", network, batch, Hardware()))
+    told = {level: [row["success"] for row in rows if (row["attack"], row["epsilon"]) == level] for level in LEVELS}
+    assert told["clean", 0.0] == [None] * 4
+    assert told["FGSM()", 0.0] == [False, False, None, None]
+    attacked_rows = [row for row in rows if (row["attack"], row["epsilon"]) == ("FGSM()", 0.5)]
+    assert told["FGSM()", 0.5] == [not attacked_rows[0]["kept"], not attacked_rows[1]["kept"], None, None]
 
 
 def test_a_photo_without_a_label_is_explained_by_its_prediction() -> None:

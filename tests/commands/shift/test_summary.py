@@ -9,6 +9,8 @@ import pytest
 from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
 from heatproof.report.words import measured
 
+EXPLAINERS = ("GradCAM()", "LRP()")
+
 
 def row(image: str, epsilon: float = 0.0, model: str = "net", **more: Any) -> dict[str, Any]:
     told: dict[str, Any] = {
@@ -92,8 +94,8 @@ def test_the_gallery_takes_the_most_and_the_least_moved_at_the_largest_epsilon()
     ("moved", "words"),
     [
         (0.05, "nearly the same as before"),
-        (0.2, "still show more of the same than not"),
-        (0.3, "less of the same than not"),
+        (0.2, "what they show in common is more than what they do not"),
+        (0.3, "what they show in common is less than what they do not"),
         (0.45, "has little to do with what they showed before"),
     ],
 )
@@ -214,5 +216,79 @@ def test_where_no_map_has_mass_nothing_is_said_of_the_object() -> None:
     table = pl.DataFrame([row(str(i), level, on_object=None) for level in (0.0, 0.1) for i in range(2)])
     table = table.with_columns(pl.col("on_object").cast(pl.Float64))
     told = answer(table, shift_rows(table), [])
-    assert not [line for line in told if "mass" in line]
+    assert not [line for line in told if "mass" in line or "empty map" in line]
     assert any("accuracy 100.0%, attacked 100.0% at 0.1" in line for line in told)
+
+
+def test_empty_maps_are_said_to_tell_nothing_and_not_to_stay() -> None:
+    nothing: dict[str, Any] = {"nissim": None, "on_object": None, "empty": True, "empty_clean": True}
+    table = pl.DataFrame([row(str(i), level, **nothing) for level in (0.0, 0.1) for i in range(12)])
+    said = answer(table, shift_rows(table), [])
+    assert said[0] == (
+        "net, GradCAM(), FGSM(): at epsilon 0.1 12 of 12 maps are empty, and were before the attack: nothing can be "
+        "said of whether they move."
+    )
+    assert not [line for line in said if "MOD" in line or "\N{EN DASH}" in line or "same" in line]
+    assert shift_rows(table)[1].means["mod"].value is None
+    assert choose(table, "net", 3) == ([], [])
+
+
+def test_maps_that_the_attack_emptied_are_counted_where_no_mass_is_left() -> None:
+    gone = [row(str(i), 0.1, nissim=0.4, on_object=None, empty=True) for i in range(4)]
+    table = pl.DataFrame([*(row(str(i)) for i in range(4)), *gone])
+    said = answer(table, shift_rows(table), [])
+    assert "net, GradCAM(), FGSM(): at epsilon 0.1 4 of 4 images have an empty map, which is nowhere." in said
+
+
+def test_each_explainer_is_told_against_its_own_clean_maps() -> None:
+    """The second explainer's maps did not leave the cells; against the first one's clean maps they would have."""
+    table = pl.DataFrame(
+        [
+            row(str(i), level, explainer=explainer, on_object=mass)
+            for explainer, mass in (("GradCAM()", 0.9), ("LRP()", 0.4))
+            for level in (0.0, 0.1)
+            for i in range(4)
+        ]
+    )
+    said = [line for line in answer(table, shift_rows(table), []) if "mass" in line]
+    assert "90% of the map's mass lies where the clean map looks before the attack and 90%" in said[0]
+    assert "40% of the map's mass lies where the clean map looks before the attack and 40%" in said[1]
+    assert all(line.endswith("it stays there.") for line in said)
+
+
+def test_a_map_that_became_another_is_not_said_to_stay() -> None:
+    table = pl.DataFrame([row(str(i), level, nissim=4.17 * level) for level in (0.0, 0.1) for i in range(12)])
+    (said,) = [line for line in answer(table, shift_rows(table), []) if "mass" in line]
+    assert said.endswith("it has not gone elsewhere, but the map is another (MOD 0.417 [0.417, 0.417]).")
+
+
+def test_many_curves_begin_with_an_overview_and_have_a_paragraph_each() -> None:
+    """Two models, two attacks, two explainers: one line first, then the rankings, then eight paragraphs."""
+    moves = {("a", "FGSM()", "GradCAM()"): 0.05, ("b", "PGD()", "LRP()"): 0.45}
+    table = pl.DataFrame(
+        [row(str(i), model=model, explainer=explainer) for model in "ab" for explainer in EXPLAINERS for i in range(8)]
+        + [
+            row(
+                str(i),
+                0.1,
+                model,
+                attack=attack,
+                explainer=explainer,
+                nissim=moves.get((model, attack, explainer), 0.2),
+            )
+            for model in "ab"
+            for attack in ("FGSM()", "PGD()")
+            for explainer in EXPLAINERS
+            for i in range(8)
+        ]
+    )
+    said = answer(table, shift_rows(table), [])
+    assert said[0] == (
+        "8 combinations of model, attack and explainer, each at its largest budget: maps move by MOD 0.05 [0.05, 0.05] "
+        "(a, GradCAM(), FGSM() at 0.1) at least and 0.45 [0.45, 0.45] (b, LRP(), PGD() at 0.1) at most."
+    )
+    assert len(said) == 1 + 4 + 8
+    (own,) = [line for line in said if line.startswith("b, LRP(), PGD(): ")]
+    assert own.count("b, LRP(), PGD()") == 1
+    assert "has little to do" in own
+    assert "accuracy 100.0%, attacked" in own

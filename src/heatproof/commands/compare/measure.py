@@ -116,7 +116,13 @@ def compared(
             else:
                 losses = test.test_loss(lying, maps)
                 fooling = is_fooled(losses, test.success)
-            column = {**shared, "test_loss": _listed(losses), "fooled": fooling.tolist()}
+            # a map that shows no place in either model tells neither the truth nor a lie
+            untold = (flat & lying_flat).tolist()
+            column = {
+                **shared,
+                "test_loss": [None if none else loss for none, loss in zip(untold, _listed(losses), strict=True)],
+                "fooled": [None if none else lies for none, lies in zip(untold, fooling.tolist(), strict=True)],
+            }
             rows += [
                 {
                     "image": image,

@@ -58,6 +58,7 @@ class Transfer:
     Attributes:
         fooled: through which explainer, or, where that is not known, the model's name.
         measured: the explainer whose maps are judged.
+        fsr: NaN where no map shows a place.
     """
 
     penalty: str
@@ -89,7 +90,7 @@ def transfer_rows(table: pl.DataFrame, fooled: Sequence[Fooled], names: Sequence
     A model is judged by the penalty it was fooled with; where that is not known, by every one.
     """
     rates = table.group_by("model", "penalty", "explainer", maintain_order=True).agg(
-        pl.col("fooled").cast(pl.Float64).mean().alias("fsr")
+        pl.col("fooled").cast(pl.Float64).mean().fill_null(float("nan")).alias("fsr")
     )
     by_name = dict(zip(names, fooled, strict=True))
     rows = []
@@ -110,14 +111,16 @@ def answer(rows: Sequence[SummaryRow], told: Mapping[str, Penalty], asked: Seque
     words = {repr(penalty): wanted(penalty) for penalty in (*asked, *told.values())}
     sentences = []
     for model in dict.fromkeys(row.by["model"] for row in rows):
-        every = [row for row in rows if row.by["model"] == model and row.means["fsr"].value is not None]
+        every = [row for row in rows if row.by["model"] == model]
         blank = list(dict.fromkeys(row.by["explainer"] for row in every if _is_flat(row)))
         # of an explainer that shows no place nothing can be said, unless there is no other
-        mine = [row for row in every if row.by["explainer"] not in blank] or every
+        rated = [row for row in every if row.means["fsr"].value is not None]
+        mine = [row for row in rated if row.by["explainer"] not in blank] or rated
         known = [row for row in mine if row.by["penalty"] == repr(told.get(model))]
-        if not mine:
-            continue
-        sentences.append(_compared(model, known or mine, words) if known or _lied(mine) else _nothing(model, mine))
+        if mine:
+            sentences.append(_compared(model, known or mine, words) if known or _lied(mine) else _nothing(model, mine))
+        elif blank:
+            sentences.append(f"{model}: whether the heatmaps still show the same cannot be told. {kept(*every)}")
         flat = [row for row in every if row.by["explainer"] in blank]
         sentences += [_blank(model, next(row for row in flat if row.by["explainer"] == name)) for name in blank]
     return sentences
@@ -145,6 +148,8 @@ def shares(rate: Mean, count: int, thing: str = "heatmap") -> str:
     ('24 of 24 heatmaps (86% to 100%)', '1 of 1 heatmap')
     """
     known = count - rate.missing
+    if rate.value is None:
+        return f"none that can be told of {counted(count, thing)}"
     said = f"{round(rate.number * known)} of {counted(known, thing)}"
     return said if rate.low is None or rate.high is None else f"{said} ({rate.low:.0%} to {rate.high:.0%})"
 
@@ -171,7 +176,8 @@ def _nothing(model: str, rows: Sequence[SummaryRow]) -> str:
     moved = {row.by["explainer"]: row.means["nissim"] for row in rows}
     asked = ", ".join(dict.fromkeys(row.by["penalty"] for row in rows))
     upper = max((row.means["fsr"].high or 0.0 for row in rows), default=0.0)
-    said = f"no heatmap of {counted(rows[0].count)} lies as {asked} want (95% interval: {upper:.0%} at most)"
+    known = counted(rows[0].count - rows[0].means["fsr"].missing)
+    said = f"no heatmap of {known} lies as {asked} want (95% interval: {upper:.0%} at most)"
     verdict = "no, though of the lies asked for none is told" if _any_moved(moved.values(), MOVED) else "yes"
     told = f"{model}: do the heatmaps still show the same? {verdict}: {said}"
     if agreement == 1 and not _any_moved(moved.values(), 0):

@@ -15,6 +15,7 @@ from torch import Tensor
 from heatproof.attacks.balls import check_epsilon, distance, steepest
 from heatproof.attacks.gradient import FGSM
 from heatproof.attacks.objectives import Goal, begin, lower_score, misclassify, move_heatmap, reach
+from heatproof.commands.shift.budgets import twice
 from heatproof.data.batches import Batch
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
@@ -25,6 +26,7 @@ from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.finite import check_finite
 from heatproof.models.hardware import Hardware
+from heatproof.report import words
 from heatproof.types import (
     Attack,
     BallAttack,
@@ -98,13 +100,19 @@ class Shift:
                     "an attack needs a field epsilon, which is set to each of the epsilons, or levels of its own; got "
                     f"{attack!r}"
                 )
-        conditions = [
-            f"{attack_name(attack)} at {epsilon}" for attack in self.attacks for epsilon in self.levels(attack)
-        ]
-        for given in (conditions, list(map(repr, self.explainers))):
-            twice = [entry for entry in given if given.count(entry) > 1]
-            if twice:
-                raise InputError(f"{twice[0]} was asked for twice")
+        names = list(map(attack_name, self.attacks))
+        for name in dict.fromkeys(names):
+            levels = [
+                level
+                for own, attack in zip(names, self.attacks, strict=True)
+                if own == name
+                for level in self.levels(attack)
+            ]
+            if (level := twice(levels)) is not None:
+                raise InputError(f"{name} at {words.epsilon(level)} was asked for twice")
+        explainers = list(map(repr, self.explainers))
+        if more := [entry for entry in explainers if explainers.count(entry) > 1]:
+            raise InputError(f"{more[0]} was asked for twice")
         if self.explain not in get_args(Explained):
             raise InputError(f"explain is one of {', '.join(get_args(Explained))}, got {self.explain!r}")
         if self.draws < 0 or (self.draws and self.penalty is None):
@@ -282,12 +290,18 @@ def rows_of(
         "l2": distance(condition.images, clean.images, "l2"),
     }
     images = {key: value.tolist() for key, value in images.items()}
+    # an attack can succeed only where it was given and the photo was not there before it
+    there = clean.success.tolist()
+    images["success"] = [
+        None if condition is clean or there[i] else reached for i, reached in enumerate(images["success"])
+    ]
     names = [{"prediction_name": model.class_name(p)} for p in images["prediction"]]
     for explainer, maps, before in zip(settings.explainers, condition.grid.heatmaps, clean.grid.heatmaps, strict=True):
         known = before[:, 0]
         found = known if maps is before else maps[:, 0]
         measured = compare(settings, model, known, found, [boxes.get(image) for image in batch.ids])
-        metrics = {key: value.tolist() for key, value in measured.items()}
+        # what there is none of is missing in the table, no number
+        metrics = {key: [None if v != v else v for v in value.tolist()] for key, value in measured.items()}
         for i, image in enumerate(batch.ids):
             label, target = int(batch.labels[i]), int(condition.grid.targets[i, 0])
             yield {
@@ -315,25 +329,30 @@ def compare(
     """Every metric of two sets of heatmaps.
 
     ``on_object`` is the share of the adversarial map's mass on the object: in its box, else on the cells where the
-    clean map exceeds 15% of its maximum; NaN for an empty map.
+    clean map exceeds 15% of its maximum; NaN for an empty map. Of two empty maps no likeness is known: NaN.
     """
     same = adversarial is clean
     clean, adversarial = clean.float(), adversarial.float()
-    empty = is_empty(adversarial.clamp(min=0))
+    empty, empty_clean = (is_empty(maps.clamp(min=0)) for maps in (adversarial, clean))
+    # two maps without an order of cells, and two of which NISSIM sees nothing
+    blank = is_empty(adversarial) & is_empty(clean)
+    unseen = blank if settings.normalisation == "minmax" else empty & empty_clean
     area = (normalise(clean) > ON).float()
     for place, box in enumerate(boxes):
         if box is not None:
             area[place] = cells_inside(box, area[place])
     return {
         # the clean rows' zero by definition: SSIM is the dearest of the metrics
-        "nissim": torch.zeros(len(clean))
-        if same
-        else nissim(clean, adversarial, size=model.input_size, normalisation=settings.normalisation),
+        "nissim": (
+            clean.new_zeros(len(clean))
+            if same
+            else nissim(clean, adversarial, size=model.input_size, normalisation=settings.normalisation)
+        ).masked_fill(unseen, torch.nan),
         "spearman": spearman(clean, adversarial),
-        "topk_intersection": topk_intersection(clean, adversarial, settings.fraction),
-        "center_distance": center_distance(clean, adversarial),
+        "topk_intersection": topk_intersection(clean, adversarial, settings.fraction).masked_fill(blank, torch.nan),
+        "center_distance": center_distance(clean, adversarial).masked_fill(empty & empty_clean, torch.nan),
         # an empty map is nowhere: neither on the object nor off it
         "on_object": mass(adversarial, area).masked_fill(empty, torch.nan),
-        "empty_clean": is_empty(clean.clamp(min=0)),
+        "empty_clean": empty_clean,
         "empty": empty,
     }

@@ -15,12 +15,16 @@ from heatproof.results.table import Interval, Mean, PairedTest, SummaryRow, inte
 
 BY = ("model", "attack", "epsilon", "explainer")
 CURVE = ("model", "attack", "explainer")
+ONE_BY_ONE = 2
+"""Curves up to which each sentence stands alone; of more an overview stands before a paragraph for each."""
 FEWEST = 5
 """Images whose label stays, and whose label changes, for the two to be compared."""
+SAME = 0.25
+"""MOD up to which maps have more in common than not [ours]: half of the way to unrelated ones."""
 FAR = (
     (MOVED, "they show nearly the same as before"),
-    (0.25, "they change, and still show more of the same than not"),
-    (0.4, "they show less of the same than not"),
+    (SAME, "they change, and what they show in common is more than what they do not"),
+    (0.4, "what they show in common is less than what they do not"),
     (1.0, "what they show then has little to do with what they showed before"),
 )
 """Up to which MOD it is said so [ours]: the first is where a page calls a map moved, at 0.5 two maps are unrelated."""
@@ -180,29 +184,52 @@ def choose(table: pl.DataFrame, model: str, count: int, viewed: int = 0) -> tupl
         return [], []
     own = own.filter((pl.col("attack") == own["attack"][0]) & (pl.col("explainer") == own["explainer"][0]))
     own = own.filter(pl.col("epsilon") == own["epsilon"].max()).sort(["nissim", "image"], descending=[True, False])
-    images = own["image"].to_list()
+    # maps that are both empty did not move, nor stay
+    images = own.drop_nulls("nissim")["image"].to_list()
     most = images[: max(count, viewed)]
     return most, [image for image in images[::-1][:count] if image not in most]
 
 
 def answer(table: pl.DataFrame, rows: Sequence[ShiftRow], tests: Sequence[ModelTest]) -> list[str]:
     """In sentences: how far maps move, whether with the label, and off the object; which model shifts least."""
-    sentences = []
+    sentences: list[list[str]] = []
     by_box = (table["object"] == "box").all()
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.model == model]
-        clean = next(row for row in own if row.attack == CLEAN)
+        # a clean row holds the maps of one explainer
+        clean = {row.explainer: row for row in own if row.attack == CLEAN}
         for attack, explainer in dict.fromkeys((row.attack, row.explainer) for row in own if row.attack != CLEAN):
             curve = [row for row in own if (row.attack, row.explainer) == (attack, explainer)]
-            sentences += [
-                f"{model}, {explainer}, {attack}: {sentence}"
-                for sentence in (
-                    *(_far(curve), _moves(curve), _leaves(curve, clean, by_box), _accuracy(curve, clean)),
-                    _vanishes(curve),
-                )
-                if sentence
-            ]
-    return [*sentences, *_ranking(rows, tests)]
+            said = (
+                *(_far(curve), _moves(curve), _leaves(curve, clean[explainer], by_box)),
+                *(_accuracy(curve, clean[explainer]), _vanishes(curve)),
+            )
+            sentences.append([f"{model}, {explainer}, {attack}: {sentence}" for sentence in said if sentence])
+    ranking = _ranking(rows, tests)
+    if len(sentences) <= ONE_BY_ONE:
+        return [*(sentence for curve in sentences for sentence in curve), *ranking]
+    joined = [" ".join([first, *(line.split(": ", 1)[1] for line in more)]) for first, *more in sentences]
+    return [_overview(rows), *ranking, *joined]
+
+
+def _overview(rows: Sequence[ShiftRow]) -> str:
+    """Of many curves, how far maps move where they move least and where most."""
+    top = {key: max(row.epsilon for row in rows if _curve(row) == key) for key in map(_curve, rows)}
+    last = [row for row in rows if row.attack != CLEAN and row.epsilon == top[_curve(row)]]
+    known = sorted((row for row in last if row.means["mod"].value is not None), key=lambda row: row.means["mod"].number)
+    what = f"{len(last)} combinations of model, attack and explainer"
+    if not known:
+        return f"Of {what} none has two maps to compare."
+    ends = [
+        f"{measured(row.means['mod'])} ({row.model}, {row.explainer}, {row.attack} at {epsilon(row.epsilon)})"
+        for row in (known[0], known[-1])
+    ]
+    without = f"; {len(last) - len(known)} have no two maps to compare" if len(known) < len(last) else ""
+    return f"{what}, each at its largest budget: maps move by MOD {ends[0]} at least and {ends[1]} at most{without}."
+
+
+def _curve(row: ShiftRow) -> tuple[str, str, str]:
+    return row.model, row.attack, row.explainer
 
 
 def _far(curve: Sequence[ShiftRow]) -> str:
@@ -210,6 +237,11 @@ def _far(curve: Sequence[ShiftRow]) -> str:
     last = max(curve, key=lambda row: row.epsilon)
     mean, count = last.means["mod"], last.summary.count
     where = f"at epsilon {epsilon(last.epsilon)}"
+    if last.empty_both == count:
+        return (
+            f"{where} {count:,} of {count:,} maps are empty, and were before the attack: nothing can be said of "
+            "whether they move."
+        )
     if mean.value is None:
         return f"{where} no photo has two maps to compare."
     known = count - mean.missing
@@ -234,9 +266,12 @@ def _moves(curve: Sequence[ShiftRow]) -> str:
     where = f"at epsilon {epsilon(row.epsilon)} the label stays on {stayed} of {count} images"
     if not stayed:
         return f"{where}: whether the map moves where it stays cannot be told; smaller budgets leave more labels."
+    if of_kept.value is None:
+        return f"{where}; none of these has two maps to compare."
     moved = f"{where} and the map moves there by MOD {measured(of_kept)}"
     if of_changed.value is None:
-        return f"{moved}; the label changes nowhere."
+        no_map = "where the label changes no photo has two maps to compare"
+        return f"{moved}; {'the label changes nowhere' if stayed == count else no_map}."
     if min(stayed, count - stayed) < FEWEST:
         few = f"stays on {stayed}" if stayed < count - stayed else f"changes on {count - stayed}"
         return f"{moved}; it {few} only, too few to say whether the map moves with the label."
@@ -250,23 +285,27 @@ def _moves(curve: Sequence[ShiftRow]) -> str:
 def _leaves(curve: Sequence[ShiftRow], clean: ShiftRow, by_box: bool) -> str:
     last = max(curve, key=lambda row: row.epsilon)
     before, after = clean.means["on_object"].value, last.means["on_object"].value
+    count = last.empty_one + last.empty_both
+    empty = f"{count} of {last.summary.count} images have an empty map, which is nowhere" if count else ""
     if before is None or after is None:
-        return ""
+        # of maps that were all empty before, the first sentence says so
+        return f"at epsilon {epsilon(last.epsilon)} {empty}." if last.empty_one else ""
     thing = "in the object's box" if by_box else "where the clean map looks"
     # of the whole per cents that are read, or the numbers of the sentence would not add up
     was, now = round(100 * before), round(100 * after)
     elsewhere = f"{100 - now}% of it lies elsewhere now, {was - now} points more than before"
-    if before - after <= 0.05:
+    moved = last.means["mod"].value
+    if before - after <= 0.05 and moved is not None and moved > SAME:
+        verdict = f"it has not gone elsewhere, but the map is another (MOD {measured(last.means['mod'])})"
+    elif before - after <= 0.05:
         verdict = "it stays there"
     elif by_box:
         verdict = f"{elsewhere}: it has left the object for spurious evidence"
     else:
         verdict = f"{elsewhere} (no boxes say whether on the object)"
-    count = last.empty_one + last.empty_both
-    empty = f"; {count} of {last.summary.count} images have an empty map, which is nowhere" if count else ""
     return (
         f"{was}% of the map's mass lies {thing} before the attack and {now}% at "
-        f"epsilon {epsilon(last.epsilon)}: {verdict}{empty}."
+        f"epsilon {epsilon(last.epsilon)}: {verdict}{f'; {empty}' if empty else ''}."
     )
 
 
@@ -300,7 +339,8 @@ def _ranking(rows: Sequence[ShiftRow], tests: Sequence[ModelTest]) -> list[str]:
     for attack, explainer in groups:
         own = [row for row in rows if (row.attack, row.explainer) == (attack, explainer)]
         top = max(row.epsilon for row in own)
-        last = sorted((row for row in own if row.epsilon == top), key=lambda row: row.means["mod"].number)
+        known = [row for row in own if row.epsilon == top and row.means["mod"].value is not None]
+        last = sorted(known, key=lambda row: row.means["mod"].number)
         if len(last) < 2:
             continue
         certain = {
