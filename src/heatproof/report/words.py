@@ -118,7 +118,7 @@ def details(run: RunFiles) -> list[Entry]:
     rows: list[Entry] = []
     for group in ("settings", "options"):
         rows += [
-            (name, said if len(said := _setting(name, value)) <= _LONG else f"{len(said):,} letters, in run.json", "")
+            (name, said if len(said := _setting(name, value)) <= _LONG else _in_short(value), "")
             for name, value in _dict(record.get(group)).items()
             if value is not None and name != "typed"
         ]
@@ -351,6 +351,16 @@ def _setting(name: str, value: Any) -> str:
     if name.startswith("epsilon") and all(isinstance(entry, float) for entry in numbers):
         return ", ".join(epsilon(entry) for entry in numbers)
     return re.sub(r"(?<=epsilon=)0\.\d{4,}", lambda found: epsilon(float(found[0])), _text(value))
+
+
+def _in_short(value: Any) -> str:
+    """What a setting too long for the page holds, by the names of its parts."""
+    if isinstance(value, dict) and isinstance(value.get("limits"), dict):
+        count = f"limits of {len(value['limits'])} numbers"
+        known = _dict(value.get("provenance"))
+        parts = [count, *(str(known[name]) for name in ("explainer", "date") if isinstance(known.get(name), str))]
+        return f"{', '.join(parts)}; in full in run.json"
+    return "in run.json"
 
 
 def _text(value: Any) -> str:

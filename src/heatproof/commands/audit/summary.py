@@ -50,7 +50,7 @@ BLIND = (
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A photo and its trust (:func:`~heatproof.commands.audit.covering.trust`); low is a lie."""
+    """A photo and its trust (:func:`~heatproof.commands.audit.covering.trust`)."""
 
     image: str
     trust: float
