@@ -8,16 +8,10 @@ from typing import Any
 
 import typer.main
 
-from heatproof.cli import STATUS
 from heatproof.cli.verbs import app
 from heatproof.glossary import ANYWHERE, GLOSSARY, OF_VERB, Term
 
 MARK = re.compile(r"<!-- generated: (\w+) -->")
-
-
-def statuses() -> str:
-    """The exit statuses, as a table."""
-    return _table(("status", "means"), [(str(status), meaning) for status, meaning in STATUS.items()])
 
 
 def commands() -> str:
@@ -41,7 +35,6 @@ def anywhere() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "statuses": statuses,
     "commands": commands,
     "glossary": glossary,
     "anywhere": anywhere,

@@ -136,7 +136,11 @@ _AUDITED = {
     "verdict": Term("verdict", "Of this number: pass, doubtful, fail, or not applicable."),
     "reason": Term("reason", "Why."),
     "decides": Term("decides", "Whether its failing alone makes the verdict."),
-    "trust": Term("trust", "How well the map and the witness agree on this photo; low is a lie."),
+    "trust": Term(
+        "trust",
+        "How well the map agrees with what the model loses when parts of this photo are covered; supported networks "
+        "have low photos too.",
+    ),
     "pooled": Term("agreement, coarse", "Of map and witness, both at the witness's resolution.", "-1 to 1"),
     "jump": Term("jump", "How much more the map changes than the answer, when a square is covered."),
     "unseen": Term("unseen", "How much of what the model loses lies where the map shows nothing.", SHARE),

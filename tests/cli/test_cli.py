@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -159,7 +160,11 @@ def test_a_folder_that_cannot_be_written(photos: Path, tmp_path: Path, capsys: p
 
 def test_list(capsys: pytest.CaptureFixture) -> None:
     assert heatproof("list") == 0
-    assert "gradcam " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "gradcam " in told
+    # as it is read, without the marks of docstrings
+    assert not re.findall(r"`|\\\W", told)
+    assert "pointing_game on the photos that have a box" in told
     assert heatproof("list", "layers", "demo") == 0
     lines = capsys.readouterr().out.splitlines()
     assert (

@@ -39,6 +39,14 @@ def test_one_page_of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     capsys.readouterr()
 
 
+def test_a_name_without_an_ending_is_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = made(tmp_path / "run", 0.625)
+    for out in ("rep1", "rep1", "v1.2"):  # one that is there already, too
+        assert heatproof("report", str(run), "-o", str(tmp_path / out)) == 0
+        assert "".join(capsys.readouterr().out.splitlines()) == str(tmp_path / out / "report.html")
+        assert (tmp_path / out / "report.html").is_file()
+
+
 def test_what_is_no_run_gets_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert heatproof("report", str(tmp_path)) == 2
     assert heatproof("report", str(tmp_path / "nowhere")) == 2

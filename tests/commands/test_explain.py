@@ -11,6 +11,7 @@ from heatproof.commands.explain import Explain, run_explain
 from heatproof.data.listing import Listing
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier
+from heatproof.results import read_run
 from heatproof.results.run import Run
 from heatproof.types import Explanation
 
@@ -73,3 +74,16 @@ def test_each_column_by_hand(tmp_path) -> None:
     assert (table["center_row"][2], table["center_col"][2]) == (0.5, 0.5)
     (row,) = summary["rows"]
     assert (row["count"], row["empty"]) == (3, pytest.approx(1 / 3))
+
+
+@pytest.mark.parametrize(("brightest", "said"), [(8, True), (200, False)])
+def test_a_photo_that_is_nearly_black_is_called_so_beside_its_map(tmp_path, brightest: int, said: bool) -> None:
+    pixels = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    pixels[:, 1, 4, 4] = brightest
+    listing = Listing(["a.png"], [-1], pixels.__getitem__, lambda i: bytes([i]), classes=["x", "y", "z"])
+    model = Classifier(Sure(), classes=["x", "y", "z"], input_size=8, default_layer="layer").eval()
+    asked = Explain(explainers=(Known(),), top=1)
+    with Run.start(tmp_path / "out", command="explain", settings={"asked": asked}) as run:
+        run_explain(asked, model, Source("one", listing, range(1)), run)
+    (view,) = read_run(tmp_path / "out").views
+    assert ("nearly black as the network gets it" in view.read_text("utf-8")) == said

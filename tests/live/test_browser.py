@@ -1,13 +1,17 @@
 """The live page in a real browser: what a visitor sees and does, and that no request leaves the machine."""
 
 import re
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import heatproof as hp
 from browsing import MARKS, opened, until
+from heatproof.commands.photos import open_photos
 from heatproof.data.in_memory import open_tensors
 from heatproof.live.look import Live, Wanted
 from heatproof.live.server import Server
@@ -140,6 +144,51 @@ def test_class_layer_explainer_and_attack_are_chosen(visit, allowed, server_of, 
     until(page, "document.querySelector('#said.bad') !== null")
     assert "has no class 'elephant'" in said(page)
     assert page.locator("#panels figure").count() == 2
+    # they are not what is chosen, and are not saved as it
+    assert page.locator("#save").is_disabled()
+    assert page.evaluate("Number(getComputedStyle(document.getElementById('panels')).opacity)") < 0.5
+    choose(page, "target", "")
+    assert page.locator("#save").is_enabled()
+
+
+def test_a_photo_that_cannot_be_read_takes_the_former_ones_pictures_away(visit, allowed, server_of, model, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), (90, 20, 20)).save(folder / "a.png")
+    (folder / "torn.png").write_bytes((folder / "a.png").read_bytes()[:60])
+    page = visit(server_of(Live([model], open_photos(model, str(folder), labels_needed=False))))
+    assert page.locator("#panels figure").count() == 1
+    allowed.append("400")
+    page.locator("#after").click()
+    until(page, "document.querySelector('#said.bad') !== null")
+    assert said(page).startswith("torn.png cannot be read: ")
+    assert page.locator("#panels figure").count() == 0
+    assert page.locator("#save").is_disabled()
+    page.locator("#before").click()
+    until(page, "document.querySelectorAll('#panels figure').length === 1")
+    assert page.locator("#save").is_enabled()
+
+
+def test_what_takes_long_is_said_and_gives_way(visit, server_of, model, source, monkeypatch):
+    live = Live([model], source)
+    page = visit(server_of(live))
+    real = live.look
+
+    def look(wanted):
+        # a minute, pass by pass
+        for _ in range(1200 if wanted.photo == 1 else 0):
+            torch.zeros(1).add(1)
+            time.sleep(0.05)
+        return real(wanted)
+
+    monkeypatch.setattr(live, "look", look)
+    page.locator("#after").click()
+    until(page, "document.getElementById('waiting').textContent !== ''")
+    assert page.locator("#waiting").inner_text().startswith("Waiting for GradCAM(): ")
+    assert page.locator("#save").is_disabled()
+    page.locator("#after").click()
+    until(page, "document.getElementById('waiting').textContent === '' && !document.getElementById('save').disabled")
+    assert said(page) == real(Wanted(photo=2)).sentences[0]
 
 
 def test_the_square_under_the_pointer(visit, server_of, live):
@@ -156,11 +205,28 @@ def test_the_square_under_the_pointer(visit, server_of, live):
     told = page.locator("#under").inner_text()
     assert f"{100 * found.area:.1f}%" in told
     assert f"puts {100 * found.share:.1f}% of its weight" in told
-    assert f"to {100 * found.probabilities[1]:.1f}%" in told
+    assert re.search(rf"(to|at) {100 * found.probabilities[1]:.1f}%", told)
     # by keyboard
     canvas.focus()
     page.keyboard.press("ArrowDown")
     until(page, "told => document.getElementById('under').textContent !== told", told)
+
+
+@pytest.mark.parametrize(
+    ("pair", "logits", "told"),
+    [
+        ((0.0001, 0.0002), (5.68, 6.66), "stays at < 0.1% (its logit rises from 5.68 to 6.66)"),
+        ((0.9, 0.4), (5.0, 1.0), "falls from 90.0% to 40.0% (logit 5 to 1)"),
+        ((0.4, 0.6), (5.0, 4.0), "rises from 40.0% to 60.0% (logit 5 to 4)"),
+    ],
+)
+def test_shares_written_alike_are_told_by_their_logits(visit, server_of, live, monkeypatch, pair, logits, told):
+    page = visit(server_of(live))
+    found = replace(live.cover(Wanted(), 0, False, (0.5, 0.5), 0.2), probabilities=pair, logits=logits)
+    monkeypatch.setattr(live, "cover", lambda *given: found)
+    page.locator("#panels figure > canvas").first.hover()
+    until(page, "document.getElementById('under').textContent.startsWith('Without')")
+    assert told in page.locator("#under").inner_text()
 
 
 def test_pictures_change_without_asking_again(visit, server_of, live):
@@ -209,6 +275,7 @@ def test_without_the_key_the_page_says_what_to_do(visit, allowed, server_of, liv
     allowed.append("403")
     page = visit(server, address=f"http://127.0.0.1:{server.port}/")
     assert "open the whole address" in said(page)
+    assert "Waiting" not in page.locator("#lead").inner_text()
     assert page.locator("#panels figure").count() == 0
 
 
@@ -227,6 +294,11 @@ def test_four_hundred_pixels_do_not_scroll_sideways(visit, server_of, both, sche
     page = visit(server_of(both), width=400, height=800, color_scheme=scheme)
     choose(page, "epsilon", "8")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    # the sliders are in sight together with the pictures
+    page.evaluate("document.querySelector('#panels figure').scrollIntoView()")
+    seen, knobs = (page.locator(one).first.bounding_box() for one in ("#panels figure > canvas", ".controls-pane"))
+    assert 0 <= seen["y"] < seen["y"] + seen["height"] < knobs["y"] < 800
+    assert knobs["y"] + knobs["height"] <= 800
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
     # every control has a name

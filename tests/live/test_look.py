@@ -173,6 +173,38 @@ def test_networks_of_other_tasks_are_not_put_side_by_side(model: Classifier, sou
         Live([model, Classifier(copy.deepcopy(model.network), input_size=32, resize=32, name="other")], source)
 
 
+def test_one_list_of_classes_in_two_spellings(source: Source) -> None:
+    from timm.data import ImageNetInfo
+    from torchvision.models import SqueezeNet1_1_Weights
+
+    class Wide(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3)
+            self.fc = torch.nn.Linear(4, 1000)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.conv(images).relu().mean((2, 3)))
+
+    one, other = list[str](ImageNetInfo().label_descriptions()), SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"]
+    assert one[134] != other[134]
+    network = Wide()
+    pair = [Classifier(network, classes=list(names), input_size=64, name=names[134]) for names in (one, other)]
+    look = Live(pair, source).look(Wanted(explainer=hp.GradCAM(layer="conv")))
+    # the page has the first spelling for both
+    assert look.sights[0].answers(look.sights[0].clean) == look.sights[1].answers(look.sights[1].clean)
+    swapped = [other[1], other[0], *other[2:500], *reversed(other[500:])]
+    with pytest.raises(hp.InputError, match=r"if they are the same, give both one list of names"):
+        Live([pair[0], Classifier(network, classes=swapped, input_size=64, name="swapped")], source)
+
+
+def test_a_photo_that_cannot_be_read_is_named(model: Classifier, source: Source, tmp_path: Path) -> None:
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    live = Live([model], open_photos(model, str(tmp_path), labels_needed=False))
+    with pytest.raises(InputError, match=r"^torn.png cannot be read: "):
+        live.look(Wanted())
+
+
 def test_the_words_say_what_became_of_label_and_map(live: Live, both: Live) -> None:
     assert live.look(Wanted()).sentences[0].startswith("demo answers ")
     (told,) = live.look(ATTACKED).sentences

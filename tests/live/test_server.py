@@ -3,10 +3,12 @@
 import http.client
 import json
 import socket
+import threading
 import time
 from typing import Any
 
 import pytest
+import torch
 
 import heatproof as hp
 from heatproof.defences.smoothed import Smoothed
@@ -186,6 +188,67 @@ def test_a_connection_that_says_nothing_does_not_hold_the_page_up(server: Server
         one.close()
 
 
+class Slow:
+    """A map that takes a minute, pass by pass."""
+
+    def __init__(self) -> None:
+        self.begun, self.ended = threading.Event(), threading.Event()
+
+    def __call__(self, wanted: Any) -> Any:
+        try:
+            for _ in range(1200):
+                torch.zeros(1).add(1)
+                self.begun.set()
+                time.sleep(0.05)
+        finally:
+            self.ended.set()
+
+
+def waiting(server: Server, path: str) -> http.client.HTTPConnection:
+    """A request whose answer is not read."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    headers = {"Content-Type": "application/json", "X-Heatproof-Token": server.token}
+    connection.request("POST", path, json.dumps(BODY), headers)
+    return connection
+
+
+def test_what_nobody_waits_for_ends_early_and_holds_nobody_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow()
+    monkeypatch.setattr(server.words.live, "look", slow)
+    worked_on = waiting(server, "/look")
+    assert slow.begun.wait(10)
+    start = time.monotonic()
+    # what there is to choose from does not wait
+    assert asked(server, "/begin", {})[0] == 200
+    # nor does the next look, once the page has hung up on this one; one that hung up while it waited is dropped
+    dropped = waiting(server, "/look")
+    dropped.close()
+    assert not slow.ended.is_set()
+    worked_on.close()
+    assert slow.ended.wait(10)
+    monkeypatch.undo()
+    assert asked(server, "/look", BODY)[0] == 200
+    assert time.monotonic() - start < 20
+
+
+def test_what_is_saved_is_saved_to_its_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, found = threading.Event(), threading.Event()
+
+    def slow(wanted: Any) -> Any:
+        begun.set()
+        for _ in range(8):
+            torch.zeros(1).add(1)
+            time.sleep(0.05)
+        found.set()
+        raise hp.InputError("enough")
+
+    monkeypatch.setattr(server.words.live, "look", slow)
+    connection = waiting(server, "/save")
+    assert begun.wait(10)
+    connection.close()
+    assert found.wait(10)
+
+
 def test_a_page_that_is_being_ended_says_so(server: Server) -> None:
     server.ended = True
     for path, method in (("/", "GET"), ("/begin", "POST")):
@@ -236,7 +299,9 @@ def test_what_is_seen_is_saved_as_a_run(server: Server) -> None:
     assert run.answer == seen["sentences"]
     assert len(run.views) == 1
     assert [path.name for path in run.figures] == ["seen.png"]
-    assert "What was seen" in write_report([answer["folder"]]).read_text("utf-8")
+    page = write_report([answer["folder"]]).read_text("utf-8")
+    assert "What was seen" in page
+    assert "FGSM() at 8/255" in page
     # a second look does not take the first one's place
     assert asked(server, "/save", {**BODY, "epsilon": 0})[2]["folder"] != answer["folder"]
 

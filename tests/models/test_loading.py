@@ -1,4 +1,5 @@
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,10 @@ def test_a_network_that_cannot_be_built_is_a_sentence(name: str) -> None:
 def test_names_that_no_file_can_have_are_no_models(name: str) -> None:
     with pytest.raises(hp.ModelError, match="there is no model"):
         hp.load(name)
+
+
+def test_a_file_in_the_place_of_a_name_is_told_how_it_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "sq.sd.pth"
+    torch.save({"weight": torch.zeros(1)}, file)
+    with pytest.raises(hp.ModelError, match=re.escape(f"give NAME@{file}, such as resnet50@{file}")):
+        hp.load(str(file))

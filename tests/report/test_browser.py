@@ -234,6 +234,42 @@ def test_four_hundred_pixels_do_not_scroll_sideways(visit, report, scheme):
     assert paper != ink
 
 
+WORDY = "GradCAM(counterfactual=True)"
+
+
+def with_names(run):
+    """A run whose table of images has long specs, and the names of its classes beside their numbers."""
+    images = pl.read_parquet(run / "images.parquet")
+    images = images.with_columns(
+        explainer=pl.Series([WORDY, "GradCAM()"] * images.height).head(images.height),
+        target=pl.Series([3, 4] * images.height, dtype=pl.Int64).head(images.height),
+        target_name=pl.Series(["Yorkshire terrier", "miniature schnauzer"] * images.height).head(images.height),
+    )
+    images.write_parquet(run / "images.parquet")
+    return run
+
+
+def apart(page):
+    """Texts of a row's cells that lie upon one another."""
+    return page.locator(".images tbody td").evaluate_all(
+        """all => all.filter(one => one.offsetWidth && one.scrollWidth > one.clientWidth + 1)
+             .map(one => one.textContent)"""
+    )
+
+
+@pytest.mark.parametrize(("width", "media"), [(400, "screen"), (718, "print")])
+def test_cells_hold_their_words_and_a_class_is_named_once(visit, make_run, tmp_path, width, media):
+    page = visit(write_report([with_names(make_run(tmp_path / "run", images=6))]), width=width)
+    drawn(page)
+    page.emulate_media(media=media)
+    assert apart(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    heads = page.locator(".images thead th").evaluate_all("all => all.map(one => one.textContent)")
+    assert not [head for head in heads if "class, name" in head]
+    texts = page.locator(".images tbody td").evaluate_all("all => all.map(one => one.textContent)")
+    assert {"Yorkshire terrier (3)", "miniature schnauzer (4)"} <= set(texts)
+
+
 def test_prints(visit, report):
     page = visit(report)
     drawn(page)
@@ -384,6 +420,26 @@ def test_two_runs_do_not_meet(visit, make_run, tmp_path):
     boxes.nth(1).locator(".filter").fill("onerror")
     until(page, "document.querySelectorAll('.explore')[1].querySelectorAll('tbody tr').length === 1")
     assert boxes.nth(0).locator("tbody tr").count() == 8
+
+
+def test_of_several_runs_long_answers_are_folded_and_tables_short(visit, make_run, tmp_path):
+    runs = [make_run(tmp_path / name, images=30) for name in ("wordy", "brief")]
+    summary = json.loads((runs[0] / "summary.json").read_text())
+    summary["answer"] = [f"Sentence {number} of a long answer about one of many conditions." for number in range(35)]
+    (runs[0] / "summary.json").write_text(json.dumps(summary))
+    page = visit(write_report(runs, tmp_path / "both.html"))
+    drawn(page)
+    heights = page.locator(".abreast .answer").evaluate_all("all => all.map(one => one.clientHeight)")
+    assert max(heights) < 500
+    folded = page.locator(".abreast .answer details").first
+    assert folded.locator("summary").inner_text() == "32 more sentences"
+    folded.locator("summary").click()
+    assert folded.get_by_text("Sentence 34").is_visible()
+    # each table has ten rows, and turns by ten
+    first = page.locator("section.run").first
+    assert first.locator(".images tbody tr").count() == 10
+    first.locator(".after").click()
+    assert first.locator(".where").inner_text().startswith("11\N{EN DASH}20 of 30")
 
 
 def test_tables_of_numbers_are_sorted_and_filtered(visit, make_run, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from heatproof import catalog
 from heatproof.report.payload import table_payload
 from heatproof.report.words import STUDIES, _text, _times, details, duration, title
-from heatproof.results import RunFiles
+from heatproof.results import Run, RunFiles, read_run
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,16 @@ def test_a_setting_is_told_as_one_would_say_it() -> None:
         "1, not given, no",
         '{"a": 1}',
     ]
+
+
+def test_thresholds_too_long_for_the_page_are_told_by_what_they_hold(tmp_path: Path) -> None:
+    limits = {f"number {place}": {"median": 0.1, "deviation": 0.1, "count": 3} for place in range(20)}
+    given = {"limits": limits, "photo": None, "provenance": {"explainer": "GradCAM()", "date": "2026-11-21"}}
+    with Run.start(tmp_path / "run", command="audit", settings={"thresholds": given, "other": "x" * 5000}) as run:
+        run.append_rows(0, [{"image": "a"}])
+    found = {name: value for name, value, _ in details(read_run(run.folder))}
+    assert found["thresholds"] == "limits of 20 numbers, GradCAM(), 2026-11-21; in full in run.json"
+    assert found["other"] == "in run.json"
 
 
 @pytest.mark.parametrize(

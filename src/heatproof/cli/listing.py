@@ -53,7 +53,17 @@ def _list(name: str, entries: Entries) -> None:
     write(name)
     width = max((len(entry) for entry in entries), default=0)
     for entry in entries:
-        write(f"  {entry:<{width}}  {entries.meaning(entry)}")
+        write(f"  {entry:<{width}}  {_without_markup(entries.meaning(entry))}")
+
+
+def _without_markup(text: str) -> str:
+    """A line of a docstring as it is read.
+
+    >>> _without_markup(":func:`~metrics.box_iou` with ``scale`` * |w\\\\|")
+    'box_iou with scale * |w|'
+    """
+    text = re.sub(r":\w+:`~?([^`]+)`", lambda found: found[1].rsplit(".", 1)[-1], text)
+    return re.sub(r"\\(\W)", r"\1", text.replace("``", ""))
 
 
 def _models() -> None:

@@ -12,7 +12,7 @@ from heatproof.cli.console import open_page, volume, write
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several stand side by side.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page's name.", show_default="report.html")
+        Path | None, typer.Option("--out", "-o", help="The page (.html), or its folder.", show_default="report.html")
     ] = None,
     quiet: options.Quiet = False,
     show: options.Open = False,

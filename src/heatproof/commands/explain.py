@@ -27,6 +27,7 @@ from heatproof.commands.shown import Figures, Shown, figure_count, seen, told
 from heatproof.commands.titles import column_title
 from heatproof.commands.undrawn import MOST, Undrawn, keep
 from heatproof.data.batches import Batch
+from heatproof.data.channels import DARK
 from heatproof.data.parts import parts
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
@@ -49,6 +50,8 @@ T = TypeVar("T")
 
 STANDARD = (GradCAM(), GradCAM(relu=False), GradCAM(counterfactual=True))
 """What speaks for the class, what speaks for and against it, and what speaks against it."""
+NEARLY_BLACK = DARK / 65535
+"""The brightest pixel, in [0, 1], of a photo that is said to be nearly black."""
 AHEAD = 2
 """Parts that may wait for their figures while the network goes on."""
 
@@ -269,7 +272,7 @@ def _show(
     beside: DrawnBeside,
 ) -> Future[None]:
     """Begin the figure of photo ``place`` of ``grid``, and write what the viewer shows of it."""
-    figure, title = run.path(shown.path(image)), f"{image} · {model.name}"
+    figure, title = run.path(shown.path(image)), f"{image} · {model.name}{_of_dark(photo)}"
     begun = draw_grid(figure, model, photo, settings.explainers, grid, place, title, settings.pdf, beside.draw)
     add_grid_view(run, image, model, photo, settings.explainers, grid, place)
     return begun
@@ -301,7 +304,7 @@ def add_grid_view(
     """What the report's viewer shows of photo ``place`` of ``grid``."""
     maps = [
         View(
-            f"{column_title(explainer, model)} · {model.class_name(target)}".replace("\n", " "),
+            f"{column_title(explainer, model)} · {model.class_name(target)}{_of_dark(image)}".replace("\n", " "),
             maps[place, row].float().cpu().numpy(),
             signed=is_signed(explainer),
             columns={"explainer": repr(explainer), "target": target},
@@ -310,6 +313,11 @@ def add_grid_view(
         for row, target in enumerate(grid.targets[place].tolist())
     ]
     add_view(run, name, _bytes(image), maps)
+
+
+def _of_dark(image: Tensor) -> str:
+    """What is said beside a photo in which nobody sees anything, and whose map is drawn all the same."""
+    return " · the photo is nearly black as the network gets it" if float(image.max()) <= NEARLY_BLACK else ""
 
 
 def _bytes(image: Tensor) -> NDArray[np.uint8]:

@@ -60,7 +60,7 @@ def named_indices(texts: Iterable[str], names: Sequence[str], classes: Sequence[
     {'tench, Tinca tinca': 1}
     """
     wanted = list(dict.fromkeys(texts))
-    if len(names) == len(classes) == 1000 and _is_imagenet(tuple(names)) and _is_imagenet(tuple(classes)):
+    if len(names) == len(classes) == 1000 and is_imagenet(tuple(names)) and is_imagenet(tuple(classes)):
         places = {name: place for place, name in enumerate(names)}
         return {text: places[text] for text in wanted}
     found, _ = class_indices(wanted, classes)
@@ -87,7 +87,7 @@ def _find(text: str, classes: tuple[str, ...]) -> int | None:
         if key in table:
             return _only(text, table[key], classes)
     if WNID.fullmatch(text):
-        if _is_imagenet(classes):
+        if is_imagenet(classes):
             return _imagenet()[0].get(text)
         places = sorted({place for name in _names(text) for place in (*folded.get(name, ()), *parts.get(name, ()))})
         return _only(text, places, classes) if places else None
@@ -125,7 +125,7 @@ def _tables(classes: tuple[str, ...]) -> tuple[dict[str, list[int]], dict[str, l
 
 
 @cache
-def _is_imagenet(classes: tuple[str, ...]) -> bool:
+def is_imagenet(classes: tuple[str, ...]) -> bool:
     """Whether these are ImageNet's 1,000 classes in its order, by their names or, unnamed, by their number."""
     if len(classes) != 1000:
         return False

@@ -3,13 +3,17 @@
 const key = location.hash.slice(1);
 const find = (id) => document.getElementById(id);
 const CHOICES = ["photo", "target", "explainer", "layer", "attack", "epsilon", "sigma", "copies"];
+const PATIENT = 400;  // ms that a question may take before a newer one ends it: a slider that is drawn is followed
+const SAID = 1000;  // ms after which the page says what it waits for
+const HOVER = "Move over a picture: the square under the pointer is covered, and the network is asked again.";
 let look, seen = null, square = null;
 
-async function ask(question, body = {}) {
+async function ask(question, body = {}, signal = null) {
   let reply;
   try {
     reply = await fetch(question, {
       method: "POST",
+      signal,
       headers: { "Content-Type": "application/json", "X-Heatproof-Token": key },
       body: JSON.stringify(body),
     });
@@ -21,23 +25,27 @@ async function ask(question, body = {}) {
   return answer;
 }
 
-// Only the last wish counts: while one is worked on, the ones between are forgotten.
+// Only the last wish counts: the ones between are forgotten, and what takes long gives way to it.
 function latest(work, failed) {
-  let running = false, wish = null;
+  let running = null, wish = null;
   return async (...given) => {
     wish = given;
-    if (running) return;
-    running = true;
+    if (running) {
+      const { controller, start } = running;
+      setTimeout(() => controller.abort(), Math.max(0, start + PATIENT - performance.now()));
+      return;
+    }
     while (wish) {
       const now = wish;
       wish = null;
+      running = { controller: new AbortController(), start: performance.now() };
       try {
-        await work(...now);
+        await work(running.controller.signal, ...now);
       } catch (error) {
-        failed(error.message);
+        if (!running.controller.signal.aborted) failed(error.message);
       }
     }
-    running = false;
+    running = null;
   };
 }
 
@@ -77,12 +85,14 @@ function tell(lines, bad = false) {
   find("said").classList.toggle("bad", bad);
 }
 
-const refresh = latest(async () => {
+const refresh = latest(async (signal) => {
   const body = wanted();
   const start = performance.now();
-  document.querySelector(".seen").classList.add("busy");
+  const pane = document.querySelector(".seen");
+  pane.classList.add("busy");
+  const clock = setInterval(() => waiting(body, performance.now() - start), SAID);
   try {
-    const answer = await ask("look", body);
+    const answer = await ask("look", body, signal);
     for (const sight of answer.sights) {
       for (const one of sight.conditions) {
         one.map.cells = unpack(one.map);
@@ -93,14 +103,44 @@ const refresh = latest(async () => {
     seen = { ...answer, body };
     square = null;
     find("saved").textContent = "";
+    find("save").disabled = false;
     find("target").placeholder = `what it answers: ${answer.target}`;
     tell(answer.sentences);
     build();
+    pane.classList.remove("stale");
     find("took").textContent = `The last answer took ${((performance.now() - start) / 1000).toFixed(2)} s.`;
   } finally {
-    document.querySelector(".seen").classList.remove("busy");
+    clearInterval(clock);
+    find("waiting").textContent = "";
+    pane.classList.remove("busy");
   }
-}, (text) => tell([text], true));
+}, missed);
+
+// What takes long: the pictures are those of the choice before, and are not saved under the new one.
+function waiting(body, spent) {
+  const smoothed = body.sigma > 0 ? `, ${body.copies} noisy copies` : "";
+  const attacked = body.epsilon > 0 ? `, ${body.attack}` : "";
+  find("waiting").textContent = `Waiting for ${body.explainer}${smoothed}${attacked}: ${Math.round(spent / 1000)} s. ` +
+    "Another choice ends it.";
+  stale();
+}
+
+function stale() {
+  document.querySelector(".seen").classList.add("stale");
+  find("save").disabled = true;
+}
+
+// Nothing was found: another photo's pictures go, those of the same photo stay and are seen to be of another choice.
+function missed(text) {
+  tell([text], true);
+  stale();
+  find("saved").textContent = "";
+  if (seen && seen.body.photo === wanted().photo) return;
+  seen = square = null;
+  find("panels").replaceChildren();
+  find("under").textContent = HOVER;
+  find("target").placeholder = "what it answers";
+}
 
 // A row of pictures for each network, and one for what differs between two.
 function build() {
@@ -218,17 +258,21 @@ function frame() {
   brush.strokeRect(left + 2, top + 2, size - 4, size - 4);
 }
 
-const cover = latest(async ({ figure, x, y, side }, now) => {
+const cover = latest(async (signal, { figure, x, y, side }, now) => {
   const { panel } = figure;
-  const found = await ask("cover", { ...now.body, model: panel.model, attacked: panel.place === 1, x, y, side });
+  const found = await ask("cover", { ...now.body, model: panel.model, attacked: panel.place === 1, x, y, side }, signal);
   if (now !== seen) return;  // something else is looked at by now
   const [before, after] = found.probabilities;
   const [logit, without] = found.logits;
-  const fall = logit - without;
-  find("under").textContent = `Without this square, ${now.target} ${fall >= 0 ? "falls" : "rises"} from ${percent(before)} to ` +
-    `${percent(after)} (logit ${shown(Number(logit.toFixed(2)))} to ${shown(Number(without.toFixed(2)))}), and the network answers ` +
+  const way = logit >= without ? "falls" : "rises";
+  const logits = `${shown(Number(logit.toFixed(2)))} to ${shown(Number(without.toFixed(2)))}`;
+  // of two shares that are written alike, the logit says what changed
+  const told = percent(before) === percent(after)
+    ? `stays at ${percent(before)} (its logit ${way} from ${logits})`
+    : `${after <= before ? "falls" : "rises"} from ${percent(before)} to ${percent(after)} (logit ${logits})`;
+  find("under").textContent = `Without this square, ${now.target} ${told}, and the network answers ` +
     `${found.answer}. The map puts ${percent(found.share)} of its weight here; an even map would put ${percent(found.area)}.`;
-}, (text) => (find("under").textContent = text));
+}, (text) => seen && (find("under").textContent = text));
 
 function step(figure, event) {
   const way = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
@@ -282,4 +326,7 @@ async function begin() {
   await refresh();
 }
 
-begin().catch((error) => tell([error.message], true));
+begin().catch((error) => {
+  find("lead").textContent = "Nothing is shown yet.";
+  tell([error.message], true);
+});

@@ -12,6 +12,7 @@ from heatproof.attacks.objectives import Goal, misclassify, move_heatmap
 from heatproof.commands.photos import in_one_way
 from heatproof.commands.shift.measure import CLEAN, Condition, Shift, attack_name, succeeded
 from heatproof.data.batches import Batch
+from heatproof.data.classes import is_imagenet
 from heatproof.data.listing import unique
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
@@ -62,12 +63,14 @@ class Sight:
     Attributes:
         name: of the network.
         model: itself.
+        classes: the names of its classes, as the page has them: two libraries spell some otherwise.
         clean, attacked: pixels, map and logits; the same where epsilon is 0.
         nissim: of the two maps, in [0, 1]; 0 is the same map.
     """
 
     name: str
     model: Classifier
+    classes: Sequence[str]
     clean: Condition
     attacked: Condition
     nissim: float
@@ -76,7 +79,7 @@ class Sight:
         """The three likeliest classes with their probabilities."""
         likeliest = condition.grid.logits[0].float().softmax(0).topk(min(3, condition.grid.logits.shape[1]))
         pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-        return [(self.model.class_name(index), value) for index, value in pairs]
+        return [(self.classes[int(index)], value) for index, value in pairs]
 
     def probability(self, condition: Condition) -> float:
         """Of the class that is explained."""
@@ -227,7 +230,7 @@ class Live:
             (left, top, left + patch, top + patch),
             (float(pair[0][target]), float(pair[1][target])),
             (float(pair[0].softmax(0)[target]), float(pair[1].softmax(0)[target])),
-            sight.model.class_name(int(logits[0].argmax())),
+            self.classes[int(logits[0].argmax())],
             float(mass(heatmap, cells_inside(box, heatmap[0]))),
             patch * patch / (rows * cols),
         )
@@ -245,10 +248,10 @@ class Live:
     def _sight(self, number: int, wanted: Wanted) -> Sight:
         model, clean = self.models[number], self._clean(number, wanted)
         if wanted.attack.epsilon == 0:
-            return Sight(self.names[number], model, clean, clean, 0.0)
+            return Sight(self.names[number], model, self.classes, clean, clean, 0.0)
         attacked = self._once(("attacked", number, wanted), lambda: self._attacked(number, wanted, clean))
         moved = float(nissim(map_of(clean), map_of(attacked), size=model.input_size))
-        return Sight(self.names[number], model, clean, attacked, moved)
+        return Sight(self.names[number], model, self.classes, clean, attacked, moved)
 
     def _clean(self, number: int, wanted: Wanted, known: Condition | None = None) -> Condition:
         def explained() -> Condition:
@@ -287,8 +290,13 @@ class Live:
         """Name, label and pixels as the networks get them."""
 
         def made() -> tuple[str, int, Images]:
-            photo = self.source[place]
-            return photo.id, photo.label, fit(photo.image, self.models[0].preprocessing)[None]
+            name = self.source.ids[place]
+            try:
+                photo = self.source[place]
+                return photo.id, photo.label, fit(photo.image, self.models[0].preprocessing)[None]
+            except InputError as error:
+                # sources of files leave the name to those who list what was skipped
+                raise InputError(str(error) if name in str(error) else f"{name} {error}") from error
 
         return self._once(("photo", place), made)
 
@@ -341,9 +349,11 @@ def _same_classes(models: Sequence[Classifier]) -> list[str]:
                 f"{counts[0]}, {model.name} has {count}"
             )
         other = next((place for place in range(count) if model.classes and known[place] != first[place]), None)
-        if other is not None:
+        # libraries spell some of ImageNet's names otherwise; the page has the first network's spelling
+        if other is not None and not (is_imagenet(tuple(first)) and is_imagenet(tuple(known))):
             raise InputError(
                 f"two networks are looked at side by side if they have the same classes: class {other} is "
-                f"{first[other]} of {models[0].name} and {known[other]} of {model.name}"
+                f"{first[other]} of {models[0].name} and {known[other]} of {model.name}; if they are the same, give "
+                "both one list of names: hp.app takes hp.Classifier(network, classes=[...])"
             )
     return first

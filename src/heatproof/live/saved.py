@@ -11,6 +11,7 @@ from heatproof.commands.shift.measure import Condition, rows_of
 from heatproof.commands.shift.summary import shift_rows
 from heatproof.live.look import Live, Look, map_of, shift_of
 from heatproof.report.figures import Panel, gallery
+from heatproof.report.words import epsilon
 from heatproof.results.folder import own_folder
 from heatproof.results.run import Run
 from heatproof.types import is_signed
@@ -68,5 +69,5 @@ def _draw(run: Run, look: Look) -> None:
         photo = panels[0][0].photo
         panels.append([Panel(photo, one[0].cpu().numpy(), signed=True) for one in look.differences])
         names.append("first minus second")
-    heads = ["clean", f"{look.sights[0].attacked.attack} at {look.wanted.attack.epsilon:.4g}"]
+    heads = ["clean", f"{look.sights[0].attacked.attack} at {epsilon(look.wanted.attack.epsilon)}"]
     gallery(panels, run.path("figures/seen.png"), rows=names, columns=heads, title=f"{look.image}: what was seen")

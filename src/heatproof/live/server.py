@@ -20,6 +20,7 @@ from typing import Any
 
 from heatproof.errors import HeatproofError, InputError
 from heatproof.live.saved import save
+from heatproof.live.turn import Abandoned, turn
 from heatproof.live.wire import Words, read_object
 from heatproof.results.whole import plain
 
@@ -157,8 +158,17 @@ class _Request(BaseHTTPRequestHandler):
         try:
             answer = self._check_post()
             body = read_object(self.rfile.read(self._length()))
-            with self.server.one_at_a_time:
+            # what there is to choose from waits for nobody, and what is saved is saved to its end
+            if self.path == "/begin":
                 found = answer(body)
+            elif self.path == "/save":
+                with self.server.one_at_a_time:
+                    found = answer(body)
+            else:
+                with turn(self.server.one_at_a_time, self.connection):
+                    found = answer(body)
+        except Abandoned:
+            self.close_connection = True
         except _Refused as refused:
             self._refuse(refused)
         except HeatproofError as error:

@@ -139,6 +139,11 @@ def _built(
 def _from_torchvision(text: str, file: Path | None, pretrained: bool, read: Read) -> Classifier:
     name, options = _options(text)
     known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known and os.path.isfile(text):
+        raise NoSuchModel(
+            f"{text} is a file of weights, which do not say what network they are of: give NAME@{text}, such as "
+            f"resnet50@{text}, or with code of your own FILE.py:FACTORY@{text}"
+        )
     if name not in known:
         raise NoSuchModel(
             f"there is no model {name!r}; {did_you_mean(name, [*known, 'demo'])} "

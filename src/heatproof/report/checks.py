@@ -9,7 +9,7 @@ within the run folder, or none). Who writes them knows what is judged; this modu
 from collections.abc import Mapping
 from typing import Any
 
-from heatproof.report.words import number, of_check
+from heatproof.report.words import limit, of_check
 from heatproof.results.strict import is_number
 
 TONES = ("good", "doubtful", "bad", "unknown")
@@ -89,11 +89,6 @@ def _bar(check: Mapping[str, Any]) -> dict[str, Any] | None:
         "low": at(min(low, high)),
         "width": round(abs(at(high) - at(low)), 1),
         "middle": at(middle) if is_number(check.get("middle")) else None,
-        "limits": f"doubtful {side} {number(_cut(doubtful))}, fails {side} {number(_cut(fail))}",
-        "words": f"value {of_check(value)[0]}; doubtful {side} {number(doubtful)}; fails {side} {number(fail)}",
+        "limits": f"doubtful {side} {limit(doubtful)}, fails {side} {limit(fail)}",
+        "words": f"value {of_check(value)[0]}; doubtful {side} {limit(doubtful)}; fails {side} {limit(fail)}",
     }
-
-
-def _cut(limit: float) -> float:
-    """A limit with the digits that are looked at."""
-    return round(limit, 2) or 0.0

@@ -57,6 +57,7 @@ ADDRESS = 100
 SKIPPED = 500
 """The most skipped images that are listed."""
 FILES = "report-files"
+PAGE = "report.html"
 
 
 def write_report(
@@ -70,7 +71,8 @@ def write_report(
     Args:
         folders: the run folders.
         record: of a run whose ``run.json`` is written only when its page is there; takes its place.
-        out: the page's name; None for ``report.html`` in the run's folder, or beside the first of several.
+        out: the page, or the folder that ``report.html`` is to lie in; None for the run's folder, or the one that the
+            first of several lies in.
 
     Returns:
         The page's path.
@@ -82,8 +84,11 @@ def write_report(
         raise RunError("expected at least one run folder, got none; name what was given as --out")
     runs = [read_run(folder, record) for folder in folders]
     if out is None:
-        out = runs[0].folder / "report.html" if len(runs) == 1 else runs[0].folder.resolve().parent / "report.html"
+        out = runs[0].folder / PAGE if len(runs) == 1 else runs[0].folder.resolve().parent / PAGE
     out = Path(out)
+    # a folder, as of every other verb
+    if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):
+        out = out / PAGE
     room = _Room(out)
     shown = []
     several = {run.command for run in runs if sum(other.command == run.command for other in runs) > 1}

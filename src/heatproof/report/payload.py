@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,8 @@ def table_payload(
         The payload; the columns that are the same in every row, with their values; how many rows were left out.
     """
     images = images.with_columns(_clean_predictions(images))
+    pairs = {name: found for name in CLASSES if (found := _pairs(images, name))}
+    images = images.drop(f"{name}_name" for name in pairs)
     images, column, descending = _worst_first(images, summary)
     left_out = max(0, images.height - limit)
     images = images.head(limit)
@@ -105,7 +107,10 @@ def table_payload(
         # a budget of 0 throughout: nothing was attacked
         if n not in names and images[n][0] is not None and not (n == "epsilon" and images[n][0] == 0)
     ]
-    columns = [_column(images[name]) | _named(images[name], classes) | _in_words(name, verb) for name in names]
+    columns = [
+        _column(images[name]) | _named(images[name], classes, pairs.get(name, {})) | _in_words(name, verb)
+        for name in names
+    ]
     if quiet:
         quiet["column"] = names.index(quiet["metric"])
     payload = {
@@ -251,12 +256,26 @@ def _column(series: pl.Series) -> dict[str, Any]:
     return {"name": series.name, "kind": "text", "values": seen, "index": [place[text] for text in texts]}
 
 
-def _named(series: pl.Series, classes: Sequence[str]) -> dict[str, Any]:
-    """The names of the classes that occur, where the column is one of classes."""
+def _named(series: pl.Series, classes: Sequence[str], known: Mapping[int, str]) -> dict[str, Any]:
+    """The names of the classes that occur, where the column is one of classes.
+
+    Args:
+        known: those that the table itself gives.
+    """
     if series.name not in CLASSES or not series.dtype.is_integer():
         return {}
     seen = [value for value in series.unique().to_list() if value is not None and 0 <= value < len(classes)]
-    return {"names": {str(value): classes[value] for value in seen}} if seen else {}
+    names = {str(value): classes[value] for value in seen} | {str(value): name for value, name in known.items()}
+    return {"names": names} if names else {}
+
+
+def _pairs(images: pl.DataFrame, column: str) -> dict[int, str]:
+    """The name of each class of a column, where a column of names stands beside it that has one for each."""
+    name = f"{column}_name"
+    if not {column, name} <= set(images.columns) or not images[column].dtype.is_integer():
+        return {}
+    pairs = images.select(column, name).unique().drop_nulls().rows()
+    return dict(pairs) if pairs and len({number for number, _ in pairs}) == len(pairs) else {}
 
 
 def _in_words(column: str, verb: str) -> dict[str, str]:

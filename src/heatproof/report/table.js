@@ -1,5 +1,7 @@
 // The table of images: sorted, filtered and paged in memory; only one page of rows is ever in the document.
 const PAGE = 50;
+// of each of several runs, so that the next one is not far
+const PAGE_OF_SEVERAL = 10;
 // columns that a sheet of paper holds: page.css leaves out the others
 const PRINTED = 8;
 
@@ -45,6 +47,7 @@ class Rows {
     }));
     this.id = Math.max(0, this.columns.findIndex((column) => column.name === "image"));
     this.sort = data.sort;
+    this.size = document.querySelectorAll("section.run").length > 1 ? PAGE_OF_SEVERAL : PAGE;
     this.first = 0;
     this.chosen = -1;
     this.order = [];
@@ -62,8 +65,8 @@ class Rows {
       waiting = setTimeout(() => this.refresh(), 100);
     });
     for (const name of [".quiet", ".threshold"]) this.find(name)?.addEventListener("input", () => this.refresh());
-    this.find(".before").addEventListener("click", () => this.turn(-PAGE));
-    this.find(".after").addEventListener("click", () => this.turn(PAGE));
+    this.find(".before").addEventListener("click", () => this.turn(-this.size));
+    this.find(".after").addEventListener("click", () => this.turn(this.size));
     this.body.addEventListener("keydown", (event) => this.key(event));
     this.body.addEventListener("click", (event) => {
       const row = event.target.closest("tr");
@@ -147,12 +150,12 @@ class Rows {
   }
 
   turn(by) {
-    this.first = Math.max(0, Math.min(this.first + by, Math.floor((this.order.length - 1) / PAGE) * PAGE));
+    this.first = Math.max(0, Math.min(this.first + by, Math.floor((this.order.length - 1) / this.size) * this.size));
     this.draw();
   }
 
   draw() {
-    const page = this.order.slice(this.first, this.first + PAGE);
+    const page = this.order.slice(this.first, this.first + this.size);
     this.body.replaceChildren(...page.map((row) => this.line(row)));
     this.find(".none").hidden = this.order.length > 0;
     const last = this.first + page.length;
@@ -161,7 +164,7 @@ class Rows {
       `${page.length ? this.first + 1 : 0}–${last} of ${this.order.length.toLocaleString("en")}${all}`;
     this.find(".before").disabled = this.first === 0;
     this.find(".after").disabled = last >= this.order.length;
-    this.find(".pages").hidden = this.order.length <= PAGE && this.data.count <= PAGE;
+    this.find(".pages").hidden = this.order.length <= this.size && this.data.count <= this.size;
   }
 
   line(row) {

@@ -118,7 +118,7 @@ def details(run: RunFiles) -> list[Entry]:
     rows: list[Entry] = []
     for group in ("settings", "options"):
         rows += [
-            (name, said if len(said := _setting(name, value)) <= _LONG else f"{len(said):,} letters, in run.json", "")
+            (name, said if len(said := _setting(name, value)) <= _LONG else _in_short(value), "")
             for name, value in _dict(record.get(group)).items()
             if value is not None and name != "typed"
         ]
@@ -218,6 +218,15 @@ def of_check(value: float, low: Any = None, high: Any = None) -> list[str]:
     return list(with_interval(value, *ends)) if len(ends) == 2 else [number(value)]
 
 
+def limit(value: float) -> str:
+    """A limit of an audit's number, with the digits of the numbers that it is for.
+
+    >>> limit(0.07485), limit(0.005), limit(-0.17321)
+    ('0.075', '0.005', '−0.173')
+    """
+    return number(round(value, 3) + 0.0)
+
+
 def with_interval(value: float, low: float, high: float) -> tuple[str, str]:
     """A value and its interval with the digits that the interval deserves: two significant ones of its width.
 
@@ -225,6 +234,8 @@ def with_interval(value: float, low: float, high: float) -> tuple[str, str]:
     ('0.78', '[0.72, 0.83]')
     >>> with_interval(0.5, 0.5, 0.5), with_interval(0.4, 0.4 - 1e-16, 0.4 + 1e-16)
     (('0.5', '[0.5, 0.5]'), ('0.4', '[0.4, 0.4]'))
+    >>> with_interval(0.9999998, 0.999999, 1.0), with_interval(0.0, 0.0, 0.001)
+    (('1.00', '[1.00, 1.00]'), ('0.000', '[0.000, 0.001]'))
     """
     width = high - low
     # means of equal values differ in their last bits, which are no width
@@ -232,6 +243,10 @@ def with_interval(value: float, low: float, high: float) -> tuple[str, str]:
         return number(value), f"[{number(low)}, {number(high)}]"
     # 0.3 - 0.2 is a little less than 0.1
     digits = min(6, max(0, 1 - math.floor(math.log10(float(f"{width:.3g}")))))
+    # nor more than four significant ones of the larger end, as numbers without an interval have
+    digits = min(digits, max(0, 3 - math.floor(math.log10(max(abs(low), abs(high))))))
+    while digits > 2 and all(f"{end:.{digits}f}".endswith("0") for end in (value, low, high)):
+        digits -= 1
     ends = [f"{end:.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (value, low, high)]
     # a value that rounds to nothing is still said
     return (number(value) if value and not float(f"{value:.{digits}f}") else ends[0]), f"[{ends[1]}, {ends[2]}]"
@@ -281,8 +296,8 @@ def epsilon(value: float) -> str:
 SHOWN: dict[str, Callable[[float], str]] = {
     "epsilon": epsilon,
     "deviations": lambda value: f"{value:.1f}".replace("-", "\N{MINUS SIGN}"),
-    "threshold": lambda value: number(round(value, 3)),
-    "doubtful_from": lambda value: number(round(value, 3)),
+    "threshold": limit,
+    "doubtful_from": limit,
 }
 """How the numbers of some columns are written."""
 
@@ -336,6 +351,16 @@ def _setting(name: str, value: Any) -> str:
     if name.startswith("epsilon") and all(isinstance(entry, float) for entry in numbers):
         return ", ".join(epsilon(entry) for entry in numbers)
     return re.sub(r"(?<=epsilon=)0\.\d{4,}", lambda found: epsilon(float(found[0])), _text(value))
+
+
+def _in_short(value: Any) -> str:
+    """What a setting too long for the page holds, by the names of its parts."""
+    if isinstance(value, dict) and isinstance(value.get("limits"), dict):
+        count = f"limits of {len(value['limits'])} numbers"
+        known = _dict(value.get("provenance"))
+        parts = [count, *(str(known[name]) for name in ("explainer", "date") if isinstance(known.get(name), str))]
+        return f"{', '.join(parts)}; in full in run.json"
+    return "in run.json"
 
 
 def _text(value: Any) -> str:

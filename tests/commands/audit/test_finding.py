@@ -5,6 +5,7 @@ import pytest
 from heatproof.commands.audit.finding import SENTENCES, finding, grouped
 from heatproof.commands.audit.questions import NUMBERS, QUESTIONS
 from heatproof.commands.audit.scope import Outside
+from heatproof.commands.audit.unjudged import unjudged_among
 from heatproof.commands.audit.verdict import (
     CANNOT_TELL,
     DOUBTFUL,
@@ -15,6 +16,8 @@ from heatproof.commands.audit.verdict import (
     conclude,
     judge,
 )
+from heatproof.report.checks import groups
+from heatproof.report.words import cell
 from heatproof.results.table import Interval
 
 THRESHOLDS = Thresholds.shipped()
@@ -67,3 +70,38 @@ def test_another_population_is_said_in_the_banner():
     assert finding(CANNOT_TELL, [], Thresholds({}, None, {}), 60, None)["grounds"][-1].startswith(
         "There were no limits"
     )
+
+
+def test_why_nothing_is_judged_is_said_once_in_the_banner():
+    why = "the model gets 83% of these photos wrong"
+    nothing = [judge(name, Interval(0.5, 0.4, 0.6, 60), THRESHOLDS, why) for name in NUMBERS]
+    found = finding(CANNOT_TELL, nothing, THRESHOLDS, 60, None)
+    assert found["grounds"][0] == f"Nothing is judged: {why}."
+    (group,) = grouped(nothing, THRESHOLDS)
+    assert {check["reason"] for check in group["checks"]} == {""}
+    # where something could be judged, each number keeps its own reason
+    some = [*nothing[1:], *judged(frame=0.25)]
+    assert "Nothing is judged" not in " ".join(finding(CANNOT_TELL, some, THRESHOLDS, 60, None)["grounds"])
+    assert any(check["reason"] == f"{why}." for group in grouped(some, THRESHOLDS) for check in group["checks"])
+
+
+def test_each_reason_stands_once_with_all_that_it_holds_for():
+    value = Interval(0.5, 0.4, 0.6, 60)
+    reasons = {"mosaic": "few photos", "mosaic_swap": "few photos", "frame": "no map"}
+    checks = [judge(name, value, THRESHOLDS, why) for name, why in reasons.items()] + judged(likeness=0.3)
+    assert unjudged_among(checks) == "mosaic, mosaic swap (few photos); frame (no map)"
+    assert unjudged_among(checks, {"few photos."}) == "frame (no map)"
+
+
+@pytest.mark.parametrize("number", [name for name in NUMBERS if name in THRESHOLDS.limits])
+def test_limits_and_values_have_the_same_digits_wherever_they_stand(number):
+    check = judge(number, Interval(0.43187, 0.37239, 0.48435, 60), THRESHOLDS)
+    (group,) = groups({"checks": grouped([check], THRESHOLDS)})
+    (shown,) = group["checks"]
+    row = check.row()
+    doubtful, fails = (cell(row, name, set(row))["text"] for name in ("doubtful_from", "threshold"))
+    assert shown["bar"]["limits"] == f"doubtful {doubtful}, fails {fails}"
+    assert (f"fails {fails}" if check.verdict == "fail" else f"doubtful {doubtful}").replace(
+        "\N{MINUS SIGN}", "-"
+    ) in check.reason
+    assert f"Measured {cell(row, 'value', set(row))['text']}," in check.reason

@@ -67,3 +67,20 @@ def test_an_empty_map_shows_nothing() -> None:
     told = telling_square(model, photo, torch.zeros(4, 4), target=1)
     assert told.shown == 0
     assert told.cover[:8, :8].all()
+
+
+def test_the_losses_beside_the_map_are_those_that_chose_the_square() -> None:
+    model, photo, honest = planted()
+    told = telling_square(model, photo, honest.flip(0, 1), target=1)
+
+    def lead(image: torch.Tensor) -> float:
+        logits = model(image[None])[0].detach()
+        return float(logits[1] - logits[0])
+
+    # read off at the middle of the square, which is the photo's first eighth
+    assert told.losses.shape == (16, 16)
+    assert float(told.losses[2, 2]) == pytest.approx(lead(photo) - lead(told.covered), abs=1e-5)
+    assert told.loss == pytest.approx(float(told.losses[2, 2]))
+    assert told.losses.max() == told.losses[:3, :3].min()
+    # a square that the model does not look at loses nothing
+    assert float(told.losses[-1, -1]) == pytest.approx(0, abs=1e-5)

@@ -241,7 +241,7 @@ def _standard(values: Float[Tensor, "batch squares"]) -> Float[Tensor, "batch sq
 
 
 def trust(pooled: PerImage, jump: PerImage, unseen: PerImage) -> PerImage:
-    """One number per photo: pooled agreement - 0.7 jump - 2 unseen, without those that are not known; low is a lie.
+    """One number per photo: pooled agreement - 0.7 jump - 2 unseen, without those that are not known.
 
     A lie that keeps the label shows in the jump, a changed label in what is unseen. How the weights were chosen, and on
     which backdoored networks they were tested, stands in docs/methods/audit.md.

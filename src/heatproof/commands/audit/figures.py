@@ -30,7 +30,7 @@ def show_disagreement(
     images: Sequence[str],
     hardware: Hardware = Hardware(),
 ) -> None:
-    """The photos that disagree most, with map, witness and the square that tells most: a figure, and more to view."""
+    """The photos that disagree most, with map, losses and the square that tells most: a figure, and more to view."""
     # of the whole data, only what is drawn: a row as a dict takes two kilobytes
     wanted = set(images)
     positions = {image: place for place, image in enumerate(source.ids) if image in wanted}
@@ -49,8 +49,8 @@ def show_disagreement(
             panels.append(
                 [
                     Panel(photo, caption=f"{image}: {name}, {percent(told.before)}", cells=square),
-                    Panel(photo, heatmap.numpy(), signed, f"{percent(told.shown)} of the map is in the square", square),
-                    Panel(photo, witness.numpy(), True, f"agreement with the map {row['agreement']:.2f}", square),
+                    Panel(photo, heatmap.numpy(), signed, _of_map(told, row["agreement"]), square),
+                    Panel(photo, told.losses.numpy(), True, _of_losses(told), square),
                     Panel(told.covered.permute(1, 2, 0).numpy(), caption=_of_covered(model, told, row["target"])),
                 ]
             )
@@ -67,11 +67,25 @@ def show_disagreement(
         gallery(
             panels,
             run.path("figures/disagreement.png"),
-            columns=("photo", "map", "what the model loses when squares are covered", "the square covered"),
+            columns=(
+                "photo",
+                "map",
+                "logits that the class's lead loses, the square covered around each place",
+                "the square covered",
+            ),
             title="The photos that disagree most, and the square that the model needs most and the map shows least"
             if changes
             else "The photos that disagree most; no square that their maps leave out changes these answers by itself",
         )
+
+
+def _of_map(told: Telling, agreement: float) -> str:
+    return f"{percent(told.shown)} of the map is in the square; agreement with the witness {agreement:.2f}"
+
+
+def _of_losses(told: Telling) -> str:
+    """What is lost in the square, in the map's unit, beside the most that is lost anywhere."""
+    return f"in the square {told.loss:.2g} logits, at most {float(told.losses.max()):.2g}"
 
 
 def _of_covered(model: Classifier, told: Telling, target: int) -> str:

@@ -1,10 +1,12 @@
 """What an audit found, for a reader who knows no statistics: a banner and the checks in groups."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from heatproof.commands.audit.questions import NUMBERS, QUESTIONS, spoken
 from heatproof.commands.audit.scope import Outside
+from heatproof.commands.audit.unjudged import reason_of_all
 from heatproof.commands.audit.verdict import (
     CANNOT_TELL,
     DOUBTFUL,
@@ -56,7 +58,12 @@ def finding(
     if weighed:
         decided += f"{', and ' if known else ''}{failed or 'none'} failed"
     speaking = f"{_speaking(len(against))} against the heatmaps"
-    grounds = [f"{counted(photos)}. {len(judged)} of {len(checks)} numbers could be judged, {decided}; {speaking}."]
+    why = reason_of_all(checks)
+    nothing = [] if why is None else [f"Nothing is judged: {why}"]
+    grounds = [
+        *nothing,
+        f"{counted(photos)}. {len(judged)} of {len(checks)} numbers could be judged, {decided}; {speaking}.",
+    ]
     return {
         "word": WORDS.get(verdict, verdict),
         "tone": TONES.get(verdict, "unknown"),
@@ -71,7 +78,9 @@ def grouped(checks: Sequence[Check], thresholds: Thresholds, pictures: Mapping[s
     Args:
         pictures: a figure within the run folder, by the number's name.
     """
-    found = []
+    found, why = [], reason_of_all(checks)
+    # what holds for all stands in the banner
+    checks = [replace(check, reason="") if check.reason == why else check for check in checks]
     for verdict, title, opened in GROUPS:
         own = sorted((check for check in checks if check.verdict == verdict), key=lambda check: not check.decides)
         if own:

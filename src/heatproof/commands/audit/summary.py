@@ -12,9 +12,9 @@ from torch import Tensor
 from heatproof.commands.audit.called_out import is_called_out, own_threshold, proportion
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.premises import one_class, unmet
-from heatproof.commands.audit.questions import spoken
 from heatproof.commands.audit.reference import Comparison, describe_moves
 from heatproof.commands.audit.scope import WAY_OUT, Outside
+from heatproof.commands.audit.unjudged import unjudged_among
 from heatproof.commands.audit.verdict import (
     CANNOT_TELL,
     FEWEST,
@@ -50,7 +50,7 @@ BLIND = (
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A photo and its trust (:func:`~heatproof.commands.audit.covering.trust`); low is a lie."""
+    """A photo and its trust (:func:`~heatproof.commands.audit.covering.trust`)."""
 
     image: str
     trust: float
@@ -176,9 +176,11 @@ def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], siz
 
 def answer(settings: Audit, model: Classifier, table: pl.DataFrame, summary: AuditSummary) -> list[str]:
     """Verdict first, then what speaks for it, what is odd about the data, and what cannot be seen."""
-    skipped = [spoken(check.number) for check in summary.checks if check.verdict == "not applicable"]
+    # why nothing is judged is told above
+    ground = unmet(table, len(summary.skipped))
+    missing = unjudged_among(summary.checks, {f"{'; '.join(ground)}."} if ground else {})
     verdict = WORDS.get(summary.verdict, summary.verdict)
-    told = skipped and summary.verdict not in (HONEST, TOO_FEW)
+    told = missing and summary.verdict not in (HONEST, TOO_FEW)
     return [
         f"Verdict on {model.name}, {settings.explainer!r}, {counted(table.height)}: {verdict}.",
         *_grounds(table, summary),
@@ -186,7 +188,7 @@ def answer(settings: Audit, model: Classifier, table: pl.DataFrame, summary: Aud
         *_about_photos(table, summary),
         *_about_budget(settings, summary),
         *_beside_others(summary),
-        *([f"Could not be judged: {', '.join(skipped)}; the table says why."] if told else []),
+        *([f"Could not be judged: {missing}."] if told else []),
         *BLIND,
     ]
 
@@ -220,9 +222,8 @@ def _reasons(summary: AuditSummary) -> list[str]:
         line = f"{len(speaks)} of {len(summary.checks)} numbers lie where those of honest networks lie; "
         if len(judged) == len(every):
             return [f"{line}so do all {len(every)} that decide."]
-        missing = ", ".join(spoken(check.number) for check in every if check not in judged)
         line += f"of the {len(every)} that decide {len(judged)} could be judged, and none is doubtful. Not judged: "
-        return [f"{line}{missing}; the table says why, and more photos often help."]
+        return [f"{line}{unjudged_among(every)}. More photos often help."]
     return [check.reason for check in speaks]
 
 

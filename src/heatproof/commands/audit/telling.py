@@ -30,6 +30,8 @@ class Telling:
         before, after: the class's probability of the photo and of the covered one.
         named: the class that is most probable for the covered photo.
         shown: the share of the map's positive mass inside of the square; 0 of a map that shows nothing.
+        losses: what the class's lead loses, in logits, when the square around each place is covered.
+        loss: likewise, of this square.
     """
 
     cover: Float[Tensor, "height width"]
@@ -38,6 +40,8 @@ class Telling:
     after: float
     named: int
     shown: float
+    losses: Float[Tensor, "rows cols"]
+    loss: float
 
     @property
     def changes(self) -> bool:
@@ -70,6 +74,26 @@ def telling_square(
     probabilities = logits.softmax(1)[:, target].tolist()
     shown = mass(resize(heatmap[None].float().cpu(), size).expand(len(covers), -1, -1), covers)
     unseen = 1 - shown / shown.max().clamp(min=1e-12)
-    place = int(((lead[0] - lead[1:]) * unseen).argmax())
+    losses = lead[0] - lead[1:]
+    place = int((losses * unseen).argmax())
     after, named = probabilities[place + 1], int(logits[place + 1].argmax())
-    return Telling(covers[place], covered[place], probabilities[0], after, named, float(shown[place]))
+    return Telling(
+        covers[place],
+        covered[place],
+        probabilities[0],
+        after,
+        named,
+        float(shown[place]),
+        _by_place(losses),
+        float(losses[place]),
+    )
+
+
+def _by_place(losses: Float[Tensor, "squares"]) -> Float[Tensor, "rows cols"]:
+    """Each place has what is lost with the square whose middle is nearest.
+
+    The middles lie at 1/8, 2/8, ... 7/8 of a side: in sixteenths, those at the edge have three and the others two.
+    """
+    widths = torch.full((ALONG,), 2)
+    widths[[0, -1]] = 3
+    return losses.view(ALONG, ALONG).repeat_interleave(widths, 0).repeat_interleave(widths, 1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from heatproof.commands.audit.questions import NUMBERS, QUESTIONS, Number
 from heatproof.errors import InputError, did_you_mean
+from heatproof.report.words import limit, of_check
 from heatproof.results.strict import is_number, read_object
 from heatproof.results.table import Interval
 
@@ -249,9 +250,9 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     if rests:
         verdict = "doubtful" if verdict == "fail" else "pass"
     side = "above" if about.bad == "high" else "below"
-    limit = f"fails {side} {fail:.2f}" if verdict == "fail" else f"doubtful {side} {doubtful:.2f}"
+    known = f"fails {side} {_digits(fail)}" if verdict == "fail" else f"doubtful {side} {_digits(doubtful)}"
     place = side if beyond(found.value, doubtful) else "within"
-    words = f"{place} what honest networks show ({limits.median:.2f} in the middle, {limit})"
+    words = f"{place} what honest networks show ({_digits(limits.median)} in the middle, {known})"
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     why = (
         "its interval reaches into what honest networks show" if isfinite(better) else "so few values have no interval"
@@ -259,8 +260,17 @@ def judge(number: str, found: Interval, thresholds: Thresholds, why_not: str = "
     more = f"; doubtful and no more, since {why}" if spread else ""
     if rests and beyond(found.value, doubtful):
         more = f"; {'doubtful at most' if verdict == 'doubtful' else 'it passes'}, since the limit rests on {rests}"
-    reason = f"{QUESTIONS[number].asks} Measured {found.value:.2f}, {words}{more}."
+    reason = f"{QUESTIONS[number].asks} Measured {_measured(found)}, {words}{more}."
     return Check(about.check, number, found.value, low, high, fail, doubtful, distance, verdict, reason)
+
+
+def _measured(found: Interval) -> str:
+    """A value in a sentence, with the digits that tables show."""
+    return of_check(found.value, found.low, found.high)[0].replace("\N{MINUS SIGN}", "-")
+
+
+def _digits(value: float) -> str:
+    return limit(value).replace("\N{MINUS SIGN}", "-")
 
 
 def _reachable(limit: float, about: Number) -> float:
@@ -291,7 +301,7 @@ def judge_own_witness(found: Interval, better: float, worse: float) -> Check:
         words = f"better than by chance (p {better:.4f})"
     if failed:
         words = f"worse than by chance (p {worse:.4f})"
-    reason = f"{QUESTIONS['own_witness'].asks} Measured {found.value:.2f} (0.5 is chance), {words}."
+    reason = f"{QUESTIONS['own_witness'].asks} Measured {_measured(found)} (0.5 is chance), {words}."
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     verdict: Verdict = "fail" if failed else "pass" if better <= 0.05 else "not applicable"
     return Check("witness", "own_witness", found.value, low, high, 0.5, 0.5, None, verdict, reason)
@@ -305,7 +315,7 @@ def judge_share(found: Interval, unit: str) -> Check:
     """
     failed = found.high < NO_SHARE
     words = f"{'none' if failed else 'not none'} (in {unit}; it fails where all of its interval lies below {NO_SHARE})"
-    reason = f"{QUESTIONS['share'].asks} Measured {found.value:.2f} of it, {words}."
+    reason = f"{QUESTIONS['share'].asks} Measured {_measured(found)} of it, {words}."
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     verdict: Verdict = "fail" if failed else "pass"
     return Check("faithfulness", "share", found.value, low, high, NO_SHARE, NO_SHARE, None, verdict, reason)
