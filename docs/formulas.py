@@ -74,7 +74,7 @@ TYPESET = {
         r"\operatorname{corr}_m \Bigl( \sum_p c_{mp} h_p, \; y(x) - y(x\text{ with }c_m\text{ filled}) \Bigr)"
     ),
     "log((d_max + 0.001) / (d_median + 0.001))": r"\log \frac{d_{\max} + 0.001}{d_{\text{median}} + 0.001}",
-    "max(s, 0.02) * sqrt(1 + 1/n)": r"\max(s, 0.02) \sqrt{1 + \frac{1}{n}}",
+    "max(s, d) * sqrt(1 + 1/n)": r"\max(s, d) \sqrt{1 + \frac{1}{n}}",
     # attention
     "R = (A_L + I)/2 ... (A_1 + I)/2": r"R = \frac{A_L + I}{2} \cdots \frac{A_1 + I}{2}",
     "R <- R + mean over heads of ReLU(dy_c/dA * A) R": (

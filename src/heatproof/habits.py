@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -187,8 +188,8 @@ def public_instead(name: str, known: Iterable[str]) -> str:
     return f"nearest to it is {nearest}, {how}" if nearest else did_you_mean(name, known)
 
 
-_TYPED = "_typed"
-"""Under what name settings keep which of them were typed."""
+_TYPED: dict[int, frozenset[str]] = {}
+"""Which settings were typed, by the object that has them and for as long as it is there."""
 MODELS = ("model", "forward_func", "net")
 
 
@@ -242,8 +243,9 @@ def checked_settings(init: Callable[..., None], fields: Sequence[str], call: str
         if unknown:
             raise SpecError(unknown_setting(name, unknown, fields))
         init(self, *given, **named)
-        # frozen, and no setting itself: equal settings are equal however they were typed
-        object.__setattr__(self, _TYPED, frozenset((*fields[: len(given)], *named)))
+        # beside the object, whose attributes are its settings: equal settings are equal however they were typed
+        _TYPED[id(self)] = frozenset((*fields[: len(given)], *named))
+        weakref.finalize(self, _TYPED.pop, id(self), None).atexit = False
 
     return checked
 
@@ -255,7 +257,7 @@ def typed(given: Any) -> frozenset[str]:
     >>> typed(PGD(epsilon=8 / 255)), typed(PGD())
     (frozenset({'epsilon'}), frozenset())
     """
-    return vars(given).get(_TYPED, frozenset()) if hasattr(given, "__dict__") else frozenset()
+    return _TYPED.get(id(given), frozenset())
 
 
 def checked_verb(call: Callable[P, R]) -> Callable[P, R]:

@@ -238,7 +238,7 @@ def test_bad_settings_and_labels_are_named(model, images, labels):
         PGD(keep="first")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="longer than any change"):
         PGD(500, norm="l2")(misclassify(model, labels), images)
-    with pytest.raises(InputError, match=r"labels must lie in 0\.\.4, got 0\.\.7"):
+    with pytest.raises(InputError, match=r"labels must lie in 0\.\.4, got 7"):
         FGSM()(misclassify(model, torch.tensor([0, 1, 2, 3, 4, 7])), images)
     with pytest.raises(InputError, match=r"wanted classes must lie in 0\.\.4"):
         FGSM()(reach(model, -1), images)
