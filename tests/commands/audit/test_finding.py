@@ -44,6 +44,8 @@ def test_what_failed_comes_first_and_open_what_passed_last_and_folded():
     names = [[check["name"] for check in group["checks"]] for group in found]
     assert names[0][0] == "frame"
     assert names[-1][0] == "mosaic", "of those that passed, the one that decides leads"
+    for check in (check for group in found for check in group["checks"]):
+        assert check["reason"].startswith("Measured "), "the question stands above it already"
 
 
 @pytest.mark.parametrize(("frame", "tone", "word"), [(0.25, "good", "supported"), (0.95, "bad", "not supported")])

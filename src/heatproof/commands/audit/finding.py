@@ -101,7 +101,8 @@ def _shown(check: Check, thresholds: Thresholds) -> dict[str, Any]:
         "name": spoken(check.number),
         "asks": question.asks,
         "limits": question.limits,
-        "reason": check.reason,
+        # the question stands above it
+        "reason": check.reason.removeprefix(f"{question.asks} "),
         "value": check.value,
         "low": check.low,
         "high": check.high,
