@@ -120,7 +120,8 @@ def test_the_defaults_in_the_help_are_those_of_the_settings() -> None:
     assert default(compare.compare, "batch_size") == Compare.part
     assert f"photo, {OVERHEAD} of them" in str(option(audit.audit, "budget").help)
     assert audit.GATES == {DOUBTFUL: (DOUBTFUL, MANIPULATED), MANIPULATED: (MANIPULATED,)}
-    assert option(shift.shift, "epsilon").show_default == ", ".join(map(str, Shift.epsilons))
+    told = ", ".join(map(str, Shift.epsilons))
+    assert option(shift.shift, "epsilon").show_default == f"the attack's own, else {told}"
     assert option(shift.shift, "attack").show_default == ", ".join(repr(attack).casefold() for attack in Shift.attacks)
 
 

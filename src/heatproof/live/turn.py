@@ -59,6 +59,7 @@ def hung_up(connection: socket.socket) -> bool:
     >>> there.close()
     >>> before, hung_up(here)
     (False, True)
+    >>> here.close()
     """
     try:
         ready, _, _ = select.select([connection], [], [], 0)
