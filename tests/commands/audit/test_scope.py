@@ -10,7 +10,7 @@ from heatproof.commands.audit.called_out import is_called_out, judge_called_out,
 from heatproof.commands.audit.faithfulness import log_odds
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.premises import gains, is_saturated, one_class, unmet, witness_gains
-from heatproof.commands.audit.scope import MOVING, layout_read, moved_by_budget, outside
+from heatproof.commands.audit.scope import MOVING, SHARPENED, layout_read, moved_by_budget, outside
 from heatproof.commands.audit.verdict import FAIL, Limits, Thresholds, conclude, judge, judge_share, with_share
 from heatproof.commands.passes import counting
 from heatproof.defences.smoothed import Smoothed
@@ -77,8 +77,8 @@ def test_thresholds_of_ones_own_fit_their_own_explainer() -> None:
 
 @pytest.mark.parametrize(
     ("budget", "moved"),
-    [(37, set()), (49, set()), (73, set()), (74, {*MOVING} - {"all_classes"}), (196, {*MOVING} - {"all_classes"}),
-     (197, {*MOVING})],
+    [(37, {*SHARPENED}), (48, {*SHARPENED}), (49, set()), (73, set()), (74, {*MOVING} - {"all_classes"}),
+     (196, {*MOVING} - {"all_classes"}), (197, {*MOVING})],
 )  # fmt: skip
 def test_numbers_that_move_are_judged_near_the_budget_of_their_population(budget: int, moved: set[str]) -> None:
     assert SHIPPED.provenance["budget"] == 49

@@ -16,6 +16,8 @@ NEAR_BUDGET = 1.5
 """The same for the forward passes per photo, for numbers that move with them."""
 MOVING = {"agreement": NEAR_BUDGET, "worst_class": NEAR_BUDGET, "share": NEAR_BUDGET, "all_classes": 4.0}
 """Numbers that move with the budget, and how many times the population's it may be; docs/methods/audit.md says why."""
+SHARPENED = ("hidden_place",)
+"""Numbers that the population's own budget is needed for: of few squares the witness shows one place by itself."""
 OF_LAYOUT = {"NLC": "tokens", "NCL": "tokens", "NHWC": "a grid with channels last"}
 """Networks that keep their maps so are transformers and their kin: none is in a population of convolutional ones."""
 WAY_OUT = "--calibrate with three or more honest models of yours makes thresholds that fit"
@@ -76,7 +78,8 @@ def moved_by_budget(settings: Audit, thresholds: Thresholds) -> dict[str, str]:
         f"it moves with the budget, which is {settings.budget} here and {budget} in the thresholds' population; "
         f"--budget {budget}, or {WAY_OUT}"
     )
-    return {name: why for name, most in MOVING.items() if not 1 / NEAR_BUDGET <= times <= most}
+    moved = [name for name, most in MOVING.items() if not 1 / NEAR_BUDGET <= times <= most]
+    return dict.fromkeys(moved + [name for name in SHARPENED if times < 1], why)
 
 
 def _described(population: str, sizes: dict[int, int]) -> str:
