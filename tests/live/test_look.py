@@ -12,6 +12,7 @@ import torch
 import heatproof as hp
 from heatproof.attacks.objectives import misclassify
 from heatproof.commands.photos import open_photos
+from heatproof.commands.shift.measure import Condition
 from heatproof.data.in_memory import open_tensors
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
@@ -253,3 +254,14 @@ def test_squeezenet_answers_within_a_second(shared: Path) -> None:
 def test_a_source_without_photos_is_refused(model: Classifier, source: Source) -> None:
     with pytest.raises(InputError, match="holds no photo to look at"):
         Live([model], replace(source, positions=[]))
+
+
+def test_of_empty_maps_nobody_says_that_they_hold_still(live: Live) -> None:
+    sight = live.look(ATTACKED).sights[0]
+
+    def emptied(condition: Condition) -> Condition:
+        heatmaps = tuple(torch.zeros_like(own) for own in condition.grid.heatmaps)
+        return condition._replace(grid=condition.grid._replace(heatmaps=heatmaps))
+
+    told = replace(sight, clean=emptied(sight.clean), attacked=emptied(sight.attacked), nissim=0.0).sentence
+    assert told.endswith("both maps are empty, so whether the map moves cannot be told.")

@@ -21,7 +21,7 @@ from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.occlusion import filling_of, patch_masks
 from heatproof.explainers.together import explain_together, predict
-from heatproof.heatmaps import cells_inside, mass, normalise, resize
+from heatproof.heatmaps import cells_inside, is_empty, mass, normalise, resize
 from heatproof.metrics.similarity import nissim
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
@@ -95,6 +95,8 @@ class Sight:
         label = f"stays {before} ({percent(sure)}, then {percent(surer)})"
         if after != before:
             label = f"turns from {before} ({percent(sure)}) into {after} ({percent(surer)})"
+        if bool(is_empty(map_of(self.clean)).all() and is_empty(map_of(self.attacked)).all()):
+            return f"{self.name}: the label {label}; both maps are empty, so whether the map moves cannot be told."
         moved = "moves" if self.nissim > MOVED else "hardly moves"
         return f"{self.name}: the label {label}; the map {moved}, NISSIM {self.nissim:.3f}."
 
