@@ -83,7 +83,7 @@ def test_a_small_population_from_end_to_end_and_again(tmp_path) -> None:
         photos=12,
         budget=37,
         photo_budget=37,
-        budgets=(34,),
+        budgets=(38,),
         others=("shared:weights/zoo.py:resnet20=shared:data/cifar10/test",),
     )
     told: list[str] = []
@@ -114,8 +114,8 @@ def test_a_small_population_from_end_to_end_and_again(tmp_path) -> None:
     # one budget more gives other numbers of the same networks
     by_budget = [row for row in summary["rows"] if row["table"] == "trust by budget"]
     assert [(row["lie"], row["budget"]) for row in by_budget] == [
-        ("vgg-0-backdoor-corner", 34),
-        ("densenet-0-backdoor-corner", 34),
+        ("vgg-0-backdoor-corner", 38),
+        ("densenet-0-backdoor-corner", 38),
     ]
     triggered = "called manipulated, photos with a trigger, "
     assert {row["count"] for row in summary["rows"] if row["table"].startswith(triggered)} == {2}
