@@ -328,8 +328,8 @@ def judge_equivariance(found: Interval) -> Check:
     """
     stays = found.high < NO_MOVE
     words = "less than it stays" if stays else "more than it stays, or it cannot be told"
-    limit = f"doubtful where all of its interval lies below {NO_MOVE:.0f}"
-    reason = f"{QUESTIONS['equivariance'].asks} Measured {found.value:.2f}, {words} ({limit})."
+    words += f" (doubtful where all of its interval lies below {_digits(NO_MOVE)})"
+    reason = f"{QUESTIONS['equivariance'].asks} Measured {_measured(found)}, {words}."
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     verdict: Verdict = "doubtful" if stays else "pass"
     return Check("input", "equivariance", found.value, low, high, NO_MOVE, NO_MOVE, None, verdict, reason)
