@@ -114,6 +114,7 @@ def test_outside_the_budget_the_network_is_as_it_was(tmp_path: Path) -> None:
         (["--method", "alignmnt()"], 2, "there is no method 'alignmnt'; did you mean alignment"),
         (["--method", "hessian(beta=None)"], 2, "bends at ReLUs alone"),
         (["--method", "hessian(weight=0)"], 2, "pays for nothing is plain()"),
+        (["--method", "hessian(share=0)"], 2, "share must lie in (0, 1], of a batch's photos, got 0"),
         (["--method", "adversarial(blur=1, layer='stage9')"], 2, "there is no layer 'stage9'"),
         (["--method", "adversarial(attack='pgd()')"], 2, "without quotes"),
         (["--method", "pgd()"], 2, "trains nothing; adversarial(attack=...)"),

@@ -65,6 +65,19 @@ def test_the_hessian_of_a_quadratic_is_its_matrix() -> None:
     assert torch.allclose(mean, frobenius, rtol=0.3)
 
 
+def test_a_share_of_the_photos_stands_for_all() -> None:
+    model, images = quadratic()
+    batch = batch_of(model, images, LABELS)
+    found = Curved(1.0, seed=7, share=0.5)(batch)
+    direction = drawn(batch.images, 7, images[:2]).flatten(1)
+    expected = torch.einsum("nij,nj->ni", model.a[LABELS[:2]], direction).square().sum(1)
+    assert torch.allclose(found[:2], expected * 3 / 2)
+    assert found[2] == 0
+    (slope,) = torch.autograd.grad(found.sum(), model.a)
+    assert slope[LABELS[:2]].abs().amin((0, 1, 2)) > 0
+    assert not slope[LABELS[2]].any()
+
+
 def test_a_network_of_relus_has_no_hessian() -> None:
     class Rectified(nn.Module):
         def __init__(self) -> None:
@@ -164,6 +177,7 @@ def test_information_is_the_largest_eigenvalue_of_the_dense_jacobian() -> None:
 
 TERMS: dict[str, Term] = {
     "curved": Curved(1.0),
+    "curved, of some": Curved(1.0, share=0.5),
     "misaligned": Misaligned(0.5, 1.0, 0.05),
     "thin": Thin(1.0),
     "informative": Informative(1.0),

@@ -76,13 +76,13 @@ class Shared:
         return self.attribution_at(self.pixels)
 
     def attribution_at(self, images: Images) -> Attribution:
-        """What the explainer says of other images of these targets: of each channel of each pixel where it says so
-        much, else its signed heatmap, as one channel.
+        """What the explainer says of other images of these targets, or of the first targets alone: of each channel of
+        each pixel where it says so much, else its signed heatmap, as one channel.
 
         Raises:
             InputError: as of ``explanation``.
         """
-        explainer, body, targets = self._explainer, self.setup.body, self.reference.targets
+        explainer, body, targets = self._explainer, self.setup.body, self.reference.targets[: len(images)]
 
         def explain() -> Attribution:
             if isinstance(explainer, PerChannel):
