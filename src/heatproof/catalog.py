@@ -232,6 +232,7 @@ STUDIES = Entries(
         "audit-benchmark": "heatproof.studies.audit_benchmark.run:AuditBenchmark",
         "defended-explainers": "heatproof.studies.defended_explainers:DefendedExplainers",
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
+        "corruption-ranking": "heatproof.studies.corruption_ranking:CorruptionRanking",
         "face-verification": "heatproof.studies.face_verification:FaceVerification",
         "remedies": "heatproof.studies.remedies:Remedies",
         "robust-training": "heatproof.studies.robust_training:RobustTraining",

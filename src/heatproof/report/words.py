@@ -39,6 +39,7 @@ STUDIES = {
     "audit-benchmark": "How well does the audit tell honest networks from lying ones?",
     "defended-explainers": "What do defended explainers withstand?",
     "chakraborty2022": "Which network's heatmaps stay in place? (Chakraborty et al. 2022)",
+    "corruption-ranking": "Which explainer's maps hold still under fog, noise and JPEG?",
     "face-verification": "Is this the same person, and why?",
     "remedies": "Can a lie be taken out of a checkpoint?",
     "robust-training": "Which training makes heatmaps hold still?",
