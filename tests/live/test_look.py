@@ -1,6 +1,8 @@
 """What the page shows is what explainers, attacks and metrics say when they are called one by one."""
 
 import copy
+import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.explainers.together import predict
 from heatproof.live.look import Live, Look, Wanted, map_of
+from heatproof.live.wire import Words
 from heatproof.models.classifier import Classifier
 from heatproof.models.loading import load
 from heatproof.report.style import percent
@@ -263,5 +266,49 @@ def test_of_empty_maps_nobody_says_that_they_hold_still(live: Live) -> None:
         heatmaps = tuple(torch.zeros_like(own) for own in condition.grid.heatmaps)
         return condition._replace(grid=condition.grid._replace(heatmaps=heatmaps))
 
-    told = replace(sight, clean=emptied(sight.clean), attacked=emptied(sight.attacked), nissim=0.0).sentence
+    told = replace(sight, clean=emptied(sight.clean), attacked=emptied(sight.attacked), nissim=math.nan).sentence
     assert told.endswith("both maps are empty, so whether the map moves cannot be told.")
+
+
+@pytest.fixture
+def below(model: Classifier) -> Classifier:
+    """Every map of Grad-CAM without ReLU lies below zero: all weights of the head do."""
+    network = copy.deepcopy(model)
+    head = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        head.weight.copy_(-head.weight.abs() - 0.1)
+    return network
+
+
+def test_of_maps_without_a_positive_part_nothing_is_said_that_nissim_does_not_see(
+    below: Classifier, source: Source
+) -> None:
+    live, signed = Live([below, below], source), hp.GradCAM(relu=False)
+    for wanted in (Wanted(explainer=signed), Wanted(explainer=signed, attack=hp.FGSM(epsilon=16 / 255))):
+        look = live.look(wanted)
+        assert float(map_of(look.sights[0].attacked).max()) <= 0 > float(map_of(look.sights[0].attacked).min())
+        *own, apart = look.sentences
+        assert apart == "How far the two networks' maps are apart cannot be told: nothing in either map is positive."
+        unseen = "nothing in either map is positive, so whether the map moves cannot be told."
+        assert all(said.endswith(unseen) == (wanted.attack.epsilon > 0) for said in own)
+    # with the ReLU the same maps are empty
+    *_, apart = live.look(Wanted()).sentences
+    assert apart == "How far the two networks' maps are apart cannot be told: both maps are empty."
+    # a page reads no NaN
+    words = Words(live)
+    asked = {"photo": 0, "explainer": "GradCAM(relu=False)", "attack": next(iter(words.begin()["attacks"]))}
+    told = words.look(asked | {"epsilon": 8 / 255, "sigma": 0, "copies": 2})
+    assert told["apart"] == [None, None]
+    assert json.loads(json.dumps(told, allow_nan=False))["sights"][0]["nissim"] is None
+
+
+def test_one_of_two_photos_without_a_map_leaves_the_other_told(live: Live) -> None:
+    look = live.look(ATTACKED)
+    two = replace(look, sights=(look.sights[0], look.sights[0]), apart=(math.nan, 0.25))
+    assert two.sentences[-1].endswith("; attacked they are 0.250 apart (NISSIM).")
+    two = replace(two, apart=(0.25, math.nan))
+    assert two.sentences[-1] == (
+        "The two networks' maps of the clean photo are 0.250 apart (NISSIM), attacked cannot be told."
+    )
+    noisy = live.look(Wanted(attack=hp.RandomSign(epsilon=8 / 255)))
+    assert (look.changed, noisy.changed) == ("attacked", "with noise")
