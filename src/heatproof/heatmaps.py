@@ -23,8 +23,8 @@ def is_empty(heatmaps: Heatmaps, after: Normalisation | None = None) -> Bool[Ten
     """True where a map has nothing in it: every value is zero.
 
     Args:
-        after: ask what this normalisation leaves: by ``max`` and ``sum`` a map is empty where nothing in it is positive,
-            by ``minmax`` where all values are equal.
+        after: ask what this normalisation leaves: by ``max`` and ``sum`` nothing where no value is positive, by
+            ``minmax`` nothing where all values are equal.
 
     >>> is_empty(torch.tensor([[[0.0, 0.0]], [[0.0, 0.1]]]))
     tensor([ True, False])

@@ -135,7 +135,7 @@ def test_the_square_that_is_covered(live: Live) -> None:
     assert found.probabilities == pytest.approx(logits.softmax(1)[:, target].tolist(), rel=1e-4)
     assert found.area == pytest.approx(1 / 16)
     # the quarters share out the whole map, and the square stays inside
-    quarters = [live.cover(Wanted(), 0, False, (x, y), 0.5).share for x in (0, 1) for y in (0, 1)]
+    quarters = [live.cover(Wanted(), 0, False, (x, y), 0.5).share or 0 for x in (0, 1) for y in (0, 1)]
     assert sum(quarters) == pytest.approx(1, abs=1e-5)
     assert live.cover(Wanted(), 0, False, (0.3, 0.9), 1).share == pytest.approx(1, abs=1e-5)
     # of the attacked photo it is the attacked photo that is covered
@@ -237,6 +237,7 @@ def test_grey_photos_and_empty_maps(model: Classifier) -> None:
     found = live.cover(Wanted(explainer=hp.GradCAM(counterfactual=True)), 0, False, (0.5, 0.5), 0.5)
     # covering grey by grey changes nothing
     assert found.logits[0] == pytest.approx(found.logits[1], abs=1e-4)
+    assert found.share is not None
     assert 0 <= found.share <= 1
 
 
@@ -294,6 +295,7 @@ def test_of_maps_without_a_positive_part_nothing_is_said_that_nissim_does_not_se
     # with the ReLU the same maps are empty
     *_, apart = live.look(Wanted()).sentences
     assert apart == "How far the two networks' maps are apart cannot be told: both maps are empty."
+    assert live.cover(Wanted(explainer=signed), 0, False, (0.5, 0.5), 0.5).share is None
     # a page reads no NaN
     words = Words(live)
     asked = {"photo": 0, "explainer": "GradCAM(relu=False)", "attack": next(iter(words.begin()["attacks"]))}

@@ -272,7 +272,8 @@ const cover = latest(async (signal, { figure, x, y, side }, now) => {
     ? `stays at ${percent(before)} (its logit ${way} from ${logits})`
     : `${after <= before ? "falls" : "rises"} from ${percent(before)} to ${percent(after)} (logit ${logits})`;
   find("under").textContent = `Without this square, ${now.target} ${told}, and the network answers ` +
-    `${found.answer}. The map puts ${percent(found.share)} of its weight here; an even map would put ${percent(found.area)}.`;
+    `${found.answer}. ` + (found.share === null ? "Nothing in the map is positive."
+      : `The map puts ${percent(found.share)} of its weight here; an even map would put ${percent(found.area)}.`);
 }, (text) => seen && (find("under").textContent = text));
 
 function step(figure, event) {

@@ -149,7 +149,8 @@ class Look:
                 return f"How far the two networks' maps are apart cannot be told: {none}."
             also = f"{self.changed} they are {attacked:.3f} apart (NISSIM)"
             return f"How far the two networks' maps of the clean photo are apart cannot be told: {none}; {also}."
-        also = "" if still else f", {self.changed} cannot be told" if isnan(attacked) else f", {self.changed} {attacked:.3f}"
+        then = "cannot be told" if isnan(attacked) else f"{attacked:.3f}"
+        also = "" if still else f", {self.changed} {then}"
         return f"The two networks' maps of the clean photo are {clean:.3f} apart (NISSIM){also}."
 
     def batch(self, place: int) -> Batch:
@@ -168,7 +169,7 @@ class Covered:
         logits: of the explained class, before and after.
         probabilities: likewise, in [0, 1].
         answer: the likeliest class afterwards.
-        share: of the map's positive part that lies in the square, in [0, 1].
+        share: of the map's positive part that lies in the square, in [0, 1]; ``None`` of a map without one.
         area: of the photo, in [0, 1]: what an even map would put there.
     """
 
@@ -176,7 +177,7 @@ class Covered:
     logits: tuple[float, float]
     probabilities: tuple[float, float]
     answer: str
-    share: float
+    share: float | None
     area: float
 
 
@@ -253,7 +254,7 @@ class Live:
             (float(pair[0][target]), float(pair[1][target])),
             (float(pair[0].softmax(0)[target]), float(pair[1].softmax(0)[target])),
             self.classes[int(logits[0].argmax())],
-            float(mass(heatmap, cells_inside(box, heatmap[0]))),
+            None if bool(is_empty(heatmap, "max")) else float(mass(heatmap, cells_inside(box, heatmap[0]))),
             patch * patch / (rows * cols),
         )
 
@@ -347,7 +348,8 @@ def map_of(condition: Condition) -> Heatmaps:
 
 def describe_none(a: Heatmaps, b: Heatmaps) -> str:
     """Why nothing is known of two maps without a positive part, in words."""
-    return "both maps are empty" if bool(is_empty(a).all() and is_empty(b).all()) else "nothing in either map is positive"
+    empty = bool(is_empty(a).all() and is_empty(b).all())
+    return "both maps are empty" if empty else "nothing in either map is positive"
 
 
 def _has_map(layout: object, shape: tuple[int, ...]) -> bool:

@@ -82,8 +82,8 @@ def nissim(
     """Normalised inverted structural similarity: NISSIM = (1 - SSIM) / 2.
 
     Each map is normalised to [0, 1] by itself alone and upsampled bilinearly to ``size``, at least 11 x 11, before
-    SSIM is taken. Two maps of which the normalisation leaves nothing are the same (0; :func:`known_nissim` says NaN); an
-    empty and a full one follow the formula.
+    SSIM is taken. Two maps of which the normalisation leaves nothing are the same (0; :func:`known_nissim` says NaN);
+    an empty and a full one follow the formula.
 
     **Source** Chakraborty et al. 2022; they name neither the window nor the size nor the normalisation: ours.
     **Range** [0, 1], 0 is the same map.
@@ -116,7 +116,7 @@ def known_nissim(
     size: int | tuple[int, int] = 224,
     normalisation: Literal["max", "minmax"] = "max",
 ) -> PerImage:
-    """:func:`nissim`, and NaN where its normalisation leaves nothing of either map: what it does not see may have moved.
+    """:func:`nissim`, and NaN where its normalisation leaves nothing of either map: what is not seen may have moved.
 
     By ``max`` these are pairs of maps in which nothing is positive, whatever lies below zero.
 
