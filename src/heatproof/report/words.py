@@ -132,7 +132,7 @@ def details(run: RunFiles) -> list[Entry]:
     if joined := _dicts(_dict(record.get("shards")).get("joined")):
         rows.append(("shards", f"{len(joined)} of {_text(record['shards'].get('count'))} joined", ""))
     if isinstance(record.get("resumed"), list) and record["resumed"]:
-        rows.append(("resumed", f"{len(record['resumed'])} times", ""))
+        rows.append(("resumed", counted(len(record["resumed"]), "time"), ""))
     return rows
 
 
@@ -272,6 +272,15 @@ def counted(count: int, thing: str = "photo") -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
+def too_few(count: int) -> str:
+    """That so many photos are too few, to which is added what for.
+
+    >>> too_few(1), too_few(2)
+    ('1 photo is too few', '2 photos are too few')
+    """
+    return f"{counted(count)} {'is' if count == 1 else 'are'} too few"
+
+
 def points(lost: float) -> str:
     """A difference of two shares in points, in words.
 
@@ -356,7 +365,7 @@ def _setting(name: str, value: Any) -> str:
 def _in_short(value: Any) -> str:
     """What a setting too long for the page holds, by the names of its parts."""
     if isinstance(value, dict) and isinstance(value.get("limits"), dict):
-        count = f"limits of {len(value['limits'])} numbers"
+        count = f"limits of {counted(len(value['limits']), 'number')}"
         known = _dict(value.get("provenance"))
         parts = [count, *(str(known[name]) for name in ("explainer", "date") if isinstance(known.get(name), str))]
         return f"{', '.join(parts)}; in full in run.json"

@@ -31,6 +31,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
 from heatproof.report.style import percent
+from heatproof.report.words import counted
 from heatproof.results.names import file_names
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
@@ -101,7 +102,7 @@ def run_shift(
     table = run.merge()
     if not table.height:
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
-        raise InputError(f"none of the {sources[0].count} photos of {sources[0].name} could be attacked; {reasons}")
+        raise InputError(f"none of the {counted(sources[0].count)} of {sources[0].name} could be attacked; {reasons}")
     rows, tests = shift_rows(table), paired(table)
     if draw:
         _draw(settings, names, models, sources, run, hardware, facing, table, rows)
