@@ -192,7 +192,7 @@ def _of_photo(image: str, rows: Sequence[Mapping[str, Any]], classless: Collecti
         pointed.append(f"{explainer}: {'; '.join(maps)}")
     if len(pointed) == 1:
         return [f"{said}; {pointed[0]}."]
-    return [f"{said}.", *(f"{image}, {one}." for one in pointed)]
+    return [" ".join([f"{said}.", *(f"{one}." for one in pointed)])]
 
 
 def _where(row: Mapping[str, Any]) -> str:

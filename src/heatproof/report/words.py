@@ -212,9 +212,13 @@ def of_check(value: float, low: Any = None, high: Any = None) -> list[str]:
     """A number of an audit, with its interval where it has one: at most three decimals, since 1 is much.
 
     >>> of_check(1.8e-17, 1.5e-17, 2e-17), of_check(0.9999991, 0.999999, 1.0), of_check(0.774, 0.718, 0.83)
-    (['0', '[0, 0]'], ['1', '[1, 1]'], ['0.77', '[0.72, 0.83]'])
+    (['0', '[0, 0]'], ['1.00', '[1.00, 1.00]'], ['0.77', '[0.72, 0.83]'])
     """
     value, *ends = (round(end, 3) + 0.0 for end in (value, low, high) if is_number(end))
+    if abs(value) == 1 and all(end == value for end in ends):
+        # what is nearly 1 is not written as a count
+        one = number(value) + ".00"
+        return [one, f"[{one}, {one}]"] if len(ends) == 2 else [one]
     return list(with_interval(value, *ends)) if len(ends) == 2 else [number(value)]
 
 
@@ -270,15 +274,6 @@ def counted(count: int, thing: str = "photo") -> str:
     ('1 photo', '1,200 photos', '2 images')
     """
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
-def too_few(count: int) -> str:
-    """That so many photos are too few, to which is added what for.
-
-    >>> too_few(1), too_few(2)
-    ('1 photo is too few', '2 photos are too few')
-    """
-    return f"{counted(count)} {'is' if count == 1 else 'are'} too few"
 
 
 def points(lost: float) -> str:

@@ -1,12 +1,13 @@
 """The rows, tests and sentences of a shift, from a table that is written down."""
 
+import re
 from statistics import NormalDist
 from typing import Any
 
 import polars as pl
 import pytest
 
-from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
+from heatproof.commands.shift.summary import answer, choose, folded, paired, shift_rows
 from heatproof.report.words import measured
 
 EXPLAINERS = ("GradCAM()", "LRP()")
@@ -294,4 +295,8 @@ def test_many_curves_begin_with_an_overview_and_have_a_paragraph_each() -> None:
     (own,) = [line for line in said if line.startswith("b, LRP(), PGD(): ")]
     assert own.count("b, LRP(), PGD()") == 1
     assert "has little to do" in own
-    assert "accuracy 100.0%, attacked" in own
+    assert "accuracy 100.0%, attacked" in own.lower()
+    # each sentence begins as one
+    assert not re.search(r"\. [a-z]", own)
+    assert folded(shift_rows(table)) == 8
+    assert folded(shift_rows(table.filter(pl.col("model") == "a", pl.col("explainer") == "LRP()"))) == 0

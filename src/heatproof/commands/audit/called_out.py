@@ -5,7 +5,8 @@ import polars as pl
 
 from heatproof.commands.audit.questions import NUMBERS
 from heatproof.commands.audit.verdict import Check, Thresholds, Verdict, unjudged
-from heatproof.report.words import counted, too_few
+from heatproof.commands.photos import too_few
+from heatproof.report.words import counted
 from heatproof.results.table import LEVEL, Interval
 
 APART = 3.0

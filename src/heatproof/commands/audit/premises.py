@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from heatproof.commands.audit.verdict import FEWEST
-from heatproof.report.words import too_few
+from heatproof.commands.photos import too_few
 
 LEAST_GAIN = 0.02
 """What the witness's order must gain over random, in probability, for the map's share of it to mean anything."""

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from heatproof.commands.evaluate.measure import Evaluate
 from heatproof.commands.evaluate.summary import of_maps
+from heatproof.commands.photos import too_few
 from heatproof.explainers.random_map import RandomMap
 from heatproof.metrics.evaluation import Column, Question
 from heatproof.metrics.randomisation import Randomisation
-from heatproof.report.words import measured, too_few
+from heatproof.report.words import measured
 from heatproof.results.table import FEWEST_IMAGES, Mean, PairedTest, SummaryRow, interval, paired_test
 
 STAYS = 0.5

@@ -17,6 +17,8 @@ BY = ("model", "attack", "epsilon", "explainer")
 CURVE = ("model", "attack", "explainer")
 ONE_BY_ONE = 2
 """Curves up to which each sentence stands alone; of more an overview stands before a paragraph for each."""
+UNFOLDED = 3
+"""Curves up to which a page shows each one's paragraph; of more they are folded below the overview."""
 FEWEST = 5
 """Images whose label stays, and whose label changes, for the two to be compared."""
 SAME = 0.25
@@ -208,8 +210,20 @@ def answer(table: pl.DataFrame, rows: Sequence[ShiftRow], tests: Sequence[ModelT
     ranking = _ranking(rows, tests)
     if len(sentences) <= ONE_BY_ONE:
         return [*(sentence for curve in sentences for sentence in curve), *ranking]
-    joined = [" ".join([first, *(line.split(": ", 1)[1] for line in more)]) for first, *more in sentences]
+    joined = [" ".join([first, *map(_alone, more)]) for first, *more in sentences]
     return [_overview(rows), *ranking, *joined]
+
+
+def folded(rows: Sequence[ShiftRow]) -> int:
+    """How many of the answer's last sentences, one of each curve, a page folds: the overview stands for them."""
+    curves = len({_curve(row) for row in rows if row.attack != CLEAN})
+    return curves if curves > UNFOLDED else 0
+
+
+def _alone(line: str) -> str:
+    """A sentence of a curve without the curve's name before it."""
+    said = line.split(": ", 1)[1]
+    return said[0].upper() + said[1:]
 
 
 def _overview(rows: Sequence[ShiftRow]) -> str:
