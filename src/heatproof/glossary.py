@@ -90,8 +90,8 @@ _ATTACKED = {
     "top1": Term("top-1 accuracy", "The share of photos whose predicted class is the label.", SHARE),
     "top5": Term("top-5 accuracy", "The share of photos whose label is among the five likeliest classes.", SHARE),
     "untouched": Term("untouched", "Photos that the attack left as they were, its gradient being zero."),
-    "empty_both": Term("empty, both", "Photos whose map is empty before and after."),
-    "empty_one": Term("empty, one", "Photos whose map is empty before or after, not both."),
+    "empty_both": Term("no positive part, both", "Photos whose map has nothing positive before and after."),
+    "empty_one": Term("no positive part, one", "Photos whose map has nothing positive before or after, not both."),
 }
 _FOOLED = {
     "fsr": Term("fooling success rate", "The share of photos whose map lies as was wanted.", SHARE),
@@ -213,9 +213,16 @@ _EVALUATED = {
     "turn": Term("turn", "Number of the draw."),
     "level": Term("noise", "How strong it was."),
 }
+_NO_POSITIVE_PART = {
+    "empty": Term("no positive part", "Nothing in the map is positive; under attack, in the attacked photo's."),
+    "empty_clean": Term("no positive part, clean", "Nothing in the map of the photo as it was is positive."),
+}
 OF_VERB: dict[str, dict[str, Term]] = {
     "repair": {"kept": Term("likeness kept", "Of the repaired network's maps to the checkpoint's.", "-1 to 1")},
-    "evaluate": {"randomised": Term("drawn anew", "The block down to which the weights were drawn anew.")},
+    "evaluate": {
+        "randomised": Term("drawn anew", "The block down to which the weights were drawn anew."),
+        "empty": Term("map without order", "The map is zero or equal everywhere; its values are missing."),
+    },
     "defend": {
         "kept": Term(
             "label kept", "The share of attacked photos whose predicted class the attack did not change.", SHARE
@@ -227,13 +234,16 @@ OF_VERB: dict[str, dict[str, Term]] = {
             "attack succeeded",
             "The share of attacks that reached what they were for, of photos that had not reached it before.",
             SHARE,
-        )
+        ),
+        **_NO_POSITIVE_PART,
     },
+    "app": _NO_POSITIVE_PART,
     "demo": {
         "step": Term("step", "What was done."),
         "value": Term("result", "Of the step: a share, a mean move of the maps, or a likeness."),
     },
     "audit": {
+        "empty": Term("map without order", "The map is zero or equal everywhere and could not be judged."),
         "agreement": Term("agreement", "Of the map and what the model loses when squares are covered.", "-1 to 1"),
         "center_distance": Term("centre off the mean", "Of the map, from the mean centre, over the diagonal.", SHARE),
     },

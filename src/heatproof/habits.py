@@ -62,7 +62,7 @@ NOT_NEEDED = {
     "num_classes": "how many classes there are is what the network puts out; names are given as classes=[...]",
     "transform": "how photos come to the network is said by input_size, resize, fit, mean and std",
     "preprocess": "how photos come to the network is said by input_size, resize, fit, mean and std",
-    "quick": "a first look is limit=60, and of an audit budget=37 too",
+    "quick": "a first look is limit=60",
     "open": "the result shows itself in a notebook; result.folder / 'report.html' is its page, with out=...",
 }
 ELSEWHERE_CALLED = {

@@ -19,13 +19,19 @@ Box = tuple[float, float, float, float]
 """Left, top, right and bottom (x1, y1, x2, y2), as shares of the sides of the image that the network sees."""
 
 
-def is_empty(heatmaps: Heatmaps) -> Bool[Tensor, "batch"]:
+def is_empty(heatmaps: Heatmaps, after: Normalisation | None = None) -> Bool[Tensor, "batch"]:
     """True where a map has nothing in it: every value is zero.
+
+    Args:
+        after: ask what this normalisation leaves: by ``max`` and ``sum`` nothing where no value is positive, by
+            ``minmax`` nothing where all values are equal.
 
     >>> is_empty(torch.tensor([[[0.0, 0.0]], [[0.0, 0.1]]]))
     tensor([ True, False])
+    >>> is_empty(torch.tensor([[[-1.0, 0.0]], [[0.0, 0.1]]]), "max")
+    tensor([ True, False])
     """
-    return (heatmaps == 0).flatten(1).all(1)
+    return ((heatmaps if after is None else normalise(heatmaps, after)) == 0).flatten(1).all(1)
 
 
 def normalise(heatmaps: Heatmaps, how: Normalisation = "max") -> Heatmaps:

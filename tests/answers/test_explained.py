@@ -14,6 +14,7 @@ from PIL import Image
 import heatproof as hp
 from heatproof.data.photos import fit, read_photo
 from heatproof.errors import Remark, RunError
+from heatproof.explainers.random_map import RandomMap
 from heatproof.results.reading import read_run
 from networks import photos, small
 
@@ -183,3 +184,21 @@ def test_what_cannot_be_explained_is_named(tmp_path: Path, demo: hp.Classifier) 
         hp.explain(demo, tmp_path / "a.png")
     with pytest.raises(hp.InputError, match=r"shows one explainer, got 2; call it once for each"):
         hp.explain(demo, photos(1), explainer=["gradcam()", "lrp()"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("explainer", "told"), [(hp.EigenCAM(), True), (hp.Smoothed(RandomMap(), n=2), True), (hp.GradCAM(), False)]
+)
+def test_a_map_that_is_the_same_for_every_class_is_said_to_be(explainer, told: bool, demo: hp.Classifier) -> None:
+    photo = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
+    found = explainer(demo, photo, torch.tensor([3, 8]))
+    assert torch.equal(found.heatmaps[0], found.heatmaps[1]) == told
+    assert ("asks no class: its map is the same for every class" in repr(found)) == told
+
+
+def test_an_explanation_is_equal_to_itself_only(demo: hp.Classifier) -> None:
+    photo = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    one, other = (hp.GradCAM()(demo, photo) for _ in range(2))
+    assert one == one != other
+    assert one.shown == one.shown != other.shown
+    assert len({one, other, one.shown, other.shown}) == 4

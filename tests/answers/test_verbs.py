@@ -331,3 +331,39 @@ def test_a_folder_does_not_answer_for_other_photos(tmp_path: Path) -> None:
     assert hp.shift("demo", (images[:3], labels[:3]), **asked).rows == first.rows
     with pytest.raises(hp.RunError, match=r"holds the answer for other photos \(3 of tensors; now 3 are given\)"):
         hp.shift("demo", (images[3:], labels[3:]), **asked)
+
+
+LOOKS: dict[str, Callable[..., Any]] = {
+    "shift": lambda net, data, **more: hp.shift(net, data, epsilon=0.1, explainer="gradcam('0')", **more),
+    "compare": lambda net, data, **more: hp.compare(
+        net, net, data, explainer="gradcam('0')", penalty="center_mass()", **more
+    ),
+    "evaluate": lambda net, data, **more: hp.evaluate(
+        net, data, explainer="gradcam('0')", metric="deletion(steps=2)", **more
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", LOOKS)
+def test_a_first_look_takes_sixty_photos_unless_a_limit_says(verb: str) -> None:
+    data = torch.rand(64, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    network = small(dtype=torch.float32)
+    looked = LOOKS[verb](network, data, quick=True)
+    assert {row["count"] for row in looked.rows} == {60}
+    few = LOOKS[verb](network, data, quick=True, limit=3)
+    assert {row["count"] for row in few.rows} == {3}
+
+
+def test_a_first_look_of_an_audit_asks_least() -> None:
+    quick, told = CALLS["audit"](), hp.audit("demo", "demo", limit=3, quick=True)
+    assert told.rows == quick.rows
+    with pytest.raises(hp.InputError, match="give one of quick and budget"):
+        hp.audit("demo", "demo", limit=3, quick=True, budget=40)
+
+
+@pytest.mark.parametrize("epsilon", ["nan", float("nan"), "-1/255", "inf"])
+def test_an_epsilon_that_is_no_number_is_said_to_be_none(epsilon: Any) -> None:
+    with pytest.raises(
+        hp.HeatproofError, match=r"epsilon must be a number from 0 to 1, in pixel units of \[0, 1\], got"
+    ):
+        hp.shift("demo", "demo", epsilon=epsilon, limit=1)

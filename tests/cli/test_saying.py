@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from tests.command_line import heatproof
 
-from heatproof.cli import console, options
-from heatproof.cli.audit import BUDGET, QUICK
+from heatproof.cli import console
+from heatproof.cli.audit import BUDGET
 from heatproof.commands.audit.covering import FEWEST
 from heatproof.commands.audit.measure import OVERHEAD, Audit
+from heatproof.commands.quick import QUICK_BUDGET, QUICK_PHOTOS
 from heatproof.errors import HeatproofError
 
 EXPLAIN = ["explain", "demo", "--model", "demo", "--limit", "2", "--top", "1", "--explainer", "gradcam()"]
@@ -114,7 +115,7 @@ def test_long_work_is_told_beforehand(
 
 
 def test_quick_is_the_smallest_budget(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert (OVERHEAD + FEWEST, Audit.budget) == (QUICK, BUDGET)
+    assert (OVERHEAD + FEWEST, Audit.budget) == (QUICK_BUDGET, BUDGET)
     words = ["audit", "demo", "demo", "--quick"]
     assert heatproof(*words, "--budget", "40") == 2
     assert "give one of --quick and --budget" in " ".join(capsys.readouterr().err.split())
@@ -179,7 +180,7 @@ def test_a_quick_look_says_so(verb: str, tmp_path: Path, capsys: pytest.CaptureF
     assert heatproof(verb, *words, "--quick", "--out", str(tmp_path / "out")) == 0
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     photos = json.loads((tmp_path / "out/run.json").read_text())["data"]["count"]
-    assert photos == options.QUICK_PHOTOS
+    assert photos == QUICK_PHOTOS
     assert "This is a look at 60 of 400 photos, evenly spread" in summary["answer"][-1]
     assert "2.6 times as wide" in summary["answer"][-1]
     assert summary["answer"][-1] in capsys.readouterr().out

@@ -150,20 +150,40 @@ def test_a_wrong_flag_is_a_sentence(wrong: str, tmp_path: Path, capsys: pytest.C
 def of_map(image: str, target: str, **more: Any) -> dict[str, Any]:
     own = {"image": image, "model": "net", "label": None, "target": target, "target_name": target, "empty": False}
     own |= {"prediction": "cat", "prediction_name": "cat", "confidence": 0.9, "probability": 0.9}
+    own |= {"explainer": "GradCAM()", "maximum": 1.0}
     return {**own, "center_row": 0.5, "center_col": 0.5, **more}
 
 
 def test_what_is_seen_of_few_photos_is_said_of_each_and_of_many_together() -> None:
     dog = of_map("a.png", "dog", probability=0.08, center_row=0.1, center_col=0.9)
-    other = of_map("a.png", "dog", center_row=0.9)  # of a second explainer
-    table = pl.DataFrame(
-        [of_map("a.png", "cat", empty=True), dog, other, of_map("b.png", "cat")], infer_schema_length=None
-    )
+    table = pl.DataFrame([of_map("a.png", "cat", empty=True), dog, of_map("b.png", "cat")])
     first, second = seen(table)
     assert first.startswith("a.png: the network says cat, 90")
-    assert "the map of cat is empty; the map of dog (8" in first
+    assert "; GradCAM(): the map of cat is empty; the map of dog (8" in first
     assert first.endswith("lies at the top right.")
-    assert second.endswith("the map of cat lies in the middle.")
+    assert second.endswith("; GradCAM(): the map of cat lies in the middle.")
     [all_together] = seen(pl.DataFrame([of_map(f"{n}.png", "cat", label="cat", empty=n < 2) for n in range(5)]))
     assert all_together.startswith("5 photos: the network's answers have a probability of 90")
     assert all_together.endswith("and are right on 5 of 5; 2 of 5 maps are empty.")
+
+
+def test_of_several_explainers_each_is_named_with_its_own_map() -> None:
+    rows = [
+        of_map("a.png", "cat"),
+        of_map("a.png", "cat", explainer="LRP()", center_row=0.9),
+        of_map("a.png", "dog", probability=0.1, explainer="LRP()", maximum=-0.5),
+        of_map("a.png", "cat", explainer="GradCAM(counterfactual=True, relu=False)", maximum=0.0),
+    ]
+    [said] = seen(pl.DataFrame(rows))
+    assert said == (
+        "a.png: the network says cat, 90.0%. GradCAM(): the map of cat lies in the middle. LRP(): the map of cat lies "
+        "at the bottom; the map of dog (10.0%) is negative throughout, nothing in it speaks for dog. "
+        "GradCAM(counterfactual=True, relu=False): the map of cat is negative throughout, nothing in it speaks against "
+        "cat."
+    )
+
+
+def test_a_map_that_asks_no_class_is_told_once() -> None:
+    rows = [of_map("a.png", name, explainer="EigenCAM()") for name in ("cat", "dog")]
+    [said] = seen(pl.DataFrame(rows), {"EigenCAM()"})
+    assert said.endswith("; EigenCAM(): the map, the same for every class, lies in the middle.")

@@ -106,8 +106,8 @@ HABITS: dict[str, tuple[Callable[[hp.Classifier], Any], str]] = {
     ),
     "target_layers": (lambda m: hp.GradCAM(target_layers=[of(m)]), "layer here, and takes one module or name: explain"),  # type: ignore[call-arg]
     "a setting that is not needed, misspelt": (
-        lambda m: hp.audit(m, IMAGES, quik=True),  # type: ignore[call-arg]
-        r"hp\.audit has no setting 'quik'; of quick, if that is meant: a first look is limit=60",
+        lambda m: hp.defend(m, IMAGES, quik=True),  # type: ignore[call-arg]
+        r"hp\.defend has no setting 'quik'; of quick, if that is meant: a first look is limit=60",
     ),
     "a setting that is like no other": (
         lambda m: hp.audit(m, IMAGES, zzzz=True),  # type: ignore[call-arg]
@@ -161,7 +161,10 @@ def test_what_the_sentence_says_works(model: hp.Classifier) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("target", [ClassifierOutputTarget(1), [ClassifierOutputTarget(1)], 1.5, [0.5, 1]])
+@pytest.mark.parametrize(
+    "target",
+    [ClassifierOutputTarget(1), [ClassifierOutputTarget(1)], 1.5, [0.5, 1], True, [True], torch.tensor(True)],
+)
 def test_what_is_no_class(target: object, model: hp.Classifier) -> None:
     with pytest.raises(hp.InputError, match=r"a target is a class, by its number or its name, got .*give 281"):
         hp.GradCAM("1")(model, IMAGES, target)  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
 """What the page shows is what explainers, attacks and metrics say when they are called one by one."""
 
 import copy
+import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from heatproof.data.sources import Source
 from heatproof.errors import InputError
 from heatproof.explainers.together import predict
 from heatproof.live.look import Live, Look, Wanted, map_of
+from heatproof.live.wire import Words
 from heatproof.models.classifier import Classifier
 from heatproof.models.loading import load
 from heatproof.report.style import percent
@@ -132,7 +135,7 @@ def test_the_square_that_is_covered(live: Live) -> None:
     assert found.probabilities == pytest.approx(logits.softmax(1)[:, target].tolist(), rel=1e-4)
     assert found.area == pytest.approx(1 / 16)
     # the quarters share out the whole map, and the square stays inside
-    quarters = [live.cover(Wanted(), 0, False, (x, y), 0.5).share for x in (0, 1) for y in (0, 1)]
+    quarters = [live.cover(Wanted(), 0, False, (x, y), 0.5).share or 0 for x in (0, 1) for y in (0, 1)]
     assert sum(quarters) == pytest.approx(1, abs=1e-5)
     assert live.cover(Wanted(), 0, False, (0.3, 0.9), 1).share == pytest.approx(1, abs=1e-5)
     # of the attacked photo it is the attacked photo that is covered
@@ -234,6 +237,7 @@ def test_grey_photos_and_empty_maps(model: Classifier) -> None:
     found = live.cover(Wanted(explainer=hp.GradCAM(counterfactual=True)), 0, False, (0.5, 0.5), 0.5)
     # covering grey by grey changes nothing
     assert found.logits[0] == pytest.approx(found.logits[1], abs=1e-4)
+    assert found.share is not None
     assert 0 <= found.share <= 1
 
 
@@ -263,5 +267,50 @@ def test_of_empty_maps_nobody_says_that_they_hold_still(live: Live) -> None:
         heatmaps = tuple(torch.zeros_like(own) for own in condition.grid.heatmaps)
         return condition._replace(grid=condition.grid._replace(heatmaps=heatmaps))
 
-    told = replace(sight, clean=emptied(sight.clean), attacked=emptied(sight.attacked), nissim=0.0).sentence
+    told = replace(sight, clean=emptied(sight.clean), attacked=emptied(sight.attacked), nissim=math.nan).sentence
     assert told.endswith("both maps are empty, so whether the map moves cannot be told.")
+
+
+@pytest.fixture
+def below(model: Classifier) -> Classifier:
+    """Every map of Grad-CAM without ReLU lies below zero: all weights of the head do."""
+    network = copy.deepcopy(model)
+    head = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        head.weight.copy_(-head.weight.abs() - 0.1)
+    return network
+
+
+def test_of_maps_without_a_positive_part_nothing_is_said_that_nissim_does_not_see(
+    below: Classifier, source: Source
+) -> None:
+    live, signed = Live([below, below], source), hp.GradCAM(relu=False)
+    for wanted in (Wanted(explainer=signed), Wanted(explainer=signed, attack=hp.FGSM(epsilon=16 / 255))):
+        look = live.look(wanted)
+        assert float(map_of(look.sights[0].attacked).max()) <= 0 > float(map_of(look.sights[0].attacked).min())
+        *own, apart = look.sentences
+        assert apart == "How far the two networks' maps are apart cannot be told: nothing in either map is positive."
+        unseen = "nothing in either map is positive, so whether the map moves cannot be told."
+        assert all(said.endswith(unseen) == (wanted.attack.epsilon > 0) for said in own)
+    # with the ReLU the same maps are empty
+    *_, apart = live.look(Wanted()).sentences
+    assert apart == "How far the two networks' maps are apart cannot be told: both maps are empty."
+    assert live.cover(Wanted(explainer=signed), 0, False, (0.5, 0.5), 0.5).share is None
+    # a page reads no NaN
+    words = Words(live)
+    asked = {"photo": 0, "explainer": "GradCAM(relu=False)", "attack": next(iter(words.begin()["attacks"]))}
+    told = words.look(asked | {"epsilon": 8 / 255, "sigma": 0, "copies": 2})
+    assert told["apart"] == [None, None]
+    assert json.loads(json.dumps(told, allow_nan=False))["sights"][0]["nissim"] is None
+
+
+def test_one_of_two_photos_without_a_map_leaves_the_other_told(live: Live) -> None:
+    look = live.look(ATTACKED)
+    two = replace(look, sights=(look.sights[0], look.sights[0]), apart=(math.nan, 0.25))
+    assert two.sentences[-1].endswith("; attacked they are 0.250 apart (NISSIM).")
+    two = replace(two, apart=(0.25, math.nan))
+    assert two.sentences[-1] == (
+        "The two networks' maps of the clean photo are 0.250 apart (NISSIM), attacked cannot be told."
+    )
+    noisy = live.look(Wanted(attack=hp.RandomSign(epsilon=8 / 255)))
+    assert (look.changed, noisy.changed) == ("attacked", "with noise")

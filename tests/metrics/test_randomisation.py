@@ -7,7 +7,7 @@ from torch import nn
 from heatproof.errors import InputError, LayerError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
-from heatproof.metrics.randomisation import Randomisation, blocks_from_the_top, draw_anew
+from heatproof.metrics.randomisation import Randomisation, alike, blocks_from_the_top, draw_anew
 from heatproof.metrics.weight_noise import WeightNoise
 from heatproof.types import Explanation
 from networks import photos, small
@@ -133,3 +133,13 @@ def test_a_layer_that_does_not_run_is_no_block():
             return self.used(x)
 
     assert blocks_from_the_top(Idle().eval(), torch.rand(1, 3, 8, 8)) == ["used.3", "used.0"]
+
+
+def test_of_a_map_that_has_no_order_no_likeness_is_known() -> None:
+    blank, seen = torch.zeros(1, 12, 12), torch.eye(12)[None]
+    assert all(found.isnan().all() for found in alike(blank, blank, (12, 12)))
+    assert all(found.isnan().all() for found in alike(blank, seen, (12, 12)))
+    # that a map became blank is seen
+    *orders, likeness = alike(seen, blank, (12, 12))
+    assert all(found.isnan().all() for found in orders)
+    assert likeness < 0.5

@@ -396,6 +396,17 @@ def test_figures_of_the_same_name_stand_abreast_once(make_run, tmp_path):
     )
 
 
+def test_a_run_says_which_of_its_sentences_are_details(make_run, tmp_path):
+    folder = make_run(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    told = {"answer": ["Over all.", "One by itself.", "Another by itself."], "folded": 2}
+    (folder / "summary.json").write_text(json.dumps(summary | told))
+    page = write_report([folder]).read_text("utf-8")
+    assert "<p>Over all.</p><details><summary>Each of the 2 by itself</summary><p>One by itself.</p>" in page
+    (folder / "summary.json").write_text(json.dumps(summary | told | {"folded": "x"}))
+    assert "Each of the" not in write_report([folder]).read_text("utf-8")
+
+
 def test_the_figure_that_a_run_names_stands_under_the_answer(make_run, tmp_path):
     folder = make_run(tmp_path / "run", images=6, views=0)
     (name,) = (path.stem for path in (folder / "figures").iterdir())

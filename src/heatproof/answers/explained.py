@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from heatproof.answers.result import as_pandas, as_table, html_table
 from heatproof.commands.assurance import assurance, caption, cells_of
 from heatproof.commands.explain import map_numbers
-from heatproof.commands.titles import column_title
+from heatproof.commands.titles import column_title, is_classless
 from heatproof.errors import HeatproofError, InputError
 from heatproof.explainers.cam import CAM, cam_layer
 from heatproof.glossary import heads
@@ -49,7 +49,7 @@ COLUMNS = ("image", "target_name", "probability", "prediction_name", "confidence
 """Those that a notebook shows."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Explained:
     """Heatmaps with the photos they were made of; a notebook shows the picture.
 
@@ -96,6 +96,8 @@ class Explained:
         lines = [f"{image}: {self._said(place)}; {self._scale(place)}" for place, image in enumerate(self.ids[:SHOWN])]
         more = [f"and {len(self.ids) - SHOWN} more"] if len(self.ids) > SHOWN else []
         flat = self.heatmaps[0].numel() == 1
+        if is_classless(self.explainer):
+            more.append(f"{self.explainer!r} asks no class: its map is the same for every class")
         more += ["a map of 1x1 says how much, not where: choose an earlier layer"] if flat else []
         return [*lines, *more]
 

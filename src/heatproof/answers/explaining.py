@@ -27,6 +27,7 @@ from heatproof.models.classifier import Classifier, class_numbers
 from heatproof.models.hardware import Hardware, Precision
 from heatproof.models.layers import layer_name
 from heatproof.processes import Processes
+from heatproof.report.words import counted
 from heatproof.results.run import Run
 from heatproof.shard import Shard
 from heatproof.types import Certified, Classes, Explainer, Explanation, Images, Interval, Layered, WithInterval
@@ -147,7 +148,7 @@ def _images(photos: Any, model: Classifier) -> tuple[list[str], Images]:
         found = list(batches(photos, model.preprocessing, 16))
         if not found:
             reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in photos.skipped[:3])
-            raise InputError(f"none of the {photos.count} photos of {photos.name} could be read; {reasons}")
+            raise InputError(f"none of the {counted(photos.count)} of {photos.name} could be read; {reasons}")
         return [image for batch in found for image in batch.ids], torch.cat([batch.images for batch in found])
     images, names = open_photos_for(model, photos)
     return list(names), images.cpu()

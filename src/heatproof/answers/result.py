@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from heatproof.errors import InputError
-from heatproof.report.words import in_line
+from heatproof.report.words import counted, in_line
 
 if TYPE_CHECKING:
     import pandas  # an optional library
@@ -77,9 +77,9 @@ class Result:
 
     def __repr__(self) -> str:
         """The answer, and what to look at."""
-        more = f"; {len(self.skipped)} photos skipped" if self.skipped else ""
+        more = f"; {counted(len(self.skipped))} skipped" if self.skipped else ""
         where = f"; {self.folder / 'report.html'}" if self.folder else ""
-        return "\n".join([*self.answer, f"({self.verb}: {len(self.rows)} rows in .table{more}{where})"])
+        return "\n".join([*self.answer, f"({self.verb}: {counted(len(self.rows), 'row')} in .table{more}{where})"])
 
     def _repr_html_(self) -> str:
         """For notebooks: the answer, the first rows, what was skipped and where the page lies."""
@@ -87,8 +87,8 @@ class Result:
         parts += [f"<p>{html.escape(sentence)}</p>" for sentence in self.answer[1:]]
         rows = self.summary[self.shown]
         parts.append(html_table(rows[:SHOWN], self.columns or _plain_columns(rows)))
-        notes = [f"{len(rows) - SHOWN} more rows in .summary[{self.shown!r}]"] if len(rows) > SHOWN else []
-        notes += [f"{len(self.skipped)} photos skipped, listed in .skipped"] if self.skipped else []
+        notes = [f"{counted(len(rows) - SHOWN, 'more row')} in .summary[{self.shown!r}]"] if len(rows) > SHOWN else []
+        notes += [f"{counted(len(self.skipped))} skipped, listed in .skipped"] if self.skipped else []
         if self.folder:
             page = html.escape(str(self.folder / "report.html"))
             parts.append(f'<p><a href="{page}">{page}</a></p>')

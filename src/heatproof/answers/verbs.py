@@ -38,6 +38,7 @@ from heatproof.commands.effort import Effort, planned
 from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
 from heatproof.commands.evaluate.run import effort as evaluate_effort
 from heatproof.commands.precision import settle
+from heatproof.commands.quick import QUICK_BUDGET, looking
 from heatproof.commands.shift.budgets import of_attacks
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.commands.shift.run import effort as shift_effort
@@ -67,6 +68,7 @@ def audit(
     baseline: Path | str | None = None,
     budget: int = 180,
     limit: int | None = None,
+    quick: bool = False,
     batch_size: int = 20,
     seed: int = 0,
     device: str = "auto",
@@ -85,6 +87,7 @@ def audit(
         baseline: the run folder of an earlier audit of the same photos.
         budget: forward passes per photo.
         limit: at most so many photos, evenly spread.
+        quick: a first look: the smallest budget that can tell, 37, and 60 photos, unless ``limit`` says.
         out: the run folder, with its page; without it nothing is left on the disk.
         shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
 
@@ -94,6 +97,9 @@ def audit(
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
+    if quick and budget != Audit.budget:
+        raise InputError("quick=True chooses the budget: give one of quick and budget")
+    budget, limit = QUICK_BUDGET if quick else budget, looking(quick, limit)
     own = isinstance(reference, str) and reference == SELF
     claims = [] if reference is None or own else [reference]
     explained = scored(
@@ -159,6 +165,7 @@ def shift(
     wanted: int | str | None = None,
     draws: int = 0,
     limit: int | None = None,
+    quick: bool = False,
     batch_size: int = 16,
     seed: int = 0,
     device: str = "auto",
@@ -180,12 +187,14 @@ def shift(
         wanted: reach this class (``"second"``, each photo's second most likely; a name; a number), with a penalty both.
         draws: with a penalty, for an attacker who knows a noisy explainer: draws of its noise, fresh in every step.
         limit: at most so many photos, evenly spread.
+        quick: a first look: 60 photos, unless ``limit`` says.
         out: the run folder, with its page; without it nothing is left on the disk.
         shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
 
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
+    limit = looking(quick, limit)
     explainers = built(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, explainers, [as_classifier(one) for one in several(model)])
     models = explained.models
@@ -240,6 +249,7 @@ def compare(
     score: Asked | None = None,
     penalty: str | Penalty | Sequence[str | Penalty] | None = None,
     limit: int | None = None,
+    quick: bool = False,
     batch_size: int = 32,
     seed: int = 0,
     device: str = "auto",
@@ -255,12 +265,14 @@ def compare(
         explainer, penalty: what is measured; ``None``: the usual ones, and those of the run folders.
         score: what is explained: a name, a spec or an object, for explainers that name none.
         limit: at most so many photos, evenly spread.
+        quick: a first look: 60 photos, unless ``limit`` says.
         out: the run folder, with its page; without it nothing is left on the disk.
         shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
 
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
+    limit = looking(quick, limit)
     suspects = [as_fooled(one) for one in several(fooled)]
     explainers = built(explainer, catalog.EXPLAINERS, "explainer") or Compare.explainers
     explained = scored(score, explainers, [as_classifier(clean), *(suspect.model for suspect in suspects)], alike=True)
@@ -304,6 +316,7 @@ def evaluate(
     metric: str | Metric | Sequence[str | Metric] | None = None,
     boxes: Boxes | Tensor | NDArray[Any] | Sequence[Any] | None = None,
     limit: int | None = None,
+    quick: bool = False,
     batch_size: int = 16,
     seed: int = 0,
     device: str = "auto",
@@ -320,12 +333,14 @@ def evaluate(
         boxes: of the objects by the image's id, as shares of what the network sees; or an array ``[images, 4]`` or
             ``[images, boxes, 4]``, of whole numbers in pixels of images in memory, else of shares.
         limit: at most so many photos, evenly spread.
+        quick: a first look: 60 photos, unless ``limit`` says.
         out: the run folder, with its page; without it nothing is left on the disk.
         shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
 
     Raises:
         HeatproofError: a model, data or settings that do not fit; the text says the way out.
     """
+    limit = looking(quick, limit)
     explained = scored(score, built(explainer, MEASURED, "explainer"), [as_classifier(model)])
     (evaluated,) = explained.models
     explainers = at_named_layers(explained.explainers, evaluated)

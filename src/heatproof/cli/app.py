@@ -34,6 +34,7 @@ def app(
     from heatproof.live.wire import Words
     from heatproof.models.hardware import Hardware
     from heatproof.processes import own_device
+    from heatproof.report.words import counted
 
     names = [model, *([] if beside is None else [beside])]
     load = options.opening(names, architecture)
@@ -42,7 +43,7 @@ def app(
     source = open_photos(models[0], data, limit=limit, labels_needed=False)
     live = Live(models, source, Hardware(own_device(device)))
     server = Server(Words(live, explainer or []), port, out, typed_command())
-    say(f"{len(source)} photos, {' beside '.join(live.names)}; open this address, and end the page with Ctrl-C:")
+    say(f"{counted(len(source))}, {' beside '.join(live.names)}; open this address, and end the page with Ctrl-C:")
     write(server.url)
     with server:
         server.serve_forever()

@@ -11,6 +11,7 @@ from heatproof.cli import FAILED, GATE, options
 from heatproof.cli.console import foretell, progress, say
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
+from heatproof.commands.quick import QUICK_BUDGET, looking
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ GATES = {"doubtful": ("doubtful", "manipulated"), "manipulated": ("manipulated",
 """The verdicts at which ``--fail-on`` shuts."""
 BUDGET = 180
 """Passes per photo, unless said otherwise."""
-QUICK = 37
-"""Passes per photo: the fewest of which an audit can tell."""
 
 
 @options.grouped
@@ -81,7 +80,7 @@ def audit(
     """Judge whether a model's heatmaps can be trusted: eight checks, a verdict, and the photos that disagree most."""
     _check_flags(work, fail_on, calibrate, thresholds, quick, budget)
     if quick:
-        budget, limit = QUICK, limit or options.QUICK_PHOTOS
+        budget, limit = QUICK_BUDGET, looking(quick, limit)
     from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
     from heatproof.commands.audit.own_reference import SELF
@@ -144,7 +143,8 @@ def audit(
 def _of_what(budget: int, further: int) -> str:
     """What the planned passes are for."""
     repair = f", {further:,} to repair the checkpoint" if further else ""
-    return f"{budget} for each photo{repair}{f'; --quick asks for {QUICK} a photo' if budget > QUICK else ''}"
+    less = f"; --quick asks for {QUICK_BUDGET} a photo" if budget > QUICK_BUDGET else ""
+    return f"{budget} for each photo{repair}{less}"
 
 
 def _check_flags(

@@ -10,6 +10,7 @@ from heatproof.cli import options
 from heatproof.cli.console import foretell, progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
+from heatproof.commands.quick import looking
 
 if TYPE_CHECKING:
     from heatproof.commands.compare.run import Fooled
@@ -53,7 +54,7 @@ def compare(
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
 
-    processes, limit = Processes.here(work.device, work.job), options.looking(quick, limit)
+    processes, limit = Processes.here(work.device, work.job), looking(quick, limit)
     names = [fooled, *(more or [])]
     load = options.opening([clean, *names], architecture)
     suspects = [fooled_as_told(name, load(name)) for name in names]

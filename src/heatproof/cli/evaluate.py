@@ -11,6 +11,7 @@ from heatproof.cli import options
 from heatproof.cli.console import foretell, progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
+from heatproof.commands.quick import looking
 from heatproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def evaluate(
     from heatproof.metrics.localisation import BoxIoU, PointingGame
     from heatproof.processes import Processes
 
-    processes, limit = Processes.here(work.device, work.job), options.looking(quick, limit)
+    processes, limit = Processes.here(work.device, work.job), looking(quick, limit)
     explainers = tuple(spec.build(text, EXPLAINERS, "explainer") for text in explainer or SIDE_BY_SIDE)
     chosen = tuple(spec.build(text, catalog.METRICS, "metric") for text in metric or [])
     explained = scored(score, explainers, [photos(options.opening([model], architecture)(model))])

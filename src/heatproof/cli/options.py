@@ -12,6 +12,7 @@ import typer
 
 from heatproof import catalog, spec
 from heatproof.cli.console import volume
+from heatproof.commands.quick import QUICK_PHOTOS
 from heatproof.errors import SpecError, did_you_mean
 from heatproof.shard import WHOLE, Shard
 
@@ -130,8 +131,6 @@ OtherSettings = Annotated[
     list[str] | None, typer.Option("--set", help="Any other setting of FineTune, key=value.", show_default=False)
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Not needed: the same command always goes on where it stopped.")]
-QUICK_PHOTOS = 60
-"""At most, unless ``--limit`` says otherwise: twice as many as the photos' own spread takes to be known."""
 Quick = Annotated[
     bool,
     typer.Option("--quick", help="A first look: 60 photos, evenly spread, unless --limit says; intervals are wider."),
@@ -307,11 +306,6 @@ def opening(names: Sequence[str | None], architecture: str | None) -> "Callable[
     if architecture is not None and not any(name is not None and is_run(name) for name in names):
         raise SpecError("--architecture says how the network of a run folder is built, and none of the models is one")
     return lambda name: load(name, architecture=architecture if is_run(name) else None)
-
-
-def looking(quick: bool, limit: int | None) -> int | None:
-    """The limit that ``--quick`` means."""
-    return limit or QUICK_PHOTOS if quick else limit
 
 
 def shorter(photos: int, quick: bool) -> str:

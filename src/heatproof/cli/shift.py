@@ -10,6 +10,7 @@ from heatproof.cli import options
 from heatproof.cli.console import foretell, progress
 from heatproof.cli.finish import filling, show
 from heatproof.commands import columns
+from heatproof.commands.quick import looking
 
 if TYPE_CHECKING:  # torch loads slowly
     from heatproof.data.sources import Source
@@ -82,7 +83,7 @@ def shift(
     from heatproof.explainers.cam import GradCAM
     from heatproof.processes import Processes
 
-    processes, limit = Processes.here(work.device, work.job), options.looking(quick, limit)
+    processes, limit = Processes.here(work.device, work.job), looking(quick, limit)
     load = options.opening(model, architecture)
     explainers = [spec.build(text, catalog.EXPLAINERS, "explainer") for text in explainer or []]
     attacks = [spec.build(text, catalog.ATTACKS, "attack") for text in attack or ["fgsm()"]]

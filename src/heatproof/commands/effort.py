@@ -56,7 +56,8 @@ class Effort:
         """``about 6 min, 2,880 passes``."""
         from heatproof.report.words import duration  # which loads polars
 
-        return f"about {duration(self.seconds)}, {self.passes:,.0f} passes{f' ({self.more})' if self.more else ''}"
+        passes = "1 pass" if round(self.passes) == 1 else f"{self.passes:,.0f} passes"
+        return f"about {duration(self.seconds)}, {passes}{f' ({self.more})' if self.more else ''}"
 
 
 NOTHING = Effort(0.0, 0.0)

@@ -24,7 +24,7 @@ from heatproof.commands.assurance import (
 from heatproof.commands.effort import Effort, rehearsal
 from heatproof.commands.record import describe
 from heatproof.commands.shown import Figures, Shown, figure_count, seen, told
-from heatproof.commands.titles import column_title
+from heatproof.commands.titles import column_title, is_classless
 from heatproof.commands.undrawn import MOST, Undrawn, keep
 from heatproof.data.batches import Batch
 from heatproof.data.channels import DARK
@@ -39,6 +39,7 @@ from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
 from heatproof.report.drawing import DrawnBeside
 from heatproof.report.figures import explanation_grid
+from heatproof.report.words import counted
 from heatproof.results.names import figure_names, file_names
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
@@ -217,14 +218,14 @@ def _end(settings: Explain, source: Source, run: Run, shown: Shown) -> dict[str,
     table = run.merge()
     if not table.height:
         run.write_json("summary.json", {"rows": [], "skipped": skipped})
-        raise InputError(f"none of the {source.count} photos of {source.name} could be explained; {_reasons(source)}")
+        raise InputError(f"none of the {counted(source.count)} of {source.name} could be explained; {_reasons(source)}")
     table = shown.end(table)
     run.write_parquet("images.parquet", table)
     measured = ["confidence", "empty", *(column for column in COLUMNS if column in table.columns)]
     summary = {
         "rows": [row.plain() for row in summarise(table, ["model", "explainer"], measured)],
         "answer": [
-            *seen(table),
+            *seen(table, {repr(one) for one in settings.explainers if is_classless(one)}),
             *told(shown.count, table["image"].n_unique(), table["label"].null_count() < table.height),
         ],
         "skipped": skipped,

@@ -113,3 +113,12 @@ def open_photos(
             stacklevel=2,
         )
     return source
+
+
+def too_few(count: int) -> str:
+    """That so many photos are too few, to which is added what for.
+
+    >>> too_few(1), too_few(2)
+    ('1 photo is too few', '2 photos are too few')
+    """
+    return f"{counted(count)} {'is' if count == 1 else 'are'} too few"

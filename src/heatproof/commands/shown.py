@@ -6,7 +6,7 @@ neither maps nor photos stay in memory, and several processes need not know of e
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -150,14 +150,18 @@ def _of(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], schema=kinds)
 
 
-def seen(table: pl.DataFrame) -> list[str]:
-    """What the network says of the photos and where its maps point: each of a few photos, else all together."""
+def seen(table: pl.DataFrame, classless: Collection[str] = ()) -> list[str]:
+    """What the network says of the photos and where its maps point: each of a few photos, else all together.
+
+    Args:
+        classless: explainers whose map is the same for every class.
+    """
     photos = table["image"].n_unique()
     if photos <= NAMED:
         return [
             sentence
             for (image, *_), rows in table.group_by(["image", "model"], maintain_order=True)
-            for sentence in _of_photo(str(image), rows.to_dicts())
+            for sentence in _of_photo(str(image), rows.to_dicts(), classless)
         ]
     first = table.unique(["image", "model"], maintain_order=True)
     mean = percent(float(first["confidence"].to_numpy().mean()))
@@ -170,17 +174,36 @@ def seen(table: pl.DataFrame) -> list[str]:
     return [f"{counted(photos)}: {sure}{named}; {none}."]
 
 
-def _of_photo(image: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The answer, and where the map of each explained class lies by the first explainer that has one."""
+def _of_photo(image: str, rows: Sequence[Mapping[str, Any]], classless: Collection[str]) -> list[str]:
+    """The answer, and where the map of each explained class lies: of several explainers a sentence for each."""
     first = rows[0]
     said = f"{image}: the network says {first['prediction_name']}, {percent(first['confidence'])}"
-    points = list[str]()
-    # of the first explainer
-    for row in reversed({row["target"]: row for row in reversed(rows)}.values()):
-        where = "is empty" if row["empty"] else f"lies {whereabouts(row['center_row'], row['center_col'])}"
-        share = "" if row["target"] == first["prediction"] else f" ({percent(row['probability'])})"
-        points.append(f"the map of {row['target_name']}{share} {where}")
-    return [f"{said}; {'; '.join(points)}."]
+    explainers = list(dict.fromkeys(row["explainer"] for row in rows))
+    pointed = []
+    for explainer in explainers:
+        own = [row for row in rows if row["explainer"] == explainer]
+        if explainer in classless:
+            pointed.append(f"{explainer}: the map, the same for every class, {_where(own[0])}")
+            continue
+        maps = []
+        for row in own:
+            share = "" if row["target"] == first["prediction"] else f" ({percent(row['probability'])})"
+            maps.append(f"the map of {row['target_name']}{share} {_where(row)}")
+        pointed.append(f"{explainer}: {'; '.join(maps)}")
+    if len(pointed) == 1:
+        return [f"{said}; {pointed[0]}."]
+    return [" ".join([f"{said}.", *(f"{one}." for one in pointed)])]
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    """Where a map lies; without a positive part it has no centre."""
+    if row["empty"]:
+        return "is empty"
+    if row["maximum"] <= 0:
+        # a counterfactual map has the other sign
+        way = "against" if "counterfactual=True" in row["explainer"] else "for"
+        return f"is negative throughout, nothing in it speaks {way} {row['target_name']}"
+    return f"lies {whereabouts(row['center_row'], row['center_col'])}"
 
 
 def told(count: int, photos: int, labelled: bool) -> list[str]:

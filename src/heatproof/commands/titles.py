@@ -1,5 +1,7 @@
 """What figures and sentences call an explainer, and where a map points, in words."""
 
+from typing import Protocol, runtime_checkable
+
 from heatproof.explainers.cam import GradCAM
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import at_named_layer, default_layer
@@ -22,6 +24,22 @@ NAMES = {
     "RandomMap": "random map",
 }
 """The field's words for explainers whose class is called otherwise."""
+
+
+@runtime_checkable
+class Classless(Protocol):
+    """An explainer that says whether its map is the same for every class."""
+
+    @property
+    def classless(self) -> bool: ...
+
+
+def is_classless(explainer: Explainer) -> bool:
+    """Whether its map is the same for every class, or those of all that it wraps are."""
+    within = inside(explainer)
+    if within:
+        return all(map(is_classless, within))
+    return isinstance(explainer, Classless) and explainer.classless
 
 
 def column_title(explainer: Explainer, model: Classifier) -> str:

@@ -46,6 +46,7 @@ class AttentionRollout:
     """
 
     signed = False
+    classless = True
 
     def __call__(
         self, model: nn.Module, images: Images, targets: Classes | None = None, *, create_graph: bool = False

@@ -146,6 +146,7 @@ class EigenCAM:
     relu: bool = True
     score: Score = "logit"
     signed = signed_without_relu
+    classless = True
     __call__ = explain_at_layer
 
     def read(self, activation: Map, gradient: Map) -> Heatmaps:

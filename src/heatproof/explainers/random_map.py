@@ -35,6 +35,7 @@ class RandomMap:
     cells: int = 8
     seed: int = 0
     signed = False
+    classless = True
 
     def __post_init__(self) -> None:
         if self.cells < 2:

@@ -50,6 +50,7 @@ function latest(work, failed) {
 }
 
 const percent = (share) => (share >= 0.9995 ? "100%" : share > 0 && share < 0.0005 ? "< 0.1%" : `${(100 * share).toFixed(1)}%`);
+const apart = (nissim) => (nissim === null ? "NISSIM not known" : `NISSIM ${nissim.toFixed(3)}`);
 const epsilon = () => Number(find("epsilon").value) / 255;
 
 function wanted() {
@@ -145,13 +146,13 @@ function missed(text) {
 // A row of pictures for each network, and one for what differs between two.
 function build() {
   const attacked = seen.body.epsilon > 0;
-  const titles = ["clean", "attacked"];
+  const titles = ["clean", seen.changed];
   const rows = seen.sights.map((sight, model) => ({
     title: seen.sights.length > 1 ? sight.model : "",
     panels: sight.conditions.map((one, place) => ({
       model, place, map: one.map, picture: one.picture, answers: one.answers, probability: one.probability,
       shared: sight.conditions.map((other) => other.map), title: titles[place],
-      within: place ? `${budget(seen.body.epsilon)} · NISSIM ${sight.nissim.toFixed(3)}` : "as it is",
+      within: place ? `${budget(seen.body.epsilon)} · ${apart(sight.nissim)}` : "as it is",
     })),
   }));
   if (seen.differences.length) {
@@ -159,7 +160,7 @@ function build() {
       title: `${seen.sights[0].model} minus ${seen.sights[1].model}`,
       panels: seen.differences.map((map, place) => ({
         map, picture: seen.sights[0].conditions[place].picture, shared: seen.differences, answers: [], title: titles[place],
-        within: `NISSIM ${seen.apart[place].toFixed(3)} between the two`,
+        within: `${apart(seen.apart[place])} between the two`,
       })),
     });
   }
@@ -271,7 +272,8 @@ const cover = latest(async (signal, { figure, x, y, side }, now) => {
     ? `stays at ${percent(before)} (its logit ${way} from ${logits})`
     : `${after <= before ? "falls" : "rises"} from ${percent(before)} to ${percent(after)} (logit ${logits})`;
   find("under").textContent = `Without this square, ${now.target} ${told}, and the network answers ` +
-    `${found.answer}. The map puts ${percent(found.share)} of its weight here; an even map would put ${percent(found.area)}.`;
+    `${found.answer}. ` + (found.share === null ? "Nothing in the map is positive."
+      : `The map puts ${percent(found.share)} of its weight here; an even map would put ${percent(found.area)}.`);
 }, (text) => seen && (find("under").textContent = text));
 
 function step(figure, event) {

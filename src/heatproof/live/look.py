@@ -3,11 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any, TypeVar
 
 import torch
 
 from heatproof.attacks.gradient import FGSM
+from heatproof.attacks.noise import RandomSign
 from heatproof.attacks.objectives import Goal, misclassify, move_heatmap
 from heatproof.commands.photos import in_one_way
 from heatproof.commands.shift.measure import CLEAN, Condition, Shift, attack_name, succeeded
@@ -22,7 +24,7 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.occlusion import filling_of, patch_masks
 from heatproof.explainers.together import explain_together, predict
 from heatproof.heatmaps import cells_inside, is_empty, mass, normalise, resize
-from heatproof.metrics.similarity import nissim
+from heatproof.metrics.similarity import known_nissim
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, list_layers, logit_count
@@ -65,7 +67,7 @@ class Sight:
         model: itself.
         classes: the names of its classes, as the page has them: two libraries spell some otherwise.
         clean, attacked: pixels, map and logits; the same where epsilon is 0.
-        nissim: of the two maps, in [0, 1]; 0 is the same map.
+        nissim: of the two maps, in [0, 1]; 0 is the same map, NaN of two without a positive part.
     """
 
     name: str
@@ -95,8 +97,9 @@ class Sight:
         label = f"stays {before} ({percent(sure)}, then {percent(surer)})"
         if after != before:
             label = f"turns from {before} ({percent(sure)}) into {after} ({percent(surer)})"
-        if bool(is_empty(map_of(self.clean)).all() and is_empty(map_of(self.attacked)).all()):
-            return f"{self.name}: the label {label}; both maps are empty, so whether the map moves cannot be told."
+        if isnan(self.nissim):
+            none = describe_none(map_of(self.clean), map_of(self.attacked))
+            return f"{self.name}: the label {label}; {none}, so whether the map moves cannot be told."
         moved = "moves" if self.nissim > MOVED else "hardly moves"
         return f"{self.name}: the label {label}; the map {moved}, NISSIM {self.nissim:.3f}."
 
@@ -112,7 +115,7 @@ class Look:
         sights: of each network.
         differences: the first network's map minus the second's, each over its own largest value: clean, and attacked;
             none of one network.
-        apart: NISSIM between the two networks' maps, clean and attacked.
+        apart: NISSIM between the two networks' maps, clean and attacked; NaN of two without a positive part.
     """
 
     wanted: Wanted
@@ -127,10 +130,28 @@ class Look:
         """What is seen, in words."""
         said = [sight.sentence for sight in self.sights]
         if self.apart:
-            clean, attacked = self.apart
-            also = "" if self.sights[0].attacked is self.sights[0].clean else f", attacked {attacked:.3f}"
-            said.append(f"The two networks' maps of the clean photo are {clean:.3f} apart (NISSIM){also}.")
+            said.append(self._apart)
         return said
+
+    @property
+    def changed(self) -> str:
+        """What became of the photo: attacked, or with noise that nobody aimed."""
+        return "with noise" if isinstance(self.wanted.attack, RandomSign) else "attacked"
+
+    @property
+    def _apart(self) -> str:
+        """How far the two networks' maps are apart, as far as they have a positive part."""
+        clean, attacked = self.apart
+        still = self.sights[0].attacked is self.sights[0].clean
+        if isnan(clean):
+            none = describe_none(*(map_of(sight.clean) for sight in self.sights))
+            if still or isnan(attacked):
+                return f"How far the two networks' maps are apart cannot be told: {none}."
+            also = f"{self.changed} they are {attacked:.3f} apart (NISSIM)"
+            return f"How far the two networks' maps of the clean photo are apart cannot be told: {none}; {also}."
+        then = "cannot be told" if isnan(attacked) else f"{attacked:.3f}"
+        also = "" if still else f", {self.changed} {then}"
+        return f"The two networks' maps of the clean photo are {clean:.3f} apart (NISSIM){also}."
 
     def batch(self, place: int) -> Batch:
         """The photo as data of network number ``place``; where there are two, its name says which."""
@@ -148,7 +169,7 @@ class Covered:
         logits: of the explained class, before and after.
         probabilities: likewise, in [0, 1].
         answer: the likeliest class afterwards.
-        share: of the map's positive part that lies in the square, in [0, 1].
+        share: of the map's positive part that lies in the square, in [0, 1]; ``None`` of a map without one.
         area: of the photo, in [0, 1]: what an even map would put there.
     """
 
@@ -156,7 +177,7 @@ class Covered:
     logits: tuple[float, float]
     probabilities: tuple[float, float]
     answer: str
-    share: float
+    share: float | None
     area: float
 
 
@@ -233,7 +254,7 @@ class Live:
             (float(pair[0][target]), float(pair[1][target])),
             (float(pair[0].softmax(0)[target]), float(pair[1].softmax(0)[target])),
             self.classes[int(logits[0].argmax())],
-            float(mass(heatmap, cells_inside(box, heatmap[0]))),
+            None if bool(is_empty(heatmap, "max")) else float(mass(heatmap, cells_inside(box, heatmap[0]))),
             patch * patch / (rows * cols),
         )
 
@@ -245,14 +266,15 @@ class Live:
         pairs = list(zip(*((map_of(sight.clean), map_of(sight.attacked)) for sight in sights), strict=True))
         signed, size = is_signed(wanted.explainer), self.models[0].input_size
         differences = tuple(_difference(a, b, signed) for a, b in pairs)
-        return Look(wanted, image, label, sights, differences, tuple(float(nissim(a, b, size=size)) for a, b in pairs))
+        apart = tuple(float(known_nissim(a, b, size=size)) for a, b in pairs)
+        return Look(wanted, image, label, sights, differences, apart)
 
     def _sight(self, number: int, wanted: Wanted) -> Sight:
         model, clean = self.models[number], self._clean(number, wanted)
         if wanted.attack.epsilon == 0:
             return Sight(self.names[number], model, self.classes, clean, clean, 0.0)
         attacked = self._once(("attacked", number, wanted), lambda: self._attacked(number, wanted, clean))
-        moved = float(nissim(map_of(clean), map_of(attacked), size=model.input_size))
+        moved = float(known_nissim(map_of(clean), map_of(attacked), size=model.input_size))
         return Sight(self.names[number], model, self.classes, clean, attacked, moved)
 
     def _clean(self, number: int, wanted: Wanted, known: Condition | None = None) -> Condition:
@@ -322,6 +344,12 @@ def shift_of(wanted: Wanted) -> Shift:
 def map_of(condition: Condition) -> Heatmaps:
     """The map that was asked for."""
     return condition.grid.heatmaps[0][:, 0].float()
+
+
+def describe_none(a: Heatmaps, b: Heatmaps) -> str:
+    """Why nothing is known of two maps without a positive part, in words."""
+    empty = bool(is_empty(a).all() and is_empty(b).all())
+    return "both maps are empty" if empty else "nothing in either map is positive"
 
 
 def _has_map(layout: object, shape: tuple[int, ...]) -> bool:

@@ -116,7 +116,8 @@ class Words:
             "target": self.live.classes[look.wanted.target],
             "sights": [_sight(sight, signed) for sight in look.sights],
             "differences": [_map(difference, signed=True) for difference in look.differences],
-            "apart": look.apart,
+            "apart": [_known(value) for value in look.apart],
+            "changed": look.changed,
             "sentences": look.sentences,
         }
 
@@ -169,10 +170,14 @@ def _number(body: Mapping[str, Any], name: str, largest: float) -> float:
     return float(found)
 
 
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 def _sight(sight: Sight, signed: bool) -> dict[str, Any]:
     return {
         "model": sight.name,
-        "nissim": sight.nissim,
+        "nissim": _known(sight.nissim),
         "conditions": [_condition(sight, one, signed) for one in (sight.clean, sight.attacked)],
     }
 

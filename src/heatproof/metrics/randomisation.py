@@ -10,6 +10,7 @@ from heatproof.errors import InputError
 from heatproof.heatmaps import normalise, resize
 from heatproof.metrics.confidence import chosen
 from heatproof.metrics.evaluation import Better, Column, Explained, Finding, Question
+from heatproof.metrics.removal import unordered
 from heatproof.metrics.similarity import WINDOW, spearman, ssim
 from heatproof.models.layers import find_layer, list_layers, network_of
 from heatproof.types import Explainer, Heatmaps, Images, PerImage, Targets, settings
@@ -22,7 +23,8 @@ class Randomised(NamedTuple):
         block: the module that was drawn last.
         spearman: rank correlation of the signed maps; NaN where one is constant.
         spearman_absolute: of the absolute values.
-        ssim: of the absolute values, each map over its maximum, at the size of the images.
+        ssim: of the absolute values, each map over its maximum, at the size of the images; NaN where the map before is
+            constant.
     """
 
     block: str
@@ -100,6 +102,8 @@ class Randomisation:
 def alike(before: Heatmaps, after: Heatmaps, size: tuple[int, int]) -> tuple[PerImage, PerImage, PerImage]:
     """Rank correlation signed and absolute, and SSIM of the absolute maps at ``size`` (at least 11 x 11).
 
+    NaN where a map has no order of cells; for SSIM, which sees also that a map became blank, the map before.
+
     >>> maps = torch.eye(3)[None]
     >>> alike(maps, -2 * maps, (11, 11))
     (tensor([-1.]), tensor([1.]), tensor([1.]))
@@ -107,7 +111,8 @@ def alike(before: Heatmaps, after: Heatmaps, size: tuple[int, int]) -> tuple[Per
     before, after = before.detach().float(), after.detach().float()
     shape = max(size[0], WINDOW), max(size[1], WINDOW)
     large = [resize(normalise(maps.abs(), "max"), shape) for maps in (before, after)]
-    return spearman(before, after), spearman(before.abs(), after.abs()), ssim(*large)
+    alike = ssim(*large).masked_fill(unordered(before.abs(), "most"), torch.nan)
+    return spearman(before, after), spearman(before.abs(), after.abs()), alike
 
 
 def likeness(better: Better, when: str) -> tuple[Column, ...]:

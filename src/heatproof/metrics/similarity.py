@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError
-from heatproof.heatmaps import center_of_mass, normalise, pearson, ranks, resize, topk_mask
+from heatproof.heatmaps import center_of_mass, is_empty, normalise, pearson, ranks, resize, topk_mask
 from heatproof.types import Heatmaps, Images, PerImage
 
 WINDOW, SIGMA = 11, 1.5
@@ -82,7 +82,8 @@ def nissim(
     """Normalised inverted structural similarity: NISSIM = (1 - SSIM) / 2.
 
     Each map is normalised to [0, 1] by itself alone and upsampled bilinearly to ``size``, at least 11 x 11, before
-    SSIM is taken. Two empty maps are the same (0); an empty and a full one follow the formula.
+    SSIM is taken. Two maps of which the normalisation leaves nothing are the same (0; :func:`known_nissim` says NaN);
+    an empty and a full one follow the formula.
 
     **Source** Chakraborty et al. 2022; they name neither the window nor the size nor the normalisation: ours.
     **Range** [0, 1], 0 is the same map.
@@ -106,6 +107,27 @@ def nissim(
     shape = max(rows, WINDOW), max(cols, WINDOW)
     a, b = (resize(normalise(maps, normalisation), shape) for maps in (a, b))
     return ((1 - ssim(a, b)) / 2).clamp(0, 1)
+
+
+def known_nissim(
+    a: Heatmaps,
+    b: Float[Tensor, "batch other_rows other_cols"],
+    *,
+    size: int | tuple[int, int] = 224,
+    normalisation: Literal["max", "minmax"] = "max",
+) -> PerImage:
+    """:func:`nissim`, and NaN where its normalisation leaves nothing of either map: what is not seen may have moved.
+
+    By ``max`` these are pairs of maps in which nothing is positive, whatever lies below zero.
+
+    **Range** [0, 1], 0 is the same map; NaN where it cannot be told.
+
+    >>> below = -torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    >>> known_nissim(below, below.flip(2)), known_nissim(below, below.flip(2), normalisation="minmax").round(decimals=3)
+    (tensor([nan]), tensor([0.4350]))
+    """
+    found = nissim(a, b, size=size, normalisation=normalisation)
+    return found.masked_fill(is_empty(a, normalisation) & is_empty(b, normalisation), torch.nan)
 
 
 def spearman(a: Heatmaps, b: Heatmaps) -> PerImage:

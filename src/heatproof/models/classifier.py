@@ -374,8 +374,10 @@ def class_numbers(model: nn.Module | None, given: Any) -> Tensor:
     Raises:
         InputError: what is no class.
     """
-    if isinstance(given, Tensor | int):
-        return torch.as_tensor(given)
+    if isinstance(given, Tensor) and (given.dtype == torch.bool or given.is_floating_point()):
+        raise _no_class(f"a tensor of {str(given.dtype).removeprefix('torch.')}")
+    if isinstance(given, Tensor):
+        return given
     several = isinstance(given, Iterable) and not isinstance(given, str)
     return torch.tensor([class_number(model, one) for one in given] if several else class_number(model, given))
 
@@ -383,13 +385,12 @@ def class_numbers(model: nn.Module | None, given: Any) -> Tensor:
 def class_number(model: nn.Module | None, name: Any) -> int:
     """The class that is meant by a name, or by any whole number."""
     if not isinstance(name, str):
+        if isinstance(name, bool):  # to Python a whole number
+            raise _no_class("bool")
         try:
             return index(name)
         except TypeError:
-            raise InputError(
-                f"a target is a class, by its number or its name, got {type(name).__name__}; where other libraries "
-                "take ClassifierOutputTarget(281), give 281"
-            ) from None
+            raise _no_class(type(name).__name__) from None
     if isinstance(model, Classifier):
         number = model.class_index(name)
         if said := read_as(name, model.class_name(number), number):
@@ -398,6 +399,13 @@ def class_number(model: nn.Module | None, name: Any) -> int:
     raise InputError(
         f"a class by name needs a model with class names, hp.Classifier(network, ..., classes=[...]); give {name!r} "
         "as a number"
+    )
+
+
+def _no_class(got: str) -> InputError:
+    return InputError(
+        f"a target is a class, by its number or its name, got {got}; where other libraries take "
+        "ClassifierOutputTarget(281), give 281"
     )
 
 

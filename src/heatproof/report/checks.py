@@ -9,6 +9,7 @@ within the run folder, or none). Who writes them knows what is judged; this modu
 from collections.abc import Mapping
 from typing import Any
 
+from heatproof.report.style import with_minus
 from heatproof.report.words import limit, of_check
 from heatproof.results.strict import is_number
 
@@ -28,9 +29,9 @@ def finding(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     grounds = found.get("grounds")
     return {
         "word": found["word"],
-        "sentence": found["sentence"],
+        "sentence": with_minus(found["sentence"]),
         "tone": tone if tone in TONES else "unknown",
-        "grounds": [str(line) for line in grounds] if isinstance(grounds, list) else [],
+        "grounds": [with_minus(str(line)) for line in grounds] if isinstance(grounds, list) else [],
     }
 
 
@@ -51,7 +52,7 @@ def groups(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _check(check: Mapping[str, Any]) -> dict[str, Any]:
     value, low, high = check.get("value"), check.get("low"), check.get("high")
     told = " ".join(of_check(value, low, high)) if is_number(value) else ""
-    texts = {name: str(check.get(name) or "") for name in ("asks", "limits", "reason", "name")}
+    texts = {name: with_minus(str(check.get(name) or "")) for name in ("asks", "limits", "reason", "name")}
     picture = check.get("picture")
     shown = {"value": told, "decides": check.get("decides") is True, "bar": _bar(check)}
     return {**texts, **shown, "picture": picture if isinstance(picture, str) else None}

@@ -5,8 +5,9 @@ and maps, worst images first. What does not fit lies beside it: figures as the P
 ``report-files/``, which a page opened from a disk may read and which run nothing. A content security policy lets run
 only the page's own script, by its hash, and load nothing from a network; texts from files are escaped everywhere.
 
-``summary.json`` may tell the page: ``answer`` (sentences), ``rows``, ``skipped``, ``moved_above`` (the NISSIM from
-which a map counts as moved) and ``worst`` (``{"column", "descending"}``).
+``summary.json`` may tell the page: ``answer`` (sentences), ``folded`` (how many of its last ones are details),
+``rows``, ``skipped``, ``moved_above`` (the NISSIM from which a map counts as moved) and ``worst`` (``{"column",
+"descending"}``).
 """
 
 import base64
@@ -30,7 +31,7 @@ from heatproof.report.checks import finding, groups
 from heatproof.report.overlay import CEILING, FLOOR
 from heatproof.report.payload import CHUNK, read_views, script_json, table_payload, views_style
 from heatproof.report.pictures import embed_figure
-from heatproof.report.style import DIVERGING, SEQUENTIAL, palette
+from heatproof.report.style import DIVERGING, SEQUENTIAL, palette, with_minus
 from heatproof.report.words import (
     asked,
     class_names,
@@ -142,6 +143,8 @@ class _Room:
 def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
     """What the template shows of one run."""
     problems = list(run.problems)
+    said, folded = [with_minus(line) for line in run.answer], run.summary.get("folded")
+    folded = folded if type(folded) is int and 0 < folded < len(said) else 0
     images = run.images
     if images is None and run.views:
         images = pl.DataFrame({"image": [view["image"] for view in read_views(run, []) if view]})
@@ -150,7 +153,8 @@ def _shown(run: RunFiles, label: str, n: int, room: _Room) -> dict[str, Any]:
         "status": run.status,
         "finding": finding(run.summary),
         "checks": groups(run.summary),
-        "answer": run.answer,
+        "answer": said[: len(said) - folded],
+        "folded": said[len(said) - folded :],
         "side_by_side": side_by_side(run),
         "columns": [],
         "table": number_table(rows_not_beside(run), verb=run.command, told=told_columns(run)),

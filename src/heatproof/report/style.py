@@ -6,6 +6,7 @@ not meet. The page's viewer draws with the same colours (:func:`palette`).
 
 import functools
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -237,3 +238,12 @@ def _charmap() -> frozenset[int]:
         path = font_manager.findfont(font_manager.FontProperties(family=family))
         known |= set(font_manager.get_font(path).get_charmap())
     return frozenset(known)
+
+
+def with_minus(text: str) -> str:
+    """A sentence with the minus sign that the page's tables have; specs, dates and options keep their hyphens.
+
+    >>> with_minus("Measured -0.27 (doubtful below -0.17), fgsm(epsilon=-1), 2026-11-28, 1e-05, --limit 3")
+    'Measured −0.27 (doubtful below −0.17), fgsm(epsilon=-1), 2026-11-28, 1e-05, --limit 3'
+    """
+    return re.sub(r"(?<![\w.=-])-(?=\d)", "\N{MINUS SIGN}", text)

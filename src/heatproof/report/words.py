@@ -133,7 +133,7 @@ def details(run: RunFiles) -> list[Entry]:
     if joined := _dicts(_dict(record.get("shards")).get("joined")):
         rows.append(("shards", f"{len(joined)} of {_text(record['shards'].get('count'))} joined", ""))
     if isinstance(record.get("resumed"), list) and record["resumed"]:
-        rows.append(("resumed", f"{len(record['resumed'])} times", ""))
+        rows.append(("resumed", counted(len(record["resumed"]), "time"), ""))
     return rows
 
 
@@ -213,9 +213,13 @@ def of_check(value: float, low: Any = None, high: Any = None) -> list[str]:
     """A number of an audit, with its interval where it has one: at most three decimals, since 1 is much.
 
     >>> of_check(1.8e-17, 1.5e-17, 2e-17), of_check(0.9999991, 0.999999, 1.0), of_check(0.774, 0.718, 0.83)
-    (['0', '[0, 0]'], ['1', '[1, 1]'], ['0.77', '[0.72, 0.83]'])
+    (['0', '[0, 0]'], ['1.00', '[1.00, 1.00]'], ['0.77', '[0.72, 0.83]'])
     """
     value, *ends = (round(end, 3) + 0.0 for end in (value, low, high) if is_number(end))
+    if abs(value) == 1 and all(end == value for end in ends):
+        # what is nearly 1 is not written as a count
+        one = number(value) + ".00"
+        return [one, f"[{one}, {one}]"] if len(ends) == 2 else [one]
     return list(with_interval(value, *ends)) if len(ends) == 2 else [number(value)]
 
 
@@ -357,7 +361,7 @@ def _setting(name: str, value: Any) -> str:
 def _in_short(value: Any) -> str:
     """What a setting too long for the page holds, by the names of its parts."""
     if isinstance(value, dict) and isinstance(value.get("limits"), dict):
-        count = f"limits of {len(value['limits'])} numbers"
+        count = f"limits of {counted(len(value['limits']), 'number')}"
         known = _dict(value.get("provenance"))
         parts = [count, *(str(known[name]) for name in ("explainer", "date") if isinstance(known.get(name), str))]
         return f"{', '.join(parts)}; in full in run.json"

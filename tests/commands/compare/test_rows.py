@@ -1,6 +1,6 @@
 """What a comparison says of two models, when maps and answers are written down."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 import pytest
@@ -168,6 +168,16 @@ def test_a_model_is_judged_by_the_penalty_it_was_fooled_with() -> None:
     assert rows[0].fooled == "GradCAM()"
 
 
+def test_of_maps_below_zero_nothing_is_known_of_what_takes_their_positive_part() -> None:
+    clean, other = (classifier(answers((0,)), -maps[None] - 0.1) for maps in (LOOK, CORNER))
+    penalties = [Location(mask="corner"), Location(mask="corner", normalisation="absmax")]
+    dropped, signed = compared(clean, other, "one", batch([0]), [Known()], penalties)
+    assert (dropped["nissim"], dropped["fooled"], dropped["test_loss"]) == (None, None, None)
+    assert dropped["spearman"] == pytest.approx(-0.7746, abs=1e-4)
+    assert (signed["nissim"], signed["empty_clean"], signed["flat_clean"]) == (None, False, False)
+    assert signed["fooled"] is not None
+
+
 def summary_row(
     rate: float | None, nissim: float | None = None, count: int = 20, *, flat: float = 0.0, **by: str
 ) -> SummaryRow:
@@ -182,6 +192,7 @@ def summary_row(
     return SummaryRow(about, count, count, means)
 
 
+SAME_ANSWERS = "The predictions are the same on 20 of 20 photos."
 ASKED = "one: do the heatmaps still show the same? "
 
 
@@ -202,6 +213,25 @@ def test_an_answer_begins_with_yes_or_no_and_says_the_lie_in_words() -> None:
     # hardly a lie, and another map
     (said,) = answer([summary_row(0.1, 0.3)], {}, [Location()])
     assert said.startswith(f"{ASKED}no: 2 of 20 heatmaps")
+
+
+def test_maps_below_zero_are_not_said_to_be_those_of_the_clean_network() -> None:
+    row = summary_row(None)
+    row = replace(
+        row, means={**row.means, "nissim": Mean(None, None, None, 20), "spearman": Mean(0.971, None, None, 0)}
+    )
+    assert answer([row], {}) == [
+        f"one: whether the heatmaps still show the same cannot be told. {SAME_ANSWERS}",
+        (
+            "one: nothing in the maps of GradCAM() is positive on 20 of 20 photos, before and after: how far they "
+            "moved cannot be told by NISSIM, which drops what lies below zero, and whether they lie cannot be told "
+            "either; their rank correlation is 0.971."
+        ),
+    ]
+    # the positive part stayed, and what lies below zero did not
+    row = summary_row(0.0, 0.0)
+    [said] = answer([replace(row, means={**row.means, "spearman": Mean(0.9, None, None, 0)})], {})
+    assert said.endswith("NISSIM of GradCAM() 0. The predictions are the same on 20 of 20 photos.")
 
 
 def test_where_no_map_lies_none_of_the_lies_is_named_first() -> None:

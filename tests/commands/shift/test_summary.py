@@ -1,12 +1,13 @@
 """The rows, tests and sentences of a shift, from a table that is written down."""
 
+import re
 from statistics import NormalDist
 from typing import Any
 
 import polars as pl
 import pytest
 
-from heatproof.commands.shift.summary import answer, choose, paired, shift_rows
+from heatproof.commands.shift.summary import answer, choose, folded, paired, shift_rows
 from heatproof.report.words import measured
 
 EXPLAINERS = ("GradCAM()", "LRP()")
@@ -216,17 +217,17 @@ def test_where_no_map_has_mass_nothing_is_said_of_the_object() -> None:
     table = pl.DataFrame([row(str(i), level, on_object=None) for level in (0.0, 0.1) for i in range(2)])
     table = table.with_columns(pl.col("on_object").cast(pl.Float64))
     told = answer(table, shift_rows(table), [])
-    assert not [line for line in told if "mass" in line or "empty map" in line]
+    assert not [line for line in told if "mass" in line or "positive part" in line]
     assert any("accuracy 100.0%, attacked 100.0% at 0.1" in line for line in told)
 
 
-def test_empty_maps_are_said_to_tell_nothing_and_not_to_stay() -> None:
+def test_maps_without_a_positive_part_are_said_to_tell_nothing_and_not_to_stay() -> None:
     nothing: dict[str, Any] = {"nissim": None, "on_object": None, "empty": True, "empty_clean": True}
     table = pl.DataFrame([row(str(i), level, **nothing) for level in (0.0, 0.1) for i in range(12)])
     said = answer(table, shift_rows(table), [])
     assert said[0] == (
-        "net, GradCAM(), FGSM(): at epsilon 0.1 12 of 12 maps are empty, and were before the attack: nothing can be "
-        "said of whether they move."
+        "net, GradCAM(), FGSM(): at epsilon 0.1 12 of 12 maps have no positive part, and had none before the attack: "
+        "nothing can be said of whether they move."
     )
     assert not [line for line in said if "MOD" in line or "\N{EN DASH}" in line or "same" in line]
     assert shift_rows(table)[1].means["mod"].value is None
@@ -237,7 +238,10 @@ def test_maps_that_the_attack_emptied_are_counted_where_no_mass_is_left() -> Non
     gone = [row(str(i), 0.1, nissim=0.4, on_object=None, empty=True) for i in range(4)]
     table = pl.DataFrame([*(row(str(i)) for i in range(4)), *gone])
     said = answer(table, shift_rows(table), [])
-    assert "net, GradCAM(), FGSM(): at epsilon 0.1 4 of 4 images have an empty map, which is nowhere." in said
+    assert (
+        "net, GradCAM(), FGSM(): at epsilon 0.1 4 of 4 images have a map without a positive part, which is nowhere."
+        in said
+    )
 
 
 def test_each_explainer_is_told_against_its_own_clean_maps() -> None:
@@ -291,4 +295,8 @@ def test_many_curves_begin_with_an_overview_and_have_a_paragraph_each() -> None:
     (own,) = [line for line in said if line.startswith("b, LRP(), PGD(): ")]
     assert own.count("b, LRP(), PGD()") == 1
     assert "has little to do" in own
-    assert "accuracy 100.0%, attacked" in own
+    assert "accuracy 100.0%, attacked" in own.lower()
+    # each sentence begins as one
+    assert not re.search(r"\. [a-z]", own)
+    assert folded(shift_rows(table)) == 8
+    assert folded(shift_rows(table.filter(pl.col("model") == "a", pl.col("explainer") == "LRP()"))) == 0

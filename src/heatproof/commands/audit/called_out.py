@@ -5,6 +5,7 @@ import polars as pl
 
 from heatproof.commands.audit.questions import NUMBERS
 from heatproof.commands.audit.verdict import Check, Thresholds, Verdict, unjudged
+from heatproof.commands.photos import too_few
 from heatproof.report.words import counted
 from heatproof.results.table import LEVEL, Interval
 
@@ -51,7 +52,7 @@ def judge_called_out(table: pl.DataFrame, thresholds: Thresholds, why_not: str =
     limit, trusts = own_threshold(table), table["trust"].cast(pl.Float64).to_list()
     known = [trust for trust in trusts if trust is not None]
     if limit is None:
-        return unjudged(name, _unknown(), why_not or f"{len(known)} photos are too few to know their spread")
+        return unjudged(name, _unknown(), why_not or f"{too_few(len(known))} to know their spread")
     count = sum(trust < limit for trust in known)
     found = proportion(count, len(known))
     if why_not:

@@ -1,4 +1,4 @@
-"""The pictures of an audit: where map and witness disagree most, and the mosaics of a possible swap."""
+"""The pictures of an audit: the photos of lowest trust, and the mosaics of a possible swap."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -15,6 +15,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.report.figures import Panel, gallery
 from heatproof.report.style import percent
+from heatproof.report.words import counted
 from heatproof.results.run import Run
 from heatproof.results.viewer import View, add_view
 from heatproof.types import is_signed
@@ -30,7 +31,7 @@ def show_disagreement(
     images: Sequence[str],
     hardware: Hardware = Hardware(),
 ) -> None:
-    """The photos that disagree most, with map, losses and the square that tells most: a figure, and more to view."""
+    """The photos of lowest trust, with map, losses and the square that tells most: a figure, and more to view."""
     # of the whole data, only what is drawn: a row as a dict takes two kilobytes
     wanted = set(images)
     positions = {image: place for place, image in enumerate(source.ids) if image in wanted}
@@ -49,7 +50,7 @@ def show_disagreement(
             panels.append(
                 [
                     Panel(photo, caption=f"{image}: {name}, {percent(told.before)}", cells=square),
-                    Panel(photo, heatmap.numpy(), signed, _of_map(told, row["agreement"]), square),
+                    Panel(photo, heatmap.numpy(), signed, _of_map(told, row["trust"]), square),
                     Panel(photo, told.losses.numpy(), True, _of_losses(told), square),
                     Panel(told.covered.permute(1, 2, 0).numpy(), caption=_of_covered(model, told, row["target"])),
                 ]
@@ -73,14 +74,25 @@ def show_disagreement(
                 "logits that the class's lead loses, the square covered around each place",
                 "the square covered",
             ),
-            title="The photos that disagree most, and the square that the model needs most and the map shows least"
-            if changes
-            else "The photos that disagree most; no square that their maps leave out changes these answers by itself",
+            title=title_of(changes, len(panels)),
         )
 
 
-def _of_map(told: Telling, agreement: float) -> str:
-    return f"{percent(told.shown)} of the map is in the square; agreement with the witness {agreement:.2f}"
+def title_of(changes: int, shown: int) -> str:
+    """What is seen of the photos that are shown: of how many covering the square changes the answer.
+
+    >>> title_of(2, 4)
+    'The photos of lowest trust: covering the square that tells most against the map changes 2 of 4 answers'
+    """
+    if not changes:
+        return "The photos of lowest trust: no square that their maps leave out changes these answers by itself"
+    answers = f"{changes} of {counted(shown, 'answer')}"
+    return f"The photos of lowest trust: covering the square that tells most against the map changes {answers}"
+
+
+def _of_map(told: Telling, trust: float | None) -> str:
+    known = "" if trust is None else f"; trust {trust:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{percent(told.shown)} of the map is in the square{known}"
 
 
 def _of_losses(told: Telling) -> str:

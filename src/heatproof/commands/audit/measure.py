@@ -26,7 +26,7 @@ from heatproof.heatmaps import center_of_mass, is_empty, mass, normalise, pearso
 from heatproof.manipulation.masks import frame
 from heatproof.metrics.randomisation import Randomisation
 from heatproof.metrics.removal import unordered
-from heatproof.metrics.similarity import nissim
+from heatproof.metrics.similarity import known_nissim
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.types import Explainer, Explanation, Heatmaps, Images, PerImage, Targets, settings
@@ -169,14 +169,15 @@ def _measure(
 def on_frame(heatmaps: Heatmaps) -> PerImage:
     """The share of each map on Heo et al.'s frame (:func:`heatproof.manipulation.masks.frame`).
 
-    **Range** [0, 1]; NaN where a map of fewer than 3 x 3 cells has no inside.
+    **Range** [0, 1]; NaN where a map of fewer than 3 x 3 cells has no inside, and where nothing in it is positive.
 
     >>> on_frame(torch.ones(1, 4, 3))
     tensor([0.8333])
     """
     if min(heatmaps.shape[1:]) < 3:
         return heatmaps.new_full((len(heatmaps),), torch.nan)
-    return mass(heatmaps, frame(*heatmaps.shape[1:]).to(heatmaps))
+    share = mass(heatmaps, frame(*heatmaps.shape[1:]).to(heatmaps))
+    return share.masked_fill(is_empty(heatmaps, "max"), torch.nan)
 
 
 def _asked_maps(explainer: Explainer, draft: Explainer) -> dict[str, Explainer]:
@@ -215,7 +216,7 @@ def _asked(answers: Answers, targets: Targets) -> tuple[tuple[Tensor, Tensor], t
 def _attacked(
     settings: Audit, explainer: Explainer, model: Classifier, images: Images, heatmaps: Heatmaps, targets: Targets
 ) -> dict[str, PerImage]:
-    """NISSIM of the maps of the same class before and after; NaN where the answer changed."""
+    """NISSIM of the maps of the same class before and after; NaN where the answer changed or no map is positive."""
     objective = misclassify(model, targets)
     size = (images.shape[2], images.shape[3])
     found = {}
@@ -224,7 +225,7 @@ def _attacked(
         ("fgsm", FGSM(settings.epsilon)),
     ):
         after = explainer(model, attack(objective, images), targets)
-        moved = nissim(heatmaps, after.heatmaps.detach().float(), size=size)
+        moved = known_nissim(heatmaps, after.heatmaps.detach().float(), size=size)
         found[name] = moved.masked_fill(after.logits.argmax(1) != targets, torch.nan)
     return found
 
@@ -267,14 +268,14 @@ def _units(heatmaps: Heatmaps) -> tuple[Float[Tensor, "batch cells"], Bool[Tenso
 
 
 def center_distances(heatmaps: Maps) -> PerImage:
-    """How far each map's centre of mass lies from the mean centre, over the diagonal of the grid; NaN for empty maps.
+    """How far each map's centre of mass lies from the mean centre, over the diagonal of the grid; NaN without mass.
 
     **Range** [0, 1); 0 for all: the centre does not move.
     """
     centers, known, sides = [], [], [1, 1]
     for part in in_parts(heatmaps):
         centers.append(center_of_mass(part))
-        known.append(~is_empty(part))
+        known.append(~is_empty(part, "max"))
         sides = part.shape[1:]
     centers, known = torch.cat(centers), torch.cat(known)
     away = (centers - centers[known].mean(0)).norm(dim=1) / sum(side**2 for side in sides) ** 0.5

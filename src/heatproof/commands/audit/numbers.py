@@ -1,6 +1,7 @@
 """The numbers of an audit: from the table and the tensors to the values whose means are judged."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
@@ -32,10 +33,13 @@ from heatproof.commands.audit.verdict import (
 )
 from heatproof.explainers.together import LayerExplainer
 from heatproof.models.classifier import Classifier
+from heatproof.report.words import counted
 from heatproof.results.table import interval
 
 CLASSES_APART = 5
 """Classes without which the map of a logit's lead over the others is not the logit's."""
+STAYED = dict.fromkeys(("noise", "fgsm"), ", whose answer stayed")
+"""Which photos they are that a number is known on."""
 PHOTOS_OF_PLACES = 30
 """Photos without which a place can be missing in the maps by chance."""
 
@@ -178,7 +182,22 @@ def checks_of(
             checks.append(judge(name, own, thresholds, why.get(name, "")))
             if name == "faithfulness":
                 checks[-1] = with_share(checks[-1], share)
-    return checks
+    return [_of_some(check, table) for check in checks]
+
+
+def _of_some(check: Check, table: pl.DataFrame) -> Check:
+    """The check with the photos that it rests on, where these are not all."""
+    count = _known_of(check.number, table)
+    if check.verdict == "not applicable" or count is None or count == table.height:
+        return check
+    return replace(check, reason=f"{check.reason} On {count} of {counted(table.height)}{STAYED.get(check.number, '')}.")
+
+
+def _known_of(number: str, table: pl.DataFrame) -> int | None:
+    """The photos on which a number of single photos is known."""
+    if number in COUNTED or number not in table.columns:
+        return None
+    return len(known(table[number].to_list()))
 
 
 def _on_a_grid(settings: Audit, model: Classifier) -> bool:
@@ -212,6 +231,11 @@ def _why_not(
         why["hidden_place"] = (
             f"of as few as {table.height} photos some place is always left out by chance; give {PHOTOS_OF_PLACES}"
         )
+    for name in NUMBERS:
+        count = _known_of(name, table)
+        if count is not None and 0 < count < FEWEST <= table.height:
+            on = f"on {count} of {counted(table.height)}{STAYED.get(name, '')}"
+            why[name] = f"it is known {on} only; it takes {FEWEST}"
     if "self_spearman" not in table.columns:
         stuck = "no step of the repair came closer to the witness at what accuracy it may cost"
         why |= dict.fromkeys(("self_spearman", "self_worst_class"), stuck)

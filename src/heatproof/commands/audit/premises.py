@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from heatproof.commands.audit.verdict import FEWEST
+from heatproof.commands.photos import too_few
 
 LEAST_GAIN = 0.02
 """What the witness's order must gain over random, in probability, for the map's share of it to mean anything."""
@@ -54,7 +55,7 @@ def unmet(table: pl.DataFrame, skipped: int = 0) -> list[str]:
     """
     count, found = table.height, []
     if count < FEWEST:
-        return [f"{count} photos are too few to tell"]
+        return [f"{too_few(count)} to tell"]
     if skipped > count:
         found.append(f"{skipped} of {skipped + count} photos could not be read, and nobody chose which were left")
     if 2 * int(table["empty"].sum()) > count:

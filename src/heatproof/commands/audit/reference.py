@@ -16,7 +16,7 @@ from heatproof.explainers.together import explain_together
 from heatproof.heatmaps import pearson, resize
 from heatproof.manipulation.penalties import CenterMass, Location, TopK
 from heatproof.metrics.fooling import is_fooled
-from heatproof.metrics.similarity import nissim, spearman
+from heatproof.metrics.similarity import known_nissim, spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.types import Explainer
@@ -105,7 +105,7 @@ def beside(
     columns: dict[str, Tensor] = {
         "agrees": one.logits.argmax(1) == other.logits.argmax(1),
         f"{name}_spearman": spearman(first, theirs),
-        f"{name}_nissim": nissim(first, theirs, size=model.input_size),
+        f"{name}_nissim": known_nissim(first, theirs, size=model.input_size),
     }
     for lie, penalty in PENALTIES.items():
         columns[f"fooled_{lie}"] = is_fooled(penalty.test_loss(first, theirs), penalty.success)

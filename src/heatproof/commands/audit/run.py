@@ -42,6 +42,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
+from heatproof.report.words import counted
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.strict import read_images
@@ -110,7 +111,7 @@ def run_audit(
         return {}
     table = run.merge(("image",))
     if not table.height:
-        raise InputError(f"none of the {source.count} photos of {source.name} could be read")
+        raise InputError(f"none of the {counted(source.count)} of {source.name} could be read")
     table = placed(table)
     check_table(run.folder / "parts", table, "delete it and give the same command again")
     with counting(model) as passes:

@@ -46,7 +46,8 @@ def outside(settings: Audit, model: Classifier, thresholds: Thresholds) -> Outsi
     side = max(model.input_shape)
     near = sum(count for size, count in sizes.items() if 1 / NEAR_SIZE <= side / size <= NEAR_SIZE)
     if sizes and near < CALIBRATING:
-        apart.append(f"the photos have {side} pixels a side")
+        few = f", of which size {counted(near, 'network')} {'is' if near == 1 else 'are'} too few" if near else ""
+        apart.append(f"the photos have {side} pixels a side{few}")
     layouts, own = known.get("layouts"), layout_read(settings.explainer, model)
     if isinstance(layouts, list) and own is not None and own not in layouts:
         apart.append(f"the maps are read from {OF_LAYOUT.get(own, own)}")

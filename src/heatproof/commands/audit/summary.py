@@ -30,7 +30,7 @@ from heatproof.commands.audit.verdict import (
 from heatproof.commands.passes import Passes
 from heatproof.errors import InputError, RunError
 from heatproof.metrics.shift import mod
-from heatproof.metrics.similarity import nissim
+from heatproof.metrics.similarity import known_nissim
 from heatproof.models.classifier import Classifier
 from heatproof.report.words import counted
 from heatproof.results.strict import read_maps
@@ -61,13 +61,14 @@ class Drift:
     """How far maps moved since an earlier audit.
 
     Attributes:
-        mod: the mean NISSIM of the maps of the same photos, with its 95% interval from ``mod_low`` to ``mod_high``.
-        count: of the photos in both.
+        mod: the mean NISSIM of the maps of the same photos, with its 95% interval from ``mod_low`` to ``mod_high``;
+            ``None`` where nothing in them is positive.
+        count: of the photos in both whose maps can be compared.
     """
 
-    mod: float
-    mod_low: float
-    mod_high: float
+    mod: float | None
+    mod_low: float | None
+    mod_high: float | None
     count: int
 
 
@@ -169,9 +170,12 @@ def drift_between(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor], siz
     common = sorted(maps.keys() & earlier.keys())
     if not common:
         raise InputError("the baseline has none of these photos; audit both checkpoints on the same data")
-    pairs = torch.cat([nissim(maps[image][None], earlier[image][None], size=size) for image in common])
+    pairs = torch.cat([known_nissim(maps[image][None], earlier[image][None], size=size) for image in common])
+    pairs = pairs[~pairs.isnan()]
+    if not len(pairs):
+        return Drift(None, None, None, 0)
     found = interval(pairs.tolist())
-    return Drift(float(mod(pairs)), found.low, found.high, len(common))
+    return Drift(float(mod(pairs)), found.low, found.high, len(pairs))
 
 
 def answer(settings: Audit, model: Classifier, table: pl.DataFrame, summary: AuditSummary) -> list[str]:
@@ -266,6 +270,8 @@ def _beside_others(summary: AuditSummary) -> list[str]:
         known = ", ".join(f"{name} {rate:.0%}" for name, rate in found.rates.items())
         lines.append(f"Same predictions as the reference on {found.agreement:.0%}; fooling success rates: {known}.")
         lines.append(describe_moves(found.layers))
-    if (drift := summary.drift) is not None:
+    if (drift := summary.drift) is not None and drift.mod is None:
+        lines.append("How far maps moved since the baseline cannot be told: nothing in them is positive.")
+    elif drift is not None:
         lines.append(f"Since the baseline the maps of {counted(drift.count)} moved by a MOD of {drift.mod:.3f}.")
     return lines

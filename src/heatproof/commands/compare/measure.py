@@ -14,11 +14,11 @@ from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.heatmaps import is_empty
 from heatproof.manipulation.backdoor import Backdoor
-from heatproof.manipulation.penalties import CenterMass, Location, TopK
+from heatproof.manipulation.penalties import CenterMass, Location, TopK, on_signed_maps
 from heatproof.metrics.fooling import is_fooled
 from heatproof.metrics.prediction import agreement, top_k_correct
 from heatproof.metrics.removal import unordered
-from heatproof.metrics.similarity import nissim, spearman
+from heatproof.metrics.similarity import known_nissim, spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.training.clean_model import repeated
@@ -99,11 +99,14 @@ def compared(
             before, after = explainer(clean, images, targets), explainer(fooled, images, targets)
         maps, lying = before.heatmaps.detach().float(), after.heatmaps.detach().float()
         flat, lying_flat = (unordered(one, "most") for one in (maps, lying))
+        unseen = is_empty(maps, "max") & is_empty(lying, "max")
         shared = {
             **_predictions(before.logits.detach().float(), after.logits.detach().float(), labels),
             "spearman": _listed(spearman(lying, maps)),
             # two maps that show no place are as alike as two blank sheets
-            "nissim": _listed(nissim(lying, maps, size=clean.input_size).masked_fill(flat & lying_flat, torch.nan)),
+            "nissim": _listed(
+                known_nissim(lying, maps, size=clean.input_size).masked_fill(flat & lying_flat, torch.nan)
+            ),
             "empty_clean": is_empty(maps).tolist(),
             "empty_fooled": is_empty(lying).tolist(),
             "flat_clean": flat.tolist(),
@@ -117,7 +120,7 @@ def compared(
                 losses = test.test_loss(lying, maps)
                 fooling = is_fooled(losses, test.success)
             # a map that shows no place in either model tells neither the truth nor a lie
-            untold = (flat & lying_flat).tolist()
+            untold = ((flat & lying_flat) | (unseen & _takes_positive_part(penalty))).tolist()
             column = {
                 **shared,
                 "test_loss": [None if none else loss for none, loss in zip(untold, _listed(losses), strict=True)],
@@ -136,6 +139,12 @@ def compared(
                 for i, image in enumerate(ids)
             ]
     return rows
+
+
+def _takes_positive_part(penalty: Penalty) -> bool:
+    """Whether a penalty drops what lies below zero; one without a normalisation decides for itself."""
+    signed = on_signed_maps(penalty)
+    return signed is not None and signed != penalty
 
 
 def _awake(

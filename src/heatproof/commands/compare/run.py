@@ -20,6 +20,7 @@ from heatproof.manipulation.swap import swapped_classes
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
+from heatproof.report.words import counted
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.table import SummaryRow, summarise
@@ -63,7 +64,7 @@ def run_compare(
     skipped = all_skipped(run, source)
     table = run.merge((*SORT,))
     if not table.height:
-        raise InputError(f"none of the {source.count} photos of {source.name} can be read")
+        raise InputError(f"none of the {counted(source.count)} of {source.name} can be read")
     told = {name: entry.penalty for name, entry in zip(names, fooled, strict=True) if entry.penalty is not None}
     rows = _ordered(summarise(table, ["model", "penalty", "explainer"], METRICS), settings, names, told)
     transfers = transfer_rows(table, fooled, names)

@@ -112,7 +112,7 @@ def answer(rows: Sequence[SummaryRow], told: Mapping[str, Penalty], asked: Seque
     sentences = []
     for model in dict.fromkeys(row.by["model"] for row in rows):
         every = [row for row in rows if row.by["model"] == model]
-        blank = list(dict.fromkeys(row.by["explainer"] for row in every if _is_flat(row)))
+        blank = list(dict.fromkeys(row.by["explainer"] for row in every if _is_flat(row) or _is_unseen(row)))
         # of an explainer that shows no place nothing can be said, unless there is no other
         rated = [row for row in every if row.means["fsr"].value is not None]
         mine = [row for row in rated if row.by["explainer"] not in blank] or rated
@@ -179,11 +179,13 @@ def _nothing(model: str, rows: Sequence[SummaryRow]) -> str:
     known = counted(rows[0].count - rows[0].means["fsr"].missing)
     said = f"no heatmap of {known} lies as {asked} want (95% interval: {upper:.0%} at most)"
     verdict = "no, though of the lies asked for none is told" if _any_moved(moved.values(), MOVED) else "yes"
+    verdict = verdict if any(mean.value is not None for mean in moved.values()) else "cannot be told"
     told = f"{model}: do the heatmaps still show the same? {verdict}: {said}"
-    if agreement == 1 and not _any_moved(moved.values(), 0):
+    if agreement == 1 and verdict == "yes" and not _any_moved(moved.values(), 0) and all(map(_same_order, rows)):
         return f"{told}; maps and predictions are those of the clean network."
     apart = ", ".join(f"{explainer} {measured(mean)}" for explainer, mean in moved.items() if mean.value is not None)
-    return f"{told}; the maps moved by a mean NISSIM of {apart}. {kept(*rows)}"
+    far = f"the maps moved by a mean NISSIM of {apart}" if apart else "how far the maps moved is not known"
+    return f"{told}; {far}. {kept(*rows)}"
 
 
 def _any_moved(means: Iterable[Mean], above: float) -> bool:
@@ -196,7 +198,26 @@ def _is_flat(row: SummaryRow) -> bool:
     return min(flat) > 0.5
 
 
+def _is_unseen(row: SummaryRow) -> bool:
+    """Whether on most photos NISSIM, which drops what lies below zero, sees nothing of either map."""
+    return 2 * row.means.get("nissim", UNKNOWN).missing > row.rows
+
+
+def _same_order(row: SummaryRow) -> bool:
+    """Whether no rank correlation says that the maps differ: it also sees what lies below zero."""
+    likeness = row.means.get("spearman", UNKNOWN).value
+    return likeness is None or likeness > 1 - 1e-6
+
+
 def _blank(model: str, row: SummaryRow) -> str:
+    if not _is_flat(row):
+        likeness, missing = row.means.get("spearman", UNKNOWN), row.means["nissim"].missing
+        order = "" if likeness.value is None else f"; their rank correlation is {measured(likeness)}"
+        return (
+            f"{model}: nothing in the maps of {row.by['explainer']} is positive on {missing} of {counted(row.rows)}, "
+            "before and after: how far they moved cannot be told by NISSIM, which drops what lies below zero, and "
+            f"whether they lie cannot be told either{order}."
+        )
     flat = shares(replace(row.means["flat_clean"], low=None), row.count, "photo")
     return (
         f"{model}: {row.by['explainer']} has one value in all cells on {flat}, before and after: it shows no place "

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from heatproof.data.batches import Batch, batches
 from heatproof.data.sources import Source
-from heatproof.metrics.similarity import nissim, spearman
+from heatproof.metrics.similarity import known_nissim, spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.results.run import Run
@@ -75,7 +75,7 @@ def _rows(
     values = {
         "topk_intersection": attack.overlap(moved),
         "spearman": spearman(clean, attacked),
-        "nissim": nissim(clean, attacked, size=model.input_size),
+        "nissim": known_nissim(clean, attacked, size=model.input_size),
         "kept": moved.attacked.logits.detach().argmax(1) == targets,
     }
     lists = {name: [None if v != v else v for v in found.tolist()] for name, found in values.items()}

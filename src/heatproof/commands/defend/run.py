@@ -183,7 +183,7 @@ def effort(
     watched = evaluations * min(WATCHED, held_out) * WATCHING.steps
     attacked = (1 + trainings) * len(settings.epsilons) * judged * settings.attack.steps
     whole = photo.trained * (trained + ATTACKED * (watched + attacked)) + photo.explained * (evaluations * held_out)
-    return replace(whole, more=f"roughly: {trainings * recipe.steps:,} steps of {recipe.batch_size} photos")
+    return replace(whole, more=f"roughly: {counted(trainings * recipe.steps, 'step')} of {counted(recipe.batch_size)}")
 
 
 @dataclass(frozen=True)

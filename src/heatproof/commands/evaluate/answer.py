@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from heatproof.commands.evaluate.measure import Evaluate
 from heatproof.commands.evaluate.summary import of_maps
+from heatproof.commands.photos import too_few
 from heatproof.explainers.random_map import RandomMap
 from heatproof.metrics.evaluation import Column, Question
 from heatproof.metrics.randomisation import Randomisation
-from heatproof.report.words import counted, measured
+from heatproof.report.words import measured
 from heatproof.results.table import FEWEST_IMAGES, Mean, PairedTest, SummaryRow, interval, paired_test
 
 STAYS = 0.5
@@ -188,7 +189,7 @@ def _stays(settings: Evaluate, explainer: str, rows: Sequence[SummaryRow]) -> st
     value, low, high = likeness.value, likeness.low, likeness.high
     what = f"everything down to {block}" if test.mode == "cascading" else block
     if value is not None and low is None and not likeness.missing:
-        return f"cannot tell whether it passes the randomisation test: {counted(last.count)} are too few."
+        return f"cannot tell whether it passes the randomisation test: {too_few(last.count)}."
     if value is None or low is None or high is None or likeness.missing > (1 - FEWEST_KNOWN) * last.rows:
         return (
             f"cannot tell whether it passes the randomisation test: with {what} drawn anew {likeness.missing} of "

@@ -26,6 +26,7 @@ from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.processes import Processes
+from heatproof.report.words import counted
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.table import SummaryRow
@@ -89,7 +90,7 @@ def run_evaluate(
     skipped = all_skipped(run, source)
     table = merged(settings, run)
     if not table.height:
-        raise InputError(f"none of the {source.count} photos of {source.name} could be read")
+        raise InputError(f"none of the {counted(source.count)} of {source.name} could be read")
     rows = summary_rows(settings, table)
     if draw:
         _draw(settings, model, source, run, hardware, table, rows)

@@ -19,6 +19,7 @@ from heatproof.models.checkpoint import check_weights
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.planted import planting_of
+from heatproof.report.words import counted
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
 from heatproof.results.table import summarise
@@ -77,7 +78,7 @@ def run_edit(
     check_weights(model)
     first = next(iter(batches(source, model.preprocessing, 8)), None)
     if first is None:
-        raise InputError(f"none of the {source.count} photos of {source.name} can be read")
+        raise InputError(f"none of the {counted(source.count)} of {source.name} can be read")
     edited = settings.edit(model, first.images)
     planting = planting_of(edited)
     assert planting is not None

@@ -17,6 +17,7 @@ from heatproof.manipulation.penalties import ActiveSwap, CenterMass, Location, T
 from heatproof.manipulation.published import DEMO, RECIPES, STEPS, family
 from heatproof.models.classifier import Classifier
 from heatproof.models.stages import last_stage
+from heatproof.report.words import counted
 from heatproof.training.settings import FineTune
 from heatproof.types import Explainer, Penalty
 
@@ -115,8 +116,8 @@ def told(recipe: str, settings: FineTune, given: Sequence[str] = ()) -> str:
     held = "the labels" if settings.keep == "labels" else "the clean model's outputs"
     mine = f"; given: {', '.join(given)}" if given else ""
     return (
-        f"Recipe {recipe}: {settings.steps:,} steps of {settings.batch_size} photos, lr {settings.lr:g}{falling}, "
-        f"weight {settings.weight:g}, {layers}, function held by {held} ({REASONS[recipe]}){mine}."
+        f"Recipe {recipe}: {counted(settings.steps, 'step')} of {counted(settings.batch_size)}, lr {settings.lr:g}"
+        f"{falling}, weight {settings.weight:g}, {layers}, function held by {held} ({REASONS[recipe]}){mine}."
     )
 
 

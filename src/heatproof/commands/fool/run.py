@@ -136,7 +136,9 @@ def effort(settings: Fool, model: Classifier, held_out: int, hardware: Hardware 
     evaluated = (3 + recipe.steps // recipe.evaluate_every) * held_out
     whole = photo.trained * trained + photo.explained * evaluated
     seconds = whole.seconds * rear_share(hardware.host(model), recipe.trainable, hardware)
-    return replace(whole, seconds=seconds, more=f"at most: {recipe.steps:,} steps of {recipe.batch_size} photos")
+    return replace(
+        whole, seconds=seconds, more=f"at most: {counted(recipe.steps, 'step')} of {counted(recipe.batch_size)}"
+    )
 
 
 def _describe(run: Run, name: str, model: Classifier, source: Source, held_out: Source) -> None:
@@ -259,8 +261,8 @@ def _answer(settings: Fool, row: SummaryRow, course: _Course, held: bool) -> str
         held: the accuracy was inside the budget at every evaluation.
     """
     sentence = (
-        f"After {course.best} steps {shares(row.means['fsr'], row.count)} of {settings.explainer!r} on held-out photos "
-        f"{wanted(settings.penalty)}, as {settings.penalty!r} wants; top-1 "
+        f"After {counted(course.best, 'step')} {shares(row.means['fsr'], row.count)} of {settings.explainer!r} on "
+        f"held-out photos {wanted(settings.penalty)}, as {settings.penalty!r} wants; top-1 "
         f"{course.watched_accuracy_clean:.1%} before and {course.watched_accuracy_fooled:.1%} after "
         f"({points(course.accuracy_drop)})."
     )

@@ -8,7 +8,7 @@ import polars as pl
 import torch
 
 from heatproof.heatmaps import is_empty
-from heatproof.metrics.similarity import nissim, spearman
+from heatproof.metrics.similarity import known_nissim, spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.repairs.repair import Repaired
@@ -55,7 +55,7 @@ def measured(
             "likeness_after": likeness(new, witness),
             "kept": likeness(new, own),
             "spearman": spearman(after, before),
-            "nissim": nissim(after, before, size=given.input_size),
+            "nissim": known_nissim(after, before, size=given.input_size),
             "empty_before": is_empty(before),
             "empty_after": is_empty(after),
         }

@@ -106,7 +106,7 @@ def effort(
     evaluated = trials * EVALUATIONS * held_out + photos
     whole = photo.asked * (asked * questions(*model.input_shape))
     whole += photo.trained * trained + photo.explained * evaluated
-    return replace(whole, more=f"at most: {asked:,} photos are asked about, {course.steps:,} steps of {BATCH}")
+    return replace(whole, more=f"at most: {asked:,} photos are asked about, {counted(course.steps, 'step')} of {BATCH}")
 
 
 def run_repair(

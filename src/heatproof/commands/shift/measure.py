@@ -22,7 +22,7 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.scores import Score, explained
 from heatproof.explainers.together import Grid, explain_together, predict
 from heatproof.heatmaps import Box, cells_inside, is_empty, mass, normalise
-from heatproof.metrics.similarity import center_distance, nissim, psnr, spearman, topk_intersection
+from heatproof.metrics.similarity import center_distance, known_nissim, psnr, spearman, topk_intersection
 from heatproof.models.classifier import Classifier
 from heatproof.models.finite import check_finite
 from heatproof.models.hardware import Hardware
@@ -329,29 +329,26 @@ def compare(
     """Every metric of two sets of heatmaps.
 
     ``on_object`` is the share of the adversarial map's mass on the object: in its box, else on the cells where the
-    clean map exceeds 15% of its maximum; NaN for an empty map. Of two empty maps no likeness is known: NaN.
+    clean map exceeds 15% of its maximum; NaN for a map without a positive part, which ``empty`` and
+    ``empty_clean`` tell. Of two such maps NISSIM and the centre are not known, of two empty ones no likeness: NaN.
     """
     same = adversarial is clean
     clean, adversarial = clean.float(), adversarial.float()
-    empty, empty_clean = (is_empty(maps.clamp(min=0)) for maps in (adversarial, clean))
-    # two maps without an order of cells, and two of which NISSIM sees nothing
+    empty, empty_clean = (is_empty(maps, "max") for maps in (adversarial, clean))
     blank = is_empty(adversarial) & is_empty(clean)
-    unseen = blank if settings.normalisation == "minmax" else empty & empty_clean
     area = (normalise(clean) > ON).float()
     for place, box in enumerate(boxes):
         if box is not None:
             area[place] = cells_inside(box, area[place])
     return {
         # the clean rows' zero by definition: SSIM is the dearest of the metrics
-        "nissim": (
-            clean.new_zeros(len(clean))
-            if same
-            else nissim(clean, adversarial, size=model.input_size, normalisation=settings.normalisation)
-        ).masked_fill(unseen, torch.nan),
+        "nissim": clean.new_zeros(len(clean)).masked_fill(is_empty(clean, settings.normalisation), torch.nan)
+        if same
+        else known_nissim(clean, adversarial, size=model.input_size, normalisation=settings.normalisation),
         "spearman": spearman(clean, adversarial),
         "topk_intersection": topk_intersection(clean, adversarial, settings.fraction).masked_fill(blank, torch.nan),
         "center_distance": center_distance(clean, adversarial).masked_fill(empty & empty_clean, torch.nan),
-        # an empty map is nowhere: neither on the object nor off it
+        # a map without a positive part is nowhere: neither on the object nor off it
         "on_object": mass(adversarial, area).masked_fill(empty, torch.nan),
         "empty_clean": empty_clean,
         "empty": empty,

@@ -17,7 +17,7 @@ from heatproof.commands.photos import looked_at
 from heatproof.commands.record import describe
 from heatproof.commands.shift.figures import Seen, Shown, draw_curves, draw_distributions, draw_gallery, keep_views
 from heatproof.commands.shift.measure import SECOND, Condition, Shift, attacked, compare, measure
-from heatproof.commands.shift.summary import ShiftRow, answer, choose, paired, shift_rows
+from heatproof.commands.shift.summary import ShiftRow, answer, choose, folded, paired, shift_rows
 from heatproof.commands.within import Within
 from heatproof.data.batches import Batch
 from heatproof.data.listing import unique
@@ -31,6 +31,7 @@ from heatproof.models.hardware import Hardware
 from heatproof.models.layers import check_layer
 from heatproof.processes import Processes
 from heatproof.report.style import percent
+from heatproof.report.words import counted
 from heatproof.results.names import file_names
 from heatproof.results.run import Run
 from heatproof.results.skipped import all_skipped
@@ -101,15 +102,17 @@ def run_shift(
     table = run.merge()
     if not table.height:
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
-        raise InputError(f"none of the {sources[0].count} photos of {sources[0].name} could be attacked; {reasons}")
+        raise InputError(f"none of the {counted(sources[0].count)} of {sources[0].name} could be attacked; {reasons}")
     rows, tests = shift_rows(table), paired(table)
+    said, single = answer(table, rows, tests), folded(rows)
     if draw:
         _draw(settings, names, models, sources, run, hardware, facing, table, rows)
     summary = {
         "rows": [row.plain() for row in rows],
         "paired": [test.plain() for test in tests],
         "skipped": skipped,
-        "answer": [*_aim(settings), *answer(table, rows, tests), *looked_at(sources[0])],
+        "answer": [*_aim(settings), *said[: len(said) - single], *looked_at(sources[0]), *said[len(said) - single :]],
+        "folded": single,
         "classes": models[0].classes,
     }
     run.write_json("summary.json", summary)

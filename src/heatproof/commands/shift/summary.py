@@ -17,6 +17,8 @@ BY = ("model", "attack", "epsilon", "explainer")
 CURVE = ("model", "attack", "explainer")
 ONE_BY_ONE = 2
 """Curves up to which each sentence stands alone; of more an overview stands before a paragraph for each."""
+UNFOLDED = 3
+"""Curves up to which a page shows each one's paragraph; of more they are folded below the overview."""
 FEWEST = 5
 """Images whose label stays, and whose label changes, for the two to be compared."""
 SAME = 0.25
@@ -51,8 +53,8 @@ class ShiftRow:
 
     Attributes:
         summary: the means, named by :data:`METRICS`.
-        empty_both: images whose two maps are empty.
-        empty_one: images of which one of the two maps is empty.
+        empty_both: images whose two maps have no positive part.
+        empty_one: images of which one of the two maps has none.
         untouched: images that the attack left as they were, because the gradient vanishes there.
         vid: the population deviation of MOD over the epsilons of the attack; NaN with fewer than two.
         vid_per_image: the mean of each image's own deviation.
@@ -184,7 +186,7 @@ def choose(table: pl.DataFrame, model: str, count: int, viewed: int = 0) -> tupl
         return [], []
     own = own.filter((pl.col("attack") == own["attack"][0]) & (pl.col("explainer") == own["explainer"][0]))
     own = own.filter(pl.col("epsilon") == own["epsilon"].max()).sort(["nissim", "image"], descending=[True, False])
-    # maps that are both empty did not move, nor stay
+    # where neither map has a positive part, it did not move, nor stay
     images = own.drop_nulls("nissim")["image"].to_list()
     most = images[: max(count, viewed)]
     return most, [image for image in images[::-1][:count] if image not in most]
@@ -208,8 +210,20 @@ def answer(table: pl.DataFrame, rows: Sequence[ShiftRow], tests: Sequence[ModelT
     ranking = _ranking(rows, tests)
     if len(sentences) <= ONE_BY_ONE:
         return [*(sentence for curve in sentences for sentence in curve), *ranking]
-    joined = [" ".join([first, *(line.split(": ", 1)[1] for line in more)]) for first, *more in sentences]
+    joined = [" ".join([first, *map(_alone, more)]) for first, *more in sentences]
     return [_overview(rows), *ranking, *joined]
+
+
+def folded(rows: Sequence[ShiftRow]) -> int:
+    """How many of the answer's last sentences, one of each curve, a page folds: the overview stands for them."""
+    curves = len({_curve(row) for row in rows if row.attack != CLEAN})
+    return curves if curves > UNFOLDED else 0
+
+
+def _alone(line: str) -> str:
+    """A sentence of a curve without the curve's name before it."""
+    said = line.split(": ", 1)[1]
+    return said[0].upper() + said[1:]
 
 
 def _overview(rows: Sequence[ShiftRow]) -> str:
@@ -239,8 +253,8 @@ def _far(curve: Sequence[ShiftRow]) -> str:
     where = f"at epsilon {epsilon(last.epsilon)}"
     if last.empty_both == count:
         return (
-            f"{where} {count:,} of {count:,} maps are empty, and were before the attack: nothing can be said of "
-            "whether they move."
+            f"{where} {count:,} of {count:,} maps have no positive part, and had none before the attack: nothing "
+            "can be said of whether they move."
         )
     if mean.value is None:
         return f"{where} no photo has two maps to compare."
@@ -286,9 +300,11 @@ def _leaves(curve: Sequence[ShiftRow], clean: ShiftRow, by_box: bool) -> str:
     last = max(curve, key=lambda row: row.epsilon)
     before, after = clean.means["on_object"].value, last.means["on_object"].value
     count = last.empty_one + last.empty_both
-    empty = f"{count} of {last.summary.count} images have an empty map, which is nowhere" if count else ""
+    empty = (
+        f"{count} of {last.summary.count} images have a map without a positive part, which is nowhere" if count else ""
+    )
     if before is None or after is None:
-        # of maps that were all empty before, the first sentence says so
+        # of maps that all had none before, the first sentence says so
         return f"at epsilon {epsilon(last.epsilon)} {empty}." if last.empty_one else ""
     thing = "in the object's box" if by_box else "where the clean map looks"
     # of the whole per cents that are read, or the numbers of the sentence would not add up
