@@ -163,11 +163,31 @@ def test_a_network_without_attention_is_refused() -> None:
         hp.Chefer()(small(), photos())
 
 
-def test_a_score_that_reads_no_token_has_an_empty_map() -> None:
-    model = attending()
+@pytest.mark.parametrize("way", ["fused", "mean"])
+def test_rollout_asks_nothing_of_a_head_of_zeros(way: str) -> None:
+    """Which rows are read does not depend on weights: a head that starts at zero reads what a trained one does."""
+    model, images = attending(way=way), photos()
+    before = hp.AttentionRollout()(model, images).heatmaps
     nn.init.zeros_(model.network.get_submodule("head").weight)  # pyright: ignore[reportArgumentType]
-    for explainer in (hp.AttentionRollout(), hp.Chefer()):
-        assert explainer(model, photos()).heatmaps.abs().sum() == 0
+    for create_graph in (False, True):
+        found = hp.AttentionRollout()(model, images, create_graph=create_graph).heatmaps
+        torch.testing.assert_close(found, before)
+    found.sum().backward()  # the graph is whole
+    # what asks for the class has nothing to show
+    assert hp.Chefer()(model, images).heatmaps.abs().sum() == 0
+
+
+def test_rollout_of_a_fresh_torchvision_vit() -> None:
+    from heatproof.vision import torchvision
+
+    torch.manual_seed(0)
+    network = torchvision.models.VisionTransformer(32, 8, 3, 2, 16, 32, num_classes=5).eval()
+    images = photos(2, size=32, dtype=torch.float32)
+    found = hp.AttentionRollout()(network, images).heatmaps
+    assert float(network.heads[0].weight.detach().abs().sum()) == 0  # pyright: ignore
+    nn.init.normal_(network.heads[0].weight)  # pyright: ignore[reportArgumentType]
+    torch.testing.assert_close(found, hp.AttentionRollout()(network, images).heatmaps)
+    assert (found.flatten(1).sum(1) > 0.2).all()
 
 
 class Cut(Attending):

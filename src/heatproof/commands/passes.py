@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import network_of
+from heatproof.models.structure import observer
 
 TIMED = 8
 """Photos of the pass that is timed."""
@@ -41,6 +42,7 @@ def counting(model: nn.Module, tell: Callable[[int], None] = lambda count: None)
     passes, network = Passes(), network_of(model)
 
     # closures: a copy of the network counts into the same numbers
+    @observer
     def enter(module: nn.Module, inputs: Any) -> None:
         count = _count(inputs[0]) if inputs else 0
         passes.forward += count
@@ -49,6 +51,7 @@ def counting(model: nn.Module, tell: Callable[[int], None] = lambda count: None)
     def back(gradient: Tensor) -> None:
         passes.backward += len(gradient)
 
+    @observer
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.requires_grad:
             output.register_hook(back)

@@ -38,7 +38,8 @@ class AttentionRollout:
     attention only, not what is made of it.
 
     **Source** Abnar and Zuidema 2020, section 3. **Differs** rows of several tokens that the head reads are averaged,
-    and which they are is found from the score's derivative [ours]: without one, none is, and the map is empty.
+    and which they are is found from the score's derivative, or where that is zero (a head that starts at zero) from the
+    way back through the network, whatever its weights [ours].
     **Range** [0, 1], the share of a token.
 
     Raises:
@@ -99,19 +100,20 @@ class Attended:
     Attributes:
         attention: in the order of the blocks.
         slopes: d score / d attention; of the last block only, where no other was asked for.
+        read: 1 for a row of the last block's attention that the head reads, else 0.
         layout: of the tokens.
     """
 
     attention: Sequence[Attention]
     slopes: Sequence[Attention]
+    read: Float[Tensor, "batch tokens"]
     layout: Layout
     logits: Logits
     targets: Targets
 
     def explanation(self, mixing: Mixing, create_graph: bool) -> Explanation:
         """The rows that the head reads, laid out as maps."""
-        # after the last attention tokens no longer mix: a row has a derivative just where its token is read
-        read = (self.slopes[-1].detach().abs().sum((1, 3)) > 0).to(mixing)
+        read = self.read.to(mixing)
         row = torch.einsum("nt,ntk->nk", read / read.sum(1, keepdim=True).clamp(min=1), mixing)
         layout = self.layout
         grid = row[:, layout.prefix : layout.prefix + layout.rows * layout.cols]
@@ -151,7 +153,9 @@ def attend(
         slopes: Sequence[Tensor | None] = [None] * len(asked)
         if total.requires_grad:
             # torch's own types forget allow_unused
-            slopes = torch.autograd.grad(total, asked, create_graph=create_graph, allow_unused=True)
+            slopes = torch.autograd.grad(
+                total, asked, create_graph=create_graph, allow_unused=True, retain_graph=create_graph or not every
+            )
     kept = [slope for slope in slopes if slope is not None]
     if len(kept) < len(asked):
         raise ModelError(
@@ -161,7 +165,21 @@ def attend(
     if not create_graph:
         for slope in kept:
             check_finite(slope, "the score's gradient")
-    return Attended([_full(one) for one in opened.found], [_full(one) for one in kept], layout, logits, targets)
+    read = _read(logits, opened.found[-1], kept[-1], every)
+    return Attended([_full(one) for one in opened.found], [_full(one) for one in kept], read, layout, logits, targets)
+
+
+def _read(logits: Logits, last: Attention, slope: Attention, by_slope: bool) -> Float[Tensor, "batch tokens"]:
+    """1 where the head reads what a row of the last attention makes, else 0.
+
+    After the last attention tokens no longer mix: a row has a derivative just where its token is read. Weights of zero
+    hide that, and not what comes back of a derivative that is no number: times zero it stays none.
+    """
+    read = slope.detach().abs().sum((1, 3)) > 0
+    if not by_slope and not bool(read.any(1).all()):
+        (back,) = torch.autograd.grad(logits, last, torch.full_like(logits, math.nan), retain_graph=True)
+        read = back.detach().isnan().any(3).any(1)
+    return read.to(_full(last).dtype)
 
 
 @dataclass

@@ -22,6 +22,13 @@ def _lock(model: nn.Module) -> Any:
 
 
 @contextmanager
+def alone(model: nn.Module) -> Generator[None]:
+    """No other thread explains the network inside: flags and hooks are the network's, not the thread's."""
+    with _lock(model):
+        yield
+
+
+@contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
     """Every module in eval mode inside, each one's own training flag again outside.
 

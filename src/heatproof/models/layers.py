@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from threading import get_ident
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -22,6 +21,7 @@ from heatproof.models.following import FollowAxes
 from heatproof.models.intact import evaluating
 from heatproof.models.layout import Layout, layout_of
 from heatproof.models.readings import Detection
+from heatproof.models.structure import own_pass, remembered, structure_digest
 from heatproof.models.twice import twice_differentiable
 from heatproof.types import AtLayer, Explainer, Images, Layered, Logits, changed_inside, inside
 
@@ -176,24 +176,16 @@ class Layouts:
         return self.known.get((name, tuple(output.shape[1:]))) if isinstance(output, Tensor) else None
 
 
-_LAYOUTS: "WeakKeyDictionary[nn.Module, dict[Any, Layouts]]" = WeakKeyDictionary()
-
-
 def known_layouts(model: nn.Module, images: Images) -> Layouts:
     """The layouts for images of this size: found by one pass over the first image, once for each size."""
-    found = _layouts_by_size(model).get(_kind_of(model, images))
+    found = _layouts_by_size(model).get(tuple(images.shape[1:]))
     if found is None:
         found = probe(model, images[:1].detach()).layouts
     return found
 
 
-def _layouts_by_size(model: nn.Module) -> dict[Any, Layouts]:
-    return _LAYOUTS.setdefault(network_of(model), {})
-
-
-def _kind_of(model: nn.Module, images: Images) -> Any:
-    # a network whose modules were exchanged is probed again
-    return tuple(images.shape[1:]), hash(tuple(map(id, network_of(model).modules())))
+def _layouts_by_size(model: nn.Module) -> dict[tuple[int, ...], Layouts]:
+    return remembered(network_of(model)).setdefault("layouts", {})
 
 
 @dataclass
@@ -226,8 +218,7 @@ def probe(model: nn.Module, image: Images, *, graph: bool = False, fields: bool 
     """One pass over one image: every layer's output and layout, on request the graph and receptive fields."""
     outputs: dict[str, tuple[nn.Module, Tensor]] = {}
     layouts, caller = Layouts(), get_ident()
-    kind = _kind_of(model, image)
-    with torch.inference_mode(False), torch.set_grad_enabled(graph), evaluating(model):
+    with own_pass(network_of(model)), torch.inference_mode(False), torch.set_grad_enabled(graph), evaluating(model):
         image = image.detach().clone().requires_grad_(graph)
         axes = FollowAxes(image)
 
@@ -251,7 +242,7 @@ def probe(model: nn.Module, image: Images, *, graph: bool = False, fields: bool 
                 for hook in hooks:
                     hook.remove()
             seen = {name: field_of(output) for name, (_, output) in outputs.items()} if field_of else {}
-    _layouts_by_size(model)[kind] = layouts
+    _layouts_by_size(model)[tuple(image.shape[1:])] = layouts
     return Probe(image, outputs, layouts, logits, seen)
 
 
@@ -303,17 +294,30 @@ def default_layer(model: nn.Module, image: Images | None = None) -> str:
         LayerError: for a network without a feature map whose rows and columns are known, or whose score has no
             gradient at one.
     """
-    if isinstance(model, Classifier) and model.default_layer is not None:
-        find_layer(model, model.default_layer)
+    known = model.default_layer if isinstance(model, Classifier) else None
+    if isinstance(model, Classifier) and known is not None and not _outlived(model, known):
+        find_layer(model, known)
         if not model.ending_checked:
             _check_ending_by_a_pass(model, grey_image(model) if image is None else image[:1])
-        return model.default_layer
+        return str(known)
     chosen, beyond = _chosen(model, image)
     if beyond is not None:
         remark_on_small(network_of(model), _title(model), chosen.name, beyond)
     if isinstance(model, Classifier):
-        model.default_layer = chosen.name
+        model.default_layer = found = Found(chosen.name)
+        found.of = structure_digest(network_of(model))
     return chosen.name
+
+
+class Found(str):
+    """The name of a default layer that nobody stated: it holds as long as the network is what it was."""
+
+    of: str = ""
+    """:func:`~heatproof.models.structure.structure_digest` of the network then."""
+
+
+def _outlived(model: Classifier, name: str) -> bool:
+    return isinstance(name, Found) and name.of != structure_digest(network_of(model))
 
 
 def choose_layer(model: nn.Module, image: Images | None = None) -> Choice:

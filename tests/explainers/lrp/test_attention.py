@@ -115,6 +115,119 @@ def test_the_map_is_differentiable_in_weights_and_pixels() -> None:
     assert torch.autograd.gradcheck(heatmaps, values, atol=1e-6, rtol=1e-4, fast_mode=True)
 
 
+class Grouped(nn.Module):
+    """Attention of four heads of queries and two of keys and values, over tokens that are cells."""
+
+    def __init__(self, way: str):
+        super().__init__()
+        torch.manual_seed(5)
+        self.way = way
+        self.patches = nn.Conv2d(3, 8, 5, stride=5)
+        self.q, self.kv, self.head = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 3)
+        self.learned = nn.Parameter(torch.randn(1, 4, 1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        q = self.q(x).reshape(x.shape[0], -1, 4, 4).transpose(1, 2)
+        if "learned" in self.way:
+            q = self.learned.expand(x.shape[0], -1, -1, -1)
+        k, v = self.kv(x).reshape(x.shape[0], -1, 2, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        if "repeated" in self.way:
+            k, v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+        if "written" in self.way:
+            y = ((q @ k.transpose(-2, -1)) * 0.5).softmax(-1) @ v
+        elif "named" in self.way:
+            y = F.scaled_dot_product_attention(query=q, key=k, value=v, enable_gqa=True)
+        elif "repeated" in self.way:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+        return self.head(y.transpose(1, 2).flatten(2).mean(1))
+
+
+@pytest.mark.parametrize("composite", ["attnlrp", "cp_lrp"])
+@pytest.mark.parametrize("way", ["", "named", "learned"])
+def test_heads_that_share_keys_are_those_of_repeated_keys(way: str, composite: str) -> None:
+    images, explain = photos(2), LRP(composite=composite, stabilizer=1e-12)
+    found = explain(Grouped(way).double().eval(), images)
+    learned = "learned " if way == "learned" else ""
+    for other in ("repeated", "repeated written"):
+        torch.testing.assert_close(found, explain(Grouped(learned + other).double().eval(), images))
+    assert found.heatmaps.abs().sum() > 0
+
+
+def pooled(fused: bool = True) -> Any:
+    """timm's vision transformer with an attention pool, as SigLIP's: a learned query asks all patches."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    network: Any = VisionTransformer(
+        img_size=10,
+        patch_size=5,
+        embed_dim=8,
+        depth=1,
+        num_heads=2,
+        num_classes=3,
+        global_pool="map",
+        class_token=False,
+    )
+    for module in network.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = fused
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(0.3 * torch.randn_like(value))
+    return network.double().eval()
+
+
+@pytest.mark.parametrize("composite", ["attnlrp", "cp_lrp"])
+def test_a_learned_query_takes_no_relevance(composite: str) -> None:
+    images, explain = photos(2), LRP(composite=composite, stabilizer=1e-10)
+    one, other = (explain(pooled(fused), images) for fused in (True, False))
+    torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(one.logits, pooled()(images).detach())
+    assert one.heatmaps.abs().sum() > 0
+
+
+def test_through_a_learned_query_relevance_is_conserved() -> None:
+    """By CP-LRP, without biases and positions: all of the logit arrives at the pixels."""
+    network, images = pooled(), photos(2)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if name.endswith("bias") or name == "pos_embed":
+                value.zero_()
+    found = LRP(composite="cp_lrp", stabilizer=1e-14)(network, images, torch.tensor([0, 2]))
+    score = found.logits.gather(1, found.targets[:, None])[:, 0]
+    torch.testing.assert_close(found.heatmaps.sum((1, 2)), score, rtol=1e-6, atol=1e-9)
+
+
+def test_a_product_with_constant_weights_hands_all_to_the_values() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.ask, self.keys = nn.Parameter(torch.randn(1, 1, 4)), nn.Parameter(torch.randn(1, 3, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(self.ask, self.keys, x.flatten(2))[:, 0]
+
+    images = photos(1)[:, :, :2, :2]
+    found = LRP(composite="attnlrp", stabilizer=1e-14)(Constant().double(), images)
+    score = found.logits.gather(1, found.targets[:, None])[:, 0]
+    torch.testing.assert_close(found.heatmaps.sum((1, 2)), score)
+
+
+def test_a_mask_made_from_the_pixels_is_refused_for_what_it_is() -> None:
+    class Masked(ViT):
+        def attend(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).reshape(x.shape[0], 5, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+            y = F.scaled_dot_product_attention(q, k, v, q @ k.transpose(-2, -1))
+            return y.transpose(1, 2).reshape(x.shape[0], 5, 8)
+
+    with pytest.raises(ModelError, match="with a mask that is made from the pixels"):
+        LRP(composite="attnlrp")(Masked("").double().eval(), photos(1))
+
+
 def test_the_other_composites_refuse_attention_and_say_which_has_rules() -> None:
     with pytest.raises(ModelError, match=r"'scaled_dot_product_attention'.*composite='attnlrp' has one"):
         LRP()(ViT("").double().eval(), photos(1))

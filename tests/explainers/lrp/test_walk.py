@@ -16,6 +16,7 @@ from heatproof.errors import InputError, LayerError, ModelError, SpecError
 from heatproof.explainers.lrp import graph, rules
 from heatproof.explainers.lrp.composites import COMPOSITES, paper
 from heatproof.explainers.lrp.propagation import LRP
+from heatproof.models import structure
 from heatproof.models.classifier import Classifier
 from networks import photos, small
 
@@ -237,7 +238,7 @@ def test_a_dead_model_is_not_kept_alive() -> None:
     del model
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
-    assert not any(isinstance(network, Untraceable) for network in graph._KNOWN)
+    assert not any(isinstance(network, Untraceable) for network in structure._MEMORIES)
 
 
 class Untraceable(nn.Module):

@@ -56,6 +56,7 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...] = ()
     """All arguments with the values of this call."""
     named: Mapping[str, Any] = MappingProxyType({})
+    signals: tuple[fx.Node, ...] = ()
 
     def terms(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What each input adds to a sum or difference."""

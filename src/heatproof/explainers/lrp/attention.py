@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heatproof.explainers.lrp.affine import Call, live_adjoint
+from heatproof.explainers.lrp.affine import Call, full, live_adjoint
+from heatproof.explainers.lrp.kinds import ATTENTION_ORDER, attended
 from heatproof.explainers.lrp.rules import Shares, pass_on, stabilized
 
 
@@ -51,20 +52,28 @@ def softmax(layer: Call, inputs: Sequence[Tensor], relevance: Tensor) -> Shares:
 def attention(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
     """Scaled dot-product attention opened: the product with the values, the softmax, the product of queries and keys.
 
-    **Source** Achtibat et al. 2024, section 3.3.
+    Keys and values that several heads share (grouped queries) are handed the sum of theirs. Of a product with something
+    that is no signal (a learned query) all relevance is the signal's.
+
+    **Source** Achtibat et al. 2024, section 3.3. **Differs** a factor that is no signal: they have none.
     """
-    query, key, value = inputs
+    asked, held, value = _roles(layer, inputs)
+    query, key, values = asked, _grouped(layer, asked, held), _grouped(layer, asked, value)
     scaled, mask = _scores(layer, query, key)
     scores = _masked(scaled, mask)
     weights = scores.softmax(-1)
-    ratio = relevance / stabilized(2 * (weights @ value), stabilizer)
-    of_weights, of_value = weights * (ratio @ value.transpose(-2, -1)), value * (weights.transpose(-2, -1) @ ratio)
-    of_scores = _softmax(scores, weights, of_weights, -1)
-    if mask is not None and mask.dtype != torch.bool:
-        # a bias takes its share
-        of_scores = scaled * (of_scores / stabilized(scores, stabilizer))
-    ratio = of_scores / stabilized(2 * (query @ key.transpose(-2, -1)), stabilizer)
-    return [query * (ratio @ key), key * (ratio.transpose(-2, -1) @ query), of_value]
+    weigh = sum(_is_signal(layer, place) for place in (0, 1))
+    ratio = relevance / stabilized((1 + bool(weigh)) * (weights @ values), stabilizer)
+    found: dict[int, Tensor] = {2: values * (weights.transpose(-2, -1) @ ratio)}
+    if weigh:
+        of_scores = _softmax(scores, weights, weights * (ratio @ values.transpose(-2, -1)), -1)
+        if mask is not None and mask.dtype != torch.bool:
+            # a bias takes its share
+            of_scores = scaled * (of_scores / stabilized(scores, stabilizer))
+        ratio = of_scores / stabilized(weigh * (query @ key.transpose(-2, -1)), stabilizer)
+        found |= {0: query * (ratio @ key), 1: key * (ratio.transpose(-2, -1) @ query)}
+    given = (asked, held, value)
+    return [_ungrouped(found[place], given[place]) for place in range(3) if _is_signal(layer, place)]
 
 
 def mixed(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer: float) -> Shares:
@@ -85,20 +94,51 @@ def held(layer: Call, inputs: Sequence[Tensor], relevance: Tensor, *, stabilizer
 
     **Source** Ali et al. 2022, section 3.1.
     """
-    query, key, value = inputs
-    weights = _masked(*_scores(layer, query, key)).softmax(-1)
-    ratio = relevance / stabilized(weights @ value, stabilizer)
-    return [None, None, value * (weights.transpose(-2, -1) @ ratio)]
+    asked, keys, value = _roles(layer, inputs)
+    weights = _masked(*_scores(layer, asked, _grouped(layer, asked, keys))).softmax(-1)
+    values = _grouped(layer, asked, value)
+    ratio = relevance / stabilized(weights @ values, stabilizer)
+    return [*(None for _ in inputs[1:]), _ungrouped(values * (weights.transpose(-2, -1) @ ratio), value)]
 
 
 HOLDING = (mixed, held)
 """Rules that hand relevance to the last of their inputs alone."""
 
 
+def _given(layer: Call) -> dict[str, Any]:
+    return dict(zip(ATTENTION_ORDER, layer.arguments, strict=False)) | dict(layer.named)
+
+
+def _is_signal(layer: Call, place: int) -> bool:
+    return attended(layer.node)[place] in layer.signals
+
+
+def _roles(layer: Call, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Queries, keys and values: signals as they are handed in, constants as the call has them."""
+    signals, given = iter(inputs), _given(layer)
+    return [
+        next(signals) if _is_signal(layer, place) else full(given[name])
+        for place, name in enumerate(ATTENTION_ORDER[:3])
+    ]
+
+
+def _grouped(layer: Call, query: Tensor, held: Tensor) -> Tensor:
+    """Keys or values with a head for each head of the queries."""
+    if not _given(layer).get("enable_gqa"):
+        return held
+    return held.repeat_interleave(query.shape[-3] // held.shape[-3], -3)
+
+
+def _ungrouped(share: Tensor, held: Tensor) -> Tensor:
+    """What heads that share their keys or values are handed together; a stretched batch likewise."""
+    if share.ndim > 2 and held.ndim > 2 and share.shape[-3] != held.shape[-3] > 1:
+        share = share.unflatten(-3, (held.shape[-3], -1)).sum(-3)
+    return share.sum_to_size(held.shape)
+
+
 def _scores(layer: Call, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor | None]:
     """The scaled products of queries and keys, and the mask: a boolean one that allows, or numbers that are added."""
-    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-    given: dict[str, Any] = dict(zip(names, layer.arguments, strict=False)) | dict(layer.named)
+    given = _given(layer)
     scale = given.get("scale")
     scaled = (1 / math.sqrt(query.shape[-1]) if scale is None else scale) * (query @ key.transpose(-2, -1))
     if given.get("is_causal"):

@@ -3,7 +3,6 @@
 import inspect
 import linecache
 import traceback
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from heatproof.explainers.lrp.kinds import Kind, writes_in_place
 from heatproof.explainers.lrp.openings import OPENED, module_opening, opening
 from heatproof.models.intact import evaluating, unchanged
 from heatproof.models.outputs import NAMES, WITH_AUXILIARIES
+from heatproof.models.structure import own_pass, remembered
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,11 @@ class Traced:
     """Shapes of pixels for which the graph's logits were held against the network's own."""
 
 
-@dataclass(frozen=True)
-class _Known:
-    structure: list[tuple[str, Any, dict[str, Any]]]
-    """The modules and their switches when the graphs were made."""
-    graphs: dict[Any, Traced | None]
-    """By leaves, and shape, type and device of the pixels or None for all; ``None`` where that cannot be traced."""
-
-
 _JOINS = (torch.cat, torch.concat, torch.concatenate, torch.stack)
-_KNOWN: weakref.WeakKeyDictionary[nn.Module, _Known] = weakref.WeakKeyDictionary()
 
 
 def traced(network: nn.Module, pixels: Tensor, leaves: tuple[Kind, ...] = ()) -> Traced:
-    """The graph of ``network`` in eval mode, made at the first call and again when its modules were exchanged.
+    """The graph of ``network`` in eval mode, made at the first call and again when the network was changed.
 
     A forward method that branches on sizes (timm's VGG, TensorFlow's SAME padding) is traced for the size at hand.
 
@@ -59,11 +50,9 @@ def traced(network: nn.Module, pixels: Tensor, leaves: tuple[Kind, ...] = ()) ->
     Raises:
         ModelError: where the forward method cannot be traced, with the line that stops it.
     """
-    known = _KNOWN.get(network)
-    if known is None or not _fits(known.structure, network):
-        known = _KNOWN[network] = _Known(_structure(network), {})
-    this_size = (leaves, pixels.shape, pixels.dtype, pixels.device)
-    graphs, any_size = known.graphs, (leaves, None)
+    # by leaves, and shape, type and device of the pixels or None for all; None where that cannot be traced
+    graphs: dict[Any, Traced | None] = remembered(network).setdefault("graphs", {})
+    this_size, any_size = (leaves, pixels.shape, pixels.dtype, pixels.device), (leaves, None)
     if any_size not in graphs:
         try:
             graphs[any_size] = _trace(network, _Tracer(leaves))
@@ -287,7 +276,7 @@ def compare(network: nn.Module, pixels: Tensor, logits: Tensor, key: str | int |
     Raises:
         ModelError: where they differ: then the forward method does something that the graph does not have.
     """
-    with torch.no_grad(), unchanged(network):
+    with torch.no_grad(), unchanged(network), own_pass(network):
         # the first layer may overwrite the pixels
         own, logits = output_of(network(pixels.detach().clone()), key), logits.detach()
     if not isinstance(own, Tensor) or own.shape != logits.shape or not bool(own.isfinite().all()):
@@ -303,27 +292,6 @@ def compare(network: nn.Module, pixels: Tensor, logits: Tensor, key: str | int |
             "it without that, or make it a module with a rule of its own in a composite "
             "(heatproof.explainers.lrp.composites)"
         )
-
-
-def _structure(network: nn.Module) -> list[tuple[str, Any, dict[str, Any]]]:
-    return [(name, weakref.ref(module), _switches(module)) for name, module in network.named_modules()]
-
-
-def _switches(module: nn.Module) -> dict[str, Any]:
-    """Plain settings that a forward method may branch on."""
-    return {
-        key: value
-        for key, value in vars(module).items()
-        if key != "training" and (value is None or type(value) in (bool, int, float, str))
-    }
-
-
-def _fits(structure: list[tuple[str, Any, dict[str, Any]]], network: nn.Module) -> bool:
-    modules = list(network.named_modules())
-    return len(modules) == len(structure) and all(
-        name == known and module is ref() and _switches(module) == switches
-        for (name, module), (known, ref, switches) in zip(modules, structure, strict=True)
-    )
 
 
 def _untraceable(network: nn.Module, error: Exception) -> str:

@@ -226,6 +226,16 @@ def function_name(node: fx.Node) -> str:
     return name if name.endswith("__") else name.rstrip("_")
 
 
+ATTENTION_ORDER = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+"""The arguments of scaled dot-product attention."""
+
+
+def attended(node: fx.Node) -> tuple[Any, ...]:
+    """Queries, keys and values of a call of scaled dot-product attention, however it is written."""
+    given = dict(zip(ATTENTION_ORDER, node.args, strict=False)) | dict(node.kwargs)
+    return tuple(given.get(name) for name in ATTENTION_ORDER[:3])
+
+
 def kind_of(node: fx.Node, network: nn.Module) -> Kind | None:
     """The class that a node stands for; ``None`` for a function that is not known here."""
     if node.op == "call_module":

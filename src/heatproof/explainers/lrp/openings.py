@@ -24,10 +24,17 @@ def opening(function: Any) -> Callable[..., Signal] | None:
     """What to call in place of a function, where it has an opening."""
     if function is F.multi_head_attention_forward:
         return multi_head_attention
+    if getattr(function, "__module__", "").startswith("timm.") and function.__name__ == "maybe_add_mask":
+        return _with_mask
     if getattr(function, "__module__", "") != "torchvision.models.swin_transformer":
         return None
     # torchvision hides the merging of patches, which only moves cells, as it hides its attention
     return {"shifted_window_attention": shifted_windows, "_patch_merging_pad": function}.get(function.__name__)
+
+
+def _with_mask(scores: Signal, attn_mask: Signal = None) -> Signal:
+    """timm's ``maybe_add_mask``, which it hides from torch.fx."""
+    return scores if attn_mask is None else scores + attn_mask
 
 
 def module_opening(module: nn.Module) -> Callable[..., Signal] | None:

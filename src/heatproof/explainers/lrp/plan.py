@@ -248,6 +248,8 @@ def _no_rule(node: Node, network: nn.Module, kind: Kind | None) -> str:
     else:
         what, way = f"the function {function_name(node)!r} (node {node.name!r})", "((MyModule,), rule)"
         way += f" for a module MyModule that calls {function_name(node)}"
+    if kind is None and function_name(node) == "scaled_dot_product_attention":
+        what += " with a mask that is made from the pixels, or values that are not"
     where = next((f", in {m[0]}" for m in reversed(list((node.meta.get("nn_module_stack") or {}).values()))), "")
     other = " here; composite='attnlrp' has one." if kind in (Attention, Beside, Mixed, Product) else "."
     return (

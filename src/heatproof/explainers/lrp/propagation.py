@@ -56,7 +56,9 @@ class LRP:
             concatenation or a ReLU) it is a diagonal linear layer; ``"pass"``: relevance passes it unchanged.
         score: the number that is explained: a class's logit, its difference to the others' (plain or softmax
             weighted) mean, or an :class:`~heatproof.explainers.scores.Output`.
-        stabilizer: the small number in the denominators of weighted layers, in units of their outputs.
+        stabilizer: the small number in the denominators of weighted layers, in units of their outputs. The published
+            AttnLRP has 1e-6 or less: maps of pixels then differ by half and more, and are no more faithful
+            (docs/methods/transformers.md).
         gamma_conv: the gamma rule with this gamma on convolutions, in place of the composite's own rule; 0 is epsilon.
         gamma_linear: likewise on linear layers. :func:`heatproof.tune_lrp` chooses both.
     """

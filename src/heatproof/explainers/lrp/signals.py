@@ -30,6 +30,7 @@ from heatproof.explainers.lrp.kinds import (
     Product,
     Scale,
     Split,
+    attended,
     function_name,
     kind_of,
 )
@@ -119,8 +120,11 @@ def _understood(
             return Read(Mixed, signals if weights[0] else signals[::-1])
         return Read(Product, signals)
     if kind is Attention:
-        # a mask made from signals has no rule
-        return Read(kind if len(signals) == 3 and tuple(_nodes(node.args[:3])) == signals else None, signals)
+        # a mask made from signals has no rule; a query that is learned takes no relevance
+        roles = attended(node)
+        known = tuple(role for role in roles if role in read)
+        follows = roles[2] in read and sorted(map(str, known)) == sorted(map(str, signals))
+        return Read(kind, known) if follows else Read(None, signals)
     if name == "getattr":
         return Read(MOVE[0] if node.args[1] in _VIEWS else None, signals)
     if name == "getitem" and signals == first and _is_several(read[signals[0]].kind, signals[0], network):

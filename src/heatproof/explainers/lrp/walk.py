@@ -125,6 +125,7 @@ def _layer(step: Step, plan: Plan, network: nn.Module, values: Values, bounds: A
         known |= {
             "arguments": map_arg(node.args, values.__getitem__),
             "named": map_arg(node.kwargs, values.__getitem__),
+            "signals": step.signals,
         }
         return Call(node=node, module=module, function=function, **known)
     known["nonnegative"] = all(step.nonnegative)
