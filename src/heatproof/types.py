@@ -100,7 +100,7 @@ class Explanation(_Parts):
 
     seen: Seen | None = None
     """What it is of; ``None`` where it was put together by hand, copied or unpickled."""
-    __eq__, __hash__ = object.__eq__, object.__hash__  # type: ignore[assignment]  # tensors are equal by cell, one is by itself
+    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__  # type: ignore[assignment]  # by identity
 
     def numpy(self) -> NDArray[Any]:
         """The heatmaps as an array ``[batch, rows, cols]``."""

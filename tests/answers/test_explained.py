@@ -180,7 +180,7 @@ def test_it_is_shown_in_a_notebook_and_elsewhere_by_the_viewer(monkeypatch: pyte
 
 def test_what_cannot_be_explained_is_named(tmp_path: Path, demo: hp.Classifier) -> None:
     (tmp_path / "a.png").write_text("no image")
-    with pytest.raises(hp.InputError, match=r"none of the 1 photos of .*a\.png could be read; a\.png: "):
+    with pytest.raises(hp.InputError, match=r"none of the 1 photo of .*a\.png could be read; a\.png: "):
         hp.explain(demo, tmp_path / "a.png")
     with pytest.raises(hp.InputError, match=r"shows one explainer, got 2; call it once for each"):
         hp.explain(demo, photos(1), explainer=["gradcam()", "lrp()"])  # type: ignore[arg-type]

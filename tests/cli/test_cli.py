@@ -122,7 +122,7 @@ def test_json_is_the_summary(photos: Path, tmp_path: Path, capsys: pytest.Captur
         (["explain", "PHOTOS", "--model", "demo", "--target", "12"], 2, "there is no class 12"),
         (["explain", "PHOTOS", "--model", "demo", "--device", "cuda:7"], 2, "device 'cuda:7' cannot be used"),
         (["explain", "PHOTOS", "--model", "demo", "--precision", "fp3"], 2, "precision is fp32 or bf16, got 'fp3'"),
-        (["explain", "PHOTOS/text.jpg", "--model", "demo"], 1, "none of the 1 photos"),
+        (["explain", "PHOTOS/text.jpg", "--model", "demo"], 1, "none of the 1 photo "),
         (["explain", "PHOTOS", "--model", "demo", "--nonsense"], 2, "No such option"),
         (["study", "nothing"], 2, "there is no study 'nothing'"),
         (["study", "gradcam-layers", "--set", "modls=demo"], 2, "did you mean models"),

@@ -181,7 +181,7 @@ def test_no_photo_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     (tmp_path / "broken.png").write_bytes(np.zeros(10, np.uint8).tobytes())
     words = ["evaluate", "demo", str(tmp_path / "broken.png"), "--metric", "aopc()", "--out", str(tmp_path / "out")]
     assert heatproof(*words) == 1
-    assert "none of the 1 photos" in capsys.readouterr().err
+    assert "none of the 1 photo " in capsys.readouterr().err
 
 
 def test_the_list_says_what_metric_takes(capsys: pytest.CaptureFixture) -> None:

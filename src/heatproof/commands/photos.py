@@ -11,6 +11,7 @@ from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, Remark
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import logit_count
+from heatproof.report.words import counted
 from heatproof.results.table import FEWEST_IMAGES
 
 SHOWN = 4

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 
-from heatproof.errors import NoSuchClass, Remark, callers_level, did_you_mean
+from heatproof.errors import InputError, NoSuchClass, Remark, callers_level, did_you_mean
 
 
 def find_class(text: str, classes: Sequence[str], model: str) -> int:
@@ -52,3 +52,11 @@ def read_as(wanted: str, name: str, index: int) -> str:
     """
     plain = wanted.strip().casefold()
     return "" if plain in (str(index), name.casefold()) else f"{wanted.strip()}: {name} ({index})"
+
+
+def no_class(got: str) -> InputError:
+    """What is said where something else than a class is asked for."""
+    return InputError(
+        f"a target is a class, by its number or its name, got {got}; where other libraries take "
+        "ClassifierOutputTarget(281), give 281"
+    )

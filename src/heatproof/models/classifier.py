@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from heatproof.errors import InputError, ModelError, NoSuchClass, Remark, callers_level
 from heatproof.habits import checked_verb
-from heatproof.models.class_names import find_class, read_as
+from heatproof.models.class_names import find_class, no_class, read_as
 from heatproof.models.odd_images import (
     check_channels,
     check_first_convolution,
@@ -375,7 +375,7 @@ def class_numbers(model: nn.Module | None, given: Any) -> Tensor:
         InputError: what is no class.
     """
     if isinstance(given, Tensor) and (given.dtype == torch.bool or given.is_floating_point()):
-        raise _no_class(f"a tensor of {str(given.dtype).removeprefix('torch.')}")
+        raise no_class(f"a tensor of {str(given.dtype).removeprefix('torch.')}")
     if isinstance(given, Tensor):
         return given
     several = isinstance(given, Iterable) and not isinstance(given, str)
@@ -386,11 +386,11 @@ def class_number(model: nn.Module | None, name: Any) -> int:
     """The class that is meant by a name, or by any whole number."""
     if not isinstance(name, str):
         if isinstance(name, bool):  # to Python a whole number
-            raise _no_class("bool")
+            raise no_class("bool")
         try:
             return index(name)
         except TypeError:
-            raise _no_class(type(name).__name__) from None
+            raise no_class(type(name).__name__) from None
     if isinstance(model, Classifier):
         number = model.class_index(name)
         if said := read_as(name, model.class_name(number), number):
@@ -399,13 +399,6 @@ def class_number(model: nn.Module | None, name: Any) -> int:
     raise InputError(
         f"a class by name needs a model with class names, hp.Classifier(network, ..., classes=[...]); give {name!r} "
         "as a number"
-    )
-
-
-def _no_class(got: str) -> InputError:
-    return InputError(
-        f"a target is a class, by its number or its name, got {got}; where other libraries take "
-        "ClassifierOutputTarget(281), give 281"
     )
 
 
