@@ -24,17 +24,28 @@ def opening(function: Any) -> Callable[..., Signal] | None:
     """What to call in place of a function, where it has an opening."""
     if function is F.multi_head_attention_forward:
         return multi_head_attention
-    if getattr(function, "__module__", "").startswith("timm.") and function.__name__ == "maybe_add_mask":
-        return _with_mask
-    if getattr(function, "__module__", "") != "torchvision.models.swin_transformer":
+    home = getattr(function, "__module__", "")
+    if home == "timm.layers.attention":
+        # timm hides its masks from torch.fx
+        return {"maybe_add_mask": _with_mask, "resolve_self_attn_mask": _self_mask}.get(function.__name__)
+    if home != "torchvision.models.swin_transformer":
         return None
     # torchvision hides the merging of patches, which only moves cells, as it hides its attention
     return {"shifted_window_attention": shifted_windows, "_patch_merging_pad": function}.get(function.__name__)
 
 
 def _with_mask(scores: Signal, attn_mask: Signal = None) -> Signal:
-    """timm's ``maybe_add_mask``, which it hides from torch.fx."""
+    """timm's ``maybe_add_mask``."""
     return scores if attn_mask is None else scores + attn_mask
+
+
+def _self_mask(seq_len: Signal, attn: Signal, attn_mask: Signal = None, is_causal: bool = False) -> Signal:
+    """timm's ``resolve_self_attn_mask``: what is added to the scores."""
+    if is_causal:
+        return attn.new_full((seq_len, seq_len), -math.inf).triu(1)
+    if attn_mask is not None:
+        raise NotImplementedError("attention with a mask that is handed in from outside")
+    return None
 
 
 def module_opening(module: nn.Module) -> Callable[..., Signal] | None:
