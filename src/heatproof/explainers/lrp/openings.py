@@ -27,7 +27,7 @@ def opening(function: Any) -> Callable[..., Signal] | None:
     home = getattr(function, "__module__", "")
     if home == "timm.layers.attention":
         # timm hides its masks from torch.fx
-        return {"maybe_add_mask": _with_mask, "resolve_self_attn_mask": _self_mask}.get(function.__name__)
+        return _with_mask if function.__name__ == "maybe_add_mask" else None
     if home != "torchvision.models.swin_transformer":
         return None
     # torchvision hides the merging of patches, which only moves cells, as it hides its attention
@@ -35,17 +35,12 @@ def opening(function: Any) -> Callable[..., Signal] | None:
 
 
 def _with_mask(scores: Signal, attn_mask: Signal = None) -> Signal:
-    """timm's ``maybe_add_mask``."""
+    """timm's ``maybe_add_mask``: the scores alone where what ``resolve_self_attn_mask`` was given is no mask."""
+    made = getattr(attn_mask, "node", None)
+    if made is not None and getattr(made.target, "__name__", "") == "resolve_self_attn_mask":
+        given = dict(zip(("seq_len", "attn", "attn_mask", "is_causal"), made.args, strict=False)) | dict(made.kwargs)
+        attn_mask = attn_mask if given.get("is_causal") or given.get("attn_mask") is not None else None
     return scores if attn_mask is None else scores + attn_mask
-
-
-def _self_mask(seq_len: Signal, attn: Signal, attn_mask: Signal = None, is_causal: bool = False) -> Signal:
-    """timm's ``resolve_self_attn_mask``: what is added to the scores."""
-    if is_causal:
-        return attn.new_full((seq_len, seq_len), -math.inf).triu(1)
-    if attn_mask is not None:
-        raise NotImplementedError("attention with a mask that is handed in from outside")
-    return None
 
 
 def module_opening(module: nn.Module) -> Callable[..., Signal] | None:
