@@ -24,16 +24,22 @@ def opening(function: Any) -> Callable[..., Signal] | None:
     """What to call in place of a function, where it has an opening."""
     if function is F.multi_head_attention_forward:
         return multi_head_attention
-    if getattr(function, "__module__", "").startswith("timm.") and function.__name__ == "maybe_add_mask":
-        return _with_mask
-    if getattr(function, "__module__", "") != "torchvision.models.swin_transformer":
+    home = getattr(function, "__module__", "")
+    if home == "timm.layers.attention":
+        # timm hides its masks from torch.fx
+        return _with_mask if function.__name__ == "maybe_add_mask" else None
+    if home != "torchvision.models.swin_transformer":
         return None
     # torchvision hides the merging of patches, which only moves cells, as it hides its attention
     return {"shifted_window_attention": shifted_windows, "_patch_merging_pad": function}.get(function.__name__)
 
 
 def _with_mask(scores: Signal, attn_mask: Signal = None) -> Signal:
-    """timm's ``maybe_add_mask``, which it hides from torch.fx."""
+    """timm's ``maybe_add_mask``: the scores alone where what ``resolve_self_attn_mask`` was given is no mask."""
+    made = getattr(attn_mask, "node", None)
+    if made is not None and getattr(made.target, "__name__", "") == "resolve_self_attn_mask":
+        given = dict(zip(("seq_len", "attn", "attn_mask", "is_causal"), made.args, strict=False)) | dict(made.kwargs)
+        attn_mask = attn_mask if given.get("is_causal") or given.get("attn_mask") is not None else None
     return scores if attn_mask is None else scores + attn_mask
 
 
