@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,9 +44,9 @@ SHARDED = {
 MADE = ("figures", "viewer", "heatmaps", "kept", "curves")
 
 
-def shared(words: list[str], folder: Path, count: int = 3) -> list[Path]:
-    """The folders of all shards of a command."""
-    folders = [folder / f"shard-{k}" for k in range(1, count + 1)]
+def shared(words: list[str], folder: Path, count: int = 3, only: int | None = None) -> list[Path]:
+    """The folders of all shards of a command, or of the first few."""
+    folders = [folder / f"shard-{k}" for k in range(1, (only or count) + 1)]
     for k, out in enumerate(folders, 1):
         assert heatproof(*words, "--shard", f"{k}/{count}", "--out", str(out)) == 0
     return folders
@@ -325,6 +326,29 @@ def test_partial_says_what_is_missing_and_is_filled_later(
     assert_as_one(out, made / "one")
 
 
+def test_a_part_that_is_there_is_counted_as_it_was_measured(shards: list[Path], tmp_path: Path) -> None:
+    """Six of the 400 scenes were asked for, and four were measured."""
+    out = tmp_path / "all"
+    assert joined([shards[0], shards[2]], "--partial", "--out", str(out)) == 0
+    look = json.loads((out / "summary.json").read_text())["answer"][-1]
+    assert look == ("This is a look at 4 of 400 photos, those of the shards that were joined: too few for intervals.")
+    assert "demo, 6 images, of which 4 were measured" in " ".join((out / "report.html").read_text().split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["shift", "explain", "evaluate", "compare", "audit"])
+def test_no_sentence_of_a_partial_merge_counts_photos_that_were_not_measured(verb: str, tmp_path: Path) -> None:
+    words, out = SHARDED[verb], tmp_path / "all"
+    (first,) = shared(words, tmp_path, count=2, only=1)
+    assert joined([first], "--partial", "--out", str(out)) in (0, 1)
+    measured = pl.read_parquet(out / "images.parquet")["image"].n_unique()
+    assert measured < recorded(out)["data"]["count"]
+    told = " ".join(json.loads((out / "summary.json").read_text())["answer"])
+    counts = [int(count.replace(",", "")) for count in re.findall(r"([\d,]+) (?:photos|images)", told)]
+    assert counts
+    assert max(count for count in counts if count != 400) <= measured
+
+
 def test_the_plain_command_does_what_is_missing(made: Path, shards: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "all"
     assert joined(shards[:2], "--partial", "--out", str(out)) == 0
@@ -359,8 +383,10 @@ def elsewhere(folder: Path) -> None:
     (folder / "parts").symlink_to(folder.parent / "theirs")
 
 
-def listed(folder: Path, names: Any) -> None:
-    (folder / "shard.json").write_text(json.dumps({"files": names}))
+def listed(folder: Path, names: Any, hashes: Any = None) -> None:
+    """A list without hashes, as an earlier version wrote it, or with some."""
+    content = {"files": names} if hashes is None else {"files": names, "sha256": hashes}
+    (folder / "shard.json").write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -368,7 +394,8 @@ def listed(folder: Path, names: Any) -> None:
     [
         (cut, "bytes are expected and"),
         (lambda folder: only(folder).unlink(), "and none there; copy the folder again"),
-        (torn, "is damaged and was left out"),
+        (torn, "the content of parts/000-0000001.parquet is another"),
+        (lambda folder: (torn(folder), of_an_earlier_version(folder)), "is damaged and was left out"),
         (linked, "is a link, a folder or a device"),
         (elsewhere, "and none there; copy the folder again"),
         (lambda folder: (folder / "shard.json").unlink(), "cannot be read: No such file"),
@@ -379,6 +406,8 @@ def listed(folder: Path, names: Any) -> None:
         (lambda folder: listed(folder, {"/etc/passwd": 4}), "is no list of the files of a shard"),
         (lambda folder: listed(folder, {"parts/.lock": 0}), "is no list of the files of a shard"),
         (lambda folder: listed(folder, {"parts/a": -1}), "is no list of the files of a shard"),
+        (lambda folder: listed(folder, {"parts/a": 4}, {}), "is no list of the files of a shard"),
+        (lambda folder: listed(folder, {"parts/a": 4}, {"parts/a": "0"}), "is no list of the files of a shard"),
         (lambda folder: listed(folder, {}), "part 1 is in none of the folders, and should be in that of shard 2/3"),
         (lambda folder: only(folder).rename(folder / "parts" / "000-0000003.parquet"), "and none there"),
         (lambda folder: (only(folder).rename(folder / "parts" / "a.parquet"), renamed(folder)), "is no part of shard"),
@@ -403,6 +432,86 @@ def test_a_damaged_shard_is_named(
     assert said in words
     assert "Traceback" not in words
     assert "shard-2" in words
+
+
+def flipped(path: Path) -> None:
+    """One bit of a file in another way, its size and its times as they were."""
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_one_flipped_bit_is_found_and_the_same_command_makes_the_part_anew(
+    made: Path, shards: list[Path], tmp_path: Path, told: Callable[[], str]
+) -> None:
+    part = only(shards[1])
+    flipped(part)
+    told()
+    assert joined(shards, "--out", str(tmp_path / "all")) == 2
+    words = told()
+    assert f"shard 2/3 in {shards[1]} is not as it was when it was done: the content of parts/{part.name}" in words
+    assert "give the shard's command again, which makes it anew" in words
+    assert not (tmp_path / "all").exists()
+    assert heatproof(*SHIFT, "--shard", "2/3", "--out", str(shards[1])) == 0
+    assert joined(shards, "--out", str(tmp_path / "all")) == 0
+    assert_as_one(tmp_path / "all", made / "one")
+
+
+def test_a_part_that_was_cut_off_is_made_anew_as_it_is_said(made: Path, shards: list[Path], tmp_path: Path) -> None:
+    cut(shards[1])
+    assert heatproof(*SHIFT, "--shard", "2/3", "--out", str(shards[1])) == 0
+    assert joined(shards, "--out", str(tmp_path / "all")) == 0
+    assert_as_one(tmp_path / "all", made / "one")
+
+
+def of_an_earlier_version(folder: Path) -> None:
+    listed(folder, json.loads((folder / "shard.json").read_text())["files"])
+
+
+def test_shards_without_hashes_are_joined_and_it_is_told(
+    made: Path, shards: list[Path], tmp_path: Path, told: Callable[[], str]
+) -> None:
+    of_an_earlier_version(shards[2])
+    told()
+    assert joined(shards, "--out", str(tmp_path / "all")) == 0
+    assert f"shard 3/3 in {shards[2]} was made by an earlier version" in (words := told())
+    assert "shard 1/3 in" not in words
+    assert_as_one(tmp_path / "all", made / "one")
+
+
+def test_an_id_that_is_none_of_the_data_is_told_with_its_part_and_its_shard(
+    made: Path, shards: list[Path], tmp_path: Path, told: Callable[[], str]
+) -> None:
+    part = only(shards[1])
+    table = pl.read_parquet(part)
+    table.with_columns(pl.col("image").str.replace("digit", "dmgit")).write_parquet(part)
+    listed(shards[1], {f"parts/{part.name}": part.stat().st_size})
+    told()
+    assert joined(shards, "--out", str(tmp_path / "all")) == 1
+    words = told()
+    assert f"parts/{part.name} holds rows of 'dmgit-" in words
+    assert f"it is of shard 2/3 in {shards[1]}: delete {part}, give that shard's command again, and merge" in words
+    assert "Traceback" not in words
+    assert not (tmp_path / "all" / "images.parquet").exists()
+    part.unlink()
+    assert heatproof(*SHIFT, "--shard", "2/3", "--out", str(shards[1])) == 0
+    assert joined(shards, "--out", str(tmp_path / "all")) == 0
+    assert_as_one(tmp_path / "all", made / "one")
+
+
+def test_shards_of_two_verbs_are_told_by_their_verbs(
+    shards: list[Path], tmp_path: Path, told: Callable[[], str]
+) -> None:
+    changed(
+        shards[1], command="explain", settings={"explainers": ["GradCAM()"]}, options={"typed": "heatproof explain"}
+    )
+    told()
+    assert joined(shards, "--out", str(tmp_path / "all")) == 2
+    assert told() == (
+        f"heatproof: shard 1/3 in {shards[0]} is of shift, and shard 2/3 in {shards[1]} of explain: these are shards "
+        "of two jobs; name the folders of one"
+    )
 
 
 def renamed(folder: Path) -> None:

@@ -17,6 +17,32 @@ OF_MODEL = {
 }
 
 
+@pytest.mark.parametrize(
+    ("verb", "offered"),
+    [(verb, True) for verb in ("explain", "shift", "compare", "audit", "evaluate")]
+    + [(verb, False) for verb in ("fool", "repair", "defend", "demo", "study")],
+)
+def test_help_offers_shards_where_they_can_be_made(verb: str, offered: bool, capsys: pytest.CaptureFixture) -> None:
+    assert heatproof(verb, "--help") == 0
+    assert ("--shard" in capsys.readouterr().out) == offered
+
+
+@pytest.mark.parametrize("words", [["fool", "demo", "--model", "demo", "--penalty", "location()"], ["demo"]])
+def test_a_shard_of_what_cannot_be_shared_is_refused_with_its_reason(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert heatproof(*words, "--shard", "1/2") == 2
+    assert "--shard 1/2 is of no use here: " in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_help_says_that_no_verdict_is_1(capsys: pytest.CaptureFixture) -> None:
+    assert heatproof("--help") == 0
+    assert "1 failed on the way, or an audit without a verdict," in " ".join(capsys.readouterr().out.split())
+    assert heatproof("audit", "--help") == 0
+    assert "1 where no verdict can be given" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("verb", OF_MODEL)
 def test_an_unknown_model_is_wrong_usage(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -116,16 +116,39 @@ def test_the_web(name: str, root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["shards/s-001.tar", "tables/t-1.parquet#image=img", "classes"])
-def test_a_server_that_hands_out_no_stretches(name: str, root: Path) -> None:
+def test_a_server_that_hands_out_no_stretches(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heatproof.data.addresses.LARGE", 0)
     with served(root, Whole) as (address, asked):
         if name == "classes":
             source = open_data(f"{address}/{name}", classes=CLASSES)
         else:
-            with pytest.warns(Remark, match="hands out no parts of files: all of it is copied here first"):
+            with pytest.warns(Remark, match="hands out no parts of files: all .*of it is copied here first"):
                 source = open_data(f"{address}/{name}", classes=CLASSES)
         assert shown(source) == shown(expected(root, name))
         for path in {path for verb, path, _ in asked if verb == "GET" and path.endswith((".tar", ".parquet"))}:
             assert sum((verb, own) == ("GET", path) for verb, own, _ in asked) <= 3
+
+
+def test_a_refusal_of_a_small_file_comes_alone(root: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """A server without stretches: what is wrong with a small file is said, and not that it was copied."""
+    with served(root, Whole) as (address, _):
+        for _ in range(2):
+            with pytest.raises(InputError, match="lacks an image column"):
+                open_data(f"{address}/tables/t-1.parquet", classes=CLASSES)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_that_a_large_file_is_copied_is_told_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr("heatproof.data.addresses.LARGE", 1)
+    with served(root, Whole) as (address, _):
+        for _ in range(2):
+            with pytest.raises(InputError, match="lacks an image column"):
+                open_data(f"{address}/tables/t-1.parquet", classes=CLASSES)
+    assert [str(warning.message) for warning in recwarn] == [
+        "the server of t-1.parquet hands out no parts of files: all 0 MiB of it is copied here first"
+    ]
 
 
 def test_of_a_large_table_the_footer_and_the_blocks_in_use_are_read(
@@ -163,7 +186,10 @@ class TestWhatIsWrong:
             ("nosuch://bucket/x", "nosuch://bucket/x is an address of an unknown kind"),
             ("https://me:secret@host/x.tar", "an address with a password in it is not read"),
             ("memory://store/classes#label=x", "has no label to choose with #label=...: nothing can be chosen there"),
-            ("memory://store/tables/t-0.parquet", "lacks path: .* columns of other names are chosen with"),
+            (
+                "memory://store/tables/t-0.parquet",
+                "lacks an image column and label: .* columns of other names are chosen with",
+            ),
             ("memory://store/tables/t-0.parquet#image=imag", r"lacks imag: did you mean img"),
             ("memory://store/tables/t-0.parquet#image=img,label=fin", r"lacks fin: did you mean fine"),
             ("memory://store/tables/t-0.parquet#image=fine", r"the column fine of t-0\.parquet holds String: expected"),

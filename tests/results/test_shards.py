@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from heatproof.errors import RunError
-from heatproof.results.shards import FILES, is_whole, list_files, read_files, tell_missing
+from heatproof.results.shards import FILES, delete_damaged, files_of, is_whole, list_files, read_files, tell_missing
 
 
 @pytest.fixture
@@ -23,6 +23,42 @@ def test_a_shard_is_whole_while_its_files_are_as_listed(shard: Path) -> None:
     assert not is_whole(shard)
     (shard / "parts" / "000000.parquet").unlink()
     assert not is_whole(shard)
+
+
+def test_a_flipped_bit_makes_a_shard_damaged(shard: Path) -> None:
+    (shard / "parts" / "000000.parquet").write_bytes(b"rowt")
+    assert not is_whole(shard)
+    # an earlier version wrote down no hashes
+    (shard / FILES).write_text('{"files": {"parts/000000.parquet": 4}}')
+    assert is_whole(shard)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "left"),
+    [
+        # its part alone is made anew
+        ("kept/000001.safetensors", ["parts/000000.parquet", "kept/000000.safetensors", "figures/a.png"]),
+        ("parts/000001.parquet", ["parts/000000.parquet", "kept/000000.safetensors", "figures/a.png"]),
+        # of a figure nobody knows of which part it is
+        ("figures/a.png", ["kept/000000.safetensors", "kept/000001.safetensors"]),
+        ("", ["parts/000000.parquet", "parts/000001.parquet", "kept/000000.safetensors", "figures/a.png"]),
+    ],
+)
+def test_what_is_damaged_goes_with_the_rows_of_its_part(tmp_path: Path, damaged: str, left: list[str]) -> None:
+    for name in ("parts/000000.parquet", "parts/000001.parquet", "figures/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"rows")
+    (tmp_path / "kept").mkdir()
+    for number in range(2):
+        (tmp_path / "kept" / f"{number:06d}.safetensors").write_bytes(b"maps")
+    list_files(tmp_path)
+    if damaged:
+        (tmp_path / damaged).write_bytes(b"flip")
+    delete_damaged(tmp_path)
+    there = files_of(tmp_path).keys()
+    assert damaged not in there
+    assert {*left} <= there
+    assert [name for name in there if name.startswith("parts/")] == [name for name in left if name.startswith("parts/")]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"files": {"../up": 1}}', '{"files": {"parts/000000.parquet": -1}}', ""])

@@ -14,7 +14,7 @@ from typing import NoReturn
 DONE, FAILED, WRONG_USAGE, GATE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 STATUS = {
     DONE: "done",
-    FAILED: "failed on the way: photos, an address or a disk that do not do; an audit without a verdict",
+    FAILED: "failed on the way, or an audit without a verdict: photos, an address or a disk that do not do; few photos",
     WRONG_USAGE: "cannot be begun as typed: a flag, setting, model, layer, class, file or folder that does not do",
     GATE: "the gate of `audit --fail-on` is shut, or `study board --add` refuses what was handed in",
     INTERRUPTED: "interrupted (SIGINT, Ctrl-C)",

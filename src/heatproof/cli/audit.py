@@ -68,7 +68,11 @@ def audit(
         Path | None, typer.Option("--thresholds", help="The thresholds.json of an earlier --calibrate.")
     ] = None,
     fail_on: Annotated[
-        str | None, typer.Option("--fail-on", help="doubtful, or manipulated (not supported): exit 3 on this or worse.")
+        str | None,
+        typer.Option(
+            "--fail-on",
+            help="doubtful, or manipulated (not supported): exit 3 on this or worse; 1 where no verdict can be given.",
+        ),
     ] = None,
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="An earlier audit of the same photos: how far did the maps move?")
@@ -179,6 +183,7 @@ def _leave(run: "Run", fail_on: str | None) -> None:
     verdict = read_summary(run.folder).get("verdict")
     # a gate must not pass on nothing
     if verdict not in (HONEST, DOUBTFUL, MANIPULATED):
+        say(f"the exit status is {FAILED}: {WORDS.get(verdict, verdict)}")
         raise typer.Exit(FAILED)
     if fail_on and verdict in GATES[fail_on]:
         say(f"--fail-on {fail_on}: the heatmaps are {WORDS[verdict]}")

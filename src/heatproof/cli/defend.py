@@ -15,7 +15,7 @@ from heatproof.commands import columns
 def defend(
     data: options.Data,
     model: options.Model,
-    work: options.Work,
+    work: options.WholeWork,
     photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,

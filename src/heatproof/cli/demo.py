@@ -13,7 +13,7 @@ from heatproof.commands import columns
 
 @options.grouped
 def demo(
-    work: options.Work,
+    work: options.WholeWork,
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder that is made.")] = Path("demo"),
 ) -> None:
     """Everything once, on a network and scenes that the package carries."""

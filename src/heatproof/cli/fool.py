@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def fool(
     data: options.Data,
     model: options.Model,
-    work: options.Work,
+    work: options.WholeWork,
     photos: options.Photos,
     out: options.Out = None,
     architecture: options.Architecture = None,

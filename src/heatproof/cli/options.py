@@ -78,6 +78,13 @@ ShardOf = Annotated[
         callback=lambda text: None if text is None else Shard.read(text),
     ),
 ]
+NoShard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="K/N", hidden=True, callback=lambda text: None if text is None else Shard.read(text)
+    ),
+]
+"""It is refused with a reason where it is given all the same."""
 Json = Annotated[bool, typer.Option("--json", help="The summary on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The result and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also settings, versions and times.")]
@@ -265,12 +272,21 @@ class Work:
         return settle(own_device(self.device), self.precision, models, photos, explainers)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class WholeWork(Work):
+    """The same of a command of which no shard can be made: its help does not offer ``--shard``."""
+
+    shard: NoShard = None
+
+
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb the flags of :class:`Work` and :class:`Photos`, whichever of them it takes, after its own."""
     signature = inspect.signature(verb)
     parameters = signature.parameters.values()
     groups = {
-        parameter.name: parameter.annotation for parameter in parameters if parameter.annotation in (Work, Photos)
+        parameter.name: parameter.annotation
+        for parameter in parameters
+        if parameter.annotation in (Work, WholeWork, Photos)
     }
     own = [parameter for parameter in parameters if parameter.name not in groups]
     flags = [

@@ -20,7 +20,7 @@ def study(
     name: Annotated[
         str, typer.Argument(help="A study: heatproof list studies.", autocompletion=options.completing(catalog.STUDIES))
     ],
-    work: options.Work,
+    work: options.WholeWork,
     out: options.Out = None,
     given: Annotated[
         list[str] | None,

@@ -215,7 +215,7 @@ class _Part(NamedTuple):
 def _end(settings: Explain, source: Source, run: Run, shown: Shown) -> dict[str, Any]:
     """The table and the summary of all parts."""
     skipped = all_skipped(run, source)
-    table = run.merge()
+    table = run.merge(known=[source.ids])
     if not table.height:
         run.write_json("summary.json", {"rows": [], "skipped": skipped})
         raise InputError(f"none of the {counted(source.count)} of {source.name} could be explained; {_reasons(source)}")

@@ -7,11 +7,14 @@ from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
+
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, Remark
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import logit_count
 from heatproof.report.words import counted
+from heatproof.results.run import Run
 from heatproof.results.table import FEWEST_IMAGES
 
 SHOWN = 4
@@ -51,12 +54,18 @@ def in_one_way(models: Sequence[Classifier]) -> list[Classifier]:
     return found
 
 
-def looked_at(source: Source) -> list[str]:
-    """Of how many photos some were looked at, in a sentence; nothing where it was all of them."""
-    some, everything = len(source), len(source.listing.ids)
+def looked_at(source: Source, table: pl.DataFrame, run: Run) -> list[str]:
+    """Of how many photos some were looked at, in a sentence; nothing where it was all of them.
+
+    Args:
+        table: the rows of the run, which tell what was measured where shards are missing.
+    """
+    some, everything, which = len(source), len(source.listing.ids), "evenly spread over the data"
+    if run.ends_as == "partial":
+        some, which = len({*table["image"].unique()}.intersection(source.ids)), "those of the shards that were joined"
     if not 0 < some < everything:
         return []
-    look = f"This is a look at {some:,} of {everything:,} photos, evenly spread over the data"
+    look = f"This is a look at {some:,} of {everything:,} photos, {which}"
     if some < FEWEST_IMAGES:
         return [f"{look}: too few for intervals."]
     wider = math.sqrt(everything / some)

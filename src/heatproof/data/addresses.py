@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 TRIES, PAUSE = 3, 0.5  # a store that fails is asked again, after so many seconds, and twice as many
 AHEAD = 1 << 20  # bytes that are read at once where a file is read from its beginning to its end
+LARGE = 16 << 20
+"""Bytes from which on it is told that a file is copied: some seconds on a common line."""
 POLARS = ("s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl", "http", "https", "hf")
 """Addresses that polars reads by stretches itself."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")
@@ -164,10 +166,14 @@ class RemoteFile:
                 file.seek(max(0, self.size - 1))
                 file.read(1)
         except (ValueError, OSError):
-            warnings.warn(
-                Remark(f"the server of {self.name} hands out no parts of files: all of it is copied here first"),
-                stacklevel=2,
-            )
+            size = self._info.get("size")
+            # of a small one there is nothing to wait for, and of one that is here already nothing more
+            if self.address not in _copies and (size is None or size >= LARGE):
+                told = "all of it" if size is None else f"all {size / 2**20:,.0f} MiB of it"
+                warnings.warn(
+                    Remark(f"the server of {self.name} hands out no parts of files: {told} is copied here first"),
+                    stacklevel=2,
+                )
             return self.copied()
         return self
 

@@ -140,6 +140,14 @@ def _lacking(place: Place, missing: Sequence[str], columns: Sequence[str], chose
     if chosen.said:
         near, own = did_you_mean(missing[0], columns), f"columns are {', '.join(columns) or 'none'}"
         return f"{told}{near} Its {own}" if near.endswith("?") else f"{told}its {own}"
+    if "path" in missing and place.suffix.casefold() == ".parquet":
+        rest = "".join(f" and {name}" for name in missing if name != "path")
+        told = f"{place.name} lacks an image column{rest}: "
+        return (
+            f"{told}expected the columns image (bytes; or path, of files beside it) and label (empty where unknown), "
+            f"got {', '.join(columns) or 'none'}; columns of other names are chosen with "
+            f"{place.name}#image=img,label=class"
+        )
     return (
         f"{told}expected the columns path (or image, with bytes) and label (empty where unknown), got "
         f"{', '.join(columns) or 'none'}; columns of other names are chosen with {place.name}#image=img,label=class"

@@ -7,7 +7,6 @@ have left there when it was stopped before the end, so that the verb goes on fro
 import contextlib
 import errno
 import os
-import re
 import secrets
 import shutil
 import stat
@@ -24,7 +23,7 @@ from heatproof.results.folder import differences, own_folder, shorten
 from heatproof.results.reading import numbers, read_table
 from heatproof.results.record import versions
 from heatproof.results.run import Run
-from heatproof.results.shards import files_of, read_files
+from heatproof.results.shards import Listed, files_of, part_number, read_files
 from heatproof.results.strict import read_record
 from heatproof.results.whole import ASIDE, refuse
 from heatproof.shard import Shard
@@ -45,13 +44,18 @@ class ShardRun:
         folder: where.
         shard: which one.
         record: its ``run.json``.
-        files: of its parts, with their sizes in bytes; of a shard that is not done those of whole parts.
+        listed: the files of its parts; of a shard that is not done those of whole parts, without hashes.
     """
 
     folder: Path
     shard: Shard
     record: dict[str, Any]
-    files: dict[str, int]
+    listed: Listed
+
+    @property
+    def files(self) -> dict[str, int]:
+        """The files of its parts, with their sizes in bytes."""
+        return self.listed.sizes
 
     @property
     def done(self) -> bool:
@@ -125,6 +129,8 @@ def read_shards(folders: Sequence[Path | str], *, partial: bool = False) -> Shar
         )
     if not partial:
         _check_parts(shards)
+    for run in found:
+        _check_content(run)
     return shards
 
 
@@ -133,8 +139,8 @@ def join(
 ) -> Run:
     """One run folder with the files of all shards; its status is then ``joined``, until the verb has made its end.
 
-    Files are linked where the file system allows it, and copied elsewhere. A joining that was stopped goes on by the
-    same call.
+    Files are linked where the file system allows it, and copied elsewhere; :func:`read_shards` has seen that they are
+    whole. A joining that was stopped goes on by the same call.
 
     Args:
         out: the folder; ``None``: one of its own.
@@ -144,7 +150,7 @@ def join(
         The run; ``done`` where the job is complete in that folder.
 
     Raises:
-        RunError: the folder holds something else, cannot be written, or a part is damaged.
+        RunError: the folder holds something else, or cannot be written.
     """
     record = shards.record
     asked: dict[str, Any] = {"command": record["command"], "settings": record["settings"], "seed": record["seed"]}
@@ -173,7 +179,6 @@ def join(
             # of a joining of other shards
             (run.folder / name).unlink()
         for one in shards.found:
-            _check_rows(one)
             for name in one.files:
                 _bring(one.folder / name, run.path(name))
     return run
@@ -201,19 +206,17 @@ def _read(folder: Path, partial: bool) -> ShardRun:
             f"shard {shard} in {folder} is not done, but {record['status']}{failed}: its command goes on where it "
             "stopped; or take what it has: --partial, which the page then says"
         )
-    return ShardRun(folder, shard, record, _files_of_whole_parts(folder))
+    return ShardRun(folder, shard, record, Listed(_files_of_whole_parts(folder), {}))
 
 
-def _whole_files(folder: Path, shard: Shard) -> dict[str, int]:
+def _whole_files(folder: Path, shard: Shard) -> Listed:
+    """What the shard was done with, by the list; :func:`_check_content` reads the files."""
     listed, there = read_files(folder), files_of(folder)
-    for name, size in listed.items():
-        if there.get(name) != size:
-            came = f"{there[name]:,} bytes" if name in there else "none"
-            raise RunError(
-                f"shard {shard} in {folder} is not as it was when it was done: of {name} {size:,} bytes are expected "
-                f"and {came} there; copy the folder again, or give the shard's command again, which makes it anew"
-            )
-        number = _number(name)
+    sizes = Listed(listed.sizes, {})
+    for name in listed.sizes:
+        if differs := sizes.difference(folder, name, there):
+            raise _changed(f"shard {shard} in {folder}", differs)
+        number = part_number(name)
         if name.split("/")[0] in ("parts", *OF_PARTS) and (number is None or number not in shard.parts(number + 1)):
             raise RunError(f"{folder / name} is no part of shard {shard}; {_ANEW}")
     return listed
@@ -222,28 +225,30 @@ def _whole_files(folder: Path, shard: Shard) -> dict[str, int]:
 _ANEW = "give the shard's command again with --overwrite"
 
 
-def _number(name: str) -> int | None:
-    """The number of the part that a file is of.
-
-    >>> _number("parts/000-0000017.skipped.json"), _number("kept/000003.safetensors"), _number("viewer/5ab.json")
-    (17, 3, None)
-    """
-    digits = re.search(r"(?:^|[-/])(\d{6,12})\.(?:parquet|skipped\.json|safetensors)$", name)
-    return int(digits[1]) if digits else None
+def _changed(shard: str, differs: str) -> RunError:
+    return RunError(
+        f"{shard} is not as it was when it was done: {differs}; copy the folder again, or give the shard's command "
+        "again, which makes it anew"
+    )
 
 
 def _files_of_whole_parts(folder: Path) -> dict[str, int]:
     """What a shard that was stopped has: a part is whole when its rows are there, which are written last."""
     files = files_of(folder)
-    whole = {_number(name) for name in files if name.startswith("parts/") and name.endswith(".parquet")}
+    whole = {part_number(name) for name in files if name.startswith("parts/") and name.endswith(".parquet")}
     return {
         name: size
         for name, size in files.items()
-        if _number(name) in whole or name.split("/")[0] not in ("parts", *OF_PARTS)
+        if part_number(name) in whole or name.split("/")[0] not in ("parts", *OF_PARTS)
     }
 
 
 def _check_alike(first: ShardRun, run: ShardRun) -> None:
+    if run.record["command"] != first.record["command"]:
+        raise RunError(
+            f"{first} is of {first.record['command']}, and {run} of {run.record['command']}: these are shards of two "
+            "jobs; name the folders of one"
+        )
     if run.shard.count != first.shard.count:
         raise RunError(
             f"{run.folder} holds one of {run.shard.count} shards and {first.folder} one of {first.shard.count}: "
@@ -308,7 +313,7 @@ def _check_parts(shards: Shards) -> None:
     """Stop where a part in the middle of the data is in no shard: then a folder is not what it says."""
     found: dict[str, set[int]] = {}
     for name in (name for run in shards.found for name in run.files if name.endswith(".parquet")):
-        number = _number(name)
+        number = part_number(name)
         assert number is not None
         found.setdefault(name.removesuffix(".parquet").rstrip("0123456789"), set()).add(number)
     for there in found.values():
@@ -318,7 +323,25 @@ def _check_parts(shards: Shards) -> None:
             raise RunError(f"part {holes[0]} is in none of the folders, and should be in that of {run}; {_ANEW}")
 
 
-def _check_rows(run: ShardRun) -> None:
+def _check_content(run: ShardRun) -> None:
+    """Read every file of a shard once, and hold it against what was written down when the shard was done.
+
+    A shard that is not done has no list, nor hashes one that an earlier version made: of these the rows are read, and
+    it is told.
+    """
+    if run.listed.hashes:
+        for name in run.files:
+            if differs := run.listed.difference(run.folder, name, run.files):
+                raise _changed(str(run), differs)
+        return
+    if run.done and run.files:
+        warnings.warn(
+            Remark(
+                f"{run} was made by an earlier version, which wrote down the sizes of its files and no hashes: only a "
+                "file that is cut off or cannot be read would be noticed"
+            ),
+            stacklevel=2,
+        )
     for name in (name for name in run.files if name.startswith("parts/") and name.endswith(".parquet")):
         problems: list[str] = []
         if read_table(run.folder / name, problems) is None:

@@ -38,7 +38,7 @@ from heatproof.results.folder import (
 from heatproof.results.lock import Lock
 from heatproof.results.reading import gather_parts, missing_shards
 from heatproof.results.record import new_record, now
-from heatproof.results.shards import is_whole, list_files, tell_missing
+from heatproof.results.shards import check_images, delete_damaged, is_whole, list_files, tell_missing
 from heatproof.results.strict import read_skipped
 from heatproof.results.whole import plain, refuse, write_json, write_whole
 from heatproof.shard import WHOLE, Shard
@@ -149,6 +149,8 @@ class Run:
                 empty_folder(folder)
                 old = None
             sweep(folder)
+            if old is not None and old["status"] == "shard":
+                delete_damaged(folder)
         except OSError as error:
             refuse(folder, error)
         record = new_record(wanted, options, old)
@@ -291,17 +293,18 @@ class Run:
                 found += read_skipped(path)
         return found
 
-    def merge(self, sort: Sequence[str] = SORT) -> pl.DataFrame:
+    def merge(self, sort: Sequence[str] = SORT, *, known: Iterable[Sequence[str]] = ()) -> pl.DataFrame:
         """Make ``images.parquet`` of all parts, in an order that does not depend on who wrote what when.
 
         Args:
             sort: the columns to order by, as far as they exist; equal rows keep the order of the parts.
+            known: lists of images, of which every row must be; none: any image will do.
 
         Returns:
             The table; empty when there are no parts.
 
         Raises:
-            RunError: a part is damaged.
+            RunError: a part is damaged, or holds rows of another image.
         """
         table, problems = gather_parts(self.folder)
         if problems:
@@ -315,6 +318,8 @@ class Run:
                     f"the files in {self.folder / 'parts'} hold no rows of a run ({str(error).splitlines()[0][:200]}); "
                     "delete them and give the same command again"
                 ) from error
+        if known := list(known):
+            check_images(self.folder, self.record, table, known)
         self.write_parquet("images.parquet", table)
         return table
 

@@ -109,7 +109,7 @@ def run_audit(
     processes.wait()
     if not processes.ends:
         return {}
-    table = run.merge(("image",))
+    table = run.merge(("image",), known=[source.ids])
     if not table.height:
         raise InputError(f"none of the {counted(source.count)} of {source.name} could be read")
     table = placed(table)

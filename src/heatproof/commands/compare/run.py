@@ -56,13 +56,14 @@ def run_compare(
     names = unique([entry.model.name for entry in fooled])
     clean, *others = (hardware.host(model) for model in everyone)
     hosted = dict(zip(names, others, strict=True))
-    for feed in _feeds(settings, clean, source):
+    feeds = list(_feeds(settings, clean, source))
+    for feed in feeds:
         _measure_all(settings, clean, hosted, feed, run, hardware, processes, advance)
     processes.wait()
     if not processes.ends:
         return {}
     skipped = all_skipped(run, source)
-    table = run.merge((*SORT,))
+    table = run.merge((*SORT,), known=[feed.photos.ids for feed in feeds])
     if not table.height:
         raise InputError(f"none of the {counted(source.count)} of {source.name} can be read")
     told = {name: entry.penalty for name, entry in zip(names, fooled, strict=True) if entry.penalty is not None}
@@ -73,7 +74,7 @@ def run_compare(
         "classes": class_rows(table, clean),
         "transfer": [asdict(transfer) for transfer in transfers],
         "skipped": skipped,
-        "answer": [*answer(rows, told, settings.penalties), *looked_at(source)],
+        "answer": [*answer(rows, told, settings.penalties), *looked_at(source, table, run)],
     }
     draw_transfer(transfers, run)
     draw_compared(settings, clean, hosted, source, run, hardware)

@@ -88,7 +88,7 @@ def run_evaluate(
     if not processes.ends:
         return {}
     skipped = all_skipped(run, source)
-    table = merged(settings, run)
+    table = merged(settings, run, source.ids)
     if not table.height:
         raise InputError(f"none of the {counted(source.count)} of {source.name} could be read")
     rows = summary_rows(settings, table)
@@ -99,7 +99,7 @@ def run_evaluate(
         "side_by_side": side_by_side(settings, rows),
         "columns": meanings(settings),
         "skipped": skipped,
-        "answer": [*answer(settings, table, rows), *looked_at(source)],
+        "answer": [*answer(settings, table, rows), *looked_at(source, table, run)],
     }
     run.write_json("summary.json", summary)
     return summary

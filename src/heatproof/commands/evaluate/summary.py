@@ -15,9 +15,13 @@ ARROWS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "neither": "
 EMPTY = Column("empty", "down", "[0, 1]", "share of maps that are empty or equal everywhere, whose values are missing")
 
 
-def merged(settings: Evaluate, run: Run) -> pl.DataFrame:
-    """All rows, in an order that does not depend on who measured what."""
-    return run.merge((*SORT, *dict.fromkeys(metric.condition for metric in settings.conditioned)))
+def merged(settings: Evaluate, run: Run, images: Sequence[str]) -> pl.DataFrame:
+    """All rows, in an order that does not depend on who measured what.
+
+    Args:
+        images: of the data, of which every row must be.
+    """
+    return run.merge((*SORT, *dict.fromkeys(metric.condition for metric in settings.conditioned)), known=[images])
 
 
 def of_maps(settings: Evaluate, table: pl.DataFrame) -> pl.DataFrame:

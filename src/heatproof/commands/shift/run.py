@@ -99,7 +99,7 @@ def run_shift(
     if not processes.ends:
         return {}
     skipped = all_skipped(run, *sources)
-    table = run.merge()
+    table = run.merge(known=[source.ids for source in sources])
     if not table.height:
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped[:3])
         raise InputError(f"none of the {counted(sources[0].count)} of {sources[0].name} could be attacked; {reasons}")
@@ -111,7 +111,12 @@ def run_shift(
         "rows": [row.plain() for row in rows],
         "paired": [test.plain() for test in tests],
         "skipped": skipped,
-        "answer": [*_aim(settings), *said[: len(said) - single], *looked_at(sources[0]), *said[len(said) - single :]],
+        "answer": [
+            *_aim(settings),
+            *said[: len(said) - single],
+            *looked_at(sources[0], table, run),
+            *said[len(said) - single :],
+        ],
         "folded": single,
         "classes": models[0].classes,
     }
