@@ -17,10 +17,12 @@ from heatproof.commands.audit import (
     plan,
     premises,
     scope,
+    shipped,
     singled_out,
     verdict,
 )
 from heatproof.commands.audit.questions import NUMBERS
+from heatproof.commands.audit.uninformative import uninformative
 from heatproof.commands.audit.verdict import Thresholds
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs/methods/audit.md").read_text().split())
@@ -43,6 +45,21 @@ def test_the_population_is_that_of_the_shipped_thresholds() -> None:
     )
     assert told in PAGE
     assert sum(known["sizes"].values()) == len(known["networks"])
+
+
+def test_the_populations_of_other_explainers_are_those_of_the_package() -> None:
+    rows = dict(re.findall(r"\| `(\w+)\(\)` \| (\d+ \| \d+ at 32 pixels, [^|]* \| [^|]*) \|", PAGE))
+    assert rows.keys() == shipped.POPULATIONS.keys() - {"gradcam"}
+    for name, told in rows.items():
+        found = shipped.thresholds_of(name)
+        silent = uninformative(found)
+        known = [number for number in found.limits if number not in silent] + ["called_out"]
+        decide = [
+            number for number, about in NUMBERS.items() if about.decides and about.check not in ("reference", "self")
+        ]
+        sizes = ", ".join(f"{count} at {size} pixels" for size, count in found.provenance["sizes"].items())
+        numbers = ", ".join(f"`{number}`" for number in decide if number in known)
+        assert told == f"{found.provenance['budget']} | {sizes} | {numbers}"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ from heatproof.answers.result import Result
 from heatproof.answers.scored import Asked, scored
 from heatproof.commands import columns
 from heatproof.commands.audit.own_reference import SELF, passes
+from heatproof.commands.audit.plan import least_budget
 from heatproof.commands.audit.run import Audit, run_audit
+from heatproof.commands.audit.shipped import thresholds_for
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.commands.compare.run import Compare, run_compare
 from heatproof.commands.compare.run import effort as compare_effort
@@ -38,7 +40,7 @@ from heatproof.commands.effort import Effort, planned
 from heatproof.commands.evaluate.run import STANDARD, Evaluate, run_evaluate
 from heatproof.commands.evaluate.run import effort as evaluate_effort
 from heatproof.commands.precision import settle
-from heatproof.commands.quick import QUICK_BUDGET, looking
+from heatproof.commands.quick import looking
 from heatproof.commands.shift.budgets import of_attacks
 from heatproof.commands.shift.run import Shift, run_shift
 from heatproof.commands.shift.run import effort as shift_effort
@@ -83,11 +85,11 @@ def audit(
         explainer: whose maps are audited.
         score: what is explained: a name, a spec or an object, for explainers that name none.
         reference: the model that it claims to be; ``"self"``: the model itself, repaired on these photos.
-        thresholds: of a calibration, or the file that holds them; ``None``: the package's.
+        thresholds: of a calibration, or the file that holds them; ``None``: the package's for this explainer.
         baseline: the run folder of an earlier audit of the same photos.
         budget: forward passes per photo.
         limit: at most so many photos, evenly spread.
-        quick: a first look: the smallest budget that can tell, 37, and 60 photos, unless ``limit`` says.
+        quick: a first look: the smallest budget that can tell, often 37, and 60 photos, unless ``limit`` says.
         out: the run folder, with its page; without it nothing is left on the disk.
         shard: ``"2/8"``: the second of eight shares of the photos, into a folder that :func:`merge` joins.
 
@@ -99,7 +101,7 @@ def audit(
     """
     if quick and budget != Audit.budget:
         raise InputError("quick=True chooses the budget: give one of quick and budget")
-    budget, limit = QUICK_BUDGET if quick else budget, looking(quick, limit)
+    limit = looking(quick, limit)
     own = isinstance(reference, str) and reference == SELF
     claims = [] if reference is None or own else [reference]
     explained = scored(
@@ -110,8 +112,9 @@ def audit(
     )
     audited, *others = explained.models
     (chosen,) = at_named_layers(explained.explainers, audited)
+    budget = least_budget(chosen, audited) if quick else budget
     known = Thresholds.read(Path(thresholds)) if isinstance(thresholds, str | Path) else thresholds
-    known = known or Thresholds.shipped()
+    known = known or thresholds_for(chosen, audited)
     asked = Audit(explainer=chosen, budget=budget, part=batch_size, seed=seed)
     source = as_source(data, audited, limit=limit, seed=seed)
     hardware = settle(device, precision, explained.models, lambda one: source, [chosen])

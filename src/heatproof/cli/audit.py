@@ -54,7 +54,9 @@ def audit(
     ] = BUDGET,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="The smallest budget that can tell, 37; and 60 photos, unless --limit says."),
+        typer.Option(
+            "--quick", help="The smallest budget that can tell, often 37; and 60 photos, unless --limit says."
+        ),
     ] = False,
     calibrate: Annotated[
         list[str] | None,
@@ -83,13 +85,14 @@ def audit(
 ) -> None:
     """Judge whether a model's heatmaps can be trusted: eight checks, a verdict, and the photos that disagree most."""
     _check_flags(work, fail_on, calibrate, thresholds, quick, budget)
-    if quick:
-        budget, limit = QUICK_BUDGET, looking(quick, limit)
+    limit = looking(quick, limit)
     from heatproof.answers.scored import scored
     from heatproof.commands.audit.calibration import run_calibration
     from heatproof.commands.audit.own_reference import SELF
     from heatproof.commands.audit.own_reference import passes as repairing
+    from heatproof.commands.audit.plan import least_budget
     from heatproof.commands.audit.run import Audit, run_audit
+    from heatproof.commands.audit.shipped import thresholds_for
     from heatproof.commands.audit.verdict import Thresholds
     from heatproof.commands.effort import planned
     from heatproof.commands.photos import open_photos
@@ -105,12 +108,14 @@ def audit(
     others = [photos(load(name)) for name in (given, *(calibrate or [])) if name is not None]
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, [chosen], [photos(load(model)), *others], alike=not calibrate)
-    asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     audited, *others = explained.models
+    if quick:
+        budget = least_budget(explained.explainers[0], audited)
+    asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     claimed = SELF if own else others.pop(0) if given else None
     source_of = partial(open_photos, name=data, limit=limit, seed=work.seed)
     hardware = work.settled(explained.models, source_of, [asked.explainer])
-    known = Thresholds.read(thresholds) if thresholds else Thresholds.shipped()
+    known = Thresholds.read(thresholds) if thresholds else thresholds_for(asked.explainer, audited)
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= photos.given() | explained.given()
     settings |= {"precision": hardware.precision, "calibrate": calibrate, "architecture": architecture}

@@ -6,15 +6,22 @@ from tests.networks import small
 
 from heatproof.commands.audit.covering import FEWEST, jump, question
 from heatproof.commands.audit.measure import Audit, measure
-from heatproof.commands.audit.plan import ALONG, Plan, drafts, map_cost, plan
+from heatproof.commands.audit.plan import ALONG, Plan, drafts, least_budget, map_cost, plan
+from heatproof.commands.audit.run import run_audit
+from heatproof.commands.audit.shipped import POPULATIONS
 from heatproof.data.batches import Batch
+from heatproof.data.sources import open_data
 from heatproof.defences.median import MedianOfNoisy
 from heatproof.defences.smoothed import Smoothed
+from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SmoothGrad
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.occlusion import Occlusion
+from heatproof.explainers.relevance_cam import RelevanceCAM
 from heatproof.models.hardware import Hardware
+from heatproof.models.loading import load
+from heatproof.results.run import Run
 
 
 def test_the_witness_gets_what_the_maps_leave() -> None:
@@ -26,8 +33,6 @@ def test_the_witness_gets_what_the_maps_leave() -> None:
     costs = [map_cost(one, model) for one in (SmoothGrad(), Occlusion())]
     assert costs[0] == 17
     assert costs[1] > 17
-    # nothing of occlusion can be drafted: it is said that the budget does not hold
-    assert plan(Occlusion(), 180, model) == Plan(FEWEST, Occlusion(), None)
 
 
 def test_dear_maps_are_drafted_so_that_a_jump_has_room() -> None:
@@ -40,7 +45,18 @@ def test_dear_maps_are_drafted_so_that_a_jump_has_room() -> None:
     rich = plan(SmoothGrad(), 2000, model)
     assert rich.draft == SmoothGrad()
     assert rich.along == ALONG[0]
-    assert plan(SmoothGrad(), 45, model).along is None
+    poor = plan(SmoothGrad(), least_budget(SmoothGrad(), model), model)
+    assert poor == Plan(FEWEST, SmoothGrad(samples=2), None)
+
+
+def test_a_budget_that_cannot_hold_is_refused_with_one_that_does() -> None:
+    model = small(dtype=torch.float32)
+    for explainer in (LRP(), RelevanceCAM(), SmoothGrad(), Occlusion()):
+        least = least_budget(explainer, model)
+        assert plan(explainer, least, model).questions >= FEWEST
+        with pytest.raises(InputError, match=f"at least {least} per photo; got a budget of {least - 1}"):
+            plan(explainer, least - 1, model)
+    assert least_budget(GradCAM(), model) == 37
 
 
 def test_drafts_end_where_the_explainer_refuses() -> None:
@@ -49,6 +65,18 @@ def test_drafts_end_where_the_explainer_refuses() -> None:
     assert list(drafts(MedianOfNoisy(GradCAM(), n=24))) == [MedianOfNoisy(GradCAM(), n=n) for n in (24, 12, 6)]
     assert list(drafts(MedianOfNoisy(GradCAM(), n=10))) == [MedianOfNoisy(GradCAM(), n=10)]
     assert list(drafts(Occlusion())) == [Occlusion()]
+
+
+@pytest.mark.parametrize("explainer", POPULATIONS.values(), ids=POPULATIONS)
+def test_what_is_asked_is_within_the_budget(explainer, tmp_path) -> None:
+    """Counted, mosaics and what is made sure of at first included; the demo has no networks that hide a pass."""
+    model, source = load("demo"), open_data("demo", limit=40)
+    budget = max(49, least_budget(explainer, model))
+    with Run.start(tmp_path / "out", command="audit", settings={}) as run:
+        found = run_audit(Audit(explainer=explainer, budget=budget), model, source, run, draw=False)
+    assert any(row["number"] == "mosaic" and row["value"] is not None for row in found["rows"])
+    # nothing is left unasked either but what would not fit
+    assert 0.75 * budget <= found["queries"] <= budget
 
 
 @pytest.mark.parametrize("explainer", [SmoothGrad(), IntegratedGradients()])

@@ -11,6 +11,7 @@ from heatproof.commands.audit.faithfulness import log_odds
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.premises import gains, is_saturated, one_class, unmet, witness_gains
 from heatproof.commands.audit.scope import MOVING, SHARPENED, layout_read, moved_by_budget, outside
+from heatproof.commands.audit.shipped import thresholds_for
 from heatproof.commands.audit.verdict import FAIL, Limits, Thresholds, conclude, judge, judge_share, with_share
 from heatproof.commands.passes import counting
 from heatproof.defences.smoothed import Smoothed
@@ -39,6 +40,7 @@ def test_the_population_of_the_shipped_thresholds() -> None:
     assert outside(Audit(), model, SHIPPED) is None
     # its own default layer by name is no other explainer
     assert outside(Audit(explainer=GradCAM(layer=default_layer(model))), model, SHIPPED) is None
+    # by Grad-CAM's population; each but the last has its own
     for explainer in (SimpleGrad(), SmoothGrad(), IntegratedGradients(), GuidedBackprop(), LRP(), GradCAM(relu=False)):
         found = outside(Audit(explainer=explainer), model, SHIPPED)
         assert found is not None
@@ -64,6 +66,14 @@ def test_tokens_are_outside_of_a_population_of_convolutional_networks() -> None:
         kind = str(layout_read(GradCAM(), model))
         own = Thresholds({}, None, {"explainer": "GradCAM()", "budget": 45, "sizes": {"32": 3}, "layouts": [kind]})
         assert outside(Audit(), model, own) is None
+        # nor do populations of convolutional networks speak for a transformer's pixels
+        for explainer in (SimpleGrad(), LRP(), GuidedBackprop()):
+            found = outside(Audit(explainer=explainer), model, thresholds_for(explainer, model))
+            assert found is not None
+            assert found.how in (
+                "the network keeps its maps as tokens",
+                "the network keeps its maps as a grid with channels last",
+            )
     assert layout_read(GradCAM(), sized(32)) == layout_read(Smoothed(GradCAM()), sized(32)) == "NCHW"
     assert layout_read(SimpleGrad(), sized(32)) is None
 

@@ -187,7 +187,9 @@ def test_a_verdict_that_rests_on_no_number_cannot_be_told() -> None:
     assert conclude([]) == (CANNOT_TELL, [])
     nothing = [judge(name, Interval(0.5, 0.4, 0.6, 9), Thresholds({}, None, {})) for name in NUMBERS]
     assert conclude(nothing)[0] == CANNOT_TELL
-    assert conclude([found("frame", 0)])[0] == "honest"
+    assert conclude([found("faithfulness", 0)])[0] == "honest"
+    # maps off the frame need not show anything
+    assert conclude([found("frame", 0), found("contrast", 0)])[0] == CANNOT_TELL
 
 
 def test_a_verdict_that_rests_on_less_than_half_of_what_decides_cannot_be_told() -> None:

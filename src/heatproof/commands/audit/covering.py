@@ -16,6 +16,7 @@ from torch import Tensor
 
 from heatproof.errors import InputError
 from heatproof.explainers.scores import Score, explained
+from heatproof.explainers.together import LayerExplainer
 from heatproof.heatmaps import resize
 from heatproof.images import blurred
 from heatproof.metrics.agreement import patch_correlation
@@ -153,6 +154,9 @@ def _covered(
     gone = covers.bool()[:, None]
     pairs = torch.arange(len(images) * len(covers), device=images.device)
     at_once = min(AT_ONCE, together(images)) if images.device.type == "cpu" else together(images)
+    if explainer is not None and not isinstance(explainer, LayerExplainer):
+        # some make sure of every new shape by a pass more: no shape but the batch's own
+        at_once = min(at_once, len(images))
     for some in pairs.split(at_once):
         image, cover = some // len(covers), some % len(covers)
         # channels last: a third faster on a CPU, and the weights may stay as they lie

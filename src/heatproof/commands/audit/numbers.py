@@ -18,6 +18,7 @@ from heatproof.commands.audit.reference import swapped
 from heatproof.commands.audit.scope import layout_read, moved_by_budget, outside
 from heatproof.commands.audit.singled_out import hidden_place, predicted_class, predicted_worst
 from heatproof.commands.audit.tensors import AuditTensors
+from heatproof.commands.audit.uninformative import uninformative
 from heatproof.commands.audit.verdict import (
     COUNTED,
     FEWEST,
@@ -171,7 +172,7 @@ def checks_of(
         own = found.get(name) or interval([])
         if name in COUNTED:
             checks.append(judge_called_out(table, thresholds, why.get(name, "")))
-        elif name == "own_witness" and bare and isfinite(own.value):
+        elif name == "own_witness" and bare and isfinite(own.value) and name not in why:
             chance = permuted(agreements(tensors.maps, tensors.witness), settings.seed)
             checks.append(judge_own_witness(own, *chance))
         elif name == "share" and free and (name in why or is_saturated(table)):
@@ -210,7 +211,7 @@ def _why_not(
 ) -> dict[str, str]:
     """The numbers that cannot be judged on these photos, of this explainer or by these thresholds, and why."""
     # the last word counts: that a number cannot be measured at all says more than that no threshold fits it
-    why = moved_by_budget(settings, thresholds)
+    why = uninformative(thresholds) | moved_by_budget(settings, thresholds)
     if is_saturated(table):
         why["faithfulness"] = f"the probabilities are saturated ({SATURATED:.0%} or more on average); see share"
     if tensors.targets.shape[1] < CLASSES_APART and int(tensors.targets.max()) < CLASSES_APART:

@@ -1,7 +1,9 @@
 """How the passes of an audit are shared between the explainer's maps and the witness."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -23,8 +25,12 @@ AFFORDED = 2
 """Passes that a map may take for the photo to be explained under all of the witness's middle squares."""
 ALONG = (5, 4, 3)
 """Squares along a side under which a dearer map is made, as many as the budget has room for."""
-FURTHER = 6
+FURTHER = 5
 """Maps of a photo besides its own: of it attacked twice, with a random head, and of a mosaic's two classes."""
+BESIDES = 1 + 3 * len(LEVELS) + 1 + 1
+"""Forward passes per photo where maps take their own: logits, AOPC in three orders, an attack's gradient, a mosaic."""
+ANEW = 3
+"""How often a map's first pass may come anew: for a batch, for the mosaics, for a random head."""
 SAMPLED = ("samples", "steps", "n", "masks")
 """Fields that say how often an explainer asks for one map: a draft asks less often."""
 
@@ -49,38 +55,79 @@ class Plan:
 def plan(explainer: Explainer, budget: int, model: Classifier, hardware: Hardware = Hardware()) -> Plan:
     """Share the budget: maps that come with a pass cost nothing, others leave the witness what remains.
 
-    The draft is the fullest one whose maps, under at least 3 x 3 squares too, leave the witness :data:`FEWEST`
-    questions. Where there is none, nothing is drafted and no map is made under squares.
+    Maps of :data:`AFFORDED` passes are made under the witness's middle squares too, where there is room. The draft of
+    dearer ones is the fullest whose maps, under at least 3 x 3 squares too, leave the witness :data:`FEWEST` questions;
+    where there is none, the fullest without maps under squares.
+
+    Raises:
+        InputError: the budget cannot hold, whatever is left out; it says which would.
     """
     if is_cheap(explainer):
         return Plan(budget - OVERHEAD, explainer)
-    cost = map_cost(explainer, model, hardware)
-    left = budget - (3 + 3 * len(LEVELS)) - cost * (len(views(explainer)) + FURTHER)
-    if cost <= AFFORDED:
+    cost = _cost(explainer, model, hardware)
+    left = budget - BESIDES - ANEW * cost.first - cost.map * (len(views(explainer)) + FURTHER)
+    if cost.map <= AFFORDED:
         # at most half of the squares are of the middle size
-        return Plan(max(FEWEST, int(left / (1 + (cost - 1) / 2))), explainer)
-    for draft in drafts(explainer):
-        own = map_cost(draft, model, hardware)
-        maps = len(views(explainer)) + FURTHER - (draft == explainer)
-        room = budget - (3 + 3 * len(LEVELS)) - cost - own * maps - FEWEST
-        if room >= own * ALONG[-1] ** 2:
+        questions = int(left / (1 + (cost.map - 1) / 2))
+        if questions >= FEWEST:
+            return Plan(questions, explainer)
+    known = [(draft, *_drafted(explainer, draft, cost, model, hardware)) for draft in drafts(explainer)]
+    for draft, own, maps in known:
+        room = budget - maps - FEWEST
+        if cost.map > AFFORDED and room >= own * ALONG[-1] ** 2:
             along = next(a for a in ALONG if a == ALONG[-1] or own * a**2 <= room // 2)
             return Plan(FEWEST + room - own * along**2, draft, along)
-    return Plan(max(FEWEST, left), explainer, None)
+    for draft, _, maps in known:
+        if budget - maps >= FEWEST:
+            return Plan(budget - maps, draft, None)
+    least = min(maps for *_, maps in known) + FEWEST
+    raise InputError(
+        f"a map of {explainer!r} takes {cost.map} forward passes, and an audit of it at least {least} per photo; got a "
+        f"budget of {budget}. Give --budget {least}, or another explainer"
+    )
+
+
+def least_budget(explainer: Explainer, model: Classifier, hardware: Hardware = Hardware()) -> int:
+    """The fewest forward passes per photo of which an audit of this explainer's maps can tell."""
+    if is_cheap(explainer):
+        return OVERHEAD + FEWEST
+    cost = _cost(explainer, model, hardware)
+    return FEWEST + min(_drafted(explainer, draft, cost, model, hardware)[1] for draft in drafts(explainer))
 
 
 def map_cost(explainer: Explainer, model: Classifier, hardware: Hardware = Hardware()) -> int:
     """Forward passes that one map takes besides the photo's own, counted on a grey photo; 0 where it comes with it."""
-    if is_cheap(explainer):
-        return 0
+    return 0 if is_cheap(explainer) else _cost(explainer, model, hardware).map
+
+
+class _Cost(NamedTuple):
+    """Forward passes of one map, and how many more the first map of images of a shape takes."""
+
+    map: int
+    first: int
+
+
+def _cost(explainer: Explainer, model: Classifier, hardware: Hardware) -> _Cost:
     grey = hardware.bring(torch.full((1, model.channels, *model.input_shape), 0.5))
     target = torch.zeros(1, dtype=torch.long, device=grey.device)
-    with hardware.autocast():
-        # what is asked once for all photos of a shape is no part of a map's cost
-        explainer(model, grey, target)
-    with hardware.autocast(), counting(model) as passes:
-        explainer(model, grey, target)
-    return passes.forward
+    counts = []
+    # a copy, of which nothing is known yet
+    fresh = copy.deepcopy(model)
+    for _ in range(2):
+        with hardware.autocast(), counting(fresh) as passes:
+            explainer(fresh, grey, target)
+        counts.append(passes.forward)
+    return _Cost(counts[1], counts[0] - counts[1])
+
+
+def _drafted(
+    explainer: Explainer, draft: Explainer, cost: _Cost, model: Classifier, hardware: Hardware
+) -> tuple[int, int]:
+    """Passes of one map of the draft, and of all that is asked but the witness and the maps under squares."""
+    if draft == explainer:
+        return cost.map, BESIDES + ANEW * cost.first + cost.map * (len(views(explainer)) + FURTHER)
+    own = _cost(draft, model, hardware).map
+    return own, BESIDES + ANEW * cost.first + cost.map + own * (len(views(explainer)) + FURTHER)
 
 
 def drafts(explainer: Explainer) -> Iterator[Explainer]:

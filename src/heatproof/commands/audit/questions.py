@@ -17,6 +17,8 @@ class Number:
             further. Such that no honest network of the benchmark is doubtful where all of its architecture is left out.
         surely: a value that fails whatever the population, next to the worst there can be; without it a wide population
             would put the limit where no value lies.
+        nothing: of those that decide, what maps show that know nothing of the photo (0 of a correlation), or the worst
+            there can be: where the limit of a population lies beyond, passing proves nothing, and it is not judged.
     """
 
     check: str
@@ -24,6 +26,7 @@ class Number:
     decides: bool
     least: float = 0.02
     surely: float | None = None
+    nothing: float | None = None
 
     @property
     def side(self) -> int:
@@ -33,22 +36,22 @@ class Number:
 
 NUMBERS = {
     "agreement": Number("witness", "low", False, 0.1),
-    "all_classes": Number("witness", "low", True),
+    "all_classes": Number("witness", "low", True, nothing=0.0),
     "worst_class": Number("witness", "low", False, 0.1),
     "own_witness": Number("witness", "low", False),
     "predicted_class": Number("witness", "low", False, 0.03),
     "predicted_worst": Number("witness", "low", False, 0.05),
-    "faithfulness": Number("faithfulness", "low", True),
+    "faithfulness": Number("faithfulness", "low", True, nothing=0.0),
     "share": Number("faithfulness", "low", False),
     "likeness": Number("input", "high", False, surely=0.99),
-    "frame": Number("input", "high", True),
-    "hidden_place": Number("input", "high", True, 0.1),
-    "equivariance": Number("input", "low", True, 0.1),
+    "frame": Number("input", "high", True, nothing=1.0),
+    "hidden_place": Number("input", "high", True, 0.1, nothing=1.0),
+    "equivariance": Number("input", "low", True, 0.1, nothing=0.0),
     "center_spread": Number("input", "low", False, surely=0.005),
-    "mosaic": Number("mosaics", "low", True, 0.08),
+    "mosaic": Number("mosaics", "low", True, 0.08, nothing=0.0),
     "mosaic_swap": Number("mosaics", "high", True, 0.08),
-    "contrast": Number("differences", "low", True),
-    "softmax_contrast": Number("differences", "low", True, 0.08),
+    "contrast": Number("differences", "low", True, nothing=0.0),
+    "softmax_contrast": Number("differences", "low", True, 0.08, nothing=0.0),
     "randomised": Number("randomisation", "high", False, 0.2),
     "noise": Number("stability", "high", False),
     "fgsm": Number("stability", "high", False),

@@ -18,6 +18,7 @@ from heatproof.commands.audit.own_reference import SELF, check_alone, own_refere
 from heatproof.commands.audit.plan import Plan, plan
 from heatproof.commands.audit.reference import beside, check_classes, comparison
 from heatproof.commands.audit.scope import outside
+from heatproof.commands.audit.shipped import thresholds_for
 from heatproof.commands.audit.summary import (
     MAPS,
     AuditSummary,
@@ -70,7 +71,7 @@ def run_audit(
     Args:
         reference: the model that it claims to be, where there is one; ``"self"``: the model itself, repaired on these
             photos (:mod:`heatproof.commands.audit.own_reference`).
-        thresholds: by which it is judged; ``None``: those of the package.
+        thresholds: by which it is judged; ``None``: those of the package for this explainer.
         baseline: the run folder of an earlier audit, whose maps of the same photos are compared.
         draw: whether to make the figure and the report's views.
         processes: they share the parts; process 0 judges, the others hand back an empty summary.
@@ -95,7 +96,7 @@ def run_audit(
     if isinstance(reference, Classifier):
         check_classes(model, reference)
         model, reference = in_one_way([model, reference])
-    thresholds = thresholds or Thresholds.shipped()
+    thresholds = thresholds or thresholds_for(settings.explainer, model)
     earlier = None if baseline is None else read_baseline(baseline)
     describe(run, [model, reference] if isinstance(reference, Classifier) else [model], source)
     model = hardware.host(model)

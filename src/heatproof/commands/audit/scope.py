@@ -1,9 +1,12 @@
 """Whether thresholds speak for what is audited: the explainer, the layer's depth, the resolution, the budget."""
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 
 from heatproof.commands.audit.measure import Audit
+from heatproof.commands.audit.shipped import is_population
 from heatproof.commands.audit.verdict import CALIBRATING, Thresholds
+from heatproof.errors import LayerError
+from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import DEFAULT, PIXELS, default_layer, grey_image, known_layouts, layer_name
@@ -38,19 +41,19 @@ def outside(settings: Audit, model: Classifier, thresholds: Thresholds) -> Outsi
     """
     known = thresholds.provenance
     apart, population = [], str(known.get("explainer", ""))
-    if population:
-        own = _with_default_layer(settings.explainer, model)
-        if population not in (repr(settings.explainer), repr(own)):
-            apart.append(f"the maps are {settings.explainer!r}'s")
+    if population and not is_population(population, settings.explainer, model):
+        apart.append(f"the maps are {settings.explainer!r}'s")
     sizes = {int(size): int(count) for size, count in dict(known.get("sizes") or {}).items()}
     side = max(model.input_shape)
     near = sum(count for size, count in sizes.items() if 1 / NEAR_SIZE <= side / size <= NEAR_SIZE)
     if sizes and near < CALIBRATING:
         few = f", of which size {counted(near, 'network')} {'is' if near == 1 else 'are'} too few" if near else ""
         apart.append(f"the photos have {side} pixels a side{few}")
-    layouts, own = known.get("layouts"), layout_read(settings.explainer, model)
-    if isinstance(layouts, list) and own is not None and own not in layouts:
-        apart.append(f"the maps are read from {OF_LAYOUT.get(own, own)}")
+    layouts, own = known.get("layouts"), network_layout(settings.explainer, model)
+    # files of pixel maps that were calibrated before it was looked at have none
+    if isinstance(layouts, list) and layouts and own is not None and own not in layouts:
+        where = "the maps are read from" if layout_read(settings.explainer, model) else "the network keeps its maps as"
+        apart.append(f"{where} {OF_LAYOUT.get(own, own)}")
     return Outside(" and ".join(apart), _described(population, sizes)) if apart else None
 
 
@@ -67,6 +70,14 @@ def layout_read(explainer: Explainer, model: Classifier) -> str | None:
     known = known_layouts(model, grey_image(model)).known
     found = {layout.dims for (own, _), layout in known.items() if own == name and layout}
     return found.pop() if len(found) == 1 else None
+
+
+def network_layout(explainer: Explainer, model: Classifier) -> str | None:
+    """The layout of the layer that is read; where the explainer reads none, that of the model's default layer."""
+    try:
+        return layout_read(explainer, model) or layout_read(GradCAM(), model)
+    except LayerError:  # no layer puts out a map
+        return None
 
 
 def moved_by_budget(settings: Audit, thresholds: Thresholds) -> dict[str, str]:
@@ -86,14 +97,3 @@ def moved_by_budget(settings: Audit, thresholds: Thresholds) -> dict[str, str]:
 def _described(population: str, sizes: dict[int, int]) -> str:
     told = ", ".join(f"{counted(count, 'network')} at {size} pixels" for size, count in sorted(sizes.items()))
     return f"{population or 'one of an unknown explainer'} on {told or 'networks of unknown resolution'}"
-
-
-def _with_default_layer(explainer: Explainer, model: Classifier) -> Explainer:
-    """The explainer as it is written when it reads the model's default layer and nobody names it."""
-    default = {f.name: f.default for f in fields(explainer)} if is_dataclass(explainer) else {}
-    layer = getattr(explainer, "layer", None)
-    if "layer" not in default or default["layer"] == PIXELS or layer is None or layer == PIXELS:
-        return explainer
-    if layer == DEFAULT or layer == default_layer(model):
-        return replace(explainer, layer=default["layer"])  # type: ignore[type-var]
-    return explainer

@@ -40,6 +40,9 @@ REFERENCES = ("reference", "self")
 """Checks that need a reference; each audit has at most one."""
 COUNTED = ("called_out",)
 """Numbers that are judged by an interval of their own, without thresholds of a population."""
+SUPPORTING = ("all_classes", "faithfulness", "equivariance", "mosaic", "reference_spearman", "self_spearman")
+"""Numbers of which one must pass for maps to be supported: they hold maps against what the model does or what is in the
+photo. That photos are alike, or that maps lie off the frame, supports nothing."""
 NO_SHARE = 0.05
 """Where the whole interval of ``share`` lies below, the map's order does nothing, whatever the population."""
 NO_MOVE = 0.0
@@ -141,13 +144,18 @@ class Thresholds:
 
 
 def calibrate(
-    honest: Sequence[Mapping[str, float | None]], photos: Sequence[float | None], provenance: Mapping[str, Any]
+    honest: Sequence[Mapping[str, float | None]],
+    photos: Sequence[float | None],
+    provenance: Mapping[str, Any],
+    widths: Mapping[str, float] = {},
 ) -> Thresholds:
     """Limits from the numbers of honest networks.
 
     Args:
         honest: the numbers of each network, by name; missing ones are left out.
         photos: the trust of their photos.
+        widths: the least deviation of each number, where it is known how far architectures lie apart
+            (:func:`heatproof.commands.audit.uninformative.widths`).
 
     Raises:
         InputError: fewer than three networks.
@@ -158,12 +166,13 @@ def calibrate(
     if len(honest) < CALIBRATING:
         raise InputError(f"thresholds need at least {CALIBRATING} honest networks, got {len(honest)}")
     limits = {}
-    for name in NUMBERS:
-        values = [v for numbers in honest if (v := numbers.get(name)) is not None and isfinite(v)]
+    for name, about in NUMBERS.items():
+        values = [v for own in honest if (v := own.get(name)) is not None and isfinite(v)]
         if len(values) >= CALIBRATING:
             median = float(np.median(values))
-            beyond = [v - median for v in values if (v > median if NUMBERS[name].bad == "high" else v < median)]
+            beyond = [v - median for v in values if (v - median) * about.side > 0]
             deviation = float(np.sqrt(np.mean(np.square(beyond)))) if beyond else 0.0
+            deviation = max(deviation, widths.get(name, 0.0))
             limits[name] = Limits(round(median, 6), round(deviation, 6), len(values))
     known = [value for value in photos if value is not None and isfinite(value)]
     return Thresholds(limits, round(float(np.quantile(known, 0.05)), 6) if known else None, dict(provenance))
@@ -355,7 +364,8 @@ def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
     """The verdict on the model, and the checks that speak for it.
 
     Manipulated where a number that decides fails; doubtful where one that decides is doubtful, or another fails; honest
-    where one that decides passes and half of these could be judged (:func:`enough`); else it cannot be told.
+    where one of :data:`SUPPORTING` passes and half of those that decide could be judged (:func:`enough`); else it
+    cannot be told.
     """
     failed = [check for check in checks if check.verdict == "fail" and check.decides]
     if failed:
@@ -364,8 +374,7 @@ def conclude(checks: Sequence[Check]) -> tuple[str, list[Check]]:
     if doubtful:
         return DOUBTFUL, doubtful
     passed = [check for check in checks if check.verdict == "pass"]
-    # how many photos stand out supports nothing: it says that they are alike, not that they are right
-    decided = any(check.decides and check.number not in COUNTED for check in passed)
+    decided = any(check.number in SUPPORTING for check in passed)
     return (HONEST if decided and enough(checks) else CANNOT_TELL), passed
 
 

@@ -18,6 +18,8 @@ def draw(
 ) -> None:
     honest = [m for m in everyone if m.honest]
     lies = [m for m in everyone if m.lie in GROUPS[FIVE]]
+    if not lies:
+        return
     series = {}
     for number in ("score", "all_classes", "share", "frame", "likeness", "contrast", "mosaic", "mosaic_swap"):
         a, b = (

@@ -95,12 +95,12 @@ def members(families: Sequence[str], seeds: int, copies: int, planted: Sequence[
     Backdoors, which take longest, are planted with the first seed, and not in ResNet-56. What is slow comes last.
 
     Args:
-        planted: only these lies; empty: all.
+        planted: only these lies; empty: all; ``honest``: none.
 
     Raises:
         InputError: there is no such family or lie.
     """
-    known = (*HEO, *EDITS, *BACKDOORS)
+    known = (*HEO, *EDITS, *BACKDOORS, "honest")
     for wanted, names in ((families, FAMILIES), (planted, known)):
         for name in wanted:
             if name not in names:

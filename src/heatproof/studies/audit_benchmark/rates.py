@@ -21,9 +21,11 @@ GROUPS = {FIVE: (*HEO, *EDITS)} | {lie: (lie,) for lie in (*HEO, *EDITS, *BACKDO
 """The lies whose networks are counted together."""
 
 
-def calibrated(honest: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> Thresholds:
+def calibrated(
+    honest: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any], known: Mapping[str, float] = {}
+) -> Thresholds:
     photos = [value for own in honest for value in own["trust"]]
-    return calibrate([own["numbers"] for own in honest], photos, provenance)
+    return calibrate([own["numbers"] for own in honest], photos, provenance, known)
 
 
 def _judged(found: Mapping[str, Any], thresholds: Thresholds, *, reference: bool) -> tuple[str, float, list[str], Any]:

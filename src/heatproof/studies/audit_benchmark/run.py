@@ -4,17 +4,19 @@ Every network is made once (:mod:`heatproof.studies.audit_benchmark.population`)
 its own: what is complete is not done again, and what was stopped goes on.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from heatproof import catalog, spec
 from heatproof.commands.audit.numbers import known, numbers
 from heatproof.commands.audit.run import Audit, read_audit, run_audit
-from heatproof.commands.audit.scope import layout_read
+from heatproof.commands.audit.scope import network_layout
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.data.photos import fit
 from heatproof.data.sources import open_data
@@ -25,6 +27,7 @@ from heatproof.results.run import Run
 from heatproof.results.strict import read_images
 from heatproof.results.whole import write_whole
 from heatproof.studies.audit_benchmark.answers import answered, draw
+from heatproof.studies.audit_benchmark.left_out import Audited, alarms, architecture, judged_by_others, widths_of
 from heatproof.studies.audit_benchmark.population import (
     BACKDOORS,
     FAMILIES,
@@ -35,7 +38,7 @@ from heatproof.studies.audit_benchmark.population import (
 )
 from heatproof.studies.audit_benchmark.rates import FIVE, auc, calibrated, verdict_rates
 from heatproof.studies.shared import named
-from heatproof.types import settings
+from heatproof.types import Explainer, settings
 
 
 @settings
@@ -48,7 +51,8 @@ class AuditBenchmark:
     Args:
         data: photos to train on. ``watched``: those that choose a fooled checkpoint. ``test``: those that are audited.
         families: of the networks. ``seeds``: of each; ``copies``: honest ones of each network.
-        lies: only these of the population's; empty: all.
+        lies: only these of the population's; empty: all; ``honest``: none.
+        explainer: whose maps are audited. The lies are told through Grad-CAM, whatever is audited.
         photos: audited per network.
         budget: forward passes per photo; ``photo_budget``: for the backdoored networks, whose photos are told apart.
         budgets: further ones, at which every network and photo is audited again.
@@ -65,6 +69,7 @@ class AuditBenchmark:
     seeds: int = 2
     copies: int = 2
     lies: tuple[str, ...] = ()
+    explainer: str = "gradcam()"
     photos: int = 100
     budget: int = 49
     photo_budget: int = 100
@@ -103,10 +108,12 @@ class AuditBenchmark:
         rows += [row for member in everyone if member.lie in BACKDOORS for row in self._photos(member, run)]
         rows += self._budgets(everyone, population, run, hardware, say)
         draw(run, everyone, found, rows)
-        honest = [member for member in everyone if member.honest]
-        own = [found[member.name] for member in honest] + [self._other(entry, run, hardware) for entry in self.others]
-        thresholds = calibrated(own, self._provenance(honest, population))
+        honest = self._honest(everyone, found, population, run, hardware)
+        thresholds = calibrated([own.numbers for own in honest], self._provenance(honest), widths_of(honest))
         run.write_json("thresholds.json", thresholds.plain())
+        for anew in (False, True):
+            left = judged_by_others(Audit(explainer=self._explainer, budget=self.budget), honest, anew=anew)
+            rows, table = rows + alarms(left), table + left
         answer = answered(rows)
         for line in answer:
             say(line)
@@ -119,20 +126,42 @@ class AuditBenchmark:
         return Path(self.place) if self.place else run.folder
 
     def _folder(self, run: Run, name: str, budget: int) -> Path:
-        return self._place(run) / "audits" / f"{budget}" / name
+        own = [] if self._explainer == Audit().explainer else [re.sub(r"\W+", "-", self.explainer).strip("-")]
+        return self._place(run).joinpath("audits", *own, f"{budget}", name)
 
-    def _provenance(self, honest: Sequence[Member], population: Population) -> dict[str, Any]:
-        others = [load(named(entry.partition("=")[0])) for entry in self.others]
-        sizes = Counter({"32": len(honest)})
-        sizes.update(str(model.input_size) for model in others)
-        everyone = [*(population.get(member) for member in honest), *others]
+    @property
+    def _explainer(self) -> Explainer:
+        return spec.build(self.explainer, catalog.EXPLAINERS, "explainer")
+
+    def _honest(
+        self,
+        everyone: Sequence[Member],
+        found: Mapping[str, dict[str, Any]],
+        population: Population,
+        run: Run,
+        hardware: Hardware,
+    ) -> list[Audited]:
+        """The honest networks of the population, and the further ones."""
+        honest = []
+        for member in everyone:
+            if member.honest:
+                folder, model = self._folder(run, member.name, self.budget), population.get(member)
+                honest.append(Audited(member.name, architecture(member), model, folder, found[member.name]))
+        for entry in self.others:
+            numbers, model = self._other(entry, run, hardware), load(named(entry.partition("=")[0]))
+            folder = self._folder(run, f"other-{model.name}", self.budget)
+            honest.append(Audited(entry.removeprefix("shared:"), model.name, model, folder, numbers))
+        return honest
+
+    def _provenance(self, honest: Sequence[Audited]) -> dict[str, Any]:
+        sizes = Counter(str(max(own.model.input_shape)) for own in honest)
         return {
             "sizes": dict(sizes),
-            "networks": [member.name for member in honest] + [entry.removeprefix("shared:") for entry in self.others],
+            "networks": [own.name for own in honest],
             "data": f"{self.photos} photos of {self.test.removeprefix('shared:')}, or of what follows a network",
-            "explainer": repr(Audit().explainer),
+            "explainer": repr(self._explainer),
             "budget": self.budget,
-            "layouts": sorted({own for model in everyone if (own := layout_read(Audit().explainer, model))}),
+            "layouts": sorted({kind for own in honest if (kind := network_layout(self._explainer, own.model))}),
         }
 
     def _audited(
@@ -171,7 +200,7 @@ class AuditBenchmark:
     def _audit(
         self, model: Classifier, origin: Classifier, folder: Path, data: str, budget: int, hardware: Hardware
     ) -> None:
-        settings = Audit(budget=budget)
+        settings = Audit(explainer=self._explainer, budget=budget)
         source = open_data(data, classes=model.classes, limit=self.photos)
         given = {"asked": settings, "model": model.name, "photos": self.photos}
         with Run.start(folder, command="audit", settings=given) as audit:
