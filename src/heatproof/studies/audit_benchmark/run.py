@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from heatproof import catalog, spec
 from heatproof.commands.audit.numbers import known, numbers
 from heatproof.commands.audit.run import Audit, read_audit, run_audit
 from heatproof.commands.audit.scope import network_layout
+from heatproof.commands.audit.shipped import POPULATIONS
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.data.photos import fit
 from heatproof.data.sources import open_data
+from heatproof.errors import InputError, did_you_mean
+from heatproof.explainers.cam_family import GradCAMPlusPlus, HiResCAM
+from heatproof.explainers.gradient import IntegratedGradients
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
@@ -40,6 +43,13 @@ from heatproof.studies.audit_benchmark.rates import FIVE, auc, calibrated, verdi
 from heatproof.studies.shared import named
 from heatproof.types import Explainer, settings
 
+MEASURABLE: dict[str, Explainer] = POPULATIONS | {
+    "hirescam": HiResCAM(),
+    "gradcam_plus_plus": GradCAMPlusPlus(),
+    "integrated_gradients": IntegratedGradients(),
+}
+"""By the catalog's names: those whose thresholds the package has, and others that may follow."""
+
 
 @settings
 class AuditBenchmark:
@@ -52,7 +62,7 @@ class AuditBenchmark:
         data: photos to train on. ``watched``: those that choose a fooled checkpoint. ``test``: those that are audited.
         families: of the networks. ``seeds``: of each; ``copies``: honest ones of each network.
         lies: only these of the population's; empty: all; ``honest``: none.
-        explainer: whose maps are audited. The lies are told through Grad-CAM, whatever is audited.
+        explainer: whose maps are audited, one of :data:`MEASURABLE`; lies are told through Grad-CAM, whichever it is.
         photos: audited per network.
         budget: forward passes per photo; ``photo_budget``: for the backdoored networks, whose photos are told apart.
         budgets: further ones, at which every network and photo is audited again.
@@ -131,7 +141,10 @@ class AuditBenchmark:
 
     @property
     def _explainer(self) -> Explainer:
-        return spec.build(self.explainer, catalog.EXPLAINERS, "explainer")
+        name = self.explainer.removesuffix("()")
+        if name not in MEASURABLE:
+            raise InputError(f"there are no populations of {self.explainer!r}; {did_you_mean(name, MEASURABLE)}")
+        return MEASURABLE[name]
 
     def _honest(
         self,
