@@ -39,7 +39,7 @@ from heatproof.results.table import interval
 
 CLASSES_APART = 5
 """Classes without which the map of a logit's lead over the others is not the logit's."""
-STAYED = dict.fromkeys(("noise", "fgsm"), ", whose answer stayed")
+STAYED: dict[str, str] = dict.fromkeys(("noise", "fgsm"), ", whose answer stayed")
 """Which photos they are that a number is known on."""
 PHOTOS_OF_PLACES = 30
 """Photos without which a place can be missing in the maps by chance."""
