@@ -70,10 +70,12 @@ def structure_digest(network: nn.Module) -> str:
 @contextmanager
 def own_pass(network: nn.Module) -> Generator[None]:
     """Inside, the network runs by itself: what this changes of its settings counts no more from then on."""
-    memory = _memory(network)
-    before = _structure(network, memory.moving)
-    yield
-    after = _structure(network, memory.moving)
+    # not in another thread's hooks
+    with alone(network):
+        memory = _memory(network)
+        before = _structure(network, memory.moving)
+        yield
+        after = _structure(network, memory.moving)
     moved = {
         (name, key)
         for name in before.keys() & after.keys()
