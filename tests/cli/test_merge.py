@@ -330,8 +330,8 @@ def test_a_part_that_is_there_is_counted_as_it_was_measured(shards: list[Path], 
     """Six of the 400 scenes were asked for, and four were measured."""
     out = tmp_path / "all"
     assert joined([shards[0], shards[2]], "--partial", "--out", str(out)) == 0
-    look = json.loads((out / "summary.json").read_text())["answer"][-1]
-    assert look == ("This is a look at 4 of 400 photos, those of the shards that were joined: too few for intervals.")
+    look = "This is a look at 4 of 400 photos, those of the shards that were joined: too few for intervals."
+    assert look in json.loads((out / "summary.json").read_text())["answer"]
     assert "demo, 6 images, of which 4 were measured" in " ".join((out / "report.html").read_text().split())
 
 
