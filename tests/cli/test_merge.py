@@ -330,8 +330,8 @@ def test_a_part_that_is_there_is_counted_as_it_was_measured(shards: list[Path], 
     """Six of the 400 scenes were asked for, and four were measured."""
     out = tmp_path / "all"
     assert joined([shards[0], shards[2]], "--partial", "--out", str(out)) == 0
-    look = json.loads((out / "summary.json").read_text())["answer"][-1]
-    assert look == ("This is a look at 4 of 400 photos, those of the shards that were joined: too few for intervals.")
+    look = "This is a look at 4 of 400 photos, those of the shards that were joined: too few for intervals."
+    assert look in json.loads((out / "summary.json").read_text())["answer"]
     assert "demo, 6 images, of which 4 were measured" in " ".join((out / "report.html").read_text().split())
 
 
@@ -389,6 +389,7 @@ def listed(folder: Path, names: Any, hashes: Any = None) -> None:
     (folder / "shard.json").write_text(json.dumps(content))
 
 
+@pytest.mark.filterwarnings("ignore::heatproof.errors.Remark")
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -469,17 +470,16 @@ def of_an_earlier_version(folder: Path) -> None:
     listed(folder, json.loads((folder / "shard.json").read_text())["files"])
 
 
-def test_shards_without_hashes_are_joined_and_it_is_told(
-    made: Path, shards: list[Path], tmp_path: Path, told: Callable[[], str]
-) -> None:
+def test_shards_without_hashes_are_joined_and_it_is_told(made: Path, shards: list[Path], tmp_path: Path) -> None:
     of_an_earlier_version(shards[2])
-    told()
-    assert joined(shards, "--out", str(tmp_path / "all")) == 0
-    assert f"shard 3/3 in {shards[2]} was made by an earlier version" in (words := told())
-    assert "shard 1/3 in" not in words
+    with pytest.warns(Remark) as remarks:
+        assert joined(shards, "--out", str(tmp_path / "all")) == 0
+    (remark,) = [str(one.message) for one in remarks]
+    assert remark.startswith(f"shard 3/3 in {shards[2]} was made by an earlier version")
     assert_as_one(tmp_path / "all", made / "one")
 
 
+@pytest.mark.filterwarnings("ignore::heatproof.errors.Remark")
 def test_an_id_that_is_none_of_the_data_is_told_with_its_part_and_its_shard(
     made: Path, shards: list[Path], tmp_path: Path, told: Callable[[], str]
 ) -> None:

@@ -188,7 +188,7 @@ class TestWhatIsWrong:
             ("memory://store/classes#label=x", "has no label to choose with #label=...: nothing can be chosen there"),
             (
                 "memory://store/tables/t-0.parquet",
-                "lacks an image column and label: .* columns of other names are chosen with",
+                "lacks an image column: .* columns of other names are chosen with",
             ),
             ("memory://store/tables/t-0.parquet#image=imag", r"lacks imag: did you mean img"),
             ("memory://store/tables/t-0.parquet#image=img,label=fin", r"lacks fin: did you mean fine"),

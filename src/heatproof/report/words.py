@@ -9,7 +9,6 @@ from typing import Any
 
 from heatproof.glossary import term
 from heatproof.results import RunFiles
-from heatproof.results.reading import missing_shards
 from heatproof.results.strict import is_number
 from heatproof.results.table import FEWEST_IMAGES, Mean
 
@@ -99,8 +98,8 @@ def asked(run: RunFiles) -> list[Entry]:
     data = _dict(record.get("data"))
     if data:
         count = f", {counted(data['count'], 'image')}" if isinstance(data.get("count"), int) else ""
-        if missing_shards(record) and run.images is not None and "image" in run.images.columns:
-            count += f", of which {run.images['image'].n_unique():,} were measured"
+        if run.measured is not None:
+            count += f", of which {run.measured:,} were measured"
         rows.append(("data", f"{data.get('name', '?')}{count}", _hash(data)))
     rows.append(("seed", _text(record.get("seed")), ""))
     return rows

@@ -63,6 +63,13 @@ class RunFiles:
         return [entry for entry in _list(self.summary.get("skipped")) if isinstance(entry, dict)]
 
     @property
+    def measured(self) -> int | None:
+        """Where shards are missing, of how many images there are rows."""
+        if not missing_shards(self.record) or self.images is None or "image" not in self.images.columns:
+            return None
+        return self.images["image"].n_unique()
+
+    @property
     def answer(self) -> list[str]:
         """What came out, in sentences."""
         answer = self.summary.get("answer")
