@@ -127,7 +127,7 @@ def test_a_result_escapes_what_it_was_told() -> None:
         (lambda: hp.audit(nn.Conv2d(3, 2, 1), "demo"), hp.ModelError, "Conv2d is a bare network"),  # type: ignore[arg-type]
         (lambda: hp.audit("demo", 7), hp.InputError, "data is a folder's name"),  # type: ignore[arg-type]
         (lambda: hp.audit("demo", torch.zeros(3, 8, 8)), hp.InputError, r"images must be a batch .* got \[3, 8, 8\]"),
-        (lambda: hp.audit("demo", torch.rand(2, 3, 8, 8), limit=1), hp.InputError, "limit= is for data by name"),
+        (lambda: hp.audit("demo", torch.rand(2, 3, 8, 8), limit=0), hp.InputError, "limit must be a whole number"),
         (lambda: hp.shift("demo", (torch.rand(2, 3, 8, 8), torch.zeros(3))), hp.InputError, "expected 2, got 3"),
         (lambda: hp.shift("demo", "demo", attack="fgsn()"), hp.SpecError, "there is no attack 'fgsn'"),
         (lambda: hp.shift("demo", "demo", attack=hp.FGSM), hp.SpecError, "attack: expected a text such as"),  # type: ignore[arg-type]
@@ -334,12 +334,12 @@ def test_a_folder_does_not_answer_for_other_photos(tmp_path: Path) -> None:
 
 
 LOOKS: dict[str, Callable[..., Any]] = {
-    "shift": lambda net, data, **more: hp.shift(net, data, epsilon=0.1, explainer="gradcam('0')", **more),
+    "shift": lambda net, data, **more: hp.shift(net, data, epsilon=0.1, explainer="gradcam('last')", **more),
     "compare": lambda net, data, **more: hp.compare(
-        net, net, data, explainer="gradcam('0')", penalty="center_mass()", **more
+        net, net, data, explainer="gradcam('last')", penalty="center_mass()", **more
     ),
     "evaluate": lambda net, data, **more: hp.evaluate(
-        net, data, explainer="gradcam('0')", metric="deletion(steps=2)", **more
+        net, data, explainer="gradcam('last')", metric="deletion(steps=2)", **more
     ),
 }
 

@@ -19,7 +19,7 @@ from heatproof.commands.fool.edit import Edit
 from heatproof.commands.fool.run import Fool
 from heatproof.commands.photos import open_photos
 from heatproof.data.in_memory import Picture, open_tensors
-from heatproof.data.sources import Source
+from heatproof.data.sources import Source, limited
 from heatproof.errors import HeatproofError, InputError, Remark, RunError, SpecError, callers_level
 from heatproof.metrics.evaluation import Metric
 from heatproof.models.classifier import Classifier
@@ -43,24 +43,21 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
     """The photos, with labels that count through the model's classes.
 
     Raises:
-        InputError: the data is not there, is of no kind that is known, or its labels do not fit the classes; or a
-            ``limit`` for data that is opened already.
+        InputError: the data is not there, is of no kind that is known, or its labels do not fit the classes.
     """
     images, known = _tensors(data)
     if images is None and not isinstance(data, Source) and (pictures := _pictures(data)) is not None:
         images = open_photos_for(model, pictures)[0].cpu()
     if isinstance(data, Source) or images is not None:
-        if limit is not None:
-            raise InputError("limit= is for data by name; of opened data or tensors give as many photos as you want")
         if isinstance(data, Source):
-            return data
+            return limited(data, limit, seed)
         assert images is not None
         if images.ndim == 4 and images.shape[1] == 1 and model.channels == 3:
             warnings.warn(
                 Remark(f"the images have 1 channel, and {model.name} takes 3: each is taken for a grey photo"),
                 stacklevel=callers_level(),
             )
-        return open_tensors(images, known)
+        return limited(open_tensors(images, known), limit, seed)
     if isinstance(data, str | Path):
         return open_photos(model, data, limit=limit, seed=seed)
     if not isinstance(data, Sequence):

@@ -226,6 +226,8 @@ def limited(source: Source, limit: int | None, seed: int = 0) -> Source:
         InputError: a limit below 1.
     """
     _check_limit(limit)
+    if limit is None:
+        return source
     places = _spread(len(source), limit, seed)
     return replace(source, positions=[source.positions[place] for place in places])
 
