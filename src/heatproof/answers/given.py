@@ -51,7 +51,10 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
         images = open_photos_for(model, pictures)[0].cpu()
     if isinstance(data, Source) or images is not None:
         if limit is not None:
-            raise InputError("limit= is for data by name; of opened data or tensors give as many photos as you want")
+            raise InputError(
+                "limit= is for data by name, and so is quick=True; of opened data or tensors give as many photos as you "
+                "want"
+            )
         if isinstance(data, Source):
             return data
         assert images is not None
