@@ -338,7 +338,7 @@ def test_a_first_look_takes_sixty_photos_unless_a_limit_says() -> None:
     assert {row["count"] for row in looked.rows} == {60}
     for verb in ("shift", "compare", "evaluate"):
         assert {row["count"] for row in CALLS[verb](quick=True).rows} == {3}
-    with pytest.raises(hp.InputError, match=r"limit= is for data by name, and so is quick=True"):
+    with pytest.raises(hp.InputError, match="limit= is for data by name, and so is quick=True"):
         hp.shift("demo", torch.rand(2, 3, 64, 64), quick=True)
 
 

@@ -52,8 +52,8 @@ def as_source(data: Data, model: Classifier, *, limit: int | None = None, seed: 
     if isinstance(data, Source) or images is not None:
         if limit is not None:
             raise InputError(
-                "limit= is for data by name, and so is quick=True; of opened data or tensors give as many photos as you "
-                "want"
+                "limit= is for data by name, and so is quick=True; of opened data or tensors give as many photos as "
+                "you want"
             )
         if isinstance(data, Source):
             return data
