@@ -119,8 +119,7 @@ def audit(
     settings = {"model": model, "data": data, "asked": asked, "reference": reference, "limit": limit}
     settings |= photos.given() | explained.given()
     settings |= {"precision": hardware.precision, "calibrate": calibrate, "architecture": architecture}
-    settings |= {"baseline": str(baseline) if baseline else None}
-    settings |= {"thresholds": None if calibrate else known.plain()}
+    settings |= {"baseline": str(baseline) if baseline else None, "thresholds": None if calibrate else known.plain()}
     inputs = [model, data, given, thresholds, baseline, *(calibrate or [])]
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
