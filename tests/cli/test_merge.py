@@ -236,7 +236,7 @@ VERSIONS = {"heatproof": "9.9", "torch": "2.0", "torchvision": "0.1", "timm": No
         ({"shard": 2}, "run.json is damaged: 2 is no shard"),
         ({"shard": "2/4"}, "holds one of 4 shards and"),
         ({"seed": 7}, "seed was 0 and is now 7"),
-        ({"command": "audit"}, "command was 'shift' and is now 'audit'"),
+        ({"command": "audit"}, "of audit: these are shards of two jobs"),
         ({"settings": {"models": ["resnet18"]}}, "models was ['demo'] and is now ['resnet18']"),
         ({"status": "failed", "error": "the disk is full"}, "is not done, but failed (the disk is full): its command"),
         ({"status": "running"}, "is not done, but running: its command goes on where it stopped; or take what it has"),

@@ -98,8 +98,7 @@ def audit(
     from heatproof.commands.photos import open_photos
     from heatproof.processes import Processes
 
-    own = reference == SELF
-    if own:
+    if own := reference == SELF:
         work.whole("a reference of the checkpoint's own is made by one process from all photos; repair first")
     # thresholds and a reference of the checkpoint's own are made by one process
     processes = None if calibrate or own else Processes.here(work.device, work.job)
@@ -109,8 +108,7 @@ def audit(
     chosen = spec.build(explainer, catalog.EXPLAINERS, "explainer")
     explained = scored(score, [chosen], [photos(load(model)), *others], alike=not calibrate)
     audited, *others = explained.models
-    if quick:
-        budget = least_budget(explained.explainers[0], audited)
+    budget = least_budget(explained.explainers[0], audited) if quick else budget
     asked = Audit(explainer=explained.explainers[0], budget=budget, part=batch_size, seed=work.seed)
     claimed = SELF if own else others.pop(0) if given else None
     source_of = partial(open_photos, name=data, limit=limit, seed=work.seed)
