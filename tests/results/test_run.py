@@ -4,7 +4,9 @@
 import enum
 import errno
 import json
+import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from safetensors.numpy import load_file
 from heatproof.errors import RunError
 from heatproof.processes import Processes
 from heatproof.results import Run, lock, read_run, whole
-from heatproof.results.run import start_together
+from heatproof.results.run import _ordered, start_together
 
 ASKED: dict[str, Any] = {"command": "explain", "settings": {"explainer": "GradCAM()", "images": ("a.png",)}, "seed": 3}
 
@@ -445,3 +447,21 @@ def test_rows_that_cannot_be_put_in_order_are_named(tmp_path, monkeypatch):
             with pytest.raises(RunError, match=r"parts hold no rows of a run \(no order of lists\); delete them"):
                 run.merge()
         assert run.merge()["image"].to_list() == ["a.png"]
+
+
+@pytest.mark.parametrize("keys", [["image", "epsilon"], ["epsilon", "target", "image"], ["flag", "none", "image"]])
+def test_rows_are_ordered_as_polars_orders_them(keys: list[str]) -> None:
+    """Gaps, NaN, negative zeros, equal rows: by ranks they come out as by the values."""
+    rng = random.Random(0)
+    kinds: dict[str, tuple[list[Any], Any]] = {
+        "image": (["b", "a", "é", "", None], pl.String),
+        "epsilon": ([0.0, -0.0, 1.5, math.nan, None, math.inf], pl.Float64),
+        "target": ([2, 1, None], pl.Int64),
+        "flag": ([True, False, None], pl.Boolean),
+        "none": ([None], pl.Null),
+    }
+    for count in (0, 1, 40):
+        columns = [pl.Series(name, rng.choices(values, k=count), dtype=kind) for name, (values, kind) in kinds.items()]
+        table = pl.DataFrame([*columns, pl.Series("place", range(count), dtype=pl.Int64)])
+        expected = table.sort(keys, maintain_order=True, nulls_last=True)
+        assert _ordered(table.clone(), keys).equals(expected)

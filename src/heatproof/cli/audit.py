@@ -185,7 +185,7 @@ def _leave(run: "Run", fail_on: str | None) -> None:
     verdict = read_summary(run.folder).get("verdict")
     # a gate must not pass on nothing
     if verdict not in (HONEST, DOUBTFUL, MANIPULATED):
-        say(f"the exit status is {FAILED}: {WORDS.get(verdict, verdict)}")
+        say(f"the exit status is {FAILED}: {WORDS.get(str(verdict), verdict)}")
         raise typer.Exit(FAILED)
     if fail_on and verdict in GATES[fail_on]:
         say(f"--fail-on {fail_on}: the heatmaps are {WORDS[verdict]}")

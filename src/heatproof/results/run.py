@@ -10,7 +10,6 @@ of different names; only process 0 writes ``run.json``.
 """
 
 import contextlib
-import io
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -232,7 +231,10 @@ class Run:
 
     def write_parquet(self, name: str, rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> Path:
         """Write a table, whole or not at all."""
-        return self.write_bytes(name, _parquet(rows))
+        if not isinstance(rows, pl.DataFrame):
+            # a column may be null in the first rows, and a later one decides its type
+            rows = pl.DataFrame([dict(row) for row in rows], infer_schema_length=None)
+        return write_whole(self.path(name), rows.write_parquet)
 
     def write_tensors(self, name: str, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Path:
         """Write torch tensors or NumPy arrays as safetensors, whole or not at all.
@@ -312,7 +314,7 @@ class Run:
         keys = [name for name in sort if name in table.columns]
         if keys:
             try:
-                table = table.sort(keys, maintain_order=True, nulls_last=True)
+                table = _ordered(table, keys)
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
                 raise RunError(
                     f"the files in {self.folder / 'parts'} hold no rows of a run ({str(error).splitlines()[0][:200]}); "
@@ -391,10 +393,12 @@ def _part_name(part: int | str) -> str:
     return name
 
 
-def _parquet(rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> bytes:
-    if not isinstance(rows, pl.DataFrame):
-        # a column may be null in the first rows, and a later one decides its type
-        rows = pl.DataFrame([dict(row) for row in rows], infer_schema_length=None)
-    file = io.BytesIO()
-    rows.write_parquet(file)
-    return file.getvalue()
+def _ordered(table: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """``table.sort(keys, maintain_order=True, nulls_last=True)`` with little beside the table in memory.
+
+    Keys are sorted as their ranks, since texts are copied to be sorted, and one column is there twice at a time.
+    """
+    ranks = [table[key].rank("dense").alias(str(place)) for place, key in enumerate(keys)]
+    places = pl.DataFrame(ranks).with_row_index("row")
+    order = places.sort(places.columns[1:], maintain_order=True, nulls_last=True)["row"]
+    return pl.DataFrame([table.drop_in_place(name).gather(order) for name in table.columns])

@@ -166,6 +166,7 @@ def test_an_audit_of_version_0_1_is_a_baseline_and_read_for_its_numbers() -> Non
     drift = drift_between(maps, earlier, 64)
     assert (drift.mod, drift.count) == (pytest.approx(0, abs=1e-6), 4)
     moved = drift_between({image: found.flip(0) for image, found in maps.items()}, earlier, 64)
+    assert moved.mod is not None
     assert moved.mod > 0.05
     found = dict(numbers(table, tensors))
     # as its own summary.json has them
