@@ -25,6 +25,7 @@ from heatproof.explainers.occlusion import Occlusion
 from heatproof.explainers.together import explain_together
 from heatproof.models.layers import find_layer, known_layouts
 from heatproof.models.layout import Layout
+from heatproof.models.structure import observer
 from heatproof.types import Explainer
 from zoo import definitions
 from zoo.measure import Misread, Places, Shift, changes, followed, held, misreadings, mover, seen
@@ -100,7 +101,9 @@ def cam_columns(name: str) -> Judged:
         except hp.HeatproofError as error:
             return {key: Cell("refused", reason=str(error), drawn=drawn) for key in CAM_FAMILY}
         raw: list[Tensor] = []
-        hook = find_layer(model, layer).register_forward_hook(lambda *given, raw=raw: raw.append(given[2].detach()))
+        # with an observer what is known of the network stays known
+        look = observer(lambda *given, raw=raw: raw.append(given[2].detach()))
+        hook = find_layer(model, layer).register_forward_hook(look)
         with torch.no_grad():
             finite = bool(model(images).isfinite().all())
             model(images[:1])
