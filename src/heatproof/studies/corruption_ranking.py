@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
-import torch
 from torch import Tensor
 
 from heatproof.attacks.corruption import KINDS, SEVERITIES, Corruption
@@ -20,6 +19,7 @@ from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad
 from heatproof.explainers.lrp.propagation import LRP
+from heatproof.heatmaps import normalise
 from heatproof.metrics.similarity import spearman
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
@@ -157,8 +157,7 @@ def alike(a: Heatmaps, b: Heatmaps) -> dict[str, PerImage]:
 
     A map that is the same everywhere, or empty, is like no other: NaN, where the benchmark counts 0.
     """
-    low, high = (f(torch.stack([a, b]).flatten(2), dim=2, keepdim=True) for f in (torch.amin, torch.amax))
-    unit = (torch.stack([a, b]).flatten(2) - low) / (high - low)
+    unit = (normalise(maps, "minmax").flatten(1) for maps in (a, b))
     one, two = a.flatten(1), b.flatten(1)
     return {
         "shifted": _cosine(*unit),
