@@ -3,6 +3,7 @@
 
 import enum
 import errno
+import io
 import json
 import math
 import os
@@ -179,6 +180,19 @@ def test_full_or_forbidden_disk_says_so_and_leaves_the_old_file(tmp_path, monkey
         whole.write_json(file, {"new": 2})
     assert json.loads(file.read_text()) == {"old": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_disk_that_fills_while_a_table_is_written_says_so(tmp_path, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Run.start(tmp_path / "out", **ASKED) as run:
+        with monkeypatch.context() as planted:
+            planted.setattr(whole, "open", Full, raising=False)
+            with pytest.raises(RunError, match="disk is full"):
+                run.write_parquet("images.parquet", [{"image": "a.png"}])
+    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
 
 
 def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):

@@ -10,6 +10,7 @@ of different names; only process 0 writes ``run.json``.
 """
 
 import contextlib
+import io
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -234,7 +235,9 @@ class Run:
         if not isinstance(rows, pl.DataFrame):
             # a column may be null in the first rows, and a later one decides its type
             rows = pl.DataFrame([dict(row) for row in rows], infer_schema_length=None)
-        return write_whole(self.path(name), rows.write_parquet)
+        file = io.BytesIO()
+        rows.write_parquet(file)
+        return write_whole(self.path(name), file.getbuffer())
 
     def write_tensors(self, name: str, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Path:
         """Write torch tensors or NumPy arrays as safetensors, whole or not at all.

@@ -7,9 +7,9 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from heatproof.errors import RunError
 
@@ -17,12 +17,12 @@ ASIDE = ".aside"
 """The ending of a file that is still being written; such a file may be deleted once its writer is gone."""
 
 
-def write_whole(path: Path | str, data: bytes | Iterable[bytes] | Callable[[BinaryIO], object]) -> Path:
+def write_whole(path: Path | str, data: bytes | memoryview | Iterable[bytes]) -> Path:
     """Write ``data`` to ``path`` so that a reader, or a crash at any moment, finds the old file or the new, no mixture.
 
     Args:
         path: the file; its folder is made.
-        data: all of its bytes, one piece after the other, or what writes them into the open file.
+        data: all of its bytes, or one piece after the other.
 
     Returns:
         The path.
@@ -36,11 +36,8 @@ def write_whole(path: Path | str, data: bytes | Iterable[bytes] | Callable[[Bina
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(aside, "xb") as file:
-            if callable(data):
-                data(file)
-            else:
-                for piece in (data,) if isinstance(data, bytes) else data:
-                    file.write(piece)
+            for piece in (data,) if isinstance(data, bytes | memoryview) else data:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -49,7 +46,7 @@ def write_whole(path: Path | str, data: bytes | Iterable[bytes] | Callable[[Bina
         with contextlib.suppress(OSError):
             aside.unlink()
         if isinstance(error, OSError):
-            refuse(path, error, needed=len(data) if isinstance(data, bytes) else None)
+            refuse(path, error, needed=len(data) if isinstance(data, bytes | memoryview) else None)
         raise
     return path
 
