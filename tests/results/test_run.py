@@ -187,11 +187,10 @@ def test_a_disk_that_fills_while_a_table_is_written_says_so(tmp_path, monkeypatc
         def write(self, data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with Run.start(tmp_path / "out", **ASKED) as run:
-        with monkeypatch.context() as planted:
-            planted.setattr(whole, "open", Full, raising=False)
-            with pytest.raises(RunError, match="disk is full"):
-                run.write_parquet("images.parquet", [{"image": "a.png"}])
+    with Run.start(tmp_path / "out", **ASKED) as run, monkeypatch.context() as planted:
+        planted.setattr(whole, "open", Full, raising=False)
+        with pytest.raises(RunError, match="disk is full"):
+            run.write_parquet("images.parquet", [{"image": "a.png"}])
     assert [path.name for path in run.folder.iterdir()] == ["run.json"]
 
 
