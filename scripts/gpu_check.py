@@ -285,7 +285,7 @@ def speed_jobs(device: str, batch: int, size: int, quick: bool) -> Iterator[tupl
     yield "step of a fooling, location, Grad-CAM", fooling_step(model, images, labels)
     feed = TensorFeed(images[: 1 if quick else 64].cpu(), labels[: 1 if quick else 64].cpu())
     witness = partial(ask_witness, model, feed, (7, 7), Hardware(device))
-    yield f"witness, {questions(size, size)} questions a photo", witness
+    yield f"witness, {questions()} questions a photo", witness
     yield "captum, LayerGradCam", partial(captum, model, images)
     yield "pytorch-grad-cam, GradCAM", partial(pytorch_grad_cam, model, images)
     yield "zennit, EpsilonPlus", partial(zennit, model, images, "epsilon_plus")

@@ -156,7 +156,7 @@ def test_what_will_be_refused_is_not_estimated(demo: hp.Classifier) -> None:
 def test_of_a_repair_counts_the_witness(demo: hp.Classifier) -> None:
     of = {remedy: of_repair(Repair(remedy=remedy), demo, 100, 10) for remedy in (Truth(steps=1), ReBN())}
     pulled, statistics = (found.passes for found in of.values() if found is not None)
-    assert pulled - statistics >= 100 * questions(*demo.input_shape)
+    assert pulled - statistics >= 100 * questions()
 
 
 def test_a_rehearsal_leaves_the_network_as_it_was(demo: hp.Classifier) -> None:

@@ -1,8 +1,10 @@
 """Further views: made of the photos alone, and the same for the same seed."""
 
 import torch
+import torch.nn.functional as F
 
-from heatproof.repairs.views import views
+from heatproof.repairs.views import moved, views
+from heatproof.repairs.witness import Witness
 from heatproof.training.feeds import TensorFeed
 
 
@@ -42,3 +44,19 @@ def test_the_seed_decides() -> None:
     one, same, other = (views(feed(), 4, seed).images for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_a_moved_copy_takes_its_witness_along() -> None:
+    """A witness that is the photo itself, a smooth one, is what the moved photo would give."""
+    rows, cols = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
+    hills = torch.stack([torch.exp(-3 * ((rows - y) ** 2 + (cols - x) ** 2)) for y, x in ((0.2, -0.3), (-0.1, 0.4))])
+    photos = TensorFeed(hills[:, None].repeat(1, 3, 1, 1), torch.tensor([0, 1]))
+    witness = Witness(F.avg_pool2d(hills, 4))
+    copies, maps = moved(photos, witness, 8, seed=0)
+    assert copies.labels.tolist() == [0, 1] * 8
+    wanted = F.avg_pool2d(copies.images[:, 0], 4)
+    stayed = witness.maps.repeat(8, 1, 1)
+    away = (stayed - wanted).abs().amax((1, 2))
+    assert (away > 0.1).sum() > 8  # most did move
+    # at the border what is shifted in is unknown; between cells the map is bilinear
+    assert ((maps.maps - wanted)[:, 1:-1, 1:-1].abs().amax((1, 2)) < 0.1).all()

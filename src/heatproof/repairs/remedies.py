@@ -23,6 +23,7 @@ class Course:
         steps: none: what :meth:`Remedy.begin` did is all.
         pull: weight of the term that pulls the maps to the witness.
         views: further views of each photo, on which the function is held as well.
+        copies: moved copies of each photo, whose maps are pulled to the witness that moved along.
         keep: the checkpoint's outputs, or the labels.
         batch_norm: as in :class:`~heatproof.training.settings.FineTune`.
         thirds: how many of the last thirds of the convolutions are tried to train from, where no layer is named; 0:
@@ -33,6 +34,7 @@ class Course:
     lr: float = 1e-3
     pull: float = 0.0
     views: int = 0
+    copies: int = 0
     keep: Literal["outputs", "labels"] = "outputs"
     batch_norm: Literal["eval", "train"] = "eval"
     thirds: int = 1
@@ -61,9 +63,9 @@ class Truth:
     """Fooling in reverse: the maps are pulled to the checkpoint's own black-box witness, its outputs stay.
 
     KL(checkpoint || model) on the photos and on further views of them + ``weight`` * (1 - cosine of the signed map and
-    the witness, each without its mean). The witness is the mean over squares of three sizes of how far the lead of the
-    predicted class over the others falls when the square is blurred; what was chosen on which networks stands in
-    docs/methods/repair.md.
+    the witness, each without its mean). The witness is how far each part of the photo raises the lead of the predicted
+    class over the others, by a regression over photos of which half is blurred; what was chosen on which networks
+    stands in docs/methods/repair.md.
 
     **Source** [ours]. **Range** of the cosine [-1, 1], up is better.
 
@@ -74,6 +76,7 @@ class Truth:
         steps: at most so many; the best checkpoint inside the budget is handed out.
         lr: of Adam; falls to 0 as a cosine.
         views: further views of each photo on which the function is held.
+        copies: of each photo, mirrored and shifted as the witness is, which are pulled as well.
 
     Raises:
         InputError: a number makes no sense.
@@ -84,15 +87,19 @@ class Truth:
     steps: int = 400
     lr: float = 2e-3
     views: int = 4
+    copies: int = 4
 
     def __post_init__(self) -> None:
         _check(self.steps, self.lr)
-        if not self.weight > 0 or self.views < 0:
-            raise InputError(f"expected weight > 0 and views >= 0, got weight={self.weight}, views={self.views}")
+        if not self.weight > 0 or min(self.views, self.copies) < 0:
+            raise InputError(
+                f"expected weight > 0, views >= 0 and copies >= 0, got weight={self.weight}, views={self.views}, "
+                f"copies={self.copies}"
+            )
 
     @property
     def course(self) -> Course:
-        return Course(self.steps, self.lr, pull=self.weight, views=self.views, thirds=2)
+        return Course(self.steps, self.lr, pull=self.weight, views=self.views, copies=self.copies, thirds=2)
 
     def begin(self, setup: Setup, photos: Feed, seed: int) -> None:
         """Nothing changes before the first step."""

@@ -20,7 +20,7 @@ from heatproof.repairs.evaluation import RepairEvaluation
 from heatproof.repairs.layers import SHARES, beginnings
 from heatproof.repairs.remedies import Remedy, Truth
 from heatproof.repairs.terms import OnViews, Pulled
-from heatproof.repairs.views import views
+from heatproof.repairs.views import moved, views
 from heatproof.repairs.witness import PART, Witness, ask_witness, check_hearing
 from heatproof.training.clean_model import CleanModel, held_out_outputs, reference
 from heatproof.training.data import as_feed, image_size, part_photos
@@ -132,7 +132,8 @@ def repair(
     if remedy.course.keep != "labels":
         train = replace(train, labels=torch.full_like(train.labels, UNLABELLED))
     heard = ask(model, explainer, remedy, train, aside, means)
-    work = _Work(model, explainer, remedy, train, aside, max_accuracy_drop, seed, means, heard)
+    pulled, heard = with_copies(model, remedy, train, heard, seed)
+    work = _Work(model, explainer, remedy, train, pulled, aside, max_accuracy_drop, seed, means, heard)
     tried = work.beginnings()
     best = tried[0] if len(tried) == 1 else work.better(tried)
     return work.finish(best)
@@ -191,11 +192,16 @@ class Attempt:
 
 @dataclass(frozen=True)
 class _Work(Generic[M]):
-    """One repair: the same photos and witness for whatever is tried."""
+    """One repair: the same photos and witness for whatever is tried.
+
+    Attributes:
+        photos: without their moved copies, which are in ``train``.
+    """
 
     model: M
     explainer: Explainer
     remedy: Remedy
+    photos: TensorFeed
     train: TensorFeed
     aside: TensorFeed
     budget: float
@@ -243,7 +249,7 @@ class _Work(Generic[M]):
             patience=0,
             seed=seed,
         )
-        further = views(self.train, course.views, seed) if course.views else None
+        further = views(self.photos, course.views, seed) if course.views else None
         processes = Processes.here(device_of(self.model))
         feeds = Feeds(self.train, self.aside, further)
         setup = set_up(self.model, self.explainer, feeds, settings, processes, self.means.scratch)
@@ -253,7 +259,7 @@ class _Work(Generic[M]):
             setup, held_out_outputs(clean, fed.held_out, "held-out", size, scratch), self.heard.aside
         )
         before = evaluation.evaluate()
-        self.remedy.begin(setup, self.train, seed)
+        self.remedy.begin(setup, self.photos, seed)
         if not steps:
             return Attempt(setup, evaluation, before, None)
         of_photos = reference(clean, fed.train, "train", steps * BATCH, size, scratch)
@@ -283,6 +289,25 @@ class _Work(Generic[M]):
         return Repaired(made, history, before, after, layer, changed, self.aside, self.heard.aside)
 
 
+def with_copies(
+    model: nn.Module, remedy: Remedy, train: TensorFeed, heard: Heard, seed: int
+) -> tuple[TensorFeed, Heard]:
+    """The photos and their moved copies, each with its witness; copies that the model calls otherwise are left out."""
+    if heard.train is None or not remedy.course.copies:
+        return train, heard
+    copies, maps = moved(train, heard.train, remedy.course.copies, seed)
+    same = (predictions(model, copies) == predictions(model, train).repeat(remedy.course.copies)).nonzero()[:, 0]
+    feed = TensorFeed(torch.cat([train.images, copies.images[same]]), torch.cat([train.labels, copies.labels[same]]))
+    return feed, replace(heard, train=Witness(torch.cat([heard.train.maps, maps.at(same)])))
+
+
+def predictions(model: nn.Module, feed: TensorFeed) -> torch.Tensor:
+    """The class that the model calls each photo."""
+    place = device_of(model)
+    with torch.no_grad(), evaluating(model):
+        return torch.cat([model(fed.images.to(place)).argmax(1).cpu() for fed in feed.ordered(PART)])
+
+
 def trial_steps(remedy: Remedy) -> int:
     """Of each trial, by which the layer is chosen to train from."""
     return max(1, round(TRIAL * remedy.course.steps))
@@ -306,7 +331,5 @@ def ask(
         )
 
     heard = asked(aside, "witness-held-out")
-    with torch.no_grad(), evaluating(model):
-        predicted = torch.cat([model(f.images.to(hardware.place)).argmax(1).cpu() for f in aside.ordered(PART)])
-    check_hearing(heard, predicted, model.name if isinstance(model, Classifier) else "the model")
+    check_hearing(heard, predictions(model, aside), model.name if isinstance(model, Classifier) else "the model")
     return Heard(asked(train, "witness") if remedy.course.pull else None, heard)

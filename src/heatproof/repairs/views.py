@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heatproof.data.listing import UNLABELLED
+from heatproof.repairs.witness import Witness
 from heatproof.training.feeds import TensorFeed
 
 SHIFT = 1 / 8
@@ -27,20 +28,59 @@ def views(feed: TensorFeed, count: int, seed: int) -> TensorFeed:
     return TensorFeed(images, torch.full((len(images),), UNLABELLED))
 
 
+def moved(feed: TensorFeed, witness: Witness, count: int, seed: int) -> tuple[TensorFeed, Witness]:
+    """Of each photo so many copies, mirrored half of the time and shifted, and the witness that moved along.
+
+    What the checkpoint would be asked of a moved photo it was asked of the photo: no further question is needed.
+
+    >>> photos = TensorFeed(torch.rand(4, 3, 8, 8), torch.zeros(4, dtype=torch.long))
+    >>> [len(found) for found in (moved(photos, Witness(torch.rand(4, 2, 2)), 3, seed=0)[0],)]
+    [12]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images, maps = [], []
+    for _ in range(count):
+        moves = _draw(feed.images, generator)
+        images.append(_moved(feed.images, moves))
+        maps.append(_maps_moved(witness.maps, moves, feed.images.shape[2:]))
+    return TensorFeed(torch.cat(images), feed.labels.repeat(count)), Witness(torch.cat(maps))
+
+
 def _one(images: Tensor, mixed: bool, generator: torch.Generator) -> Tensor:
-    moved = torch.stack([_moved(image, generator) for image in images])
+    found = _moved(images, _draw(images, generator))
     if not mixed:
-        return moved
-    other = moved[torch.randperm(len(moved), generator=generator)]
-    share = 0.5 + 0.5 * torch.rand(len(moved), 1, 1, 1, generator=generator)
-    blend = share * moved.float() + (1 - share) * other.float()
+        return found
+    other = found[torch.randperm(len(found), generator=generator)]
+    share = 0.5 + 0.5 * torch.rand(len(found), 1, 1, 1, generator=generator)
+    blend = share * found.float() + (1 - share) * other.float()
     return blend.round().to(images.dtype) if images.dtype == torch.uint8 else blend
 
 
-def _moved(image: Tensor, generator: torch.Generator) -> Tensor:
-    rows, cols = image.shape[1:]
-    most = [max(1, round(side * SHIFT)) for side in (rows, cols)]
-    down, right = (int(torch.randint(2 * m + 1, (), generator=generator)) for m in most)
-    wide = F.pad(image[None].float(), (most[1], most[1], most[0], most[0]), mode="replicate")[0]
-    view = wide[:, down : down + rows, right : right + cols].to(image.dtype)
-    return view.flip(2) if bool(torch.rand((), generator=generator) < 0.5) else view
+def _draw(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Of each image, how many rows and columns it is shifted up and left by, and whether it is mirrored then."""
+    shifts = [
+        torch.randint(-most, most + 1, (len(images),), generator=generator)
+        for most in (max(1, round(side * SHIFT)) for side in images.shape[2:])
+    ]
+    return torch.stack([*shifts, torch.randint(2, (len(images),), generator=generator)], 1)
+
+
+def _moved(images: Tensor, moves: Tensor) -> Tensor:
+    rows, cols = images.shape[2:]
+    found = torch.empty_like(images)
+    for place, (up, left, mirrored) in enumerate(moves.tolist()):
+        down, right = (torch.arange(side) for side in (rows, cols))
+        # what is shifted in repeats the border
+        view = images[place][:, (down + up).clamp(0, rows - 1)][:, :, (right + left).clamp(0, cols - 1)]
+        found[place] = view.flip(2) if mirrored else view
+    return found
+
+
+def _maps_moved(maps: Tensor, moves: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps of images of this size, as the images were moved; bilinear between cells."""
+    up, left, mirrored = moves.to(maps).unbind(1)
+    places = torch.zeros(len(maps), 2, 3).to(maps)
+    places[:, 0, 0], places[:, 1, 1] = 1 - 2 * mirrored, 1
+    places[:, 0, 2], places[:, 1, 2] = 2 * left / size[1], 2 * up / size[0]
+    grid = F.affine_grid(places, [len(maps), 1, *maps.shape[1:]], align_corners=False)
+    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0]

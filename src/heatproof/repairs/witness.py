@@ -1,4 +1,4 @@
-"""What a repair pulls the maps to: which squares of a photo the checkpoint's answer hangs on, asked as a black box.
+"""What a repair pulls the maps to: which parts of a photo the checkpoint's answer hangs on, asked as a black box.
 
 No change of the weights moves these maps without moving the answers, and the answers are what a fooling keeps.
 """
@@ -12,18 +12,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.errors import InputError, RunError
-from heatproof.explainers.occlusion import Occlusion, patch_places
+from heatproof.explainers.occlusion import masked_scores
+from heatproof.images import blurred
 from heatproof.models.hardware import Hardware
 from heatproof.models.intact import evaluating
 from heatproof.tensor_files import is_finite
 from heatproof.training.feeds import Feed
 from heatproof.training.state import Checkpoint
-from heatproof.types import Heatmaps, PerImage
+from heatproof.types import Heatmaps, Images, PerImage, Targets
 
 CELLS = 8
-"""Rows and columns of a witness at most: the squares say nothing finer, and maps are compared at this size."""
-SQUARES = ((1 / 4, 3 / 4), (3 / 8, 5 / 6), (1 / 2, 1 / 2))
-"""Sides as shares of the photo's shorter side, and steps as shares of the side: 43 questions for a square photo."""
+"""Rows and columns of a witness at most: the questions say nothing finer, and maps are compared at this size."""
+GRID = 4
+"""Rows and columns of the cells that are kept or blurred together."""
+QUESTIONS = 48
+"""Per photo, half of them the complements of the others."""
+RIDGE = 1.0
+"""Of the regression, in questions per cell."""
 PART = 64
 """Photos whose witness is asked between two checkpoints."""
 
@@ -32,10 +37,11 @@ Maps = Float[Tensor, "photos down across"]
 
 @dataclass(frozen=True)
 class Witness:
-    """Occlusion maps of photos for the classes that the checkpoint predicts, at the size of its heatmaps.
+    """Black-box maps of photos for the classes that the checkpoint predicts, at the size of its heatmaps.
 
-    Mean over squares of three sizes of the fall of y_c - mean of the other logits when the square is filled with a
-    blurred version of the photo. **Range** signed, in units of the logits.
+    Each question keeps about half of the cells of a coarse grid, softly, and blurs the rest; the map is how far each
+    cell raises y_c - mean of the other logits, by ridge regression over all questions. **Range** signed, in units of
+    the logits.
 
     Args:
         maps: by position in the feed.
@@ -61,7 +67,7 @@ def ask_witness(
     checkpoint: Checkpoint | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Witness:
-    """Cover squares of every photo of a feed that does not change.
+    """Blur parts of every photo of a feed that does not change.
 
     Args:
         size: rows and columns of the heatmaps that will be compared.
@@ -81,34 +87,59 @@ def ask_witness(
         images = fed.images.to(hardware.place)
         with torch.no_grad(), evaluating(model), hardware.autocast():
             targets = model(images).argmax(1)
-            found = [square(model, images, targets).heatmaps for square in squares(*images.shape[2:])]
-        fine = torch.stack(found).mean(0).float()
-        maps[fed.positions] = F.adaptive_avg_pool2d(fine[:, None], (rows, cols))[:, 0].cpu()
+            found = black_box_maps(model, images, targets)
+        maps[fed.positions] = F.adaptive_avg_pool2d(found[:, None], (rows, cols))[:, 0].cpu()
         if checkpoint is not None:
-            checkpoint.save({"maps": maps, "done": int(fed.positions[-1]) + 1})
+            checkpoint.save({"maps": maps, "done": int(fed.positions[-1]) + 1, "questions": QUESTIONS})
         advance(len(fed.positions))
     return Witness(maps)
 
 
-def squares(rows: int, cols: int) -> list[Occlusion]:
-    """The occlusions that are averaged, for photos of this size.
+def black_box_maps(model: torch.nn.Module, images: Images, targets: Targets) -> Maps:
+    """How far each cell raises the lead of the class explained, at the resolution of the pixels.
 
-    >>> [(square.patch, square.stride) for square in squares(32, 32)]
-    [(8, 6), (12, 10), (16, 8)]
+    w = argmin sum over questions q of (s_q - mean s - (z_q - mean z) w)^2 + ridge |w|^2; z_q is 1 for the cells that
+    are kept and 0 for those that are blurred, s_q = y_c - mean of the other logits of the photo so blurred. The masks
+    are the grids z_q, made as large as the photo bilinearly, as w is; the blur is a Gaussian as wide as a cell.
+
+    **Source** the regression over parts that are kept is Ribeiro et al. 2016 (LIME), soft grids are Petsiuk et al. 2018
+    (RISE); complements in pairs, the blur and the lead are ours.
     """
-    sides = [(max(1, round(side * min(rows, cols))), step) for side, step in SQUARES]
-    return [
-        Occlusion(patch=side, stride=max(1, round(side * step)), fill="blur", score="contrast") for side, step in sides
-    ]
+    rows, cols = images.shape[2:]
+    kept = grids().to(images)
+    masks = _as_large(kept, rows, cols)
+    filling = blurred(images, min(rows, cols) / GRID)
+    scored = masked_scores(model, images, filling, masks, targets, "contrast", PART)
+    scores = torch.cat([scores for _, scores in scored], 1).float()
+    # the complements make the mean of each cell one half, so that the mean of the scores is what nothing explains
+    cells = kept.flatten(1).float() - 0.5
+    normal = cells.T @ cells + RIDGE * torch.eye(cells.shape[1]).to(cells)
+    found = torch.linalg.solve(normal, cells.T @ (scores - scores.mean(1, keepdim=True)).T).T
+    return _as_large(found.reshape(-1, GRID, GRID), rows, cols)
 
 
-def questions(rows: int, cols: int) -> int:
+def grids() -> Float[Tensor, "questions down across"]:
+    """Which cells each question keeps: drawn once for all, with the complement of each.
+
+    >>> bool((grids().mean(0) == 0.5).all()), len(grids())
+    (True, 48)
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = (torch.rand((QUESTIONS // 2, GRID, GRID), generator=generator) < 0.5).float()
+    return torch.cat([drawn, 1 - drawn])
+
+
+def questions() -> int:
     """Forward passes per photo.
 
-    >>> questions(32, 32)
-    44
+    >>> questions()
+    49
     """
-    return 1 + sum(len(patch_places(rows, cols, s.patch or 1, s.stride or 1)) for s in squares(rows, cols))
+    return 1 + QUESTIONS
+
+
+def _as_large(cells: Tensor, rows: int, cols: int) -> Tensor:
+    return F.interpolate(cells[:, None], size=(rows, cols), mode="bilinear", align_corners=False)[:, 0]
 
 
 def likeness(heatmaps: Heatmaps, witness: Float[Tensor, "batch down across"]) -> PerImage:
@@ -133,7 +164,9 @@ def _resume(checkpoint: Checkpoint | None, maps: Maps) -> int:
         return 0
     found, done = saved.get("maps"), saved.get("done")
     whole = isinstance(found, Tensor) and found.shape == maps.shape and found.dtype == maps.dtype
-    if not whole or not isinstance(found, Tensor) or not is_finite(found) or type(done) is not int:
+    # an older version asked other questions
+    same = saved.get("questions") == QUESTIONS
+    if not whole or not same or not isinstance(found, Tensor) or not is_finite(found) or type(done) is not int:
         raise RunError(f"{checkpoint} holds no witness of these {len(maps)} photos; delete it to begin anew")
     if not 0 <= done <= len(maps):
         raise RunError(f"{checkpoint} says {done} of {len(maps)} photos were asked about; delete it to begin anew")

@@ -20,6 +20,7 @@ from heatproof.data.sources import Source, limited, part_source
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
+from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.results.checkpoint import FileCheckpoint
@@ -38,6 +39,7 @@ from heatproof.robust.methods import (
     WeightDecay,
 )
 from heatproof.robust.train import RECIPE, train_robustly
+from heatproof.studies.audit_benchmark.population import Member, Population
 from heatproof.studies.shared import named
 from heatproof.training.data import feed_photos
 from heatproof.training.feeds import Feed
@@ -48,8 +50,8 @@ GIVEN, PLAIN = "given", "plain"
 METHODS: Mapping[str, Method] = {
     PLAIN: Plain(),
     "softplus": Softplus(2.0),
-    "alignment": Alignment(l2=1e-4, cosine=1.0, beta=2.0),
-    "thickness": Thickness(beta=2.0),
+    "alignment": Alignment(l2=0.1, cosine=10.0, beta=2.0),
+    "thickness": Thickness(weight=2e-3, beta=2.0),
     "alignment-relu": Alignment(),
     "thickness-relu": Thickness(),
     "hessian": Hessian(),
@@ -60,6 +62,7 @@ METHODS: Mapping[str, Method] = {
     "adversarial-pgd4": Adversarial(PGD(epsilon=4 / 255, steps=4, keep="last")),
 }
 """Each method by one setting. ``softplus`` is the control of those that alter the network as it does."""
+SMALL = ("vgg", "densenet")
 EXPLAINERS: Mapping[str, Explainer] = {"simple_grad": SimpleGrad(), "gradcam": GradCAM()}
 
 
@@ -68,7 +71,8 @@ class RobustTraining:
     """Method x seed: overlap and rank correlation of maps under attack, and accuracy.
 
     Args:
-        model: as ``--model`` takes it; ``shared:`` lies in the shared folder.
+        model: as ``--model`` takes it; ``shared:`` lies in the shared folder; vgg or densenet: a small network that is
+            trained here first, as in the audit's benchmark.
         data: labelled photos to train on.
         test: labelled photos; half of them hold the budget, the other half judges.
         methods: of :data:`METHODS`; ``plain`` is always trained.
@@ -84,15 +88,15 @@ class RobustTraining:
         seed: of the first; the others count on.
     """
 
-    model: str = "shared:weights/zoo.py:resnet20"
+    model: str = "vgg"
     data: str = "shared:data/cifar10/train-50000.parquet"
     test: str = "shared:data/cifar10/test"
     methods: tuple[str, ...] = (PLAIN, "softplus", "alignment", "thickness")
     explainer: str = "simple_grad"
     photos: int = 10_000
-    steps: int = 500
+    steps: int = 300
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float = 5e-4
     budget: float = 0.02
     epsilons: tuple[float, ...] = (2.0, 4.0, 8.0)
     attack_steps: int = 10
@@ -137,7 +141,7 @@ class RobustTraining:
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
     ) -> dict[str, Any]:
-        model = hardware.host(load(named(self.model)))
+        model = hardware.host(self._given(run, say))
         source = open_photos(model, named(self.data), limit=self.photos, seed=self.seed)
         # the halves are the same for every seed
         halves = part_source(open_photos(model, named(self.test)), 0.5, 0)
@@ -168,6 +172,12 @@ class RobustTraining:
         summary = {"answer": answer, "rows": rows, "skipped": [*source.skipped, *watched.skipped, *judged.skipped]}
         run.write_json("summary.json", summary)
         return summary
+
+    def _given(self, run: Run, say: Callable[[str], None]) -> Classifier:
+        """The network that is trained further."""
+        if self.model not in SMALL:
+            return load(named(self.model))
+        return Population(run.path("networks"), named(self.data), named(self.test), say=say).get(Member(self.model, 0))
 
     def _trainings(self) -> list[tuple[str, int]]:
         names = dict.fromkeys((PLAIN, *self.methods))

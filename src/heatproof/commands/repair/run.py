@@ -104,7 +104,7 @@ def effort(
     trials = max(shares) + (TRIAL * sum(shares) if len(shares) > 1 else 0.0)
     trained = trials * course.steps * BATCH * (2 if course.views else 1)
     evaluated = trials * EVALUATIONS * held_out + photos
-    whole = photo.asked * (asked * questions(*model.input_shape))
+    whole = photo.asked * (asked * questions())
     whole += photo.trained * trained + photo.explained * evaluated
     return replace(whole, more=f"at most: {asked:,} photos are asked about, {counted(course.steps, 'step')} of {BATCH}")
 
