@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from heatproof.repairs.views import moved, views
+from heatproof.repairs.views import moved, moved_along, views
 from heatproof.repairs.witness import Witness
 from heatproof.training.feeds import TensorFeed
 
@@ -52,7 +52,8 @@ def test_a_moved_copy_takes_its_witness_along() -> None:
     hills = torch.stack([torch.exp(-3 * ((rows - y) ** 2 + (cols - x) ** 2)) for y, x in ((0.2, -0.3), (-0.1, 0.4))])
     photos = TensorFeed(hills[:, None].repeat(1, 3, 1, 1), torch.tensor([0, 1]))
     witness = Witness(F.avg_pool2d(hills, 4))
-    copies, maps = moved(photos, witness, 8, seed=0)
+    copies, moves = moved(photos, 8, seed=0)
+    maps = moved_along(witness, moves, (32, 32))
     assert copies.labels.tolist() == [0, 1] * 8
     wanted = F.avg_pool2d(copies.images[:, 0], 4)
     stayed = witness.maps.repeat(8, 1, 1)

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from heatproof.repairs.witness import Witness, likeness
-from heatproof.training.clean_model import ReferenceOutputs, StoredOutputs
+from heatproof.training.clean_model import StoredOutputs
 from heatproof.training.evaluation import Evaluated
 from heatproof.training.feeds import Fed
 from heatproof.training.setup import Setup
 from heatproof.training.terms import without_relu
-from heatproof.types import Logits
 
 
 class Sums(NamedTuple):
@@ -26,17 +27,19 @@ class Sums(NamedTuple):
 class RepairEvaluation:
     """Accuracy, agreement with the checkpoint, and likeness of the maps to the witness, which is the score.
 
-    A photo without a label counts as right by the checkpoint's own probability of the class that is now predicted: as
-    far as its probabilities are worth their name, that is the expected accuracy.
+    A photo without a label counts as right by the checkpoint's own probability of the class that is now predicted, mean
+    over moved copies of the photo: as far as its probabilities are worth their name, that is the expected accuracy.
 
     Attributes:
         stored: the checkpoint's outputs for ``setup.feeds.held_out``.
         witness: of the same photos.
+        chances: the checkpoint's probabilities for them.
     """
 
     setup: Setup
     stored: StoredOutputs
     witness: Witness
+    chances: Float[Tensor, "photos classes"]
 
     @property
     def count(self) -> int:
@@ -60,13 +63,14 @@ class RepairEvaluation:
             explanation = without_relu(setup.explainer)(setup.body, fed.images, predicted)
         like = likeness(explanation.heatmaps.detach().float(), self.witness.at(fed.positions))
         now = explanation.logits.detach().float().argmax(1)
-        right = expected_right(now, fed, reference)
+        right = expected_right(now, fed.labels, self.chances[fed.positions.cpu()].to(now.device))
         return Sums(float(right.sum()), float((now == predicted).sum()), float(like.sum()))
 
 
-def expected_right(predicted: torch.Tensor, fed: Fed, reference: ReferenceOutputs) -> torch.Tensor:
-    """1 or 0 where the label is known, else the checkpoint's probability of the predicted class."""
-    logits: Logits | None = reference.logits
-    assert logits is not None
-    chances = logits.softmax(1).gather(1, predicted[:, None])[:, 0]
-    return torch.where(fed.labels >= 0, (predicted == fed.labels).to(chances), chances)
+def expected_right(predicted: Tensor, labels: Tensor, chances: Float[Tensor, "photos classes"]) -> Tensor:
+    """1 or 0 where the label is known, else the probability of the predicted class.
+
+    >>> expected_right(torch.tensor([1, 0]), torch.tensor([1, -1]), torch.tensor([[0.9, 0.1], [0.25, 0.75]]))
+    tensor([1.0000, 0.2500])
+    """
+    return torch.where(labels >= 0, (predicted == labels).to(chances), chances.gather(1, predicted[:, None])[:, 0])

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from heatproof.data.listing import UNLABELLED
 from heatproof.errors import InputError
@@ -20,7 +21,7 @@ from heatproof.repairs.evaluation import RepairEvaluation
 from heatproof.repairs.layers import SHARES, beginnings
 from heatproof.repairs.remedies import Remedy, Truth
 from heatproof.repairs.terms import OnViews, Pulled
-from heatproof.repairs.views import moved, views
+from heatproof.repairs.views import moved, moved_along, views
 from heatproof.repairs.witness import PART, Witness, ask_witness, check_hearing
 from heatproof.training.clean_model import CleanModel, held_out_outputs, reference
 from heatproof.training.data import as_feed, image_size, part_photos
@@ -42,6 +43,8 @@ BATCH = 64
 """Photos per step, and as many further views."""
 EVALUATIONS = 8
 """On the held-out photos, over the length of a training."""
+LOOKS = 8
+"""The photo itself and moved copies of it, over which the checkpoint's probabilities are averaged."""
 TRIAL = 0.25
 """Share of the steps after which the layers to train from are compared."""
 
@@ -131,7 +134,7 @@ def repair(
     train, aside = photos(model, data, held_out, holdout, seed)
     if remedy.course.keep != "labels":
         train = replace(train, labels=torch.full_like(train.labels, UNLABELLED))
-    heard = ask(model, explainer, remedy, train, aside, means)
+    heard = ask(model, explainer, remedy, train, aside, means, seed)
     pulled, heard = with_copies(model, remedy, train, heard, seed)
     work = _Work(model, explainer, remedy, train, pulled, aside, max_accuracy_drop, seed, means, heard)
     tried = work.beginnings()
@@ -174,10 +177,16 @@ def _enough(count: int) -> None:
 
 @dataclass(frozen=True)
 class Heard:
-    """The witness of the photos to train on (where a remedy pulls to it) and of those to judge by."""
+    """What the checkpoint was asked.
+
+    Attributes:
+        train, aside: the witness of the photos to train on (where a remedy pulls to it) and of those to judge by.
+        chances: probabilities of the latter, mean over several looks.
+    """
 
     train: Witness | None
     aside: Witness
+    chances: Float[Tensor, "photos classes"]
 
 
 @dataclass(frozen=True)
@@ -256,7 +265,10 @@ class _Work(Generic[M]):
         size, scratch, fed = setup.batch_size, setup.scratch, setup.feeds
         clean = CleanModel(setup.clean, setup.explainer, setup.hardware, needs_logits=True)
         evaluation = RepairEvaluation(
-            setup, held_out_outputs(clean, fed.held_out, "held-out", size, scratch), self.heard.aside
+            setup,
+            held_out_outputs(clean, fed.held_out, "held-out", size, scratch),
+            self.heard.aside,
+            self.heard.chances,
         )
         before = evaluation.evaluate()
         self.remedy.begin(setup, self.photos, seed)
@@ -295,17 +307,25 @@ def with_copies(
     """The photos and their moved copies, each with its witness; copies that the model calls otherwise are left out."""
     if heard.train is None or not remedy.course.copies:
         return train, heard
-    copies, maps = moved(train, heard.train, remedy.course.copies, seed)
-    same = (predictions(model, copies) == predictions(model, train).repeat(remedy.course.copies)).nonzero()[:, 0]
+    copies, moves = moved(train, remedy.course.copies, seed)
+    maps = moved_along(heard.train, moves, train.images.shape[2:])
+    was = chances(model, train).argmax(1).repeat(remedy.course.copies)
+    same = (chances(model, copies).argmax(1) == was).nonzero()[:, 0]
     feed = TensorFeed(torch.cat([train.images, copies.images[same]]), torch.cat([train.labels, copies.labels[same]]))
     return feed, replace(heard, train=Witness(torch.cat([heard.train.maps, maps.at(same)])))
 
 
-def predictions(model: nn.Module, feed: TensorFeed) -> torch.Tensor:
-    """The class that the model calls each photo."""
+def chances(model: nn.Module, feed: TensorFeed) -> Float[Tensor, "photos classes"]:
+    """The probabilities that the model gives to each photo."""
     place = device_of(model)
     with torch.no_grad(), evaluating(model):
-        return torch.cat([model(fed.images.to(place)).argmax(1).cpu() for fed in feed.ordered(PART)])
+        return torch.cat([model(fed.images.to(place)).softmax(1).cpu() for fed in feed.ordered(PART)])
+
+
+def mean_chances(model: nn.Module, feed: TensorFeed, seed: int) -> Float[Tensor, "photos classes"]:
+    """The same, mean over the photo and its moved copies: by one look alone networks are surer than they are right."""
+    copies, _ = moved(feed, LOOKS - 1, seed)
+    return torch.cat([chances(model, feed), chances(model, copies)]).unflatten(0, (LOOKS, len(feed))).mean(0)
 
 
 def trial_steps(remedy: Remedy) -> int:
@@ -314,7 +334,13 @@ def trial_steps(remedy: Remedy) -> int:
 
 
 def ask(
-    model: nn.Module, explainer: Explainer, remedy: Remedy, train: TensorFeed, aside: TensorFeed, means: Means
+    model: nn.Module,
+    explainer: Explainer,
+    remedy: Remedy,
+    train: TensorFeed,
+    aside: TensorFeed,
+    means: Means,
+    seed: int = 0,
 ) -> Heard:
     """The checkpoint's own witness, and whether it has anything to say.
 
@@ -331,5 +357,6 @@ def ask(
         )
 
     heard = asked(aside, "witness-held-out")
-    check_hearing(heard, predictions(model, aside), model.name if isinstance(model, Classifier) else "the model")
-    return Heard(asked(train, "witness") if remedy.course.pull else None, heard)
+    check_hearing(heard, chances(model, aside).argmax(1), model.name if isinstance(model, Classifier) else "the model")
+    pulled = asked(train, "witness") if remedy.course.pull else None
+    return Heard(pulled, heard, mean_chances(model, aside, seed))

@@ -1,5 +1,7 @@
 """Further views of the photos, on which the function is held: of a few photos alone it would be learnt by heart."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,22 +30,32 @@ def views(feed: TensorFeed, count: int, seed: int) -> TensorFeed:
     return TensorFeed(images, torch.full((len(images),), UNLABELLED))
 
 
-def moved(feed: TensorFeed, witness: Witness, count: int, seed: int) -> tuple[TensorFeed, Witness]:
-    """Of each photo so many copies, mirrored half of the time and shifted, and the witness that moved along.
-
-    What the checkpoint would be asked of a moved photo it was asked of the photo: no further question is needed.
+def moved(feed: TensorFeed, count: int, seed: int) -> tuple[TensorFeed, Tensor]:
+    """Of each photo so many copies, mirrored half of the time and shifted, and how each was moved.
 
     >>> photos = TensorFeed(torch.rand(4, 3, 8, 8), torch.zeros(4, dtype=torch.long))
-    >>> [len(found) for found in (moved(photos, Witness(torch.rand(4, 2, 2)), 3, seed=0)[0],)]
-    [12]
+    >>> copies, moves = moved(photos, 3, seed=0)
+    >>> len(copies), list(moves.shape)
+    (12, [12, 3])
     """
     generator = torch.Generator().manual_seed(seed)
-    images, maps = [], []
-    for _ in range(count):
-        moves = _draw(feed.images, generator)
-        images.append(_moved(feed.images, moves))
-        maps.append(_maps_moved(witness.maps, moves, feed.images.shape[2:]))
-    return TensorFeed(torch.cat(images), feed.labels.repeat(count)), Witness(torch.cat(maps))
+    moves = [_draw(feed.images, generator) for _ in range(count)]
+    images = torch.cat([_moved(feed.images, some) for some in moves])
+    return TensorFeed(images, feed.labels.repeat(count)), torch.cat(moves)
+
+
+def moved_along(witness: Witness, moves: Tensor, size: Sequence[int]) -> Witness:
+    """The witness of copies of photos of this size; bilinear between its cells.
+
+    What the checkpoint would be asked of a moved photo it was asked of the photo: no further question is needed.
+    """
+    maps = witness.maps.repeat(len(moves) // len(witness.maps), 1, 1)
+    up, left, mirrored = moves.to(maps).unbind(1)
+    places = torch.zeros(len(maps), 2, 3).to(maps)
+    places[:, 0, 0], places[:, 1, 1] = 1 - 2 * mirrored, 1
+    places[:, 0, 2], places[:, 1, 2] = 2 * left / size[1], 2 * up / size[0]
+    grid = F.affine_grid(places, [len(maps), 1, *maps.shape[1:]], align_corners=False)
+    return Witness(F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0])
 
 
 def _one(images: Tensor, mixed: bool, generator: torch.Generator) -> Tensor:
@@ -74,13 +86,3 @@ def _moved(images: Tensor, moves: Tensor) -> Tensor:
         view = images[place][:, (down + up).clamp(0, rows - 1)][:, :, (right + left).clamp(0, cols - 1)]
         found[place] = view.flip(2) if mirrored else view
     return found
-
-
-def _maps_moved(maps: Tensor, moves: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Maps of images of this size, as the images were moved; bilinear between cells."""
-    up, left, mirrored = moves.to(maps).unbind(1)
-    places = torch.zeros(len(maps), 2, 3).to(maps)
-    places[:, 0, 0], places[:, 1, 1] = 1 - 2 * mirrored, 1
-    places[:, 0, 2], places[:, 1, 2] = 2 * left / size[1], 2 * up / size[0]
-    grid = F.affine_grid(places, [len(maps), 1, *maps.shape[1:]], align_corners=False)
-    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
