@@ -25,7 +25,7 @@ def test_every_method_stands_beside_plain_training(tmp_path: Path) -> None:
     given, plain, alignment = summary["rows"]
     assert given["lost"] == 0
     assert (given["count"], plain["rows"], plain["trainings"], alignment["trainings"]) == (4, 8, 2, 2)
-    assert alignment["settings"] == "Alignment(l2=0.1, cosine=10.0, beta=2.0)"
+    assert alignment["settings"] == "Alignment(l2=0.05, cosine=5.0, beta=2.0)"
     assert all(0 <= row["overlap"] <= 1 for row in summary["rows"])
     assert "of plain training" in summary["answer"][0]
     # stopped after the first training it goes on to the same table

@@ -50,8 +50,8 @@ GIVEN, PLAIN = "given", "plain"
 METHODS: Mapping[str, Method] = {
     PLAIN: Plain(),
     "softplus": Softplus(2.0),
-    "alignment": Alignment(l2=0.1, cosine=10.0, beta=2.0),
-    "thickness": Thickness(weight=2e-3, beta=2.0),
+    "alignment": Alignment(l2=0.05, cosine=5.0, beta=2.0),
+    "thickness": Thickness(weight=1e-3, beta=2.0),
     "alignment-relu": Alignment(),
     "thickness-relu": Thickness(),
     "hessian": Hessian(),
