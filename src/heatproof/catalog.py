@@ -231,6 +231,7 @@ STUDIES = Entries(
         "audit-adversary": "heatproof.studies.audit_adversary.run:AuditAdversary",
         "audit-benchmark": "heatproof.studies.audit_benchmark.run:AuditBenchmark",
         "defended-explainers": "heatproof.studies.defended_explainers:DefendedExplainers",
+        "certified-share": "heatproof.studies.certified_share:CertifiedShare",
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
         "corruption-ranking": "heatproof.studies.corruption_ranking:CorruptionRanking",
         "face-verification": "heatproof.studies.face_verification:FaceVerification",

@@ -7,7 +7,8 @@ import pytest
 
 from heatproof import catalog
 from heatproof.report.payload import table_payload
-from heatproof.report.words import STUDIES, _text, _times, details, duration, title
+from heatproof.report.studies import STUDIES
+from heatproof.report.words import _text, _times, details, duration, title
 from heatproof.results import Run, RunFiles, read_run
 
 

@@ -55,7 +55,7 @@ class Witness:
 
     @property
     def silent(self) -> bool:
-        """Whether no square of any photo changes any answer."""
+        """Whether no part of any photo changes any answer."""
         return bool((self.maps.flatten(1).std(1) < 1e-6).all())
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from heatproof.glossary import term
+from heatproof.report.studies import STUDIES
 from heatproof.results import RunFiles
 from heatproof.results.strict import is_number
 from heatproof.results.table import FEWEST_IMAGES, Mean
@@ -27,25 +28,6 @@ TITLES = {
     "defend": "A network trained so that its heatmaps hold still",
     "demo": "Demonstration",
     "app": "What was seen on the live page",
-}
-
-STUDIES = {
-    "fooling-transformers": "Which explanation of a vision transformer is fooled most easily?",
-    "fooling-frontier": "What does a lie cost in accuracy?",
-    "gradcam-layers": "Grad-CAM at two layers, for two classes of one photo",
-    "adversarial-photo": "One photo talked into another class: where do networks look?",
-    "board": "Which explanation holds still, which can be bought, and at which price?",
-    "audit-adversary": "What does a lie cost that the audit does not see?",
-    "audit-benchmark": "How well does the audit tell honest networks from lying ones?",
-    "defended-explainers": "What do defended explainers withstand?",
-    "chakraborty2022": "Which network's heatmaps stay in place? (Chakraborty et al. 2022)",
-    "corruption-ranking": "Which explainer's maps hold still under fog, noise and JPEG?",
-    "face-verification": "Is this the same person, and why?",
-    "remedies": "Can a lie be taken out of a checkpoint?",
-    "robust-training": "Which training makes heatmaps hold still?",
-    "heo2019": "Fooling heatmaps by fine-tuning (Heo et al. 2019, tables)",
-    "heo2019-figure4": "What stays true of a fooled network? (Heo et al. 2019, Figure 4)",
-    "heo2019-figure5": "Is SmoothGrad harder to fool? (Heo et al. 2019, Figure 5)",
 }
 
 

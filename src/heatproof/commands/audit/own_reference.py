@@ -1,6 +1,6 @@
 """A reference where there is none: the checkpoint itself, its maps pulled to its own black-box witness.
 
-The farther the maps travel to what the checkpoint answers when squares are covered, the farther they were from it. No
+The farther the maps travel to what the checkpoint answers when parts are blurred, the farther they were from it. No
 original is needed and no other network: the engine is that of ``heatproof repair``.
 """
 
