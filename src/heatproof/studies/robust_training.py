@@ -7,7 +7,7 @@ the test photos; the other half judges.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import torch
@@ -79,6 +79,7 @@ class RobustTraining:
         explainer: whose maps: simple_grad or gradcam.
         photos: so many to train on.
         steps, batch_size, lr: of each training.
+        batch_norm: train or eval: statistics that move, or that are held.
         budget: accuracy that a training may cost, a share, by the first half.
         epsilons: of the attack, in grey levels of 255.
         attack_steps: of PGD.
@@ -97,6 +98,7 @@ class RobustTraining:
     steps: int = 300
     batch_size: int = 64
     lr: float = 5e-4
+    batch_norm: Literal["eval", "train"] = "eval"
     budget: float = 0.02
     epsilons: tuple[float, ...] = (2.0, 4.0, 8.0)
     attack_steps: int = 10
@@ -189,6 +191,7 @@ class RobustTraining:
             steps=self.steps,
             batch_size=self.batch_size,
             lr=self.lr,
+            batch_norm=self.batch_norm,
             max_accuracy_drop=self.budget,
             evaluate_every=max(1, self.steps // 4),
             seed=seed,
