@@ -4,6 +4,7 @@ The same noisy maps are counted for every radius: a larger one asks that more of
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from scipy.stats import norm
@@ -16,8 +17,10 @@ from heatproof.defences.certified_pixels import CertifiedPixels, votes_needed
 from heatproof.errors import InputError
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
+from heatproof.report.plots import Curve, curve_of, curves
+from heatproof.results.names import slug
 from heatproof.results.run import Run
-from heatproof.results.table import summarise
+from heatproof.results.table import SummaryRow, summarise
 from heatproof.spec import build
 from heatproof.studies.shared import named
 from heatproof.types import Explainer, Heatmaps, settings
@@ -103,11 +106,15 @@ class CertifiedShare:
         rows = [row.plain() for row in groups]
         answer = [
             f"{row['network']}, {row['explainer']}: {row['certified']:.0%} of the cells are certified within "
-            f"{row['radius']:.3f} ({row['highest']:.0%} of them all to be among the highest)"
+            f"{row['radius']:.3f}; {row['highest']:.0%} of all cells are certified to be among the highest"
             for row in rows
         ]
         for line in answer:
             say(line)
+        for name in {row["network"]: None for row in rows}:
+            draw(
+                name, [group for group in groups if group.by["network"] == name], run.path(f"figures/{slug(name)}.png")
+            )
         run.write_parquet("images.parquet", table)
         summary = {"answer": answer, "rows": rows, "skipped": source.skipped}
         run.write_json("summary.json", summary)
@@ -115,6 +122,22 @@ class CertifiedShare:
 
     def _defence(self, explainer: Explainer, tau: float) -> CertifiedPixels:
         return CertifiedPixels(explainer, self.n, self.sigma, self.top, tau, self.alpha, seed=self.seed)
+
+
+def draw(name: str, groups: Sequence[SummaryRow], path: Path) -> None:
+    """The shares of one network's explainers against the radius."""
+    series: dict[str, Curve] = {}
+    for explainer in dict.fromkeys(group.by["explainer"] for group in groups):
+        own = sorted((g for g in groups if g.by["explainer"] == explainer), key=lambda g: g.by["radius"])
+        series[explainer] = curve_of([g.by["radius"] for g in own], [g.means["certified"] for g in own])
+    curves(
+        series,
+        path,
+        title=name,
+        xlabel="radius of the certificate, l2 over pixels in [0, 1]",
+        ylabel="share of cells certified, up is better",
+        ylim=(0, 1),
+    )
 
 
 def certified_shares(votes: Heatmaps, n: int, taus: Sequence[float], alpha: float) -> list[dict[str, float]]:
