@@ -13,6 +13,7 @@ STUDIES = {
     "certified-share": "How much of a heatmap can be certified?",
     "corruption-ranking": "Which explainer's maps hold still under fog, noise and JPEG?",
     "face-verification": "Is this the same person, and why?",
+    "published-map-attacks": "Do three published attacks on heatmaps work as their papers say?",
     "remedies": "Can a lie be taken out of a checkpoint?",
     "robust-training": "Which training makes heatmaps hold still?",
     "heo2019": "Fooling heatmaps by fine-tuning (Heo et al. 2019, tables)",
