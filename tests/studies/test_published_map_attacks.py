@@ -21,8 +21,8 @@ from heatproof.manipulation.penalties import TopK
 from heatproof.results.run import Run
 from heatproof.studies.published_map_attacks import PAPERS, PublishedMapAttacks, answers
 from heatproof.studies.published_maps import (
+    Become,
     Magnitudes,
-    become,
     held,
     hold_output,
     likeness,
@@ -31,7 +31,7 @@ from heatproof.studies.published_maps import (
 )
 from heatproof.types import Explanation
 
-DEMO: dict[str, Any] = PublishedMapAttacks.presets["demo"]
+DEMO: dict[str, Any] = {**PublishedMapAttacks.presets["demo"], "epsilons": (8,), "limit": 3}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,10 @@ def test_the_map_s_part_of_the_loss_is_dombrowski_s() -> None:
     """Their line: 1e11 * mse_loss of maps that were divided by their sums, one photo of 224 x 224."""
     one, two = torch.rand(2, 1, 224, 224, dtype=torch.double)
     literal = 1e11 * F.mse_loss(one / one.sum(), two / two.sum())
-    torch.testing.assert_close(become(two)(one, one), literal[None])
+    penalty = Become(two)
+    torch.testing.assert_close(penalty(one, one), literal[None])
+    assert float(penalty.test_loss(7 * two, one)) == pytest.approx(0, abs=1e-9)
+    assert float(penalty.test_loss(-two, one)) == pytest.approx(1)
 
 
 def test_the_output_s_part_of_the_loss_is_dombrowski_s() -> None:
@@ -142,7 +145,7 @@ def test_the_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     tables = [pl.read_parquet(tmp_path / name / "images.parquet") for name in ("whole", "stopped")]
     assert tables[0].equals(tables[1])
     rows = {(row["paper"], row["explainer"], row["attack"], row["epsilon"]): row for row in summary["rows"]}
-    assert len(rows) == 3 * 2 + 2 + 2
+    assert len(rows) == 3 + 2 + 2
     assert {row["paper"] for row in summary["rows"]} == set(PAPERS)
     moved = [rows["ghorbani2019", "gradient", attack, 8.0] for attack in ("top_k", "center_mass", "random_sign")]
     assert moved[0]["topk_intersection"] < moved[2]["topk_intersection"]

@@ -35,8 +35,8 @@ from heatproof.models.loading import load
 from heatproof.results.run import Run
 from heatproof.results.table import summarise
 from heatproof.studies.published_maps import (
+    Become,
     Magnitudes,
-    become,
     held,
     hold_output,
     likeness,
@@ -120,8 +120,8 @@ class PublishedMapAttacks:
     k: int = 100
     steps: int = 10
     radius: float = 8
-    copy_steps: int = 100
-    path: int = 10
+    copy_steps: int = 60
+    path: int = 5
     rounds: int = 50
     draws: int = 50
     limit: int = 24
@@ -152,7 +152,6 @@ class PublishedMapAttacks:
             "papers": ("ghorbani2019", "dombrowski2019"),
             "k": 1000,
             "copy_steps": 30,
-            "path": 5,
             "limit": 8,
             "batch": 2,
         },
@@ -162,7 +161,7 @@ class PublishedMapAttacks:
             "explainers": ("gradient", "lrp"),
             "epsilons": (2, 8),
             "steps": 4,
-            "copy_steps": 6,
+            "copy_steps": 5,
             "rounds": 2,
             "draws": 3,
             "limit": 4,
@@ -283,7 +282,7 @@ class PublishedMapAttacks:
 
         def goal(at: slice) -> Goal:
             moved = move_heatmap(
-                model, explain, become(wanted[at]), targets=clean.targets[at], betas=BETAS if seeing else None
+                model, explain, Become(wanted[at]), targets=clean.targets[at], betas=BETAS if seeing else None
             )
             return moved + hold_output(model)
 

@@ -1,5 +1,7 @@
 """What published attacks on maps raise, and what they are judged by: the parts of study ``published-map-attacks``."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,6 @@ from heatproof.types import (
     Explanation,
     Heatmaps,
     Images,
-    Penalty,
     PerChannel,
     PerImage,
     settings,
@@ -75,19 +76,27 @@ def share_of(k: int, heatmaps: Heatmaps) -> float:
     return (k + 0.5) / cells
 
 
-def become(wanted: Heatmaps) -> Penalty:
-    """The squared distance to a map for each photo, both scaled to a mean of 1: ``MAP_WEIGHT`` * mean_j (h_j - t_j)^2.
+@dataclass(frozen=True, eq=False)
+class Become:
+    """Each photo's map becomes a map of its own: ``MAP_WEIGHT`` * mean_j (h_j - t_j)^2, both scaled to a mean of 1.
+
+    Test loss and interval are those of :class:`~heatproof.manipulation.penalties.TargetMap`, which has one map for all.
 
     **Source** Dombrowski et al. 2019, eq. 5 and code. **Differs** a mean of 1 where theirs have a sum of 1, so that
     the weight means the same for every number of cells. **Range** [0, inf).
     """
-    cells = wanted[0].numel()
-    aim = normalise(wanted, "sum") * cells
 
-    def penalty(heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
-        return MAP_WEIGHT * (normalise(heatmaps, "sum") * cells - aim).square().mean((1, 2))
+    wanted: Heatmaps
+    success = (0.0, 0.25)
+    needs_reference = False
 
-    return penalty
+    def __call__(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        cells = self.wanted[0].numel()
+        now, wanted = (normalise(maps, "sum") * cells for maps in (heatmaps, self.wanted))
+        return MAP_WEIGHT * (now - wanted).square().mean((1, 2))
+
+    def test_loss(self, heatmaps: Heatmaps, reference: Heatmaps) -> PerImage:
+        return (1 - pearson(heatmaps.detach(), self.wanted, constant=0.0)) / 2
 
 
 def hold_output(model: nn.Module) -> Goal:
