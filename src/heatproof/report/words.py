@@ -71,7 +71,9 @@ def asked(run: RunFiles) -> list[Entry]:
         return [("run.json", "missing or damaged: what was asked is unknown", "")]
     typed = _dict(record.get("options")).get("typed")
     # what was asked in Python is no command, and its model may have no name
-    rows: list[Entry] = [("command", typed, "") if isinstance(typed, str) else ("asked", f"hp.{run.command}(...)", "")]
+    rows: list[Entry] = (
+        [("command", typed, "")] if isinstance(typed, str) else [("asked", f"hp.{run.command}(...)", "")]
+    )
     for model in _dicts(record.get("model")):
         layer = f", layer {model['layer']}" if model.get("layer") else ""
         rows.append(("model", f"{model.get('name', '?')}{layer}", _hash(model)))
