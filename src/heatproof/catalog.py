@@ -235,6 +235,7 @@ STUDIES = Entries(
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
         "corruption-ranking": "heatproof.studies.corruption_ranking:CorruptionRanking",
         "face-verification": "heatproof.studies.face_verification:FaceVerification",
+        "published-map-attacks": "heatproof.studies.published_map_attacks:PublishedMapAttacks",
         "remedies": "heatproof.studies.remedies:Remedies",
         "robust-training": "heatproof.studies.robust_training:RobustTraining",
         "heo2019": "heatproof.studies.heo2019.tables:Heo2019",

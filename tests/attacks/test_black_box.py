@@ -33,6 +33,20 @@ def test_it_moves_the_map_within_the_ball_while_the_class_stays_and_asks_for_no_
     torch.testing.assert_close(alone, attacked[1:2], rtol=0, atol=1e-4)
 
 
+def test_questions_are_images(images) -> None:
+    """Photos have black and white pixels, and whoever explains photos refuses what lies outside [0, 1]."""
+    photos = images.round()
+    asked: list[torch.Tensor] = []
+
+    def objective(images: torch.Tensor) -> torch.Tensor:
+        asked.append(images)
+        return images.mean((1, 2, 3))
+
+    attacked = NES(8 / 255, steps=3, draws=4, sigma=0.1)(objective, photos)
+    assert all(question.min() >= 0 and question.max() <= 1 for question in asked)
+    assert (attacked.mean((1, 2, 3)) > photos.mean((1, 2, 3))).all()
+
+
 def test_an_objective_without_a_gradient_is_climbed(images) -> None:
     """Steps have no derivative: PGD cannot, the others can."""
 

@@ -8,6 +8,7 @@ from torch import nn
 from heatproof.errors import ModelError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import SimpleGrad
+from heatproof.explainers.guided import GuidedBackprop
 from heatproof.models.classifier import Classifier
 from heatproof.models.layers import record
 from heatproof.models.smooth import smooth, softened
@@ -105,6 +106,48 @@ def test_explainers_find_the_layers_of_the_copy_and_get_a_second_derivative():
         heatmaps = SimpleGrad()(network_, images, torch.tensor([0, 1]), create_graph=True).heatmaps
         (slope,) = torch.autograd.grad(heatmaps.square().sum(), images, allow_unused=True, materialize_grads=True)
         assert bool(slope.any()) == bends
+
+
+def test_guided_backprop_of_the_copy_is_guided_and_tends_to_that_of_the_model():
+    """An attack that climbs the copy's map moves the model's; unguided, the copy's was another explainer's map."""
+    images, targets = torch.rand(2, 3, 12, 12), torch.tensor([0, 1])
+    model = network()
+    model(images)
+    wanted = GuidedBackprop()(model, images, targets).heatmaps
+    assert not torch.allclose(wanted, _signed_gradient(model, images, targets), atol=1e-3)
+    gaps = [
+        float((GuidedBackprop()(smooth(model, beta), images, targets).heatmaps - wanted).abs().max())
+        for beta in (10, 100, 1e5)
+    ]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] < 1e-4
+    soft = GuidedBackprop()(smooth(model, 5), images.requires_grad_(), targets, create_graph=True).heatmaps
+    (slope,) = torch.autograd.grad(soft.square().sum(), images)
+    assert slope.any()
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_a_softened_relu_passes_only_positive_gradients_where_it_is_guided(form):
+    """Two in a row and weights of both signs: literal, softplus' slope is a sigmoid."""
+
+    class Two(nn.Module):
+        def forward(self, x):
+            return -form(form(x.flatten(1)[:, :4] - 0.5) @ first) @ second
+
+    first, second = torch.randn(4, 5), torch.randn(5, 2)
+    images = torch.rand(1, 1, 2, 2)
+    x = images.flatten(1) - 0.5
+    hidden = F.softplus(x, 5) @ first
+    above = -second[:, 1].clamp(max=0) * torch.sigmoid(5 * hidden)
+    below = (above @ first.T).clamp(min=0) * torch.sigmoid(5 * x)
+    found = GuidedBackprop()(smooth(Two().eval(), 5), images, torch.tensor([1])).heatmaps
+    torch.testing.assert_close(found.flatten(1), below)
+
+
+def _signed_gradient(model, images, targets):
+    point = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(point).gather(1, targets[:, None]).sum(), point)
+    return slope.sum(1)
 
 
 def test_an_odd_beta_is_refused():

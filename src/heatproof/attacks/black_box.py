@@ -18,7 +18,8 @@ class NES:
     """Natural evolution strategies: PGD along a gradient that is estimated from values alone.
 
     g = 1 / (2 n sigma) * sum_i d_i (L(x + sigma d_i) - L(x - sigma d_i)), d_i standard normal, fresh in every step;
-    x <- project(x + step_size * steepest(g)). Of the images met between steps the best is kept.
+    x <- project(x + step_size * steepest(g)). Of the images met between steps the best is kept. Questions are images:
+    what lies outside [0, 1] is clipped.
 
     Raised with ``move_heatmap`` it attacks maps where scores and maps are handed out and nothing else, the setting of
     Tamam, Lapid and Sipper 2023 (AttaXAI).
@@ -64,7 +65,8 @@ class NES:
                 slope = torch.zeros_like(clean)
                 for _ in range(self.draws):
                     draw = torch.randn(clean.shape[1:], generator=generator).to(clean)
-                    further, back = (_value(goal, point + sign * self.sigma * draw) for sign in (1, -1))
+                    asked = ((point + sign * self.sigma * draw).clamp(0, 1) for sign in (1, -1))
+                    further, back = (_value(goal, question) for question in asked)
                     slope += (further - back).view(-1, 1, 1, 1) * draw
                 point = project(point + step_size * steepest(slope, self.norm), clean, self.epsilon, self.norm)
                 best = best.or_better(point, goal.look(point))

@@ -14,6 +14,7 @@ from heatproof.explainers.scores import Score
 from heatproof.explainers.together import gradient_at
 from heatproof.models.classifier import check_images
 from heatproof.models.layers import PIXELS
+from heatproof.models.smooth import rounded_off
 from heatproof.types import Attribution, Classes, Explanation, Heatmaps, Images, Layered, settings
 
 
@@ -41,6 +42,19 @@ class _GuidedReLU(Function):
         (output,) = ctx.saved_tensors
         gradient = gradients[0].clamp(min=0) if ctx.guided.active else gradients[0]
         return gradient * ((output > 0) & (output < ctx.top)), None, None, None
+
+
+class _GuidedOnly(Function):
+    """The identity, whose backward pass drops negative gradients while it is being guided: behind a softened ReLU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, guided: "_Guided") -> Tensor:
+        ctx.guided = guided
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return (gradients[0].clamp(min=0) if ctx.guided.active else gradients[0]), None
 
 
 # every way in which a network says ReLU in eager mode; nn.ReLU goes through the functional form
@@ -74,6 +88,8 @@ class _Guided(TorchFunctionMode):
         # the module nn.ReLU6 is a hardtanh from 0 to 6
         if func is F.hardtanh and kwargs.get("min_val") == 0:
             return _GuidedReLU.apply(x, kwargs["max_val"], inplace, self)
+        if func is rounded_off:
+            return _GuidedOnly.apply(x, self)
         return func(*args, **kwargs)
 
 
@@ -82,7 +98,8 @@ class GuidedBackprop:
     """SimpleGrad, signed, through ReLUs that pass only positive gradients.
 
     heatmap = sum over channels of dy_c/dx, where every ReLU (and ReLU6) multiplies the gradient by (x > 0)(gradient
-    > 0); modules, functions, in place or reused alike. Other activations keep their gradient.
+    > 0); modules, functions, in place or reused alike. Other activations keep their gradient, but for the softplus that
+    stands for a ReLU in a softened copy (:func:`~heatproof.models.smooth.smooth`).
 
     **Source** Springenberg et al. 2015. **Range** signed. It hardly depends on the weights of the upper layers
     (Adebayo et al. 2018): a picture of edges more than an explanation.

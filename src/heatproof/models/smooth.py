@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
 from heatproof.errors import ModelError
 from heatproof.types import Images, Logits
@@ -69,6 +69,13 @@ def softened(beta: float) -> Generator[None]:
         yield
 
 
+def rounded_off(output: Tensor) -> Tensor:
+    """What stands in a ReLU's place, as it is: a mark for who treats ReLUs in a way of his own (guided backprop)."""
+    if has_torch_function_unary(output):
+        return handle_torch_function(rounded_off, (output,), output)
+    return output
+
+
 class _Softplus(TorchFunctionMode):
     def __init__(self, beta: float):
         super().__init__()
@@ -120,6 +127,7 @@ def _copied(input: Tensor, inplace: bool) -> Tensor:
 
 
 def _stored(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
+    output = rounded_off(output)
     # a caller may use the tensor that he handed in and not the result
     return input.copy_(output) if inplace else output
 
