@@ -9,12 +9,12 @@ import torch
 import heatproof as hp
 from heatproof.data.scenes import scenes
 from heatproof.defences.certified_pixels import CertifiedPixels
-from heatproof.errors import InputError, SpecError
+from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.results.run import Run
 from heatproof.studies.certified_share import CertifiedShare, certified_shares
 
-SMALL: dict[str, Any] = {**CertifiedShare.presets["demo"], "explainers": ("gradcam()",)}
+SMALL: dict[str, Any] = {**CertifiedShare.presets["demo"], "explainers": ("gradcam",)}
 
 
 def test_shares_are_those_of_the_certificates() -> None:
@@ -56,15 +56,13 @@ def test_the_study_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         ({"photos": 0}, "at least one photo"),
         ({"taus": ()}, "at least one tau"),
         ({"taus": (0.4,)}, "must lie in"),
-        ({"explainers": ("lrp()",)}, "say which side"),
+        ({"explainers": ("gradcm",)}, "did you mean gradcam"),
         ({"sigma": 0.0}, "sigma"),
     ],
 )
 def test_what_it_refuses(asked: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         CertifiedShare(**asked)
-    with pytest.raises(SpecError, match="did you mean gradcam"):
-        CertifiedShare(explainers=("gradcm()",))
 
 
 def test_too_few_copies_are_told_with_how_many_are_needed(tmp_path: Path) -> None:

@@ -3,27 +3,35 @@
 The same noisy maps are counted for every radius: a larger one asks that more of them agree.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import norm
 
-from heatproof import catalog
 from heatproof.commands.photos import open_photos
 from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.defences.certified_pixels import CertifiedPixels, votes_needed
-from heatproof.errors import InputError
+from heatproof.defences.contrast import OneSided
+from heatproof.errors import InputError, did_you_mean
+from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.gradient import SimpleGrad
+from heatproof.explainers.lrp.propagation import LRP
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.report.plots import Curve, curve_of, curves
 from heatproof.results.names import slug
 from heatproof.results.run import Run
 from heatproof.results.table import SummaryRow, summarise
-from heatproof.spec import build
 from heatproof.studies.shared import named
 from heatproof.types import Explainer, Heatmaps, settings
+
+EXPLAINERS: Mapping[str, Explainer] = {
+    "gradcam": GradCAM(),
+    "lrp": OneSided(LRP(), side="positive"),
+    "simple_grad": SimpleGrad(),
+}
 
 
 @settings
@@ -39,7 +47,7 @@ class CertifiedShare:
         models: as ``--model`` takes them; ``shared:`` lies in the shared folder.
         data: photos.
         photos: so many, evenly spread over the data.
-        explainers: of maps without a sign.
+        explainers: of :data:`EXPLAINERS`; LRP's positive side, for a certificate is of maps without a sign.
         sigma: of the noise, in pixel units of [0, 1].
         n: noisy copies of each photo.
         top: share of cells that count as the highest.
@@ -51,7 +59,7 @@ class CertifiedShare:
     models: tuple[str, ...] = ("shared:weights/zoo.py:squeezenet1_1",)
     data: str = "shared:data/imagenet-val/labels.csv"
     photos: int = 16
-    explainers: tuple[str, ...] = ("gradcam()", "simple_grad()", "one_sided(lrp(), side='positive')")
+    explainers: tuple[str, ...] = ("gradcam", "lrp", "simple_grad")
     sigma: float = 0.15
     n: int = 100
     top: float = 0.25
@@ -75,9 +83,11 @@ class CertifiedShare:
             raise InputError(f"at least one photo is asked about, got photos={self.photos}")
         if not self.taus or not self.models or not self.explainers:
             raise InputError("at least one tau, one model and one explainer are needed")
-        for explainer in self.explainers:
-            for tau in self.taus:
-                self._defence(build(explainer, catalog.EXPLAINERS, "explainer"), tau)
+        for name in self.explainers:
+            if name not in EXPLAINERS:
+                raise InputError(f"the study has no {name!r}; {did_you_mean(name, EXPLAINERS)}")
+        for tau in self.taus:
+            self._defence("gradcam", tau)
 
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
@@ -87,16 +97,16 @@ class CertifiedShare:
             model = hardware.host(load(named(name)))
             described.append(model_record(model))
             source = open_photos(model, named(self.data), limit=self.photos, seed=self.seed)
-            for spec in self.explainers:
-                defence = self._defence(build(spec, catalog.EXPLAINERS, "explainer"), self.taus[0])
+            for asked in self.explainers:
+                defence = self._defence(asked, self.taus[0])
                 for number, batch in enumerate(batches(source, model.preprocessing, 1)):
-                    part = f"{model.name}-{self.explainers.index(spec)}-{number:04d}"
+                    part = f"{model.name}-{asked}-{number:04d}"
                     if run.has_part(part):
                         continue
                     with hardware.autocast():
                         maps = defence(model, hardware.bring(batch.images)).heatmaps
                     shares = certified_shares(maps.cpu().float(), self.n, self.taus, self.alpha)
-                    about = {"image": batch.ids[0], "network": model.name, "explainer": spec}
+                    about = {"image": batch.ids[0], "network": model.name, "explainer": asked}
                     radii = ({"tau": tau, "radius": self.sigma * float(norm.ppf(tau))} for tau in self.taus)
                     run.append_rows(part, [{**about, **row, **share} for row, share in zip(radii, shares, strict=True)])
         assert source is not None
@@ -120,8 +130,8 @@ class CertifiedShare:
         run.write_json("summary.json", summary)
         return summary
 
-    def _defence(self, explainer: Explainer, tau: float) -> CertifiedPixels:
-        return CertifiedPixels(explainer, self.n, self.sigma, self.top, tau, self.alpha, seed=self.seed)
+    def _defence(self, name: str, tau: float) -> CertifiedPixels:
+        return CertifiedPixels(EXPLAINERS[name], self.n, self.sigma, self.top, tau, self.alpha, seed=self.seed)
 
 
 def draw(name: str, groups: Sequence[SummaryRow], path: Path) -> None:

@@ -181,7 +181,7 @@ QUESTIONS = {
     ),
     "self_spearman": Question(
         "Do the maps stay where they are when they are trained towards what the model answers?",
-        "The answers to covered squares are coarse; a finer map that is right moves as well.",
+        "The answers to blurred parts are coarse; a finer map that is right moves as well.",
     ),
     "self_worst_class": Question(
         "Do even the maps of the class that moved most stay when they are trained so?",

@@ -40,7 +40,7 @@ REFERENCES = ("reference", "self")
 """Checks that need a reference; each audit has at most one."""
 COUNTED = ("called_out",)
 """Numbers that are judged by an interval of their own, without thresholds of a population."""
-SUPPORTING = ("all_classes", "faithfulness", "equivariance", "mosaic", "reference_spearman", "self_spearman")
+SUPPORTING = ("all_classes", "faithfulness", "equivariance", "mosaic", "reference_spearman")
 """Numbers of which one must pass for maps to be supported: they hold maps against what the model does or what is in the
 photo. That photos are alike, or that maps lie off the frame, supports nothing."""
 NO_SHARE = 0.05
