@@ -17,15 +17,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import timm
 import torch
-import torchvision
 from safetensors.numpy import load_file
 
 from heatproof.errors import RunError
 from heatproof.processes import Processes
 from heatproof.results import Run, lock, read_run, whole
 from heatproof.results.run import _ordered, start_together
+from heatproof.vision import torchvision
 
 ASKED: dict[str, Any] = {"command": "explain", "settings": {"explainer": "GradCAM()", "images": ("a.png",)}, "seed": 3}
 
@@ -42,6 +41,9 @@ def test_record_of_a_complete_run(tmp_path):
     assert told["status"] == "complete"
     assert told["settings"] == {"explainer": "GradCAM()", "images": ["a.png"]}
     assert told["seed"] == 3
+    # imported after what makes torchvision importable beside a torch without CUDA
+    import timm
+
     # the package's metadata may leave out what was built for, as in 2.13.0+cpu
     modules = {"torch": torch, "torchvision": torchvision, "timm": timm}
     assert {name: told["versions"][name].split("+")[0] for name in modules} == {

@@ -9,7 +9,7 @@ QUICK_BUDGET = 37
 def looking(quick: bool, limit: int | None) -> int | None:
     """The limit of the photos that a first look means.
 
-    >>> looking(True, None), looking(True, 5), looking(False, None)
-    (60, 5, None)
+    >>> looking(True, None), looking(True, 5), looking(True, 0), looking(False, None)
+    (60, 5, 0, None)
     """
-    return limit or QUICK_PHOTOS if quick else limit
+    return QUICK_PHOTOS if quick and limit is None else limit
