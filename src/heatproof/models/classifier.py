@@ -244,7 +244,7 @@ class Classifier(nn.Module):
 
     def activation(self) -> AbstractContextManager[None]:
         """Inside, what is called of the network has this classifier's activation: softplus for ReLU, or ReLU."""
-        return nullcontext() if self.softplus is None else softened(self.softplus)
+        return nullcontext() if self.softplus is None else softened(self.softplus, own=True)
 
     def forward(self, images: Images) -> Logits:
         if not hasattr(images, "requires_grad"):  # a photo or an array; a tracer's stand-in for a tensor has it

@@ -7,7 +7,7 @@ in the place of ReLU it is not, and as beta grows the copy's outputs tend to the
 import copy
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,14 +58,17 @@ def rectifies(model: Callable[[Images], object], images: Images) -> bool:
 
 
 @contextmanager
-def softened(beta: float) -> Generator[None]:
+def softened(beta: float, *, own: bool = False) -> Generator[None]:
     """Inside, torch's functions behind ReLU, ReLU6 and leaky ReLU are softplus of this beta.
+
+    Args:
+        own: softplus is the network's own activation, and not what stands for its ReLUs (:func:`rounded_off`).
 
     >>> with softened(10.0):
     ...     torch.nn.ReLU()(torch.zeros(1))
     tensor([0.0693])
     """
-    with _Softplus(beta):
+    with _Softplus(Softplus(beta, own)):
         yield
 
 
@@ -77,15 +80,15 @@ def rounded_off(output: Tensor) -> Tensor:
 
 
 class _Softplus(TorchFunctionMode):
-    def __init__(self, beta: float):
+    def __init__(self, soft: "Softplus"):
         super().__init__()
-        self.beta = beta
+        self.soft = soft
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         rounded = _ROUNDED.get(func)
         if rounded is None:
             return func(*args, **(kwargs or {}))
-        return rounded(lambda x: F.softplus(x, self.beta), *args, **(kwargs or {}))
+        return rounded(self.soft, *args, **(kwargs or {}))
 
 
 class _Listening(TorchFunctionMode):
@@ -98,23 +101,30 @@ class _Listening(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-Softplus = Callable[[Tensor], Tensor]
+class Softplus(NamedTuple):
+    """log(1 + exp(beta x)) / beta, the network's own or in a ReLU's place."""
+
+    beta: float
+    own: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.softplus(x, self.beta)
 
 
 def _relu(soft: Softplus, input: Tensor, inplace: bool = False) -> Tensor:
-    return _stored(input, soft(_copied(input, inplace)), inplace)
+    return _stored(soft, input, soft(_copied(input, inplace)), inplace)
 
 
 def _hardtanh(
     soft: Softplus, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
     x = _copied(input, inplace)
-    return _stored(input, min_val + soft(x - min_val) - soft(x - max_val), inplace)
+    return _stored(soft, input, min_val + soft(x - min_val) - soft(x - max_val), inplace)
 
 
 def _leaky(soft: Softplus, input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     x = _copied(input, inplace)
-    return _stored(input, negative_slope * x + (1 - negative_slope) * soft(x), inplace)
+    return _stored(soft, input, negative_slope * x + (1 - negative_slope) * soft(x), inplace)
 
 
 def _relu6(soft: Softplus, input: Tensor, inplace: bool = False) -> Tensor:
@@ -126,8 +136,8 @@ def _copied(input: Tensor, inplace: bool) -> Tensor:
     return input.clone() if inplace else input
 
 
-def _stored(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
-    output = rounded_off(output)
+def _stored(soft: Softplus, input: Tensor, output: Tensor, inplace: bool) -> Tensor:
+    output = output if soft.own else rounded_off(output)
     # a caller may use the tensor that he handed in and not the result
     return input.copy_(output) if inplace else output
 
