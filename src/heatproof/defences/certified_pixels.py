@@ -32,7 +32,7 @@ class CertifiedPixels:
     **Source** Anani et al. 2025 and code (votes, binomial test, Bonferroni; tau 0.75, alpha 0.001); the radius from
     Fischer et al. 2021, whose certified segmentation it is. **Differs** they find a cell's class in n0 extra copies
     and test the others; here both classes are tested, at alpha / 2 each [ours]. A cell of value 0 is never among the
-    highest, and noisy pixels are cut to [0, 1] [ours].
+    highest, and noisy pixels are cut to [0, 1], [ours].
     **Range** [0, 1]; the certificate's share in [0, 1] of all cells, up is better.
 
     Args:

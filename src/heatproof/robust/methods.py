@@ -86,7 +86,7 @@ class Alignment:
 
     Args:
         l2: weight of the squared distance. By normalised inputs the paper takes 0.01 on CIFAR-10, which is 4e-4 with
-            gradients by pixels in [0, 1] [ours].
+            gradients by pixels in [0, 1], [ours].
         cosine: weight of the angle.
         epsilon: of the noise, in pixel units of [0, 1].
         beta: of softplus in the place of ReLU, while it is trained and ever after; ``None``: ReLU stays.
@@ -175,7 +175,7 @@ class SSR:
 
     Args:
         alpha: share of the curvature in the loss.
-        scale: of the eigenvalue, with gradients by pixels in [0, 1] [ours]; the code has one as well, 1e6 for gradients
+        scale: of the eigenvalue, with gradients by pixels in [0, 1], [ours]; the code has one as well, 1e6 for gradients
             of means.
         classes: at most so many of the most probable classes count.
 
