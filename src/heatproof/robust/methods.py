@@ -175,8 +175,8 @@ class SSR:
 
     Args:
         alpha: share of the curvature in the loss.
-        scale: of the eigenvalue, with gradients by pixels in [0, 1], [ours]; the code has one as well, 1e6 for gradients
-            of means.
+        scale: of the eigenvalue, with gradients by pixels in [0, 1], [ours]; the code has one as well, 1e6 for
+            gradients of means.
         classes: at most so many of the most probable classes count.
 
     Raises:
