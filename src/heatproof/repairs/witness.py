@@ -1,6 +1,7 @@
 """What a repair pulls the maps to: which parts of a photo the checkpoint's answer hangs on, asked as a black box.
 
-No change of the weights moves these maps without moving the answers, and the answers are what a fooling keeps.
+No change of the weights moves these maps without moving the answers, and the answers are what a fooling keeps; one that
+answers half-blurred photos otherwise than it would could lie here too.
 """
 
 from collections.abc import Callable
