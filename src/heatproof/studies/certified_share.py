@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import norm
-
 from heatproof.commands.photos import open_photos
 from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
@@ -107,7 +105,7 @@ class CertifiedShare:
                         maps = defence(model, hardware.bring(batch.images)).heatmaps
                     shares = certified_shares(maps.cpu().float(), self.n, self.taus, self.alpha)
                     about = {"image": batch.ids[0], "network": model.name, "explainer": asked}
-                    radii = ({"tau": tau, "radius": self.sigma * float(norm.ppf(tau))} for tau in self.taus)
+                    radii = ({"tau": tau, "radius": self._defence(asked, tau).radius} for tau in self.taus)
                     run.append_rows(part, [{**about, **row, **share} for row, share in zip(radii, shares, strict=True)])
         assert source is not None
         run.describe(model=described, data=data_record(source))
