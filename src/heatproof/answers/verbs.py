@@ -129,7 +129,7 @@ def audit(
     total = shared.photos(len(source), batch_size)
 
     def effort() -> Effort:
-        further = passes(audited, len(source)) if own else 0
+        further = passes(len(source)) if own else 0
         return planned(audited, total * budget + further, hardware, f"{budget} for each photo")
 
     with (

@@ -122,7 +122,7 @@ def audit(
     with filling(out, "audit", settings, work.seed, work.overwrite, processes, inputs=inputs) as run:
         if not run.done:
             source = source_of(audited)
-            further = repairing(audited, len(source)) if own else 0
+            further = repairing(len(source)) if own else 0
             passes = len(source) * (1 + len(calibrate or [])) * budget + further
             foretell(run, lambda: planned(audited, passes, hardware, _of_what(budget, further)))
             shared = processes or Processes()

@@ -91,6 +91,6 @@ def check_alone(processes: Processes) -> None:
         )
 
 
-def passes(model: Classifier, photos: int) -> int:
+def passes(photos: int) -> int:
     """Forward passes that the repair takes, about: the witness, and four for each photo and view of a training step."""
     return photos * questions() + 4 * 2 * BATCH * round(1.5 * STEPS)
