@@ -24,6 +24,7 @@ from heatproof.commands.audit import (
 from heatproof.commands.audit.questions import NUMBERS
 from heatproof.commands.audit.uninformative import uninformative
 from heatproof.commands.audit.verdict import Thresholds
+from heatproof.data.mosaics import FEWEST_TILES
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs/methods/audit.md").read_text().split())
 
@@ -108,7 +109,7 @@ def test_the_least_deviations_are_those_of_the_code() -> None:
 
 
 def test_what_is_told_in_words() -> None:
-    assert (mosaic.FEWEST_TILES, premises.OTHERS, scope.CALIBRATING) == (5, 5, 3)
+    assert (FEWEST_TILES, premises.OTHERS, scope.CALIBRATING) == (5, 5, 3)
     assert scope.NEAR_SIZE == 2
     budget = Thresholds.shipped().provenance["budget"]
     assert (round(budget / scope.NEAR_BUDGET), int(budget * scope.NEAR_BUDGET)) == (33, 73)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heatproof.commands.audit.mosaic import arranged, exchanged, joined, look_at_mosaics, pointing, tile
+from heatproof.commands.audit.mosaic import exchanged, look_at_mosaics, pointing
+from heatproof.data.mosaics import arranged, joined, tile
 from heatproof.explainers.cam import GradCAM
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware

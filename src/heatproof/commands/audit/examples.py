@@ -15,9 +15,10 @@ from torch import Tensor
 
 from heatproof.commands.audit.faithfulness import LEVELS, REGIONS
 from heatproof.commands.audit.measure import Audit
-from heatproof.commands.audit.mosaic import exchanged, joined, pointing
+from heatproof.commands.audit.mosaic import exchanged, pointing
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.audit.verdict import Check
+from heatproof.data.mosaics import joined
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.heatmaps import resize

@@ -6,9 +6,10 @@ from statistics import fmean
 import polars as pl
 
 from heatproof.commands.audit.measure import Audit
-from heatproof.commands.audit.mosaic import exchanged, joined
+from heatproof.commands.audit.mosaic import exchanged
 from heatproof.commands.audit.telling import Telling, telling_square
 from heatproof.commands.audit.tensors import AuditTensors
+from heatproof.data.mosaics import joined
 from heatproof.data.photos import fit
 from heatproof.data.sources import Source
 from heatproof.models.classifier import Classifier

@@ -14,11 +14,11 @@ from heatproof.commands.audit.covering import FEWEST, Answers, agreement, jump, 
 from heatproof.commands.audit.equivariance import equivariance
 from heatproof.commands.audit.faithfulness import faithfulness, log_odds
 from heatproof.commands.audit.kept import Maps, in_parts
-from heatproof.commands.audit.mosaic import tile
 from heatproof.commands.audit.plan import OVERHEAD, Plan, is_cheap, views
 from heatproof.commands.audit.tensors import AuditTensors
 from heatproof.commands.passes import Passes, counting
 from heatproof.data.batches import Batch
+from heatproof.data.mosaics import tile
 from heatproof.errors import InputError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.together import explain_together

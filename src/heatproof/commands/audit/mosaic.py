@@ -8,10 +8,10 @@ from itertools import combinations, product
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from heatproof.data.mosaics import arranged, joined, shown_classes
 from heatproof.explainers.together import LayerExplainer, explain_together
 from heatproof.heatmaps import resize
 from heatproof.models.classifier import Classifier
@@ -22,8 +22,6 @@ PER_PHOTO = 2
 """Mosaics, each a forward pass."""
 PHOTOS = 200
 """At most so many photos are put into mosaics."""
-FEWEST_TILES = 5
-"""Photos that a class needs to be put into mosaics."""
 PRIOR = 4
 """A pair of classes that was seen so often counts half as itself, half as all pairs."""
 AT_ONCE = 32
@@ -47,12 +45,6 @@ class Mosaics(NamedTuple):
     maps: Float[Tensor, "mosaics classes rows cols"]
 
 
-def tile(images: Images) -> Float[Tensor, "batch channels half_height half_width"]:
-    """The photos at half their size, rounded up."""
-    size = [(side + 1) // 2 for side in images.shape[2:]]
-    return F.interpolate(images, size, mode="area")
-
-
 def spread(count: int, at_most: int = PHOTOS) -> list[int]:
     """Places of ``at_most`` of ``count`` photos, spread evenly from the first to the last; all where there are fewer.
 
@@ -64,40 +56,6 @@ def spread(count: int, at_most: int = PHOTOS) -> list[int]:
     if count <= at_most:
         return list(range(count))
     return [place * (count - 1) // (at_most - 1) for place in range(at_most)]
-
-
-def shown_classes(predicted: Targets) -> list[int]:
-    """The classes that enough photos are taken for."""
-    return [int(c) for c in predicted.unique() if int((predicted == c).sum()) >= FEWEST_TILES]
-
-
-def arranged(predicted: Targets, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Which photos lie in the quarters of each mosaic, and which classes it shows.
-
-    Four classes where there are so many, else two with two quarters each; every class of :func:`shown_classes` is drawn
-    with the same chance, and of a class every photo.
-
-    Args:
-        predicted: what each photo is taken for; at least two classes with enough photos.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    photos = {c: (predicted == c).nonzero()[:, 0] for c in shown_classes(predicted)}
-    names, shown = list(photos), 4 if len(photos) >= 4 else 2
-    tiles, classes = [], []
-    for _ in range(count):
-        chosen = [names[place] for place in torch.randperm(len(names), generator=draw)[:shown].tolist()]
-        quarters = (chosen * (4 // shown))[:4]
-        quarters = [quarters[place] for place in torch.randperm(4, generator=draw).tolist()]
-        own = [photos[c][int(torch.randint(len(photos[c]), (1,), generator=draw))] for c in quarters]
-        tiles.append(torch.stack(own))
-        classes.append(torch.tensor(chosen))
-    return torch.stack(tiles), torch.stack(classes)
-
-
-def joined(tiles: Float[Tensor, "mosaics 4 channels rows cols"], size: tuple[int, int]) -> Images:
-    """Four tiles as one image; where the size is odd the last row and column are lost."""
-    above, below = (torch.cat([tiles[:, first], tiles[:, first + 1]], 3) for first in (0, 2))
-    return torch.cat([above, below], 2)[..., : size[0], : size[1]]
 
 
 def look_at_mosaics(

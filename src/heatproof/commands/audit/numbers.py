@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heatproof.commands.audit.called_out import judge_called_out
 from heatproof.commands.audit.measure import Audit, center_distances, likeness
-from heatproof.commands.audit.mosaic import FEWEST_TILES, exchanged, pointing
+from heatproof.commands.audit.mosaic import exchanged, pointing
 from heatproof.commands.audit.permutation import agreements, permuted, ranks
 from heatproof.commands.audit.premises import SATURATED, Values, gains, is_saturated, one_class, unmet, witness_gains
 from heatproof.commands.audit.questions import NUMBERS
@@ -32,6 +32,7 @@ from heatproof.commands.audit.verdict import (
     judge_share,
     with_share,
 )
+from heatproof.data.mosaics import FEWEST_TILES
 from heatproof.explainers.together import LayerExplainer
 from heatproof.models.classifier import Classifier
 from heatproof.report.words import counted

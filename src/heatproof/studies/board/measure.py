@@ -10,7 +10,7 @@ from heatproof.attacks.corruption import Corruption
 from heatproof.attacks.gradient import PGD
 from heatproof.attacks.noise import RandomSign
 from heatproof.attacks.patch import Patch
-from heatproof.commands.audit.mosaic import joined, tile
+from heatproof.data.mosaics import joined, tile
 from heatproof.defences.contrast import Contrast
 from heatproof.errors import InputError
 from heatproof.heatmaps import resize
