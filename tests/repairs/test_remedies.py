@@ -119,6 +119,7 @@ def test_the_idlest_filters_are_cut() -> None:
     [
         (lambda: Truth(weight=0), "weight > 0"),
         (lambda: Truth(views=-1), "views >= 0"),
+        (lambda: Truth(mosaics=-0.5), "mosaics"),
         (lambda: Truth(steps=0), "steps >= 1"),
         (lambda: Finetune(lr=0), "lr > 0"),
         (lambda: Finetune(keep="maps"), "outputs or labels, got 'maps'"),  # type: ignore[arg-type]

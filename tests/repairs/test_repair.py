@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +21,12 @@ from heatproof.metrics.similarity import spearman
 from heatproof.models.classifier import Classifier
 from heatproof.repairs.layers import beginnings
 from heatproof.repairs.remedies import Finetune, Prune, Relearn, Truth
-from heatproof.repairs.repair import SHARES, Means, mean_chances, repair
+from heatproof.repairs.repair import SHARES, Heard, Means, mean_chances, repair, with_mosaics
+from heatproof.repairs.terms import KeptWithMosaics
+from heatproof.repairs.witness import Witness
+from heatproof.training.clean_model import ReferenceOutputs
 from heatproof.training.data import PhotoFeed
+from heatproof.training.feeds import Fed, TensorFeed
 from heatproof.training.settings import FineTune
 
 QUICK = Truth(layer="last", steps=6, views=1)
@@ -130,6 +135,24 @@ def test_outside_the_budget_nothing_is_handed_out() -> None:
     assert found.after == found.before
 
 
+def test_what_left_the_budget_is_trained_once_more_at_a_quarter_of_the_rate() -> None:
+    model, images = two_classes()
+    rates: list[float] = []
+
+    def recorded(*given: Any, **named: Any) -> FineTune:
+        rates.extend([named["lr"]] if "lr" in named else [])
+        return FineTune(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heatproof.repairs.repair.FineTune", recorded)
+        found = repair(model, GradCAM(), images, replace(QUICK, lr=1e3), max_accuracy_drop=0.0)
+        assert not found.changed
+        assert rates[-2:] == [1e3, 250.0]
+        rates.clear()
+        assert repair(model, GradCAM(), images, QUICK, max_accuracy_drop=1.0).changed
+        assert rates == [QUICK.lr]
+
+
 @pytest.mark.parametrize("saves", [1, 2, 3, 5])
 def test_it_goes_on_where_it_was_killed(saves: int) -> None:
     model, images = two_classes()
@@ -158,6 +181,41 @@ def test_what_cannot_be_repaired_is_said() -> None:
         repair(model, detached, images, QUICK)
     with pytest.raises(InputError, match="labels must lie in"):
         repair(model, GradCAM(), images, Finetune(keep="labels", steps=1))
+
+
+def test_mosaics_follow_the_photos_and_are_held_to_be_what_their_photos_are() -> None:
+    model, images = two_classes()
+    photos = TensorFeed(images, torch.full((60,), -1))
+    heard = Heard(Witness(torch.rand(60, 4, 4)), Witness(torch.rand(0, 4, 4)), torch.rand(0, 2))
+    fed, pulled, means = with_mosaics(model, Truth(mosaics=0.5), photos, photos, heard, seed=0)
+    assert len(fed) == 90
+    assert torch.equal(fed.images[:60], images)
+    assert bool((fed.labels[:60] < 0).all())
+    assert bool((fed.labels[60:] >= 0).all())
+    assert pulled.train is not None
+    assert set(pulled.train.maps[60:].unique().tolist()) == {0.0, 1.0}
+    assert means is not None
+    with torch.no_grad():
+        logits = model(fed.images)
+    reference = ReferenceOutputs(logits.argmax(1), None, logits)
+
+    def away(answers: Tensor) -> Tensor:
+        shared = SimpleNamespace(
+            fed=Fed(images=fed.images, labels=fed.labels, positions=torch.arange(90)),
+            logits=answers,
+            reference=reference,
+        )
+        batch: Any = SimpleNamespace(images=shared)
+        return KeptWithMosaics(60, means)(batch)
+
+    # nothing is away where photos are answered as before, and mosaics as the mean of their photos
+    assert float(away(torch.cat([logits[:60], means.log()])).abs().max()) < 1e-5
+    assert bool((away(logits + torch.arange(logits.shape[1])) > 0).all())
+    mixed = away(logits)
+    assert float(mixed[:60].abs().max()) < 1e-5
+    assert bool((mixed[60:] > 0).all())
+    alone, same, none = with_mosaics(model, Truth(mosaics=0), photos, photos, heard, seed=0)
+    assert (alone is photos, same is heard, none) == (True, True, None)
 
 
 def test_gradients_of_the_pixels_are_pulled_too() -> None:

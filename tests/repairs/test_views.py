@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from heatproof.repairs.views import moved, moved_along, views
+from heatproof.repairs.views import mosaics, moved, moved_along, views
 from heatproof.repairs.witness import Witness
 from heatproof.training.feeds import TensorFeed
 
@@ -61,3 +61,26 @@ def test_a_moved_copy_takes_its_witness_along() -> None:
     assert (away > 0.1).sum() > 8  # most did move
     # at the border what is shifted in is unknown; between cells the map is bilinear
     assert ((maps.maps - wanted)[:, 1:-1, 1:-1].abs().amax((1, 2)) < 0.1).all()
+
+
+def test_a_mosaic_shows_the_class_that_is_explained_where_its_map_says() -> None:
+    """Photos whose grey is their class's, so that each quarter tells which class it shows."""
+    predicted = torch.arange(40) % 5
+    grey = (predicted * 40).to(torch.uint8)[:, None, None, None].repeat(1, 3, 8, 8)
+    made, again = (mosaics(TensorFeed(grey, torch.full((40,), -1)), predicted, 30, seed=1) for _ in range(2))
+    assert made is not None
+    assert again is not None
+    images = made.feed.images
+    assert images.dtype == torch.uint8
+    shown = images[:, 0, ::4, ::4].long() // 40
+    assert torch.equal(F.interpolate(shown[:, None].float(), 8)[:, 0], images[:, 0].float() / 40)
+    assert torch.equal(shown.flatten(1), predicted[made.tiles])
+    assert torch.equal(made.where.maps, (shown == made.feed.labels[:, None, None]).float())
+    assert [len(quarters.unique()) for quarters in shown] == [2] * 15 + [4] * 15
+    assert torch.equal(again.feed.images, images)
+
+
+def test_of_one_class_no_mosaic_is_made() -> None:
+    photos = TensorFeed(torch.rand(20, 3, 8, 8), torch.full((20,), -1))
+    assert mosaics(photos, torch.zeros(20).long(), 5, seed=0) is None
+    assert mosaics(photos, torch.arange(20) % 2, 0, seed=0) is None

@@ -24,6 +24,7 @@ class Course:
         pull: weight of the term that pulls the maps to the witness.
         views: further views of each photo, on which the function is held as well.
         copies: moved copies of each photo, whose maps are pulled to the witness that moved along.
+        mosaics: so many of four photos each, as a share of the photos; of each the map of one class is pulled as well.
         keep: the checkpoint's outputs, or the labels.
         batch_norm: as in :class:`~heatproof.training.settings.FineTune`.
         thirds: how many of the last thirds of the convolutions are tried to train from, where no layer is named; 0:
@@ -35,6 +36,7 @@ class Course:
     pull: float = 0.0
     views: int = 0
     copies: int = 0
+    mosaics: float = 0.0
     keep: Literal["outputs", "labels"] = "outputs"
     batch_norm: Literal["eval", "train"] = "eval"
     thirds: int = 1
@@ -77,6 +79,7 @@ class Truth:
         lr: of Adam; falls to 0 as a cosine.
         views: further views of each photo on which the function is held.
         copies: of each photo, mirrored and shifted as the witness is, which are pulled as well.
+        mosaics: of four photos, so many as a share of the photos: a lie about one of two classes shows where both are.
 
     Raises:
         InputError: a number makes no sense.
@@ -88,18 +91,21 @@ class Truth:
     lr: float = 2e-3
     views: int = 4
     copies: int = 4
+    mosaics: float = 0.5
 
     def __post_init__(self) -> None:
         _check(self.steps, self.lr)
-        if not self.weight > 0 or min(self.views, self.copies) < 0:
+        if not self.weight > 0 or min(self.views, self.copies) < 0 or not 0 <= self.mosaics <= 4:
             raise InputError(
-                f"expected weight > 0, views >= 0 and copies >= 0, got weight={self.weight}, views={self.views}, "
-                f"copies={self.copies}"
+                f"expected weight > 0, views >= 0, copies >= 0 and 0 <= mosaics <= 4, got weight={self.weight}, "
+                f"views={self.views}, copies={self.copies}, mosaics={self.mosaics}"
             )
 
     @property
     def course(self) -> Course:
-        return Course(self.steps, self.lr, pull=self.weight, views=self.views, copies=self.copies, thirds=2)
+        return Course(
+            self.steps, self.lr, self.weight, views=self.views, copies=self.copies, mosaics=self.mosaics, thirds=2
+        )
 
     def begin(self, setup: Setup, photos: Feed, seed: int) -> None:
         """Nothing changes before the first step."""

@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from heatproof.data.listing import UNLABELLED
 from heatproof.errors import InputError
 from heatproof.models.classifier import Classifier
-from heatproof.models.hardware import Hardware
+from heatproof.models.hardware import Hardware, computes_in_bf16
 from heatproof.models.intact import evaluating
 from heatproof.models.layers import find_layer
 from heatproof.processes import Processes
 from heatproof.repairs.evaluation import RepairEvaluation
 from heatproof.repairs.layers import SHARES, beginnings
 from heatproof.repairs.remedies import Remedy, Truth
-from heatproof.repairs.terms import OnViews, Pulled
-from heatproof.repairs.views import moved, moved_along, views
+from heatproof.repairs.terms import KeptWithMosaics, OnViews, Pulled
+from heatproof.repairs.views import mosaics, moved, moved_along, views
 from heatproof.repairs.witness import PART, Witness, ask_witness, check_hearing
 from heatproof.training.clean_model import CleanModel, held_out_outputs, reference
 from heatproof.training.data import as_feed, image_size, part_photos
@@ -45,6 +46,8 @@ EVALUATIONS = 8
 """On the held-out photos, over the length of a training."""
 LOOKS = 8
 """The photo itself and moved copies of it, over which the checkpoint's probabilities are averaged."""
+SLOWER = 0.25
+"""The learning rate's share at which a training that left the budget is made once more."""
 TRIAL = 0.25
 """Share of the steps after which the layers to train from are compared."""
 
@@ -135,8 +138,10 @@ def repair(
     if remedy.course.keep != "labels":
         train = replace(train, labels=torch.full_like(train.labels, UNLABELLED))
     heard = ask(model, explainer, remedy, train, aside, means, seed)
-    pulled, heard = with_copies(model, remedy, train, heard, seed)
-    work = _Work(model, explainer, remedy, train, pulled, aside, max_accuracy_drop, seed, means, heard)
+    copied, heard = with_copies(model, remedy, train, heard, seed)
+    pulled, heard, mixed = with_mosaics(model, remedy, train, copied, heard, seed)
+    fed = Photos(train, pulled, aside, mixed)
+    work = _Work(model, explainer, remedy, fed, max_accuracy_drop, seed, means, heard)
     tried = work.beginnings()
     best = tried[0] if len(tried) == 1 else work.better(tried)
     return work.finish(best)
@@ -190,6 +195,23 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Photos:
+    """What a repair is fed with.
+
+    Attributes:
+        own: the photos to train on.
+        train: these, their moved copies, and mosaics of them.
+        aside: the photos to judge by.
+        mosaics: what is in the mosaics, by the checkpoint's probabilities; ``None``: there are none.
+    """
+
+    own: TensorFeed
+    train: TensorFeed
+    aside: TensorFeed
+    mosaics: Float[Tensor, "mosaics classes"] | None
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One training of one copy, ready to begin."""
 
@@ -201,18 +223,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class _Work(Generic[M]):
-    """One repair: the same photos and witness for whatever is tried.
-
-    Attributes:
-        photos: without their moved copies, which are in ``train``.
-    """
+    """One repair: the same photos and witness for whatever is tried."""
 
     model: M
     explainer: Explainer
     remedy: Remedy
-    photos: TensorFeed
-    train: TensorFeed
-    aside: TensorFeed
+    fed: Photos
     budget: float
     seed: int
     means: Means
@@ -223,7 +239,7 @@ class _Work(Generic[M]):
         thirds = self.remedy.course.thirds
         if self.remedy.layer is not None or not thirds:
             return [self.remedy.layer]
-        example = next(iter(self.aside.ordered(1))).images.to(device_of(self.model))
+        example = next(iter(self.fed.aside.ordered(1))).images.to(device_of(self.model))
         return [*beginnings(self.model, self.explainer, example, SHARES[:thirds])] or [None]
 
     def better(self, tried: Sequence[str | None]) -> str | None:
@@ -241,12 +257,12 @@ class _Work(Generic[M]):
         """Tells how many steps are done."""
         return Steps(lambda count, row: self.means.advance(what, count))
 
-    def attempt(self, layer: str | None, steps: int, evaluations: int = EVALUATIONS) -> Attempt:
+    def attempt(self, layer: str | None, steps: int, evaluations: int = EVALUATIONS, rate: float = 1.0) -> Attempt:
         """Copy, change and prepare to train."""
         course, seed = self.remedy.course, self.seed
         settings = FineTune(
             steps=max(1, steps),
-            lr=course.lr,
+            lr=rate * course.lr,
             weight=1.0,
             batch_size=BATCH,
             keep=course.keep,
@@ -258,9 +274,9 @@ class _Work(Generic[M]):
             patience=0,
             seed=seed,
         )
-        further = views(self.photos, course.views, seed) if course.views else None
+        further = views(self.fed.own, course.views, seed) if course.views else None
         processes = Processes.here(device_of(self.model))
-        feeds = Feeds(self.train, self.aside, further)
+        feeds = Feeds(self.fed.train, self.fed.aside, further)
         setup = set_up(self.model, self.explainer, feeds, settings, processes, self.means.scratch)
         size, scratch, fed = setup.batch_size, setup.scratch, setup.feeds
         clean = CleanModel(setup.clean, setup.explainer, setup.hardware, needs_logits=True)
@@ -271,34 +287,44 @@ class _Work(Generic[M]):
             self.heard.chances,
         )
         before = evaluation.evaluate()
-        self.remedy.begin(setup, self.photos, seed)
+        self.remedy.begin(setup, self.fed.own, seed)
         if not steps:
             return Attempt(setup, evaluation, before, None)
         of_photos = reference(clean, fed.train, "train", steps * BATCH, size, scratch)
         of_views = reference(clean, fed.further, "views", steps * BATCH, size, scratch) if fed.further else None
         pulled = [Pulled(self.heard.train, course.pull)] if self.heard.train is not None else []
-        terms: list[Term] = [*pulled, function_term(settings), *([OnViews()] if fed.further else [])]
+        mixed = self.fed.mosaics
+        kept = function_term(settings) if mixed is None else KeptWithMosaics(len(self.fed.train) - len(mixed), mixed)
+        terms: list[Term] = [*pulled, kept, *([OnViews()] if fed.further else [])]
         loss = Loss(terms, setup, of_photos, of_views, settings.batch_norm)
         about = f"{self.remedy!r} from {layer}, {settings!r} {self.explainer!r}"
         loop = TrainingLoop(settings, setup, loss, evaluation, processes, BATCH, about, before.accuracy)
         return Attempt(setup, evaluation, before, loop)
 
     def finish(self, layer: str | None) -> Repaired[M]:
-        """Train from this layer on to the end, and hand out the best checkpoint inside the budget, if there is one."""
-        attempt = self.attempt(layer, self.remedy.course.steps)
+        """Train from this layer on to the end, and hand out the best checkpoint inside the budget, if there is one.
+
+        Where there is none, which is what few photos come to, once more at a lower rate.
+        """
+        found = self.finished(layer)
+        return found if found.changed or not self.remedy.course.steps else self.finished(layer, SLOWER)
+
+    def finished(self, layer: str | None, rate: float = 1.0) -> Repaired[M]:
+        """One training to the end at this multiple of the remedy's learning rate."""
+        attempt = self.attempt(layer, self.remedy.course.steps, rate=rate)
         before, loop = attempt.before, attempt.loop
         if loop is None:
             history = History()
             found = attempt.evaluation.evaluate()
-            inside = before.accuracy - found.accuracy <= self.budget + 1e-3 / len(self.aside)
+            inside = before.accuracy - found.accuracy <= self.budget + 1e-3 / len(self.fed.aside)
         else:
-            history = loop.run(self.means.at("training"), self.steps("training"))
+            history = loop.run(self.means.at("training" if rate == 1 else "training-slower"), self.steps("training"))
             inside = any(row.get("inside") for row in history.looks)
             found = attempt.evaluation.evaluate()
         changed = inside and (loop is None or history.best > 0 or found != before)
         made = attempt.setup.handed_out(self.model) if changed else copy.deepcopy(self.model).eval()
         after = found if changed else before
-        return Repaired(made, history, before, after, layer, changed, self.aside, self.heard.aside)
+        return Repaired(made, history, before, after, layer, changed, self.fed.aside, self.heard.aside)
 
 
 def with_copies(
@@ -313,6 +339,26 @@ def with_copies(
     same = (chances(model, copies).argmax(1) == was).nonzero()[:, 0]
     feed = TensorFeed(torch.cat([train.images, copies.images[same]]), torch.cat([train.labels, copies.labels[same]]))
     return feed, replace(heard, train=Witness(torch.cat([heard.train.maps, maps.at(same)])))
+
+
+def with_mosaics(
+    model: nn.Module, remedy: Remedy, photos: TensorFeed, train: TensorFeed, heard: Heard, seed: int
+) -> tuple[TensorFeed, Heard, Tensor | None]:
+    """What is pulled, after it mosaics of the photos, pulled to the quarters of the class explained, and what they are.
+
+    A lie about one of two classes shows where both are, which photos of one class do not tell; of a mosaic it is known
+    where each class is. Its probabilities are held to be the mean of its photos'; ``None`` where there are none.
+    """
+    count = round(remedy.course.mosaics * len(train))
+    if heard.train is None or not count:
+        return train, heard, None
+    said = chances(model, photos)
+    made = mosaics(photos, said.argmax(1), count, seed)
+    if made is None:
+        return train, heard, None
+    maps = torch.cat([heard.train.maps, F.interpolate(made.where.maps[:, None], heard.train.maps.shape[1:])[:, 0]])
+    feed = TensorFeed(torch.cat([train.images, made.feed.images]), torch.cat([train.labels, made.feed.labels]))
+    return feed, replace(heard, train=Witness(maps)), said[made.tiles].mean(1)
 
 
 def chances(model: nn.Module, feed: TensorFeed) -> Float[Tensor, "photos classes"]:
@@ -347,8 +393,10 @@ def ask(
     Raises:
         InputError: the photos are not of the kind that the model knows.
     """
-    hardware = Hardware(str(device_of(model)))
-    example = next(iter(aside.ordered(2))).images.to(hardware.place)
+    place = device_of(model)
+    # of differences between answers, over which a regression is taken, half of the digits are enough
+    hardware = Hardware(str(place), "bf16" if computes_in_bf16(place) else "fp32")
+    example = next(iter(aside.ordered(2))).images.to(place)
     rows, cols = without_relu(explainer)(model, example).heatmaps.shape[1:]
 
     def asked(feed: TensorFeed, name: str) -> Witness:
@@ -356,7 +404,7 @@ def ask(
             model, feed, (rows, cols), hardware, means.at(name), lambda count: means.advance("asking", count)
         )
 
-    heard = asked(aside, "witness-held-out")
+    heard = asked(replace(aside, labels=torch.full_like(aside.labels, UNLABELLED)), "witness-held-out")
     check_hearing(heard, chances(model, aside).argmax(1), model.name if isinstance(model, Classifier) else "the model")
     pulled = asked(train, "witness") if remedy.course.pull else None
     return Heard(pulled, heard, mean_chances(model, aside, seed))

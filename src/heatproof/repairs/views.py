@@ -1,14 +1,18 @@
 """Further views of the photos, on which the function is held: of a few photos alone it would be learnt by heart."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Int
 from torch import Tensor
 
 from heatproof.data.listing import UNLABELLED
+from heatproof.data.mosaics import arranged, joined, shown_classes, tile
 from heatproof.repairs.witness import Witness
 from heatproof.training.feeds import TensorFeed
+from heatproof.types import Targets
 
 SHIFT = 1 / 8
 """The largest shift as a share of a side."""
@@ -42,6 +46,45 @@ def moved(feed: TensorFeed, count: int, seed: int) -> tuple[TensorFeed, Tensor]:
     moves = [_draw(feed.images, generator) for _ in range(count)]
     images = torch.cat([_moved(feed.images, some) for some in moves])
     return TensorFeed(images, feed.labels.repeat(count)), torch.cat(moves)
+
+
+@dataclass(frozen=True)
+class Mosaics:
+    """Mosaics of four photos each, in which it is known where each class is.
+
+    Attributes:
+        feed: in the place of a label stands the class that is explained: what the photo in one of the quarters, drawn,
+            is taken for.
+        where: 1 in the quarters of that class and 0 elsewhere.
+        tiles: the photos that were taken, row by row.
+    """
+
+    feed: TensorFeed
+    where: Witness
+    tiles: Int[Tensor, "mosaics 4"]
+
+
+def mosaics(feed: TensorFeed, predicted: Targets, count: int, seed: int) -> Mosaics | None:
+    """So many mosaics of the photos, half of them of two classes, half of four.
+
+    ``None`` where no two classes have enough photos, or none are wanted.
+
+    >>> photos = TensorFeed(torch.rand(20, 3, 8, 8), torch.full((20,), -1))
+    >>> made = mosaics(photos, torch.arange(20) % 2, 6, seed=0)
+    >>> len(made.feed), list(made.feed.images.shape[1:]), made.where.maps.mean((1, 2)).tolist()
+    (6, [3, 8, 8], [0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+    """
+    if count == 0 or len(shown_classes(predicted)) < 2:
+        return None
+    halves = ((2, count // 2), (4, count - count // 2))
+    places = torch.cat([arranged(predicted, some, seed + of, of)[0] for of, some in halves if some])
+    quarter = torch.randint(4, (count, 1), generator=torch.Generator().manual_seed(seed))
+    rows, cols = feed.images.shape[2:]
+    images = joined(tile(feed.images.float())[places], (rows, cols))
+    whole = images.round().to(feed.images.dtype) if feed.images.dtype == torch.uint8 else images
+    shown = predicted[places]
+    asked = shown.gather(1, quarter)
+    return Mosaics(TensorFeed(whole, asked[:, 0]), Witness((shown == asked).float().view(count, 2, 2)), places)
 
 
 def moved_along(witness: Witness, moves: Tensor, size: Sequence[int]) -> Witness:

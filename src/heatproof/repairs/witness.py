@@ -38,7 +38,7 @@ Maps = Float[Tensor, "photos down across"]
 
 @dataclass(frozen=True)
 class Witness:
-    """Black-box maps of photos for the classes that the checkpoint predicts, at the size of its heatmaps.
+    """Black-box maps of photos for the classes that are explained, at the size of the checkpoint's heatmaps.
 
     Each question keeps about half of the cells of a coarse grid, softly, and blurs the rest; the map is how far each
     cell raises y_c - mean of the other logits, by ridge regression over all questions. **Range** signed, in units of
@@ -68,7 +68,7 @@ def ask_witness(
     checkpoint: Checkpoint | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Witness:
-    """Blur parts of every photo of a feed that does not change.
+    """Blur parts of every photo of a feed that does not change, and ask for its label, or the class predicted if none.
 
     Args:
         size: rows and columns of the heatmaps that will be compared.
@@ -86,9 +86,11 @@ def ask_witness(
         if int(fed.positions[-1]) < done:
             continue
         images = fed.images.to(hardware.place)
-        with torch.no_grad(), evaluating(model), hardware.autocast():
-            targets = model(images).argmax(1)
-            found = black_box_maps(model, images, targets)
+        labels = fed.labels.to(hardware.place)
+        with torch.no_grad(), evaluating(model):
+            targets = torch.where(labels >= 0, labels, model(images).argmax(1))
+            with hardware.autocast():
+                found = black_box_maps(model, images, targets)
         maps[fed.positions] = F.adaptive_avg_pool2d(found[:, None], (rows, cols))[:, 0].cpu()
         if checkpoint is not None:
             checkpoint.save({"maps": maps, "done": int(fed.positions[-1]) + 1, "questions": QUESTIONS})
@@ -108,8 +110,7 @@ def black_box_maps(model: torch.nn.Module, images: Images, targets: Targets) -> 
     """
     rows, cols = images.shape[2:]
     kept = grids().to(images)
-    masks = _as_large(kept, rows, cols)
-    filling = blurred(images, min(rows, cols) / GRID)
+    masks, filling = blurred_parts(images, kept)
     scored = masked_scores(model, images, filling, masks, targets, "contrast", PART)
     scores = torch.cat([scores for _, scores in scored], 1).float()
     # the complements make the mean of each cell one half, so that the mean of the scores is what nothing explains
@@ -117,6 +118,19 @@ def black_box_maps(model: torch.nn.Module, images: Images, targets: Targets) -> 
     normal = cells.T @ cells + RIDGE * torch.eye(cells.shape[1]).to(cells)
     found = torch.linalg.solve(normal, cells.T @ (scores - scores.mean(1, keepdim=True)).T).T
     return _as_large(found.reshape(-1, GRID, GRID), rows, cols)
+
+
+def blurred_parts(
+    images: Images, kept: Float[Tensor, "questions down across"]
+) -> tuple[Float[Tensor, "questions rows cols"], Images]:
+    """What each question keeps of every pixel, a share, and what the pixel becomes where it is not kept.
+
+    >>> masks, filling = blurred_parts(torch.rand(2, 3, 8, 8), grids())
+    >>> list(masks.shape), list(filling.shape)
+    ([48, 8, 8], [2, 3, 8, 8])
+    """
+    rows, cols = images.shape[2:]
+    return _as_large(kept, rows, cols), blurred(images, min(rows, cols) / GRID)
 
 
 def grids() -> Float[Tensor, "questions down across"]:

@@ -65,7 +65,7 @@ def own_reference(
             model,
             explainer,
             source,
-            Truth(steps=STEPS),
+            Truth(steps=STEPS, mosaics=0),
             held_out=source,
             max_accuracy_drop=BUDGET,
             seed=seed,
