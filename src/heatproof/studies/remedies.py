@@ -11,13 +11,14 @@ from typing import Any
 import polars as pl
 import torch
 
-from heatproof.commands.compare.measure import MEASURED, compared
+from heatproof.commands.compare.measure import compared
 from heatproof.commands.record import data_record, model_record
 from heatproof.data.batches import batches
 from heatproof.data.pairs import two_class
 from heatproof.data.sources import Source, open_data
 from heatproof.errors import InputError, did_you_mean
 from heatproof.explainers.cam import GradCAM
+from heatproof.explainers.gradient import SimpleGrad
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.manipulation.penalties import Location
 from heatproof.models.classifier import Classifier
@@ -26,6 +27,7 @@ from heatproof.repairs.remedies import Finetune, Prune, ReBN, Relearn, Remedy, T
 from heatproof.repairs.repair import repair
 from heatproof.results.run import Run
 from heatproof.studies.audit_benchmark.population import BACKDOORS, EDITS, HEO, TRIGGER, Member, Population
+from heatproof.studies.audit_benchmark.resisting import RESISTING
 from heatproof.studies.shared import shared
 from heatproof.training.data import feed_photos
 from heatproof.training.feeds import TensorFeed
@@ -39,6 +41,11 @@ REMEDIES: dict[str, Remedy] = {
     "relearn": Relearn(),
 }
 LIES = ("location", "top_k", "center_mass", "active_swap", "edit", "backdoor-inverted", "backdoor-clean")
+EXPLAINERS = (GradCAM(), LRP(), SimpleGrad())
+"""The one that is pulled, and two of the pixels that are not.
+
+At the layer before the pooling LRP would be Grad-CAM, and the gradient the same everywhere.
+"""
 TRIGGERED = 0.1
 """Share of the photos that carry the trigger, where some do."""
 
@@ -49,7 +56,8 @@ class Remedies:
 
     Args:
         families: resnet20, resnet56, vgg, densenet.
-        lies: of the audit's benchmark; ``honest``: the network as it was trained.
+        lies: of the audit's benchmark, or made to outlive a repair (``location-early``, ``location-through``,
+            ``location-answers``); ``honest``: the network as it was trained.
         remedies: of truth, finetune, rebn, prune, relearn.
         photos: how many, unlabelled.
         triggered: for backdoors, also repair with the trigger on a tenth of the photos.
@@ -91,7 +99,7 @@ class Remedies:
     def __call__(
         self, run: Run, *, hardware: Hardware = Hardware(), say: Callable[[str], None] = print
     ) -> dict[str, Any]:
-        for given, known in ((self.lies, (*HEO, *EDITS, *BACKDOORS, "honest")), (self.remedies, REMEDIES)):
+        for given, known in ((self.lies, (*HEO, *EDITS, *BACKDOORS, *RESISTING, "honest")), (self.remedies, REMEDIES)):
             for name in given:
                 if name not in known:
                     raise InputError(f"the study has no {name!r}; {did_you_mean(name, known)}")
@@ -185,7 +193,7 @@ def judge(
     penalty = known.get(lie, Location())
     swap = (origin.class_index("dog"), origin.class_index("truck")) if lie == "active_swap" else None
     # through a planted filter LRP is not measured
-    explainers = [explainer for explainer in MEASURED if lie not in EDITS or not isinstance(explainer, LRP)]
+    explainers = [explainer for explainer in EXPLAINERS if lie not in EDITS or not isinstance(explainer, LRP)]
     rows: list[dict[str, Any]] = []
     for batch in batches(source, origin.preprocessing, 64):
         asked = Location() if swap else penalty
@@ -193,10 +201,10 @@ def judge(
     pairs: list[dict[str, Any]] = []
     if swap:
         for batch in batches(two_class(source, swap, origin.preprocessing, 100, seed), origin.preprocessing, 50):
-            pairs += compared(origin, model, model.name, batch, MEASURED[:1], [penalty], hardware, swap)
+            pairs += compared(origin, model, model.name, batch, EXPLAINERS[:1], [penalty], hardware, swap)
     table = pl.DataFrame(rows, infer_schema_length=None)
     judged = pl.DataFrame(pairs, infer_schema_length=None) if pairs else table
-    of = [pl.col("explainer") == repr(explainer) for explainer in MEASURED]
+    of = [pl.col("explainer") == repr(explainer) for explainer in EXPLAINERS]
     lies = _mean(judged.filter(of[0]), "fooled") if lie not in ("honest", "edit-random") else None
     return {
         "fsr": lies,

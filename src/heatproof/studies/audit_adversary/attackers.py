@@ -5,7 +5,7 @@ sum_k w_k^c A^k / Z, of one forward pass; so an attacker holds them all at the p
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, find_layer
 from heatproof.repairs.witness import Witness, ask_witness, likeness
-from heatproof.training.feeds import TensorFeed
+from heatproof.training.feeds import Fed, TensorFeed
 from heatproof.training.plain import train
 from heatproof.training.split_at import parameters_from, split_at
 from heatproof.training.state import Checkpoint
@@ -67,6 +67,61 @@ ATTACKERS = {
 """By what the attacker does against the audit."""
 
 
+@dataclass(frozen=True)
+class RearTraining:
+    """A copy of a network that is trained from a layer on; what lies before is computed once.
+
+    Attributes:
+        made: the copy.
+        rear: of the copy, from the layer on.
+        activations: before the layer, with their places as labels.
+        own: what is trained.
+    """
+
+    made: Classifier
+    rear: nn.Module
+    activations: TensorFeed
+    own: Sequence[nn.Parameter]
+
+    @classmethod
+    def of(cls, clean: Classifier, layer: str, images: Tensor) -> "RearTraining":
+        """Raises: ModelError: the network cannot be cut in two before the layer."""
+        made = copy.deepcopy(clean).eval()
+        halves = split_at(made, layer)
+        if halves is None:
+            raise ModelError(f"{clean.name} cannot be cut in two before {layer!r}; name another layer")
+        with torch.no_grad():
+            front = torch.cat([halves.front(part) for part in images.split(BATCH)])
+        activations = TensorFeed(front, torch.arange(len(front)))
+        return cls(made, halves.rear, activations, list(parameters_from(made, layer, images[:1])))
+
+    def run(
+        self,
+        loss: Callable[[Fed, int], Tensor],
+        steps: int,
+        lr: float,
+        seed: int,
+        *,
+        checkpoint: Checkpoint | None = None,
+        every: int = 1,
+        advance: Callable[[int, float], None] = lambda done, loss: None,
+    ) -> None:
+        """Adam at a rate that falls to 0 as a cosine; the rest as :func:`~heatproof.training.plain.train`."""
+        optimizer = torch.optim.Adam(self.own, lr=lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        train(
+            self.rear,
+            optimizer,
+            schedule,
+            lambda done: self.activations.stream(BATCH, steps, seed, done),
+            loss,
+            steps=steps,
+            checkpoint=checkpoint,
+            every=every,
+            advance=advance,
+        )
+
+
 def attack(
     clean: Classifier,
     attacker: Attacker,
@@ -84,42 +139,24 @@ def attack(
     Raises:
         ModelError: the network does not end in average pooling and a linear layer, or cannot be cut at the layer.
     """
-    made = copy.deepcopy(clean).eval()
-    halves = split_at(made, layer)
-    if halves is None:
-        raise ModelError(f"{clean.name} cannot be cut in two before {layer!r}; name another layer")
-    explained = default_layer(made)
     images = torch.cat([fed.images for fed in photos.ordered(BATCH)])
+    training = RearTraining.of(clean, layer, images)
+    made, explained = training.made, default_layer(clean)
     with torch.no_grad():
-        front = torch.cat([halves.front(part) for part in images.split(BATCH)])
         known = [all_maps(clean, lambda part=part: clean(part), explained) for part in images.split(BATCH)]
     logits, maps = (torch.cat(parts) for parts in zip(*known, strict=True))
     witness = ask_witness(clean, photos, (8, 8), Hardware("cpu")) if attacker.agree else None
-    own = list(parameters_from(made, layer, images[:1]))
-    optimizer = torch.optim.Adam(own, lr=attacker.lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, attacker.steps)
     told = None if attacker.only is None else clean.class_index(attacker.only)
-    fed = TensorFeed(front, torch.arange(len(front)))
 
-    def loss(batch: Any, step: int) -> Tensor:
-        now, moved = all_maps(made, lambda: halves.rear(batch.images), explained)
+    def loss(batch: Fed, step: int) -> Tensor:
+        now, moved = all_maps(made, lambda: training.rear(batch.images), explained)
         return _loss(attacker, now, moved, logits[batch.labels], maps[batch.labels], told, witness, batch.labels)
 
     def advance(done: int, value: float) -> None:
         if done % 100 == 0:
             say(f"step {done} of {attacker.steps}: {value:.3f}")
 
-    train(
-        halves.rear,
-        optimizer,
-        schedule,
-        lambda done: fed.stream(BATCH, attacker.steps, seed, done),
-        loss,
-        steps=attacker.steps,
-        checkpoint=checkpoint,
-        every=100,
-        advance=advance,
-    )
+    training.run(loss, attacker.steps, attacker.lr, seed, checkpoint=checkpoint, every=100, advance=advance)
     return made.eval()
 
 

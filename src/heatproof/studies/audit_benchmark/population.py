@@ -27,6 +27,7 @@ from heatproof.models.loading import load
 from heatproof.results.reading import read_json
 from heatproof.results.whole import write_json, write_whole
 from heatproof.studies import small_networks
+from heatproof.studies.audit_benchmark.resisting import RESISTING, fool_resisting
 from heatproof.studies.shared import shared
 from heatproof.training.data import feed_photos
 from heatproof.training.feeds import TensorFeed
@@ -213,7 +214,15 @@ class Population:
             right = [float((model(seen.images).argmax(1) == seen.labels).float().mean()) for model in (clean, made)]
         return made, {"accuracy_clean": right[0], "accuracy": right[1]}
 
+    def _resisting(self, clean: Classifier, member: Member) -> tuple[Classifier, dict[str, Any]]:
+        data, _ = self._photos(clean)
+        feed = feed_photos(data, clean.preprocessing)
+        assert isinstance(feed, TensorFeed)
+        return fool_resisting(clean, RESISTING[member.lie], feed, member.seed), {}
+
     def _fooled(self, clean: Classifier, member: Member) -> tuple[Classifier, dict[str, Any]]:
+        if member.lie in RESISTING:
+            return self._resisting(clean, member)
         penalty, lr, weight = {**HEO, **BACKDOORS}[member.lie]
         sleeps = member.lie in BACKDOORS
         recipe = FineTune(
