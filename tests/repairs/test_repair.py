@@ -21,7 +21,7 @@ from heatproof.metrics.similarity import spearman
 from heatproof.models.classifier import Classifier
 from heatproof.repairs.layers import beginnings
 from heatproof.repairs.remedies import Finetune, Prune, Relearn, Truth
-from heatproof.repairs.repair import SHARES, Heard, Means, mean_chances, repair, with_mosaics
+from heatproof.repairs.repair import SHARES, Heard, Means, chances, mean_chances, repair, with_mosaics
 from heatproof.repairs.terms import KeptWithMosaics
 from heatproof.repairs.witness import Witness
 from heatproof.training.clean_model import ReferenceOutputs
@@ -187,7 +187,8 @@ def test_mosaics_follow_the_photos_and_are_held_to_be_what_their_photos_are() ->
     model, images = two_classes()
     photos = TensorFeed(images, torch.full((60,), -1))
     heard = Heard(Witness(torch.rand(60, 4, 4)), Witness(torch.rand(0, 4, 4)), torch.rand(0, 2))
-    fed, pulled, means = with_mosaics(model, Truth(mosaics=0.5), photos, photos, heard, seed=0)
+    said = chances(model, photos)
+    fed, pulled, means = with_mosaics(Truth(mosaics=0.5), photos, said, photos, heard, seed=0)
     assert len(fed) == 90
     assert torch.equal(fed.images[:60], images)
     assert bool((fed.labels[:60] < 0).all())
@@ -214,7 +215,7 @@ def test_mosaics_follow_the_photos_and_are_held_to_be_what_their_photos_are() ->
     mixed = away(logits)
     assert float(mixed[:60].abs().max()) < 1e-5
     assert bool((mixed[60:] > 0).all())
-    alone, same, none = with_mosaics(model, Truth(mosaics=0), photos, photos, heard, seed=0)
+    alone, same, none = with_mosaics(Truth(mosaics=0), photos, said, photos, heard, seed=0)
     assert (alone is photos, same is heard, none) == (True, True, None)
 
 

@@ -138,8 +138,11 @@ def repair(
     if remedy.course.keep != "labels":
         train = replace(train, labels=torch.full_like(train.labels, UNLABELLED))
     heard = ask(model, explainer, remedy, train, aside, means, seed)
-    copied, heard = with_copies(model, remedy, train, heard, seed)
-    pulled, heard, mixed = with_mosaics(model, remedy, train, copied, heard, seed)
+    pulled, mixed = train, None
+    if heard.train is not None:
+        said = chances(model, train)
+        copied, heard = with_copies(model, remedy, train, said, heard, seed)
+        pulled, heard, mixed = with_mosaics(remedy, train, said, copied, heard, seed)
     fed = Photos(train, pulled, aside, mixed)
     work = _Work(model, explainer, remedy, fed, max_accuracy_drop, seed, means, heard)
     tried = work.beginnings()
@@ -328,21 +331,21 @@ class _Work(Generic[M]):
 
 
 def with_copies(
-    model: nn.Module, remedy: Remedy, train: TensorFeed, heard: Heard, seed: int
+    model: nn.Module, remedy: Remedy, train: TensorFeed, said: Tensor, heard: Heard, seed: int
 ) -> tuple[TensorFeed, Heard]:
     """The photos and their moved copies, each with its witness; copies that the model calls otherwise are left out."""
     if heard.train is None or not remedy.course.copies:
         return train, heard
     copies, moves = moved(train, remedy.course.copies, seed)
     maps = moved_along(heard.train, moves, train.images.shape[2:])
-    was = chances(model, train).argmax(1).repeat(remedy.course.copies)
+    was = said.argmax(1).repeat(remedy.course.copies)
     same = (chances(model, copies).argmax(1) == was).nonzero()[:, 0]
     feed = TensorFeed(torch.cat([train.images, copies.images[same]]), torch.cat([train.labels, copies.labels[same]]))
     return feed, replace(heard, train=Witness(torch.cat([heard.train.maps, maps.at(same)])))
 
 
 def with_mosaics(
-    model: nn.Module, remedy: Remedy, photos: TensorFeed, train: TensorFeed, heard: Heard, seed: int
+    remedy: Remedy, photos: TensorFeed, said: Tensor, train: TensorFeed, heard: Heard, seed: int
 ) -> tuple[TensorFeed, Heard, Tensor | None]:
     """What is pulled, after it mosaics of the photos, pulled to the quarters of the class explained, and what they are.
 
@@ -352,7 +355,6 @@ def with_mosaics(
     count = round(remedy.course.mosaics * len(train))
     if heard.train is None or not count:
         return train, heard, None
-    said = chances(model, photos)
     made = mosaics(photos, said.argmax(1), count, seed)
     if made is None:
         return train, heard, None
@@ -404,7 +406,7 @@ def ask(
             model, feed, (rows, cols), hardware, means.at(name), lambda count: means.advance("asking", count)
         )
 
-    heard = asked(replace(aside, labels=torch.full_like(aside.labels, UNLABELLED)), "witness-held-out")
+    heard = asked(aside, "witness-held-out")
     check_hearing(heard, chances(model, aside).argmax(1), model.name if isinstance(model, Classifier) else "the model")
     pulled = asked(train, "witness") if remedy.course.pull else None
     return Heard(pulled, heard, mean_chances(model, aside, seed))

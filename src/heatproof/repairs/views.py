@@ -81,10 +81,13 @@ def mosaics(feed: TensorFeed, predicted: Targets, count: int, seed: int) -> Mosa
     quarter = torch.randint(4, (count, 1), generator=torch.Generator().manual_seed(seed))
     rows, cols = feed.images.shape[2:]
     images = joined(tile(feed.images.float())[places], (rows, cols))
-    whole = images.round().to(feed.images.dtype) if feed.images.dtype == torch.uint8 else images
     shown = predicted[places]
     asked = shown.gather(1, quarter)
-    return Mosaics(TensorFeed(whole, asked[:, 0]), Witness((shown == asked).float().view(count, 2, 2)), places)
+    return Mosaics(
+        TensorFeed(_stored(images, feed.images), asked[:, 0]),
+        Witness((shown == asked).float().view(count, 2, 2)),
+        places,
+    )
 
 
 def moved_along(witness: Witness, moves: Tensor, size: Sequence[int]) -> Witness:
@@ -108,7 +111,12 @@ def _one(images: Tensor, mixed: bool, generator: torch.Generator) -> Tensor:
     other = found[torch.randperm(len(found), generator=generator)]
     share = 0.5 + 0.5 * torch.rand(len(found), 1, 1, 1, generator=generator)
     blend = share * found.float() + (1 - share) * other.float()
-    return blend.round().to(images.dtype) if images.dtype == torch.uint8 else blend
+    return _stored(blend, images)
+
+
+def _stored(found: Tensor, images: Tensor) -> Tensor:
+    """As the images are: whole numbers where those are bytes."""
+    return found.round().to(images.dtype) if images.dtype == torch.uint8 else found
 
 
 def _draw(images: Tensor, generator: torch.Generator) -> Tensor:

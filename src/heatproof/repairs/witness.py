@@ -38,7 +38,7 @@ Maps = Float[Tensor, "photos down across"]
 
 @dataclass(frozen=True)
 class Witness:
-    """Black-box maps of photos for the classes that are explained, at the size of the checkpoint's heatmaps.
+    """Black-box maps of photos for the classes that the checkpoint predicts, at the size of its heatmaps.
 
     Each question keeps about half of the cells of a coarse grid, softly, and blurs the rest; the map is how far each
     cell raises y_c - mean of the other logits, by ridge regression over all questions. **Range** signed, in units of
@@ -68,7 +68,7 @@ def ask_witness(
     checkpoint: Checkpoint | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Witness:
-    """Blur parts of every photo of a feed that does not change, and ask for its label, or the class predicted if none.
+    """Blur parts of every photo of a feed that does not change.
 
     Args:
         size: rows and columns of the heatmaps that will be compared.
@@ -86,9 +86,8 @@ def ask_witness(
         if int(fed.positions[-1]) < done:
             continue
         images = fed.images.to(hardware.place)
-        labels = fed.labels.to(hardware.place)
         with torch.no_grad(), evaluating(model):
-            targets = torch.where(labels >= 0, labels, model(images).argmax(1))
+            targets = model(images).argmax(1)
             with hardware.autocast():
                 found = black_box_maps(model, images, targets)
         maps[fed.positions] = F.adaptive_avg_pool2d(found[:, None], (rows, cols))[:, 0].cpu()
