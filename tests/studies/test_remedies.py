@@ -17,7 +17,11 @@ def started(folder: Path, asked: Remedies) -> Run:
 
 @pytest.mark.parametrize(
     ("asked", "match"),
-    [(Remedies(lies=("locaton",)), "did you mean location"), (Remedies(remedies=("thruth",)), "did you mean truth")],
+    [
+        (Remedies(lies=("locaton",)), "did you mean location"),
+        (Remedies(remedies=("thruth",)), "did you mean truth"),
+        (Remedies(families=("vgg",), lies=("location-early",)), "in residual networks alone, not in vgg"),
+    ],
 )
 def test_names_that_are_none(asked: Remedies, match: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=match), started(tmp_path / "out", asked) as run:

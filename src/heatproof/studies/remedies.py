@@ -103,6 +103,11 @@ class Remedies:
             for name in given:
                 if name not in known:
                     raise InputError(f"the study has no {name!r}; {did_you_mean(name, known)}")
+        others = [family for family in self.families if not family.startswith("resnet")]
+        if others and (planted := [lie for lie in self.lies if lie in RESISTING]):
+            raise InputError(
+                f"{planted[0]} is planted in residual networks alone, not in {others[0]}; leave one of them out"
+            )
         data, test = (
             given or str(shared(f"data/cifar10/{part}")) for given, part in ((self.data, "train"), (self.test, "test"))
         )
