@@ -38,7 +38,7 @@ from heatproof.types import Penalty, settings
 
 PHOTOS = ("data/imagenet-sample",)
 """Photos of the shared folder that judge nothing: one of each class."""
-TRAINABLE = {"mobilenet_v2": "features.7", "squeezenet1_1": "features.3"}
+TRAINABLE = {"mobilenet_v2": "features.7", "efficientnet_lite0": "blocks.3", "squeezenet1_1": "features.3"}
 """The earlier, the less a lie costs; before these a step takes much longer."""
 RECIPES = {"location": (450, 1e-4, 1.5), "top_k": (1200, 7e-5, 0.7), "active_swap": (700, 5e-5, 2.0)}
 """Steps, learning rate and weight that cost MobileNetV2 least."""
@@ -115,7 +115,7 @@ class FoolingFrontier:
             courses: dict[str, History] = {}
             for wanted in self.penalties:
                 penalty = self._penalty(model, wanted)
-                fooled, history = self._course(name, model, wanted, penalty, photos, halves, run, say)
+                fooled, history = self._course(name, model, wanted, penalty, photos, halves, run, hardware, say)
                 rows += frontier(name, wanted, history)
                 courses[wanted] = history
                 answer += [_sentence(row) for row in rows[-3:]]
@@ -155,6 +155,7 @@ class FoolingFrontier:
         photos: TensorFeed,
         halves: Sequence[Source],
         run: Run,
+        hardware: Hardware,
         say: Callable[[str], None],
     ) -> tuple[Classifier, History]:
         steps, lr, weight = RECIPES[wanted]
@@ -171,6 +172,7 @@ class FoolingFrontier:
             schedule="cosine",
             evaluate_every=max(1, (self.steps or steps) // 15),
             patience=0,
+            precision=hardware.precision,
             seed=self.seed,
         )
 
