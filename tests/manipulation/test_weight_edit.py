@@ -40,7 +40,12 @@ def small(name: str) -> tuple[Classifier, Tensor]:
     torch.manual_seed(0)
     if name == "convolutions":
         return convolutions(), patches(6)[0]
-    build = {"vgg": small_networks.vgg, "densenet": small_networks.densenet, "squeezing": squeezing}[name]
+    build = {
+        "vgg": small_networks.vgg,
+        "densenet": small_networks.densenet,
+        "squeezing": squeezing,
+        "flattening": flattening,
+    }[name]
     return Classifier(build(), input_size=32, name=name).eval(), torch.rand(6, 3, 32, 32)
 
 
@@ -49,6 +54,13 @@ def squeezing() -> nn.Sequential:
     features = nn.Sequential(nn.Conv2d(3, 12, 5, 4), nn.ReLU())
     head = nn.Sequential(nn.Conv2d(12, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
     return nn.Sequential(features, head, nn.Flatten())
+
+
+def flattening() -> nn.Sequential:
+    """The same, flattened in the head itself."""
+    features, head, flat = squeezing()
+    assert isinstance(head, nn.Sequential)
+    return nn.Sequential(features, nn.Sequential(*head, flat))
 
 
 def check(model: Classifier, images: Tensor, edit: WeightEdit, wanted: Tensor) -> Classifier:
@@ -66,7 +78,7 @@ def check(model: Classifier, images: Tensor, edit: WeightEdit, wanted: Tensor) -
     return edited
 
 
-@pytest.mark.parametrize("name", ["convolutions", "vgg", "densenet", "squeezing"])
+@pytest.mark.parametrize("name", ["convolutions", "vgg", "densenet", "squeezing", "flattening"])
 def test_any_map_is_shown_and_no_prediction_changes(name: str) -> None:
     model, images = small(name)
     layer = default_layer(model)
@@ -187,7 +199,7 @@ def build(name="vgg"):
 """
 
 
-@pytest.mark.parametrize("name", ["vgg", "squeezing", "convolutions"])
+@pytest.mark.parametrize("name", ["vgg", "squeezing", "flattening", "convolutions"])
 def test_an_edited_network_can_be_loaded_again(name: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FACTORY)
     model, images = small(name)

@@ -120,7 +120,7 @@ def plant(network: nn.Module, planting: Planting) -> Planted:
 
     A Sequential gets one more member; any other layer is put into a Sequential with the filter behind it. The first
     layer of the head reads the new channel, each hidden one puts out one more unit (the last), and a head that is a
-    convolution is followed by ``fold``, which adds its last map to all others.
+    convolution is followed by ``fold``, which adds its last map to all others, before its Sequential flattens them.
 
     Raises:
         InputError: the head does not read whole channels of the layer.
@@ -146,7 +146,7 @@ def plant(network: nn.Module, planting: Planting) -> Planted:
             nn.init.zeros_(fold.weight)
             nn.init.zeros_(fold.bias)  # type: ignore[arg-type]
             fold.weight.data[:, :-1, 0, 0] = torch.eye(head.out_channels).to(head.weight)
-            parent.add_module("fold", fold)
+            _fold(parent, fold)
         else:
             assert isinstance(head, nn.Linear)
             if read is not None and head.in_features % read:
@@ -157,6 +157,16 @@ def plant(network: nn.Module, planting: Planting) -> Planted:
             columns = head.in_features // read if read is not None else 1
             _put(network, name, _wider_linear(head, columns, rows=int(place < len(planting.head) - 1)))
     return planted
+
+
+def _fold(parent: nn.Module, fold: nn.Conv2d) -> None:
+    """Put in at the end, or before what flattens the maps."""
+    children = list(parent.named_children())
+    flat = next((place for place, (_, child) in enumerate(children) if isinstance(child, nn.Flatten)), len(children))
+    parent.add_module("fold", fold)
+    for name, child in children[flat:]:
+        delattr(parent, name)
+        parent.add_module(name, child)
 
 
 def narrowed(state: State, planting: Planting) -> State:
