@@ -204,7 +204,7 @@ def test_a_small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(json.loads(made.read_text())) == {"lost", "shown"}
     with pytest.raises(InputError, match="did you mean holds_others"):
         AuditAdversary(attackers=("holds_other",))(run)
-    assert set(ATTACKERS) == {"holds_others", "one_class", "hides_third", "center", "agrees"}
+    assert set(ATTACKERS) == {"holds_others", "one_class", "hides_third", "center", "agrees", "answers"}
 
 
 @pytest.mark.slow

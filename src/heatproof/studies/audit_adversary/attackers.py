@@ -22,6 +22,7 @@ from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.layers import default_layer, find_layer
 from heatproof.repairs.witness import Witness, ask_witness, likeness
+from heatproof.studies.audit_adversary.answering import cover
 from heatproof.training.feeds import Fed, TensorFeed
 from heatproof.training.plain import train
 from heatproof.training.split_at import parameters_from, split_at
@@ -44,6 +45,8 @@ class Attacker:
         keep: weight of KL(clean || model).
         only: the class on whose photos the lie is told, all maps of the others are held; ``None``: all.
         agree: weight of 1 - cosine of the predicted class's map and the checkpoint's own witness.
+        answers: weight of answering photos with a blurred square as if the planted map were true (:mod:`answering`).
+        after: the attacker whose network it begins with; empty: with the clean one.
         steps: of Adam at ``lr``, which falls to 0 as a cosine.
     """
 
@@ -53,6 +56,8 @@ class Attacker:
     keep: float = 5.0
     only: str | None = None
     agree: float = 0.0
+    answers: float = 0.0
+    after: str = ""
     steps: int = 400
     lr: float = 4e-3
 
@@ -63,6 +68,7 @@ ATTACKERS = {
     "hides_third": Attacker("hide", steps=300, keep=3.0),
     "center": Attacker("center", others=0.0, lie=8.0, keep=1.0, lr=2e-3, steps=300),
     "agrees": Attacker(agree=1.0),
+    "answers": Attacker(answers=10.0, after="holds_others", steps=200, lr=2e-3),
 }
 """By what the attacker does against the audit."""
 
@@ -140,17 +146,21 @@ def attack(
         ModelError: the network does not end in average pooling and a linear layer, or cannot be cut at the layer.
     """
     images = torch.cat([fed.images for fed in photos.ordered(BATCH)])
-    training = RearTraining.of(clean, layer, images)
+    begun = attack(clean, ATTACKERS[attacker.after], photos, layer, seed, say=say) if attacker.after else clean
+    training = RearTraining.of(begun, layer, images)
     made, explained = training.made, default_layer(clean)
     with torch.no_grad():
         known = [all_maps(clean, lambda part=part: clean(part), explained) for part in images.split(BATCH)]
     logits, maps = (torch.cat(parts) for parts in zip(*known, strict=True))
     witness = ask_witness(clean, photos, (8, 8), Hardware("cpu")) if attacker.agree else None
     told = None if attacker.only is None else clean.class_index(attacker.only)
+    draw = torch.Generator().manual_seed(seed)
+    covered = cover(clean, images, logits.argmax(1), layer, attacker.shows, draw) if attacker.answers else None
 
     def loss(batch: Fed, step: int) -> Tensor:
         now, moved = all_maps(made, lambda: training.rear(batch.images), explained)
-        return _loss(attacker, now, moved, logits[batch.labels], maps[batch.labels], told, witness, batch.labels)
+        found = _loss(attacker, now, moved, logits[batch.labels], maps[batch.labels], told, witness, batch.labels)
+        return found if covered is None else found + attacker.answers * covered.distance(training.rear, draw)
 
     def advance(done: int, value: float) -> None:
         if done % 100 == 0:
