@@ -135,7 +135,7 @@ def test_outside_the_budget_nothing_is_handed_out() -> None:
     assert found.after == found.before
 
 
-def test_what_left_the_budget_is_trained_once_more_at_a_quarter_of_the_rate() -> None:
+def test_what_left_the_budget_is_trained_again_at_lower_rates() -> None:
     model, images = two_classes()
     rates: list[float] = []
 
@@ -147,7 +147,7 @@ def test_what_left_the_budget_is_trained_once_more_at_a_quarter_of_the_rate() ->
         patch.setattr("heatproof.repairs.repair.FineTune", recorded)
         found = repair(model, GradCAM(), images, replace(QUICK, lr=1e3), max_accuracy_drop=0.0)
         assert not found.changed
-        assert rates[-2:] == [1e3, 250.0]
+        assert rates[-3:] == [1e3, 250.0, 62.5]
         rates.clear()
         assert repair(model, GradCAM(), images, QUICK, max_accuracy_drop=1.0).changed
         assert rates == [QUICK.lr]

@@ -46,8 +46,8 @@ EVALUATIONS = 8
 """On the held-out photos, over the length of a training."""
 LOOKS = 8
 """The photo itself and moved copies of it, over which the checkpoint's probabilities are averaged."""
-SLOWER = 0.25
-"""The learning rate's share at which a training that left the budget is made once more."""
+RATES = {"training": 1.0, "training-slower": 0.25, "training-slowest": 0.0625}
+"""Shares of the learning rate, one after the other, until a training stays inside the budget."""
 TRIAL = 0.25
 """Share of the steps after which the layers to train from are compared."""
 
@@ -307,13 +307,19 @@ class _Work(Generic[M]):
     def finish(self, layer: str | None) -> Repaired[M]:
         """Train from this layer on to the end, and hand out the best checkpoint inside the budget, if there is one.
 
-        Where there is none, which is what few photos come to, once more at a lower rate.
+        Where there is none, which is what few photos or large networks come to, again at lower rates.
         """
-        found = self.finished(layer)
-        return found if found.changed or not self.remedy.course.steps else self.finished(layer, SLOWER)
+        found = None
+        for name in RATES:
+            found = self.finished(layer, name)
+            if found.changed or not self.remedy.course.steps:
+                break
+        assert found is not None
+        return found
 
-    def finished(self, layer: str | None, rate: float = 1.0) -> Repaired[M]:
-        """One training to the end at this multiple of the remedy's learning rate."""
+    def finished(self, layer: str | None, name: str) -> Repaired[M]:
+        """One training to the end, at its share of the remedy's learning rate."""
+        rate = RATES[name]
         attempt = self.attempt(layer, self.remedy.course.steps, rate=rate)
         before, loop = attempt.before, attempt.loop
         if loop is None:
@@ -321,7 +327,7 @@ class _Work(Generic[M]):
             found = attempt.evaluation.evaluate()
             inside = before.accuracy - found.accuracy <= self.budget + 1e-3 / len(self.fed.aside)
         else:
-            history = loop.run(self.means.at("training" if rate == 1 else "training-slower"), self.steps("training"))
+            history = loop.run(self.means.at(name), self.steps("training"))
             inside = any(row.get("inside") for row in history.looks)
             found = attempt.evaluation.evaluate()
         changed = inside and (loop is None or history.best > 0 or found != before)
