@@ -234,6 +234,7 @@ STUDIES = Entries(
         "certified-share": "heatproof.studies.certified_share:CertifiedShare",
         "chakraborty2022": "heatproof.studies.chakraborty2022:Chakraborty2022",
         "corruption-ranking": "heatproof.studies.corruption_ranking:CorruptionRanking",
+        "false-alarms": "heatproof.studies.false_alarms:FalseAlarms",
         "face-verification": "heatproof.studies.face_verification:FaceVerification",
         "published-map-attacks": "heatproof.studies.published_map_attacks:PublishedMapAttacks",
         "remedies": "heatproof.studies.remedies:Remedies",

@@ -12,6 +12,7 @@ STUDIES = {
     "certified-share": "How much of a heatmap can be certified?",
     "chakraborty2022": "Which network's heatmaps stay in place? (Chakraborty et al. 2022)",
     "corruption-ranking": "Which explainer's maps hold still under fog, noise and JPEG?",
+    "false-alarms": "How often does the audit accuse an honest network?",
     "face-verification": "Is this the same person, and why?",
     "published-map-attacks": "Do three published attacks on heatmaps work as their papers say?",
     "remedies": "Can a lie be taken out of a checkpoint?",

@@ -51,7 +51,7 @@ def vgg() -> SmallNetwork:
         features += [nn.MaxPool2d(2)] if pooled else []
         inputs = width
     head = [nn.Flatten(), nn.Linear(96 * 16, 128), nn.ReLU(), nn.Linear(128, 10)]
-    return _ready(SmallNetwork(OrderedDict(features=nn.Sequential(*features), classifier=nn.Sequential(*head))))
+    return ready(SmallNetwork(OrderedDict(features=nn.Sequential(*features), classifier=nn.Sequential(*head))))
 
 
 def densenet(growth: int = 16) -> SmallNetwork:
@@ -74,10 +74,10 @@ def densenet(growth: int = 16) -> SmallNetwork:
             parts["transition"] = nn.Sequential(nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2))
             width //= 2
     parts |= OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), head=nn.Linear(width, 10))
-    return _ready(SmallNetwork(parts))
+    return ready(SmallNetwork(parts))
 
 
-def _ready(network: SmallNetwork) -> SmallNetwork:
+def ready(network: SmallNetwork) -> SmallNetwork:
     network.mean, network.std = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
     network.input_size, network.classes = 32, CLASSES
     return network.eval()

@@ -10,8 +10,8 @@ from heatproof.commands.audit.called_out import is_called_out, judge_called_out,
 from heatproof.commands.audit.faithfulness import log_odds
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.premises import gains, is_saturated, one_class, unmet, witness_gains
-from heatproof.commands.audit.scope import MOVING, SHARPENED, layout_read, moved_by_budget, outside
-from heatproof.commands.audit.shipped import thresholds_for
+from heatproof.commands.audit.scope import MOVING, SHARPENED, layout_read, moved_by_budget, network_cells, outside
+from heatproof.commands.audit.shipped import POPULATIONS, thresholds_for, thresholds_of
 from heatproof.commands.audit.verdict import FAIL, Limits, Thresholds, conclude, judge, judge_share, with_share
 from heatproof.commands.passes import counting
 from heatproof.defences.smoothed import Smoothed
@@ -20,10 +20,11 @@ from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop
 from heatproof.explainers.lrp.propagation import LRP
+from heatproof.models.classifier import Classifier
 from heatproof.models.layers import default_layer
 from heatproof.models.loading import load
 from heatproof.results.table import Interval
-from heatproof.studies import small_transformers
+from heatproof.studies import small_families, small_transformers
 from networks import small
 
 SHIPPED = Thresholds.shipped()
@@ -45,7 +46,7 @@ def test_the_population_of_the_shipped_thresholds() -> None:
         found = outside(Audit(explainer=explainer), model, SHIPPED)
         assert found is not None
         assert repr(explainer) in found.how
-        assert "GradCAM() on 20 networks at 32 pixels" in found.population
+        assert "GradCAM() on 29 networks at 32 pixels" in found.population
     first = next(name for name, layer in model.network.named_modules() if isinstance(layer, torch.nn.Conv2d))
     assert outside(Audit(explainer=GradCAM(layer=first)), model, SHIPPED) is not None
 
@@ -76,6 +77,28 @@ def test_tokens_are_outside_of_a_population_of_convolutional_networks() -> None:
             )
     assert layout_read(GradCAM(), sized(32)) == layout_read(Smoothed(GradCAM()), sized(32)) == "NCHW"
     assert layout_read(SimpleGrad(), sized(32)) is None
+
+
+def test_layer_norm_before_the_map_is_outside_of_a_population_without_it() -> None:
+    torch.manual_seed(0)
+    normed = Classifier(small_families.convnext(), input_size=32, name="convnext").eval()
+    plain = sized(32)
+    assert [network_cells(GradCAM(), model) for model in (normed, plain, load("demo"))] == ["alike", "apart", "apart"]
+    found = outside(Audit(), normed, SHIPPED)
+    assert found is not None
+    assert "layer norm makes the features of every place equally large" in found.how
+    assert outside(Audit(), plain, SHIPPED) is None
+    for name in POPULATIONS:
+        assert thresholds_of(name).provenance["cells"] == ["apart"]
+    # of pixel maps it is the network that is of another kind
+    assert outside(Audit(explainer=SimpleGrad()), normed, thresholds_for(SimpleGrad(), normed)) is not None
+    own = Thresholds({}, None, {"explainer": "GradCAM()", "budget": 49, "sizes": {"32": 3}, "cells": ["alike"]})
+    assert outside(Audit(), normed, own) is None
+    found = outside(Audit(), plain, own)
+    assert found is not None
+    assert "larger than those of others" in found.how
+    # tokens have no grid
+    assert network_cells(GradCAM(), load(f"{small_transformers.__file__}:vit")) is None
 
 
 def test_thresholds_of_ones_own_fit_their_own_explainer() -> None:

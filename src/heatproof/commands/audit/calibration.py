@@ -8,7 +8,7 @@ import numpy as np
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.numbers import known, numbers
 from heatproof.commands.audit.run import read_audit, run_audit
-from heatproof.commands.audit.scope import network_layout
+from heatproof.commands.audit.scope import network_cells, network_layout
 from heatproof.commands.audit.verdict import CALIBRATING, FEWEST, Thresholds, calibrate
 from heatproof.data.sources import Source
 from heatproof.errors import InputError
@@ -53,7 +53,8 @@ def run_calibration(
     provenance = {"networks": [f"{m.name} {fingerprint(m)[:12]}" for m in honest], "data": source.name}
     provenance |= {"photos": len(source), "explainer": repr(settings.explainer), "budget": settings.budget}
     provenance |= {"sizes": dict(Counter(str(max(model.input_shape)) for model in honest))}
-    provenance |= {"layouts": sorted({own for model in honest if (own := network_layout(settings.explainer, model))})}
+    for key, kind in (("layouts", network_layout), ("cells", network_cells)):
+        provenance |= {key: sorted({own for model in honest if (own := kind(settings.explainer, model))})}
     thresholds = calibrate(means, trusts, provenance)
     run.write_json("thresholds.json", thresholds.plain())
     return thresholds

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
+
 from heatproof.commands.audit.measure import Audit
 from heatproof.commands.audit.shipped import is_population
 from heatproof.commands.audit.verdict import CALIBRATING, Thresholds
@@ -9,7 +12,8 @@ from heatproof.errors import LayerError
 from heatproof.explainers.cam import GradCAM
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.models.classifier import Classifier
-from heatproof.models.layers import DEFAULT, PIXELS, default_layer, grey_image, known_layouts, layer_name
+from heatproof.models.intact import evaluating
+from heatproof.models.layers import DEFAULT, PIXELS, default_layer, grey_image, known_layouts, layer_name, record
 from heatproof.report.words import counted
 from heatproof.types import AtLayer, Explainer, inside
 
@@ -23,6 +27,11 @@ SHARPENED = ("hidden_place",)
 """Numbers that the population's own budget is needed for: of few squares the witness shows one place by itself."""
 OF_LAYOUT = {"NLC": "tokens", "NCL": "tokens", "NHWC": "a grid with channels last"}
 """Networks that keep their maps so are transformers and their kin: none is in a population of convolutional ones."""
+ALIKE = 0.1
+"""Spread of the cells' lengths below which they are alike [ours]: layer norm over channels leaves 0.01, and networks of
+the populations have 0.25 or more."""
+PROBES, BLOCKS = 8, 6
+"""Images of random blocks, so many a side, by which the cells are looked at."""
 WAY_OUT = "--calibrate with three or more honest models of yours makes thresholds that fit"
 
 
@@ -54,6 +63,13 @@ def outside(settings: Audit, model: Classifier, thresholds: Thresholds) -> Outsi
     if isinstance(layouts, list) and layouts and own is not None and own not in layouts:
         where = "the maps are read from" if layout_read(settings.explainer, model) else "the network keeps its maps as"
         apart.append(f"{where} {OF_LAYOUT.get(own, own)}")
+    cells, kind = known.get("cells"), network_cells(settings.explainer, model)
+    if isinstance(cells, list) and cells and kind is not None and kind not in cells:
+        apart.append(
+            "layer norm makes the features of every place equally large, so that background counts as much as objects"
+            if kind == "alike"
+            else "the features of some places are larger than those of others"
+        )
     return Outside(" and ".join(apart), _described(population, sizes)) if apart else None
 
 
@@ -78,6 +94,32 @@ def network_layout(explainer: Explainer, model: Classifier) -> str | None:
         return layout_read(explainer, model) or layout_read(GradCAM(), model)
     except LayerError:  # no layer puts out a map
         return None
+
+
+def network_cells(explainer: Explainer, model: Classifier) -> str | None:
+    """Whether the vectors of a layer's cells are all of one length, ``alike``, or ``apart``; ``None``: it has no grid.
+
+    std_p |A_p| / mean_p |A_p| over the cells p of the layer that is read, or of the default layer, mean over
+    :data:`PROBES` images of random blocks; alike below :data:`ALIKE` [ours]. Where layer norm has made them so, a map
+    that weighs channels shows places without an object as large as others, in honest networks too.
+    """
+    if network_layout(explainer, model) not in ("NCHW", "NHWC"):
+        return None
+    reads = isinstance(explainer, AtLayer) and layout_read(explainer, model) is not None
+    layer = getattr(explainer, "layer", None) if reads else None
+    name = default_layer(model) if layer in (None, DEFAULT) else layer_name(model, layer)
+    generator = torch.Generator().manual_seed(0)
+    blocks = torch.rand(PROBES, model.channels, BLOCKS, BLOCKS, generator=generator)
+    parameter = next(model.parameters(), blocks)
+    images = F.interpolate(blocks, model.input_shape).to(parameter.device, torch.float32)
+    with torch.no_grad(), evaluating(model):
+        _, found = record(model, images, [name], create_graph=False)
+    channels = 1 if network_layout(explainer, model) == "NCHW" else 3
+    lengths = found[name].detach().float().norm(dim=channels).flatten(1)
+    if lengths.shape[1] < 2 or not bool((lengths.mean(1) > 0).all()):
+        return None
+    spread = lengths.std(1) / lengths.mean(1)
+    return "alike" if float(spread.mean()) < ALIKE else "apart"
 
 
 def moved_by_budget(settings: Audit, thresholds: Thresholds) -> dict[str, str]:

@@ -6,8 +6,8 @@ from importlib import resources
 
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.explainers.cam import GradCAM
-from heatproof.explainers.cam_family import LayerCAM
-from heatproof.explainers.gradient import SimpleGrad, SmoothGrad
+from heatproof.explainers.cam_family import GradCAMPlusPlus, HiResCAM, LayerCAM
+from heatproof.explainers.gradient import IntegratedGradients, SimpleGrad, SmoothGrad
 from heatproof.explainers.guided import GuidedBackprop
 from heatproof.explainers.lrp.propagation import LRP
 from heatproof.explainers.relevance_cam import RelevanceCAM
@@ -18,10 +18,13 @@ from heatproof.types import Explainer
 POPULATIONS: dict[str, Explainer] = {
     "gradcam": GradCAM(),
     "layercam": LayerCAM(),
+    "hirescam": HiResCAM(),
+    "gradcam_plus_plus": GradCAMPlusPlus(),
     "relevancecam": RelevanceCAM(),
     "lrp": LRP(),
     "simple_grad": SimpleGrad(),
     "smooth_grad": SmoothGrad(),
+    "integrated_gradients": IntegratedGradients(),
     "guided_backprop": GuidedBackprop(),
 }
 """By the catalog's names: whose maps the networks of ``thresholds/NAME.json`` were measured with."""

@@ -15,20 +15,19 @@ from PIL import Image
 
 from heatproof.commands.audit.numbers import known, numbers
 from heatproof.commands.audit.run import Audit, read_audit, run_audit
-from heatproof.commands.audit.scope import network_layout
+from heatproof.commands.audit.scope import network_cells, network_layout
 from heatproof.commands.audit.shipped import POPULATIONS
 from heatproof.commands.audit.verdict import Thresholds
 from heatproof.data.photos import fit
 from heatproof.data.sources import open_data
 from heatproof.errors import InputError, did_you_mean
-from heatproof.explainers.cam_family import GradCAMPlusPlus, HiResCAM
-from heatproof.explainers.gradient import IntegratedGradients
 from heatproof.models.classifier import Classifier
 from heatproof.models.hardware import Hardware
 from heatproof.models.loading import load
 from heatproof.results.run import Run
 from heatproof.results.strict import read_images
 from heatproof.results.whole import write_whole
+from heatproof.studies import small_families
 from heatproof.studies.audit_benchmark.answers import answered, draw
 from heatproof.studies.audit_benchmark.left_out import Audited, alarms, architecture, judged_by_others, widths_of
 from heatproof.studies.audit_benchmark.population import (
@@ -43,13 +42,6 @@ from heatproof.studies.audit_benchmark.rates import FIVE, auc, calibrated, verdi
 from heatproof.studies.shared import named
 from heatproof.types import Explainer, settings
 
-MEASURABLE: dict[str, Explainer] = POPULATIONS | {
-    "hirescam": HiResCAM(),
-    "gradcam_plus_plus": GradCAMPlusPlus(),
-    "integrated_gradients": IntegratedGradients(),
-}
-"""By the catalog's names: those whose thresholds the package has, and others that may follow."""
-
 
 @settings
 class AuditBenchmark:
@@ -62,11 +54,13 @@ class AuditBenchmark:
         data: photos to train on. ``watched``: those that choose a fooled checkpoint. ``test``: those that are audited.
         families: of the networks. ``seeds``: of each; ``copies``: honest ones of each network.
         lies: only these of the population's; empty: all; ``honest``: none.
-        explainer: whose maps are audited, one of :data:`MEASURABLE`; lies are told through Grad-CAM, whichever it is.
+        explainer: whose maps are audited, of those with thresholds in the package; lies are told through Grad-CAM.
         photos: audited per network.
         budget: forward passes per photo; ``photo_budget``: for the backdoored networks, whose photos are told apart.
         budgets: further ones, at which every network and photo is audited again.
-        others: further honest networks, ``NAME=DATA``, for the thresholds that are handed out, not for the tests.
+        kinds: so many trainings of each kind of :mod:`~heatproof.studies.small_families`, further honest networks for
+            the thresholds that are handed out, not for the tests.
+        others: further ones, ``NAME=DATA``.
         place: a folder where the networks and their audits are kept for other runs too; empty: the run's own.
         limit: photos to train the small networks on, ``epochs`` often. ``steps``: of each fooling.
         seed: unused; the population has its own.
@@ -84,6 +78,7 @@ class AuditBenchmark:
     budget: int = 49
     photo_budget: int = 100
     budgets: tuple[int, ...] = ()
+    kinds: int = 0
     others: tuple[str, ...] = ()
     place: str = ""
     limit: int = 10_000
@@ -118,7 +113,7 @@ class AuditBenchmark:
         rows += [row for member in everyone if member.lie in BACKDOORS for row in self._photos(member, run)]
         rows += self._budgets(everyone, population, run, hardware, say)
         draw(run, everyone, found, rows)
-        honest = self._honest(everyone, found, population, run, hardware)
+        honest = self._honest(everyone, found, population, run, hardware, say)
         thresholds = calibrated([own.numbers for own in honest], self._provenance(honest), widths_of(honest))
         run.write_json("thresholds.json", thresholds.plain())
         for anew in (False, True):
@@ -142,9 +137,9 @@ class AuditBenchmark:
     @property
     def _explainer(self) -> Explainer:
         name = self.explainer.removesuffix("()")
-        if name not in MEASURABLE:
-            raise InputError(f"there are no populations of {self.explainer!r}; {did_you_mean(name, MEASURABLE)}")
-        return MEASURABLE[name]
+        if name not in POPULATIONS:
+            raise InputError(f"there are no populations of {self.explainer!r}; {did_you_mean(name, POPULATIONS)}")
+        return POPULATIONS[name]
 
     def _honest(
         self,
@@ -153,6 +148,7 @@ class AuditBenchmark:
         population: Population,
         run: Run,
         hardware: Hardware,
+        say: Callable[[str], None],
     ) -> list[Audited]:
         """The honest networks of the population, and the further ones."""
         honest = []
@@ -160,9 +156,17 @@ class AuditBenchmark:
             if member.honest:
                 folder, model = self._folder(run, member.name, self.budget), population.get(member)
                 honest.append(Audited(member.name, architecture(member), model, folder, found[member.name]))
+        for seed in range(self.kinds):
+            for kind in small_families.INSIDE:
+                model = small_families.trained(
+                    kind, seed, self._place(run) / "networks", named(self.data), self.limit, say=say
+                )
+                numbers, folder = self._further(model, model.name, named(self.test), run, hardware)
+                honest.append(Audited(model.name, kind, model, folder, numbers))
         for entry in self.others:
-            numbers, model = self._other(entry, run, hardware), load(named(entry.partition("=")[0]))
-            folder = self._folder(run, f"other-{model.name}", self.budget)
+            name, _, data = entry.partition("=")
+            model = load(named(name))
+            numbers, folder = self._further(model, f"other-{model.name}", named(data), run, hardware)
             honest.append(Audited(entry.removeprefix("shared:"), model.name, model, folder, numbers))
         return honest
 
@@ -175,6 +179,7 @@ class AuditBenchmark:
             "explainer": repr(self._explainer),
             "budget": self.budget,
             "layouts": sorted({kind for own in honest if (kind := network_layout(self._explainer, own.model))}),
+            "cells": sorted({kind for own in honest if (kind := network_cells(self._explainer, own.model))}),
         }
 
     def _audited(
@@ -201,14 +206,14 @@ class AuditBenchmark:
             found["triggered"] = _read(self._folder(run, f"{member.name}-triggered", budget))
         return found
 
-    def _other(self, entry: str, run: Run, hardware: Hardware) -> dict[str, Any]:
-        """The numbers of a further honest network."""
-        name, _, data = entry.partition("=")
-        model = load(named(name))
-        folder = self._folder(run, f"other-{model.name}", self.budget)
+    def _further(
+        self, model: Classifier, name: str, data: str, run: Run, hardware: Hardware
+    ) -> tuple[dict[str, Any], Path]:
+        """The numbers of a further honest network, and where its audit lies."""
+        folder = self._folder(run, name, self.budget)
         if not (folder / "summary.json").exists():
-            self._audit(model, model, folder, named(data), self.budget, hardware)
-        return _read(folder)
+            self._audit(model, model, folder, data, self.budget, hardware)
+        return _read(folder), folder
 
     def _audit(
         self, model: Classifier, origin: Classifier, folder: Path, data: str, budget: int, hardware: Hardware
