@@ -61,7 +61,7 @@ def test_the_banner_says_what_was_concluded(frame, tone, word):
         f"60 photos. 3 of 3 numbers could be judged, of the 2 that decide {failed} failed; {against} against the "
         "heatmaps."
     )
-    assert "23 networks known to be honest" in found["grounds"][1]
+    assert "32 networks known to be honest" in found["grounds"][1]
 
 
 def test_another_population_is_said_in_the_banner():

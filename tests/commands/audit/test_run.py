@@ -320,8 +320,8 @@ def judged(folder: Path, model: Classifier, data: str, explainer: str = "gradcam
     ("explainer", "limit", "budget", "nearest"),
     [
         ("smooth_grad(samples=4)", 20, 60, "SmoothGrad"),
-        ("integrated_gradients(steps=4)", 20, 60, "GradCAM() on 20 networks at 32 pixels"),
-        ("gradcam(layer='layer2')", 40, 49, "GradCAM() on 20 networks at 32 pixels"),
+        ("integrated_gradients(steps=4)", 20, 60, "IntegratedGradients() on 22 networks at 32 pixels"),
+        ("gradcam(layer='layer2')", 40, 49, "GradCAM() on 29 networks at 32 pixels"),
     ],
 )
 def test_an_honest_network_is_not_accused_outside_of_the_populations(
