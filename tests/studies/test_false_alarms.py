@@ -60,9 +60,9 @@ def test_the_study_trains_audits_and_counts(tmp_path: Path, shared: Path) -> Non
         summary = asked(run, say=lambda line: None)
     table = pl.read_parquet(tmp_path / "run" / "images.parquet")
     assert table["image"].to_list() == [
-        "preactivated-0 gradcam",
-        "preactivated-0 lrp",
-        "preactivated-0-edit gradcam",
+        "preactivated-1 gradcam",
+        "preactivated-1 lrp",
+        "preactivated-1-edit gradcam",
     ]
     assert len(summary["answer"]) == 3
     assert sum(row["count"] for row in summary["rates"]) == 3
