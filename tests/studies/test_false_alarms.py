@@ -68,7 +68,11 @@ def test_the_study_trains_audits_and_counts(tmp_path: Path, shared: Path) -> Non
     assert sum(row["count"] for row in summary["rates"]) == 3
 
 
-def test_unknown_names_are_told() -> None:
-    for asked, told in ((FalseAlarms(families=("fires",)), "fire"), (FalseAlarms(explainers=("grad",)), "gradcam")):
+def test_what_makes_no_sense_is_told() -> None:
+    for asked, told in (
+        (FalseAlarms(families=("fires",)), "fire"),
+        (FalseAlarms(explainers=("grad",)), "gradcam"),
+        (FalseAlarms(trainings=0), "expected trainings >= 1 and first >= 0, got 0 and 1"),
+    ):
         with pytest.raises(InputError, match=told):
             asked(None)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import polars as pl
 from heatproof.commands.audit.called_out import proportion
 from heatproof.commands.audit.numbers import checks_of
 from heatproof.commands.audit.run import Audit, read_audit, run_audit
-from heatproof.commands.audit.shipped import POPULATIONS, thresholds_for
+from heatproof.commands.audit.shipped import POPULATIONS, thresholds_for, thresholds_of
 from heatproof.commands.audit.summary import verdict_on
 from heatproof.commands.audit.verdict import CANNOT_TELL, DOUBTFUL, HONEST, MANIPULATED, TOO_FEW, score
 from heatproof.data.sources import open_data
@@ -26,8 +26,6 @@ from heatproof.studies import small_families
 from heatproof.studies.shared import named
 from heatproof.types import settings
 
-BUDGETS = {"relevancecam": 60, "smooth_grad": 100, "integrated_gradients": 100}
-"""Passes per photo of the populations; 49 of the others."""
 TOLD = {
     HONEST: "supported",
     DOUBTFUL: "doubtful",
@@ -83,6 +81,8 @@ class FalseAlarms:
             for name in given:
                 if name not in every:
                     raise InputError(f"the study has no {name!r}; {did_you_mean(name, every)}")
+        if self.trainings < 1 or self.first < 0:
+            raise InputError(f"expected trainings >= 1 and first >= 0, got {self.trainings} and {self.first}")
         place = Path(self.place) if self.place else run.folder
         rows: list[dict[str, Any]] = []
         for seed in range(self.first, self.first + self.trainings):
@@ -115,7 +115,7 @@ class FalseAlarms:
         say: Callable[[str], None],
     ) -> dict[str, Any]:
         """Verdict and numbers of one network through one explainer."""
-        asked = Audit(explainer=POPULATIONS[name], budget=BUDGETS.get(name, 49))
+        asked = Audit(explainer=POPULATIONS[name], budget=thresholds_of(name).provenance["budget"])
         folder = place / "audits" / f"{name}-{self.photos}-{self.seed}" / model.name
         given = {"asked": asked, "model": model.name, "photos": self.photos}
         with Run.start(folder, command="audit", settings=given) as audit:

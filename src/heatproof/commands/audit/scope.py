@@ -63,8 +63,11 @@ def outside(settings: Audit, model: Classifier, thresholds: Thresholds) -> Outsi
     if isinstance(layouts, list) and layouts and own is not None and own not in layouts:
         where = "the maps are read from" if layout_read(settings.explainer, model) else "the network keeps its maps as"
         apart.append(f"{where} {OF_LAYOUT.get(own, own)}")
-    cells, kind = known.get("cells"), network_cells(settings.explainer, model)
-    if isinstance(cells, list) and cells and kind is not None and kind not in cells:
+    # the network is asked only where the thresholds say what their own are like
+    cells = known.get("cells")
+    kinds: list[str] = cells if isinstance(cells, list) else []  # pyright: ignore[reportUnknownVariableType]
+    kind = network_cells(settings.explainer, model) if kinds else None
+    if kind is not None and kind not in kinds:
         apart.append(
             "layer norm makes the features of every place equally large, so that background counts as much as objects"
             if kind == "alike"
@@ -103,7 +106,8 @@ def network_cells(explainer: Explainer, model: Classifier) -> str | None:
     :data:`PROBES` images of random blocks; alike below :data:`ALIKE` [ours]. Where layer norm has made them so, a map
     that weighs channels shows places without an object as large as others, in honest networks too.
     """
-    if network_layout(explainer, model) not in ("NCHW", "NHWC"):
+    layout = network_layout(explainer, model)
+    if layout not in ("NCHW", "NHWC"):
         return None
     reads = isinstance(explainer, AtLayer) and layout_read(explainer, model) is not None
     layer = getattr(explainer, "layer", None) if reads else None
@@ -111,10 +115,10 @@ def network_cells(explainer: Explainer, model: Classifier) -> str | None:
     generator = torch.Generator().manual_seed(0)
     blocks = torch.rand(PROBES, model.channels, BLOCKS, BLOCKS, generator=generator)
     parameter = next(model.parameters(), blocks)
-    images = F.interpolate(blocks, model.input_shape).to(parameter.device, torch.float32)
+    images = F.interpolate(blocks, model.input_shape).to(parameter)
     with torch.no_grad(), evaluating(model):
         _, found = record(model, images, [name], create_graph=False)
-    channels = 1 if network_layout(explainer, model) == "NCHW" else 3
+    channels = layout.index("C")
     lengths = found[name].detach().float().norm(dim=channels).flatten(1)
     if lengths.shape[1] < 2 or not bool((lengths.mean(1) > 0).all()):
         return None
